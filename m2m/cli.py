@@ -1,0 +1,64 @@
+"""The command line: one command per stage, imported only when called."""
+
+import importlib
+from typing import Annotated
+
+import click
+import typer
+from typer.core import TyperGroup
+
+import m2m
+
+COMMANDS = {
+    "simulate": ("m2m.phantom.stage:simulate", "Simulate one person's raw scans and their truth."),
+    "participants": ("m2m.phantom.stage:participants", "Write the simulated dataset's tables."),
+    "index": ("m2m.cohort.index:main", "List every scan of a BIDS dataset."),
+    "validate": ("m2m.cohort.validate:main", "Check scans by header and gradients; who is in."),
+    "split": ("m2m.cohort.split:main", "Divide subjects into training, validation and test."),
+    "preprocess": ("m2m.preprocess:main", "Correct a diffusion series with MRtrix3 or FSL."),
+    "dti": ("m2m.dti:main", "Mask a diffusion series and fit the tensor."),
+    "grid": ("m2m.grid:main", "Register T1 and DWI and bring both to the common grid."),
+    "slices": ("m2m.slices:main", "Cut normalised slices in three orientations."),
+    "quality": ("m2m.cohort.quality:main", "Gather every subject's status and quality numbers."),
+    "train": ("m2m.train:main", "Train a model on a task."),
+    "translate": ("m2m.translate:main", "Translate a whole T1 volume."),
+    "evaluate": ("m2m.evaluate:main", "Compare one model's volumes with the truth."),
+    "compare": ("m2m.evaluate:compare", "Compare models on the same subjects."),
+    "figures": ("m2m.figures:main", "Draw the figures, each with its source data."),
+    "report": ("m2m.report:main", "Write the self-contained HTML report."),
+    "status": ("m2m.cohort.status:main", "Print who is done, failed, excluded, and why."),
+}
+
+
+class _LazyGroup(TyperGroup):
+    """Commands by name from a table, so that help and a light stage start fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        target, _ = COMMANDS[cmd_name]
+        module, function = target.split(":")
+        command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        command.command()(getattr(importlib.import_module(module), function))
+        return typer.main.get_command(command)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        click.echo(f"Usage: m2m COMMAND [OPTIONS]\n\n{m2m.__doc__}\n\nCommands:")
+        for name, (_, summary) in COMMANDS.items():
+            click.echo(f"  {name:<14}{summary}")
+        click.echo("\n`m2m COMMAND --help` describes a command.")
+
+
+app = typer.Typer(cls=_LazyGroup, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(m2m.__version__)
+        raise typer.Exit
