@@ -53,18 +53,47 @@ def bids_name(suffix: str = "", extension: str = "", **entities: str | None) -> 
     return "_".join([*parts, *([suffix] if suffix else [])]) + extension
 
 
-def derivative(root: str | Path, folder: str, unit: str, datatype: str, name: str) -> str:
-    """Path of one of a unit's files in a derivative dataset.
+def _map(param: str, space: str, desc: str | None = None) -> str:
+    return bids_name("dwimap", ".nii.gz", space=space, desc=desc, model="tensor", param=param)
+
+
+# What a unit has in a derivative dataset: kind -> (datatype, name without the unit).
+KINDS = {
+    "dwi": ("dwi", bids_name("dwi", ".nii.gz", desc="preproc")),
+    "bval": ("dwi", bids_name("dwi", ".bval", desc="preproc")),
+    "bvec": ("dwi", bids_name("dwi", ".bvec", desc="preproc")),
+    "preprocess-status": ("dwi", bids_name("status", ".json", desc="preproc")),
+    **{f"dwi-{p}": ("dwi", _map(p, "dwi")) for p in ("fa", "md", "ad", "rd", "v1", "tensor")},
+    "dwi-mask": ("dwi", bids_name("mask", ".nii.gz", space="dwi", desc="brain")),
+    "b0": ("dwi", bids_name("dwiref", ".nii.gz", space="dwi", desc="meanb0")),
+    "dti-status": ("dwi", bids_name("status", ".json", desc="dti")),
+    "t1w": ("anat", bids_name("T1w", ".nii.gz", space="T1w", desc="preproc")),
+    "brain": ("anat", bids_name("mask", ".nii.gz", space="T1w", desc="brain")),
+    "wm": ("anat", bids_name("mask", ".nii.gz", space="T1w", label="WM")),
+    "anat-status": ("anat", bids_name("status", ".json", desc="anat")),
+    "fa": ("dwi", _map("fa", "T1w")),
+    "target-mask": ("dwi", bids_name("mask", ".nii.gz", space="T1w", desc="target")),
+    "grid-status": ("dwi", bids_name("status", ".json", desc="grid")),
+    "picture": ("figures", bids_name("T1w", ".png", desc="quality")),
+    "synth-fa": ("dwi", _map("fa", "T1w", "synth")),
+    "synth-status": ("dwi", bids_name("status", ".json", desc="synth")),
+    "truth-fa": ("dwi", _map("fa", "T1w", "truth")),
+    "truth-tensor": ("dwi", _map("tensor", "T1w", "truth")),
+    "truth-bundles": ("anat", bids_name("dseg", ".nii.gz", space="T1w", desc="bundles")),
+}
+
+
+def unit_path(root: str | Path, kind: str, folder: str = "{folder}", unit: str = "{unit}") -> str:
+    """Path of one of a unit's files; the defaults give the workflow's pattern.
 
     Parameters
     ----------
     root : path
-        The dataset, e.g. ``results/demo``.
+        The derivative dataset, e.g. ``results/demo`` or ``results/demo/synthetic/t1-fa/mean``.
+    kind : str
+        A key of `KINDS`.
     folder, unit : str
-        ``sub-01/ses-1`` and ``sub-01_ses-1``, or their wildcards.
-    datatype : str
-        ``anat``, ``dwi`` or ``figures``.
-    name : str
-        The name without the unit, from `bids_name`.
+        ``sub-01/ses-1`` and ``sub-01_ses-1``.
     """
+    datatype, name = KINDS[kind]
     return f"{root}/{folder}/{datatype}/{unit}_{name}"

@@ -100,28 +100,31 @@ class Dti(Section):
 
     fit: Literal["WLS", "OLS", "NLLS", "RESTORE"] = "WLS"
     b0_threshold_s_per_mm2: PositiveFloat = 50.0
-    max_b_s_per_mm2: PositiveFloat = Field(1500.0, description="Shells above are left out of the fit")
+    max_b_s_per_mm2: PositiveFloat = Field(
+        1500.0, description="Shells above are left out of the fit"
+    )
     mask: Mask = Mask()
 
 
-class Thresholds(Section):
-    """A person beyond any of these is left out of training and evaluation, with the reason."""
+class Anat(Section):
+    """T1 to the common grid: brain mask, white matter, affine to the MNI152 template."""
 
-    brain_volume_l: tuple[float, float] = (0.7, 2.3)
-    fa_mean: tuple[float, float] = (0.10, 0.45)
-    min_coverage: Fraction = Field(0.5, description="Part of the T1's brain that the DWI covers")
-    max_shift_mm: PositiveFloat = Field(30.0, description="Largest translation of a registration")
+    spacing_mm: PositiveFloat = 3.0
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt] = (64, 80, 64)
+    sampling: Fraction = Field(0.2, description="Part of the voxels that mutual information uses")
+    brain_volume_l: tuple[float, float] = Field(
+        (0.7, 2.3), description="A brain of another volume is excluded, with the reason"
+    )
 
 
 class Grid(Section):
-    """Registration, the common grid and what is good enough for it."""
+    """Registration of DWI to T1, and what is good enough."""
 
     registration: Literal["rigid", "affine", "syn", "none"] = "rigid"
     sampling: Fraction = Field(0.2, description="Part of the voxels that mutual information uses")
-    spacing_mm: PositiveFloat = 3.0
-    shape: tuple[PositiveInt, PositiveInt, PositiveInt] = (64, 80, 64)
-    seed: int = 1
-    thresholds: Thresholds = Thresholds()
+    fa_mean: tuple[float, float] = Field((0.10, 0.45), description="Of FA inside the mask")
+    min_coverage: Fraction = Field(0.5, description="Part of the T1's brain that the DWI covers")
+    max_shift_mm: PositiveFloat = Field(30.0, description="Largest shift of the registration")
 
 
 class Slices(Section):
@@ -160,7 +163,9 @@ class Discriminators(Section):
 
     width: PositiveInt = 16
     crops: PositiveInt = Field(4, description="Crops per image, drawn inside the brain mask")
-    crop_fraction: tuple[float, float] = Field((0.125, 0.25), description="Side of a crop over side")
+    crop_fraction: tuple[float, float] = Field(
+        (0.125, 0.25), description="Side of a crop over side"
+    )
     crop_size: PositiveInt = Field(16, description="Pixels a crop is resized to")
     learning_rate: PositiveFloat = 2e-4
     every: PositiveInt = Field(1, description="Generator steps per discriminator step")
@@ -254,6 +259,7 @@ class Config(Section):
     split: Split = Split()
     preprocess: Preprocess = Preprocess()
     dti: Dti = Dti()
+    anat: Anat = Anat()
     grid: Grid = Grid()
     slices: Slices = Slices()
     models: dict[str, Model]

@@ -27,6 +27,7 @@ VERSIONS = {
     "split": 1,
     "preprocess": 1,
     "dti": 1,
+    "anat": 1,
     "grid": 1,
     "slices": 1,
     "quality": 1,
@@ -60,7 +61,9 @@ class Finding:
 class DataError(Exception):
     """Bad data: recorded with subject, file, value and remedy; the cohort goes on without it."""
 
-    def __init__(self, problem: str, *, file: str | Path = "", value: object = "", remedy: str = ""):
+    def __init__(
+        self, problem: str, *, file: str | Path = "", value: object = "", remedy: str = ""
+    ):
         super().__init__(problem)
         self.problem, self.file, self.value, self.remedy = problem, str(file), str(value), remedy
 
@@ -119,7 +122,9 @@ def read_json(path: str | Path) -> dict[str, Any]:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def write_table(path: str | Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
+def write_table(
+    path: str | Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
+) -> None:
     """Write rows as TSV; a missing or None value becomes ``n/a``, as BIDS asks."""
     with whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
@@ -166,8 +171,10 @@ def recorded(
         print(f"failed: {finding}")
         for output in outputs:
             write_text(output, "")
-        write_json(status, {"unit": unit, "stage": stage, "status": "failed"}
-                   | {"finding": asdict(finding)})
+        write_json(
+            status,
+            {"unit": unit, "stage": stage, "status": "failed"} | {"finding": asdict(finding)},
+        )
     else:
         write_json(status, {"unit": unit, "stage": stage, "status": "ok"} | record)
 

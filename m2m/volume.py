@@ -103,7 +103,10 @@ def save(
     name = path.name.removesuffix(".gz").removesuffix(".nii")
     write_json(
         path.with_name(f"{name}.json"),
-        {"Sources": [str(s) for s in sources], "GeneratedBy": {"Name": "m2m", "Version": __version__}}
+        {
+            "Sources": [str(s) for s in sources],
+            "GeneratedBy": {"Name": "m2m", "Version": __version__},
+        }
         | sidecar,
     )
 
