@@ -1,0 +1,49 @@
+"""m2m: brain microstructure predicted from a T1, from scans to figures (see docs/architecture.md)."""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+if not workflow.overwrite_configfiles:
+
+    configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/cohort.smk"
+include: "rules/diffusion.smk"
+include: "rules/grid.smk"
+include: "rules/translation.smk"
+include: "rules/evaluation.smk"
+include: "rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        REPORT,
+
+
+rule groundtruth:
+    input:
+        per_unit("dwi-fa", "paired", "dwi-only"),
+
+
+rule slices:
+    input:
+        slice_records,
+
+
+rule train:
+    input:
+        every_model("models/{task}/{model}/model.safetensors"),
+
+
+rule translate:
+    input:
+        every_translation,
+
+
+rule evaluate:
+    input:
+        every_task("evaluation/{task}/summary.tsv"),

@@ -1,0 +1,98 @@
+"""Time and memory of planning the whole workflow for many people (``snakemake -n``).
+
+Scans are zero-byte files and the cohort's tables are written here, as if the checkpoint had
+run, so that the plan holds every job of every person. Nothing is executed.
+
+    python benchmarks/dry_run.py 100 1000 10000
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from m2m.phantom import labels
+from m2m.stage import write_json, write_table
+
+ROOT = Path(__file__).resolve().parents[1]
+SCANS = {
+    "t1w": "anat/{}_T1w.nii.gz",
+    "dwi": "dwi/{}_dwi.nii.gz",
+    "bval": "dwi/{}_dwi.bval",
+    "bvec": "dwi/{}_dwi.bvec",
+}
+
+
+def lay_out(folder: Path, n_subjects: int) -> None:
+    """Write zero-byte scans and the tables of the cohort."""
+    raw = folder / "results/scale/rawdata"
+    units, parts = [], []
+    for i, label in enumerate(labels(n_subjects)):
+        unit = f"sub-{label}"
+        row = {"unit": unit, "folder": unit, "participant_id": unit, "state": "paired"}
+        for column, name in SCANS.items():
+            path = raw / unit / name.format(unit)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            row[column] = str(path.relative_to(folder))
+        units.append(row)
+        parts.append({"participant_id": unit, "part": ("train", "train", "test")[i % 3]})
+    (raw / "participants.tsv").touch()
+    (raw / "dataset_description.json").touch()
+    cohort = folder / "results/scale/cohort"
+    columns = ["unit", "folder", "participant_id", "session_id", "t1w", "t1w_mask", "dwi", "bval"]
+    for name in ("manifest.tsv", "cohort_status.tsv"):
+        write_table(cohort / name, [], ["unit"])
+    write_table(cohort / "units.tsv", units, [*columns, "bvec", "dwi_mask", "state", "reason"])
+    write_table(cohort / "split.tsv", parts, ["participant_id", "part"])
+    write_json(cohort / "split.json", {})
+
+
+def plan(folder: Path, n_subjects: int) -> tuple[float, float, int]:
+    """Run the dry run; return seconds, peak memory in GB and planned jobs."""
+    command = [
+        *(sys.executable, "-m", "snakemake", "-n", "-q", "--snakefile", str(ROOT / "Snakefile")),
+        *("--configfile", str(ROOT / "config.yaml"), "--directory", str(folder), "--config"),
+        "dataset=scale",
+        f"cohort={{source: phantom, phantom: {{n_subjects: {n_subjects}}}}}",
+    ]
+    start, peak = time.perf_counter(), 0
+    log = folder / "plan.log"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with log.open("w") as stream:
+        process = psutil.Popen(command, stdout=stream, stderr=stream, env=environment)
+        while process.poll() is None:
+            tree = [process, *process.children(recursive=True)]
+            peak = max(peak, sum(_resident(p) for p in tree))
+            time.sleep(0.1)
+    if process.returncode:
+        sys.exit(log.read_text()[-2000:])
+    total = next(line for line in log.read_text().splitlines() if line.startswith("total"))
+    return time.perf_counter() - start, peak / 1e9, int(total.split()[1])
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return process.memory_info().rss
+    except psutil.NoSuchProcess:
+        return 0
+
+
+def main() -> None:
+    """Print a row for each size of cohort."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("subjects", type=int, nargs="*", default=[100, 1000, 10000])
+    print("subjects\tjobs\tseconds\tpeak_GB")
+    for n_subjects in parser.parse_args().subjects:
+        with tempfile.TemporaryDirectory() as name:
+            lay_out(Path(name), n_subjects)
+            seconds, gigabytes, jobs = plan(Path(name), n_subjects)
+            print(f"{n_subjects}\t{jobs}\t{seconds:.1f}\t{gigabytes:.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

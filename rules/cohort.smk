@@ -1,0 +1,149 @@
+"""Who takes part: simulated or indexed, validated, and divided into parts."""
+
+if SIMULATED:
+
+    rule participants:
+        """Age, sex and site of simulated people, and the dataset's tables (BIDS)."""
+        output:
+            participants=f"{RAWDATA}/participants.tsv",
+            sidecar=f"{RAWDATA}/participants.json",
+            description=f"{RAWDATA}/dataset_description.json",
+            readme=f"{RAWDATA}/README",
+            truth=f"{TRUTH}/dataset_description.json",
+            labels=f"{TRUTH}/desc-bundles_dseg.tsv",
+        log:
+            log("participants", "participants"),
+        benchmark:
+            bench("participants", "participants")
+        conda:
+            M2M_ENV
+        resources:
+            mem_mb=memory(1000),
+            runtime=10,
+        params:
+            options=options(CONFIG.cohort.phantom),
+            version=VERSIONS["simulate"],
+        shell:
+            "m2m participants --participants {output.participants} --sidecar {output.sidecar}"
+            " --description {output.description} --readme {output.readme}"
+            " --truth-description {output.truth} --labels {output.labels}"
+            " --options {params.options:q} > {log} 2>&1"
+
+    rule simulate:
+        """One person's raw T1w and DWI from the MNI152 anatomy and a multi-tensor model.
+
+        Fonov et al. (2011) NeuroImage 54:313; Garyfallidis et al. (2014) Front Neuroinform 8:8.
+        """
+        output:
+            t1w=f"{RAWDATA}/sub-{{participant}}/anat/sub-{{participant}}_T1w.nii.gz",
+            dwi=f"{RAWDATA}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.nii.gz",
+            bval=f"{RAWDATA}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.bval",
+            bvec=f"{RAWDATA}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.bvec",
+            truth_fa=bids.unit_path(
+                TRUTH, "truth-fa", "sub-{participant}", "sub-{participant}"
+            ),
+            truth_tensor=bids.unit_path(
+                TRUTH, "truth-tensor", "sub-{participant}", "sub-{participant}"
+            ),
+            truth_bundles=bids.unit_path(
+                TRUTH, "truth-bundles", "sub-{participant}", "sub-{participant}"
+            ),
+        log:
+            log("simulate", "sub-{participant}"),
+        benchmark:
+            bench("simulate", "sub-{participant}")
+        conda:
+            M2M_ENV
+        resources:
+            mem_mb=memory(1500),
+            runtime=15,
+        params:
+            options=options(CONFIG.cohort.phantom, exclude={"n_subjects"}),
+            version=VERSIONS["simulate"],
+        shell:
+            "m2m simulate --participant-label {wildcards.participant} --t1w {output.t1w}"
+            " --dwi {output.dwi} --bval {output.bval} --bvec {output.bvec}"
+            " --truth-fa {output.truth_fa} --truth-tensor {output.truth_tensor}"
+            " --truth-bundles {output.truth_bundles}"
+            " --options {params.options:q} > {log} 2>&1"
+
+
+rule index:
+    """Every scan of the dataset, one row each (PyBIDS; Yarkoni et al. 2019, JOSS 4:1294)."""
+    input:
+        raw_scans,
+        participants=participants_table,
+    output:
+        manifest=f"{ROOT}/cohort/manifest.tsv",
+    log:
+        log("index", "index"),
+    benchmark:
+        bench("index", "index")
+    conda:
+        M2M_ENV
+    resources:
+        mem_mb=memory(4000),
+        runtime=120,
+    params:
+        bids_dir=RAWDATA,
+        options=options(CONFIG.cohort, exclude={"phantom"}),
+        subjects=listed_subjects,
+        version=VERSIONS["index"],
+    shell:
+        "m2m index --bids-dir {params.bids_dir:q} --manifest {output.manifest}"
+        " --options {params.options:q} > {log} 2>&1"
+
+
+rule validate:
+    """Scans checked by header, gradients and voxels; who is in, with which files, and why not."""
+    input:
+        manifest=f"{ROOT}/cohort/manifest.tsv",
+        participants=participants_table,
+        exclude=exclusion_table,
+    output:
+        units=UNITS,
+        status=f"{ROOT}/cohort/cohort_status.tsv",
+    log:
+        log("validate", "validate"),
+    benchmark:
+        bench("validate", "validate")
+    conda:
+        M2M_ENV
+    threads: 2
+    resources:
+        mem_mb=memory(4000),
+        runtime=240,
+    params:
+        participants=flag("--participants", "participants"),
+        options=options(CONFIG.cohort, exclude={"phantom"}),
+        version=VERSIONS["validate"],
+    shell:
+        "m2m validate --manifest {input.manifest} --units {output.units}"
+        " --status {output.status} {params.participants:q} --threads {threads}"
+        " --options {params.options:q} > {log} 2>&1"
+
+
+checkpoint split:
+    """Parts by subject, family and site, stratified by age and sex; the only checkpoint."""
+    input:
+        units=UNITS,
+        participants=participants_table,
+    output:
+        table=SPLIT,
+        record=SPLIT_RECORD,
+    log:
+        log("split", "split"),
+    benchmark:
+        bench("split", "split")
+    conda:
+        M2M_ENV
+    resources:
+        mem_mb=memory(1000),
+        runtime=10,
+    params:
+        participants=flag("--participants", "participants"),
+        options=options(CONFIG.split),
+        version=VERSIONS["split"],
+    shell:
+        "m2m split --units {input.units} --table {output.table} --record {output.record}"
+        " {params.participants:q} --options {params.options:q} > {log} 2>&1"

@@ -1,0 +1,354 @@
+"""All Python of the workflow: the checked configuration, paths, and functions for inputs."""
+
+import functools
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+from snakemake.exceptions import WorkflowError
+
+from m2m import bids
+from m2m.options import Config
+from m2m.phantom import labels
+from m2m.stage import VERSIONS, read_table
+
+try:
+    CONFIG = Config.model_validate(config)
+except ValidationError as error:
+    problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+    raise WorkflowError("The configuration is not valid.", *problems) from None
+
+SIMULATED = CONFIG.cohort.source == "phantom"
+ROOT = f"{CONFIG.results}/{CONFIG.dataset}"
+RAWDATA = f"{ROOT}/rawdata" if SIMULATED else str(CONFIG.cohort.bids_dir)
+TRUTH = f"{ROOT}/truth"
+UNITS = f"{ROOT}/cohort/units.tsv"
+SPLIT = f"{ROOT}/cohort/split.tsv"
+SPLIT_RECORD = f"{ROOT}/cohort/split.json"
+QUALITY = f"{ROOT}/cohort/quality.tsv"
+FLOW = f"{ROOT}/cohort/flow.json"
+SYNTHETIC = f"{ROOT}/synthetic/{{task}}/{{model}}"
+MODEL = f"{ROOT}/models/{{task}}/{{model}}"
+EVALUATION = f"{ROOT}/evaluation/{{task}}"
+FIGURES = f"{ROOT}/figures"
+REPORT = f"{ROOT}/report.html"
+FIRST_TASK = next(iter(CONFIG.tasks))
+M2M_ENV = "../envs/m2m.yaml"
+
+# Jobs call `m2m` and Python of the environment that runs Snakemake.
+os.environ["PATH"] = os.pathsep.join(
+    [str(Path(sys.executable).parent), os.environ["PATH"]]
+)
+
+
+wildcard_constraints:
+    unit=r"sub-[A-Za-z0-9]+(_ses-[A-Za-z0-9]+)?",
+    folder=r"sub-[A-Za-z0-9]+(/ses-[A-Za-z0-9]+)?",
+    participant=r"[A-Za-z0-9]+",
+    task="|".join(CONFIG.tasks),
+    model="|".join(CONFIG.models),
+
+
+def stop_if_commands_are_missing():
+    """Stop a dry run, by name, when a chosen chain needs a program that is not here."""
+    needed = [*CONFIG.preprocess.commands, *CONFIG.dti.mask.commands]
+    if missing := [command for command in needed if shutil.which(command) is None]:
+        raise WorkflowError(
+            f"Not on this machine's PATH: {', '.join(missing)}. The chains chosen under "
+            f"preprocess and dti.mask need them: install them or choose another chain."
+        )
+
+
+stop_if_commands_are_missing()
+
+
+def options(section, **without):
+    """The JSON of a section of the configuration, for a stage's --options."""
+    return section.model_dump_json(**without)
+
+
+def model_options(wildcards):
+    """The JSON of one model's section."""
+    return options(CONFIG.models[wildcards.model])
+
+
+def task_options(wildcards):
+    """The JSON of one task's section, without the list of models that try it."""
+    return options(CONFIG.tasks[wildcards.task], exclude={"models"})
+
+
+def folder(unit):
+    """Folder of a unit."""
+    return bids.unit_folder(unit)
+
+
+def log(rule, name):
+    """Path of a rule's log."""
+    return f"{ROOT}/logs/{rule}/{name}.log"
+
+
+def bench(rule, name):
+    """Path of a rule's benchmark."""
+    return f"{ROOT}/benchmarks/{rule}/{name}.tsv"
+
+
+def memory(mb):
+    """Memory in MB as a function of the attempt: a job that ran out gets more."""
+
+    def need(wildcards, attempt):
+        return mb * attempt
+
+    return need
+
+
+def at(kind, root=ROOT):
+    """The workflow's pattern for one of a unit's files."""
+    return bids.unit_path(root, kind)
+
+
+# -- the cohort, known once the checkpoint has run ---------------------------------------------
+
+
+@functools.cache
+def _table(path, modified):
+    return read_table(path)
+
+
+def table(path):
+    """Rows of a table, read again only when it has changed."""
+    return _table(path, os.stat(path).st_mtime_ns)
+
+
+@functools.cache
+def _by_unit(path, modified):
+    return {row["unit"]: row for row in read_table(path)}
+
+
+def unit_row(unit):
+    """The row of one unit in units.tsv."""
+    checkpoints.split.get()
+    return _by_unit(UNITS, os.stat(UNITS).st_mtime_ns)[unit]
+
+
+def units(*states):
+    """Names of the units in any of these states, in the table's order."""
+    checkpoints.split.get()
+    return [row["unit"] for row in table(UNITS) if row["state"] in states]
+
+
+def units_of_part(*parts):
+    """Paired units whose participant is in any of these parts of the split."""
+    checkpoints.split.get()
+    chosen = {row["participant_id"] for row in table(SPLIT) if row["part"] in parts}
+    return [
+        row["unit"]
+        for row in table(UNITS)
+        if row["state"] == "paired" and row["participant_id"] in chosen
+    ]
+
+
+def units_to_translate():
+    """Units that no network was fitted on: the test part, and people with a T1 only."""
+    return units_of_part("test") + units("t1w-only")
+
+
+def paths(kind, names, root=ROOT):
+    """One kind of file for each of these units."""
+    return [bids.unit_path(root, kind, folder(unit), unit) for unit in names]
+
+
+def per_unit(kind, *states):
+    """Input function: one kind of file for every unit in any of these states."""
+
+    def wanted(wildcards):
+        return paths(kind, units(*states))
+
+    return wanted
+
+
+def scan(column):
+    """Input function: a path from the unit's row, or nothing where there is none."""
+
+    def path(wildcards):
+        return unit_row(wildcards.unit)[column] or []
+
+    return path
+
+
+def unit_file(kind):
+    """Input function: one of the unit's files, where its folder is not part of the output's path."""
+
+    def path(wildcards):
+        return paths(kind, [wildcards.unit])
+
+    return path
+
+
+def if_paired(kind):
+    """Input function: a file that only a unit with both scans has."""
+
+    def path(wildcards):
+        if unit_row(wildcards.unit)["state"] != "paired":
+            return []
+        return paths(kind, [wildcards.unit])
+
+    return path
+
+
+def corrected(kind, column):
+    """Input function: the preprocessed file where a chain is chosen, the raw one otherwise."""
+    return scan(column) if CONFIG.preprocess.chain == "none" else at(kind)
+
+
+def flag(name, key):
+    """Parameter function: a command-line flag with an optional input, or nothing."""
+
+    def argument(wildcards, input):
+        return [name, input[key]] if input.get(key) else []
+
+    return argument
+
+
+# -- the cohort's source -----------------------------------------------------------------------
+
+
+def raw_scans(wildcards):
+    """Every simulated scan; a dataset on disk is listed by the stage itself."""
+    if not SIMULATED:
+        return [f"{RAWDATA}/dataset_description.json"]
+    return [
+        f"{RAWDATA}/sub-{label}/{scan}"
+        for label in labels(CONFIG.cohort.phantom.n_subjects)
+        for scan in (f"anat/sub-{label}_T1w.nii.gz", f"dwi/sub-{label}_dwi.nii.gz")
+    ]
+
+
+def participants_table(wildcards):
+    """The dataset's participants.tsv, where it has one."""
+    path = f"{RAWDATA}/participants.tsv"
+    return path if SIMULATED or os.path.exists(path) else []
+
+
+def exclusion_table(wildcards):
+    """The user's table of exclusions, where given."""
+    return str(CONFIG.cohort.exclude) if CONFIG.cohort.exclude else []
+
+
+def listed_subjects(wildcards):
+    """Names of the dataset's subject folders: one more or less lists the dataset again."""
+    if SIMULATED:
+        return CONFIG.cohort.phantom.n_subjects
+    return sorted(name for name in os.listdir(RAWDATA) if name.startswith("sub-"))
+
+
+# -- translation and what follows --------------------------------------------------------------
+
+
+def slice_records(wildcards):
+    """Slice records of everybody with a T1."""
+    return [f"{ROOT}/slices/{unit}_slices.json" for unit in units("paired", "t1w-only")]
+
+
+def slices_to_fit(wildcards):
+    """Slice records that a model is fitted and chosen on."""
+    return [
+        f"{ROOT}/slices/{unit}_slices.json"
+        for unit in units_of_part("train", "validation")
+    ]
+
+
+def synthetic(task, model, names):
+    """Synthetic volumes of one model."""
+    return paths("synth-fa", names, SYNTHETIC.format(task=task, model=model))
+
+
+def every_translation(wildcards):
+    """Synthetic volumes of every task and model."""
+    return [
+        path
+        for task, section in CONFIG.tasks.items()
+        for model in section.models
+        for path in synthetic(task, model, units_to_translate())
+    ]
+
+
+def every_test_synthesis(wildcards):
+    """Synthetic volumes of the test units, every task and model."""
+    return [
+        path
+        for task, section in CONFIG.tasks.items()
+        for model in section.models
+        for path in synthetic(task, model, units_of_part("test"))
+    ]
+
+
+def training_gpus(wildcards):
+    """GPUs that a model's training asks for; the trivial baselines ask for none."""
+    training = getattr(CONFIG.models[wildcards.model], "training", None)
+    return training.devices if training else 0
+
+
+def test_truth(kind):
+    """Input function: one kind of file for every test unit."""
+
+    def wanted(wildcards):
+        return paths(kind, units_of_part("test"))
+
+    return wanted
+
+
+def test_synthesis(wildcards):
+    """Synthetic volumes of one task and model for the test units."""
+    return synthetic(wildcards.task, wildcards.model, units_of_part("test"))
+
+
+def every_model(pattern):
+    """One file for every task and model, below the dataset's folder."""
+    return [
+        f"{ROOT}/{pattern.format(task=task, model=model)}"
+        for task, section in CONFIG.tasks.items()
+        for model in section.models
+    ]
+
+
+def every_task(pattern):
+    """One file for every task, below the dataset's folder."""
+    return [f"{ROOT}/{pattern.format(task=task)}" for task in CONFIG.tasks]
+
+
+def models_of(pattern):
+    """Input function: one file for every model of the wildcard's task."""
+
+    def wanted(wildcards):
+        models = CONFIG.tasks[wildcards.task].models
+        return [
+            f"{ROOT}/{pattern.format(task=wildcards.task, model=m)}" for m in models
+        ]
+
+    return wanted
+
+
+def model_flags(task):
+    """`--models` for each model of a task, the first one being the one under test."""
+    return [part for model in CONFIG.tasks[task].models for part in ("--models", model)]
+
+
+def task_model_flags(wildcards):
+    """`--models` for each model of the wildcard's task."""
+    return model_flags(wildcards.task)
+
+
+def roi_options(wildcards):
+    """The evaluation's section; a simulated cohort's regions are its own bundles."""
+    section = CONFIG.evaluation
+    if SIMULATED and section.rois.image is None:
+        rois = section.rois.model_copy(
+            update={
+                "image": bids.unit_path(TRUTH, "truth-bundles"),
+                "labels": Path(f"{TRUTH}/desc-bundles_dseg.tsv"),
+            }
+        )
+        section = section.model_copy(update={"rois": rois})
+    return options(section)

@@ -1,0 +1,79 @@
+"""Diffusion: optional corrections, brain mask, tensor fit."""
+
+if CONFIG.preprocess.chain != "none":
+
+    rule preprocess:
+        """Denoising (Veraart et al. 2016, NeuroImage 142:394), Gibbs ringing (Kellner et al. 2016,
+        MRM 76:1574), eddy currents and motion (Andersson & Sotiropoulos 2016, NeuroImage 125:1063).
+        """
+        input:
+            dwi=scan("dwi"),
+            bval=scan("bval"),
+            bvec=scan("bvec"),
+        output:
+            dwi=at("dwi"),
+            bval=at("bval"),
+            bvec=at("bvec"),
+            status=at("preprocess-status"),
+        log:
+            log("preprocess", "{folder}/{unit}"),
+        benchmark:
+            bench("preprocess", "{folder}/{unit}")
+        conda:
+            "../envs/mrtrix3.yaml"
+            if CONFIG.preprocess.chain == "mrtrix3"
+            else "../envs/fsl.yaml"
+        threads: 2
+        resources:
+            mem_mb=memory(6000),
+            runtime=360,
+        params:
+            options=options(CONFIG.preprocess),
+            version=VERSIONS["preprocess"],
+        shell:
+            "m2m preprocess --unit {wildcards.unit} --dwi {input.dwi:q} --bval {input.bval:q}"
+            " --bvec {input.bvec:q} --out-dwi {output.dwi} --out-bval {output.bval}"
+            " --out-bvec {output.bvec} --status {output.status} --threads {threads}"
+            " --options {params.options:q} > {log} 2>&1"
+
+
+rule dti:
+    """Brain mask (median Otsu) and tensor fit (Chung et al. 2006, NeuroImage 33:531; DIPY)."""
+    input:
+        dwi=corrected("dwi", "dwi"),
+        bval=corrected("bval", "bval"),
+        bvec=corrected("bvec", "bvec"),
+        mask=scan("dwi_mask"),
+        preprocessed=(
+            [] if CONFIG.preprocess.chain == "none" else at("preprocess-status")
+        ),
+    output:
+        fa=at("dwi-fa"),
+        md=at("dwi-md"),
+        ad=at("dwi-ad"),
+        rd=at("dwi-rd"),
+        v1=at("dwi-v1"),
+        tensor=at("dwi-tensor"),
+        mask=at("dwi-mask"),
+        b0=at("b0"),
+        status=at("dti-status"),
+    log:
+        log("dti", "{folder}/{unit}"),
+    benchmark:
+        bench("dti", "{folder}/{unit}")
+    conda:
+        M2M_ENV
+    resources:
+        mem_mb=memory(3000),
+        runtime=60,
+    params:
+        mask=flag("--supplied-mask", "mask"),
+        preprocessed=flag("--preprocess-status", "preprocessed"),
+        options=options(CONFIG.dti),
+        version=VERSIONS["dti"],
+    shell:
+        "m2m dti --unit {wildcards.unit} --dwi {input.dwi:q} --bval {input.bval:q}"
+        " --bvec {input.bvec:q} {params.mask:q} {params.preprocessed:q}"
+        " --fa {output.fa} --md {output.md} --ad {output.ad} --rd {output.rd} --v1 {output.v1}"
+        " --tensor {output.tensor} --mask {output.mask} --b0 {output.b0}"
+        " --status {output.status} --options {params.options:q} > {log} 2>&1"

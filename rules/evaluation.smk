@@ -1,0 +1,67 @@
+"""How far the prediction can be trusted: each model against the truth, and against each other."""
+
+
+rule evaluate_model:
+    """SSIM (Wang et al. 2004, IEEE TIP 13:600), PSNR, MAE; concordance (Lin 1989, Biometrics 45:255)."""
+    input:
+        synthetic=test_synthesis,
+        fa=test_truth("fa"),
+        target=test_truth("target-mask"),
+        wm=test_truth("wm"),
+        units=UNITS,
+        split=SPLIT,
+        split_record=SPLIT_RECORD,
+        quality=QUALITY,
+        record=f"{MODEL}/model.json",
+    output:
+        metrics=f"{EVALUATION}/{{model}}/metrics.tsv",
+        profile=f"{EVALUATION}/{{model}}/profile.tsv",
+        rois=f"{EVALUATION}/{{model}}/rois.tsv",
+    log:
+        log("evaluate_model", "{task}_{model}"),
+    benchmark:
+        bench("evaluate_model", "{task}_{model}")
+    conda:
+        M2M_ENV
+    resources:
+        mem_mb=memory(2000),
+        runtime=120,
+    params:
+        root=ROOT,
+        options=roi_options,
+        version=VERSIONS["evaluate"],
+    shell:
+        "m2m evaluate --task {wildcards.task} --model {wildcards.model} --root {params.root}"
+        " --units {input.units} --split {input.split} --split-record {input.split_record}"
+        " --quality {input.quality} --model-record {input.record} --metrics {output.metrics}"
+        " --profile {output.profile} --rois {output.rois}"
+        " --options {params.options:q} > {log} 2>&1"
+
+
+rule compare:
+    """Paired differences on the same subjects, intervals by bootstrap (Efron & Tibshirani 1993)."""
+    input:
+        metrics=models_of("evaluation/{task}/{model}/metrics.tsv"),
+        rois=models_of("evaluation/{task}/{model}/rois.tsv"),
+        flow=FLOW,
+    output:
+        summary=f"{EVALUATION}/summary.tsv",
+        comparison=f"{EVALUATION}/comparison.tsv",
+    log:
+        log("compare", "{task}"),
+    benchmark:
+        bench("compare", "{task}")
+    conda:
+        M2M_ENV
+    resources:
+        mem_mb=memory(2000),
+        runtime=60,
+    params:
+        root=ROOT,
+        models=task_model_flags,
+        options=roi_options,
+        version=VERSIONS["compare"],
+    shell:
+        "m2m compare --task {wildcards.task} --root {params.root} {params.models}"
+        " --flow {input.flow} --summary {output.summary} --comparison {output.comparison}"
+        " --options {params.options:q} > {log} 2>&1"

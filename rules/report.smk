@@ -1,0 +1,86 @@
+"""The paper's figures with their source data, and one self-contained page."""
+
+
+rule figures:
+    """Every figure as PDF and PNG, with its source data as TSV."""
+    input:
+        every_model("evaluation/{task}/{model}/metrics.tsv"),
+        every_model("models/{task}/{model}/metrics.jsonl"),
+        every_task("evaluation/{task}/comparison.tsv"),
+        every_test_synthesis,
+        units=UNITS,
+        split=SPLIT,
+        record=SPLIT_RECORD,
+        quality=QUALITY,
+        flow=FLOW,
+    output:
+        expand(
+            "{folder}/{name}.{extension}",
+            folder=FIGURES,
+            name=["flow", "panel", "metrics", "profile", "rois", "training"],
+            extension=["pdf", "tsv"],
+        ),
+        panel=report(f"{FIGURES}/panel.png", category="Figures"),
+        flow=report(f"{FIGURES}/flow.png", category="Cohort"),
+        metrics=report(f"{FIGURES}/metrics.png", category="Figures"),
+        profile=report(f"{FIGURES}/profile.png", category="Figures"),
+        rois=report(f"{FIGURES}/rois.png", category="Figures"),
+        training=report(f"{FIGURES}/training.png", category="Training"),
+    log:
+        log("figures", "figures"),
+    benchmark:
+        bench("figures", "figures")
+    conda:
+        M2M_ENV
+    resources:
+        mem_mb=memory(2000),
+        runtime=60,
+    params:
+        root=ROOT,
+        folder=FIGURES,
+        task=FIRST_TASK,
+        models=model_flags(FIRST_TASK),
+        simulated="--simulated" if SIMULATED else "--no-simulated",
+        options=options(CONFIG.report),
+        version=VERSIONS["figures"],
+    shell:
+        "m2m figures --root {params.root} --task {params.task} {params.models}"
+        " --units {input.units} --split {input.split} --split-record {input.record}"
+        " --quality {input.quality} --flow {input.flow} --out-dir {params.folder}"
+        " {params.simulated} --options {params.options:q} > {log} 2>&1"
+
+
+rule report:
+    """One HTML page that opens without a network."""
+    input:
+        per_unit("picture", "paired"),
+        rules.figures.output,
+        every_task("evaluation/{task}/summary.tsv"),
+        status=f"{ROOT}/cohort/cohort_status.tsv",
+        quality=QUALITY,
+        flow=FLOW,
+        description=f"{ROOT}/dataset_description.json",
+    output:
+        page=REPORT,
+    log:
+        log("report", "report"),
+    benchmark:
+        bench("report", "report")
+    conda:
+        M2M_ENV
+    resources:
+        mem_mb=memory(2000),
+        runtime=60,
+    params:
+        root=ROOT,
+        folder=FIGURES,
+        task=FIRST_TASK,
+        models=model_flags(FIRST_TASK),
+        simulated="--simulated" if SIMULATED else "--no-simulated",
+        config=options(CONFIG),
+        options=options(CONFIG.report),
+        version=VERSIONS["report"],
+    shell:
+        "m2m report --root {params.root} --task {params.task} {params.models}"
+        " --figures-dir {params.folder} {params.simulated} --config-json {params.config:q}"
+        " --out {output.page} --options {params.options:q} > {log} 2>&1"
