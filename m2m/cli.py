@@ -1,13 +1,14 @@
 """The command line: one command per stage, imported only when called."""
 
 import importlib
+from difflib import get_close_matches
 from typing import Annotated
 
-import click
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import m2m
+from m2m.stage import DataError
 
 COMMANDS = {
     "simulate": ("m2m.phantom.stage:simulate", "Simulate one person's raw scans and their truth."),
@@ -34,10 +35,10 @@ COMMANDS = {
 class _LazyGroup(TyperGroup):
     """Commands by name from a table, so that help and a light stage start fast."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: typer.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand | None:
         if cmd_name not in COMMANDS:
             return None
         target, _ = COMMANDS[cmd_name]
@@ -46,20 +47,40 @@ class _LazyGroup(TyperGroup):
         command.command()(getattr(importlib.import_module(module), function))
         return typer.main.get_command(command)
 
-    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        click.echo(f"Usage: m2m COMMAND [OPTIONS]\n\n{m2m.__doc__}\n\nCommands:")
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> tuple:
+        if args[0] not in COMMANDS and (near := get_close_matches(args[0], COMMANDS)):
+            ctx.fail(f"No such command {args[0]!r}; did you mean {' or '.join(near)}?")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: typer.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except DataError as error:
+            typer.echo(f"m2m {ctx.invoked_subcommand}: {error}", err=True)
+            raise typer.Exit(1) from error
+
+    def format_help(self, ctx: typer.Context, formatter: object) -> None:
+        typer.echo(f"Usage: m2m COMMAND [OPTIONS]\n\n{m2m.__doc__}\n\nCommands:")
         for name, (_, summary) in COMMANDS.items():
-            click.echo(f"  {name:<14}{summary}")
-        click.echo("\n`m2m COMMAND --help` describes a command.")
+            typer.echo(f"  {name:<14}{summary}")
+        typer.echo("\n`m2m COMMAND --help` describes a command, `m2m --version` its version.")
 
 
-app = typer.Typer(cls=_LazyGroup, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=_LazyGroup, add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(m2m.__version__)
+        raise typer.Exit
 
 
 @app.callback()
 def _main(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
-    if version:
-        typer.echo(m2m.__version__)
-        raise typer.Exit
+    """Run one stage."""

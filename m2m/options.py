@@ -8,10 +8,29 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$")]
+# Datasets, tasks and models name folders, and wildcards of the workflow.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
+    if not limits[0] < limits[1]:
+        raise ValueError(f"the lower limit stands first, got {list(limits)}")
+    return limits
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
 
 class Section(BaseModel):
@@ -43,7 +62,7 @@ class Phantom(Section):
     n_b0: PositiveInt = 2
     snr: PositiveFloat = 30.0
     t1_snr: PositiveFloat = 40.0
-    age_years: tuple[float, float] = (20.0, 80.0)
+    age_years: Range = (20.0, 80.0)
     deformation_mm: float = Field(6.0, ge=0, description="Typical size of the smooth deformation")
     microstructure_sd: float = Field(0.06, ge=0, description="Spread of bundle FA between people")
     effects: Effects = Effects()
@@ -72,6 +91,15 @@ class Split(Section):
     seed: int = 1
     validation: Fraction = 0.125
     test: Fraction = 0.33
+
+    @model_validator(mode="after")
+    def _leaves_people_to_train_on(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError(
+                f"split.validation + split.test must leave a part to train on, got "
+                f"{self.validation} + {self.test}"
+            )
+        return self
 
 
 class Preprocess(Section):
@@ -112,7 +140,7 @@ class Anat(Section):
     spacing_mm: PositiveFloat = 3.0
     shape: tuple[PositiveInt, PositiveInt, PositiveInt] = (64, 80, 64)
     sampling: Fraction = Field(0.2, description="Part of the voxels that mutual information uses")
-    brain_volume_l: tuple[float, float] = Field(
+    brain_volume_l: Range = Field(
         (0.7, 2.3), description="A brain of another volume is excluded, with the reason"
     )
 
@@ -122,7 +150,7 @@ class Grid(Section):
 
     registration: Literal["rigid", "affine", "syn", "none"] = "rigid"
     sampling: Fraction = Field(0.2, description="Part of the voxels that mutual information uses")
-    fa_mean: tuple[float, float] = Field((0.10, 0.45), description="Of FA inside the mask")
+    fa_mean: Range = Field((0.10, 0.45), description="Of FA inside the mask")
     min_coverage: Fraction = Field(0.5, description="Part of the T1's brain that the DWI covers")
     max_shift_mm: PositiveFloat = Field(30.0, description="Largest shift of the registration")
 
@@ -130,7 +158,7 @@ class Grid(Section):
 class Slices(Section):
     """Normalisation of volumes to slices."""
 
-    t1_range_percent: tuple[float, float] = (1.0, 99.0)
+    t1_range_percent: Range = (1.0, 99.0)
 
 
 class Network(Section):
@@ -163,9 +191,7 @@ class Discriminators(Section):
 
     width: PositiveInt = 16
     crops: PositiveInt = Field(4, description="Crops per image, drawn inside the brain mask")
-    crop_fraction: tuple[float, float] = Field(
-        (0.125, 0.25), description="Side of a crop over side"
-    )
+    crop_fraction: Range = Field((0.125, 0.25), description="Side of a crop over side")
     crop_size: PositiveInt = Field(16, description="Pixels a crop is resized to")
     learning_rate: PositiveFloat = 2e-4
     every: PositiveInt = Field(1, description="Generator steps per discriminator step")
@@ -253,7 +279,7 @@ class Report(Section):
 class Config(Section):
     """The whole of config.yaml."""
 
-    dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$")]
+    dataset: Name
     results: Path = Path("results")
     cohort: Cohort = Cohort()
     split: Split = Split()
@@ -262,8 +288,8 @@ class Config(Section):
     anat: Anat = Anat()
     grid: Grid = Grid()
     slices: Slices = Slices()
-    models: dict[str, Model]
-    tasks: dict[str, Task]
+    models: dict[Name, Model]
+    tasks: dict[Name, Task]
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
 

@@ -1,0 +1,41 @@
+"""Fixtures for every test file: data and programs that not every machine has."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# One thread each, before numpy or torch load: the test runner already uses every core.
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+
+def _not_here(reason: str) -> None:
+    """Skip with the reason, or fail where M2M_REQUIRE_TOOLS=1 says that all must be there."""
+    if os.environ.get("M2M_REQUIRE_TOOLS") == "1":
+        pytest.fail(f"{reason}, and M2M_REQUIRE_TOOLS=1 asks for it")
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """Folder of the real scans, beside the repository."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        _not_here("the real scans (../shared/data) are not on this machine")
+    return folder
+
+
+@pytest.fixture
+def needs_tool() -> Callable[[str], None]:
+    """Function that skips the test where a program is not installed."""
+
+    def need(program: str) -> None:
+        if shutil.which(program) is None:
+            _not_here(f"{program} is not installed")
+
+    return need

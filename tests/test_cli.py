@@ -1,0 +1,135 @@
+"""The command line: fast help, lazy stages, errors that a person can act on."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import m2m
+from m2m import cli
+from m2m.stage import VERSIONS, DataError
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Call `m2m` with one made-up stage, `sum`, beside the real ones."""
+
+    def stage(count: int, scale: float = 1.0):
+        if count < 0:
+            raise DataError("is negative", file="a.tsv", value=count, remedy="count again")
+        print(count * scale)
+
+    module = types.ModuleType("made_up_stage")
+    module.main = stage
+    monkeypatch.setitem(sys.modules, "made_up_stage", module)
+    monkeypatch.setitem(cli.COMMANDS, "sum", ("made_up_stage:main", "Add up."))
+    return lambda *words: CliRunner().invoke(cli.app, list(words))
+
+
+def test_help_lists_every_command_in_under_half_a_second():
+    command = [sys.executable, "-c", "from m2m.cli import app; app()", "--help"]
+    seconds = []
+    for _ in range(3):  # the best of three: other tests run at the same time
+        started = time.perf_counter()
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - started)
+    for name, (_, summary) in cli.COMMANDS.items():
+        assert f"  {name}" in result.stdout
+        assert summary in result.stdout
+    assert min(seconds) < 0.5
+
+
+def test_help_imports_no_stage_and_no_heavy_library():
+    code = (
+        "import sys\nfrom m2m.cli import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    loaded = set(result.stderr.split())
+    assert "m2m.cli" in loaded
+    assert not loaded & {"torch", "dipy", "nilearn", "nibabel", "numpy", "pandas", "matplotlib"}
+    assert {name for name in loaded if name.startswith("m2m.")} == {"m2m.cli", "m2m.stage"}
+
+
+def test_version_is_printed_without_a_command(run):
+    result = run("--version")
+    assert (result.exit_code, result.output.strip()) == (0, m2m.__version__)
+
+
+def test_no_command_shows_the_help(run):
+    assert "validate" in run().output
+
+
+def test_a_stage_receives_its_arguments(run):
+    result = run("sum", "3", "--scale", "2")
+    assert (result.exit_code, result.output.strip()) == (0, "6.0")
+
+
+def test_a_commands_help_names_the_command(run):
+    result = run("sum", "--help")
+    assert result.exit_code == 0
+    assert "sum" in result.output.split("COUNT")[0]
+    assert "--scale" in result.output
+
+
+def test_bad_data_end_in_one_line_and_not_in_a_traceback(run):
+    result = run("sum", "--", "-3")
+    assert result.exit_code == 1
+    assert "m2m sum: is negative (found -3) in a.tsv; count again" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_misspelt_command_is_told_its_neighbour(run):
+    result = run("statsu")
+    assert result.exit_code == 2
+    assert "status" in result.output
+
+
+def flags_of(name):
+    """Every flag that a command knows, and those it cannot do without."""
+    command = typer.main.get_command(cli.app).get_command(None, name)
+    options = [p for p in command.params if p.opts[0].startswith("--")]
+    known = {flag for option in options for flag in (*option.opts, *option.secondary_opts)}
+    return known, {option.opts[0] for option in options if option.required}
+
+
+def calls_in_the_rules():
+    """(command, flags in the text of the rule) of every rule that calls `m2m`."""
+    for path in sorted((ROOT / "rules").glob("*.smk")):
+        for text in re.split(r"^ *(?:rule|checkpoint) ", path.read_text(), flags=re.M)[1:]:
+            if call := re.search(r"\bm2m ([a-z]+) ", text):
+                yield call[1], set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text))
+
+
+@pytest.mark.parametrize(("name", "flags"), list(calls_in_the_rules()))
+def test_a_rule_passes_the_flags_that_its_command_knows(name, flags):
+    known, required = flags_of(name)
+    assert flags <= known
+    assert required <= flags
+
+
+def test_every_stage_has_its_rule():
+    assert {name for name, _ in calls_in_the_rules()} == set(cli.COMMANDS) - {"status"}
+
+
+def test_every_stage_with_a_version_is_a_command():
+    assert set(VERSIONS) <= set(cli.COMMANDS)
+
+
+def test_the_installed_program_runs():
+    program = Path(sys.executable).with_name("m2m")
+    result = subprocess.run(
+        [program, "--version"], capture_output=True, text=True, env=os.environ, check=True
+    )
+    assert result.stdout.strip() == m2m.__version__

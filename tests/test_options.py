@@ -1,0 +1,89 @@
+"""The configuration dies early, by name, and changes nothing silently."""
+
+import pytest
+from pydantic import ValidationError
+
+from m2m.options import Config, load_config
+
+SMALL = {
+    "dataset": "tiny",
+    "models": {"mean": {"family": "mean"}},
+    "tasks": {"t1-fa": {"models": ["mean"]}},
+}
+
+
+def with_section(**sections):
+    return Config.model_validate(SMALL | sections)
+
+
+def test_a_minimal_configuration_is_enough():
+    config = with_section()
+    assert config.cohort.source == "phantom"
+    assert config.models["mean"].family == "mean"
+
+
+@pytest.mark.parametrize(
+    ("sections", "named"),
+    [
+        ({"dti": {"fitt": "WLS"}}, "dti.fitt"),
+        ({"cohort": {"phantom": {"effects": {"fa_mail": 0}}}}, "cohort.phantom.effects.fa_mail"),
+        ({"diffusion": {}}, "diffusion"),
+        ({"models": {"mean": {"family": "mean", "steps": 3}}}, "models.mean.mean.steps"),
+        (
+            {"models": {"m": {"family": "macro2micro", "training": {"step": 3}}}},
+            "models.m.macro2micro.training.step",
+        ),
+    ],
+)
+def test_a_misspelt_key_is_named_with_its_section(sections, named):
+    with pytest.raises(ValidationError) as caught:
+        with_section(**sections)
+    assert named in [".".join(map(str, e["loc"])) for e in caught.value.errors()]
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"cohort": {"source": "bids"}}, "bids_dir"),
+        ({"cohort": {"phantom": {"n_directions": 5}}}, "n_directions"),
+        ({"cohort": {"phantom": {"age_years": [80, 20]}}}, "lower limit"),
+        ({"cohort": {"participant_label": ["a_b"]}}, "participant_label"),
+        ({"split": {"validation": 0.5, "test": 0.5}}, "part to train on"),
+        ({"dti": {"fit": "wls"}}, "dti.fit"),
+        ({"anat": {"spacing_mm": 0}}, "spacing_mm"),
+        ({"grid": {"fa_mean": [0.4, 0.1]}}, "lower limit"),
+        ({"slices": {"t1_range_percent": [99, 1]}}, "lower limit"),
+        ({"models": {"a/b": {"family": "mean"}}, "tasks": {}}, "models"),
+        ({"models": {"m": {"family": "mena"}}, "tasks": {}}, "mena"),
+        ({"models": {"m": {"family": "macro2micro", "network": {"context": 4}}}}, "odd"),
+        ({"dataset": "my study"}, "dataset"),
+    ],
+)
+def test_an_impossible_value_is_refused(sections, message):
+    with pytest.raises(ValidationError, match=message):
+        with_section(**sections)
+
+
+def test_a_task_names_only_models_that_exist():
+    with pytest.raises(ValidationError, match=r"tasks\.t1-fa\.models names \['unet'\]"):
+        with_section(tasks={"t1-fa": {"models": ["mean", "unet"]}})
+
+
+def test_options_do_not_change_after_they_were_checked():
+    config = with_section()
+    with pytest.raises(ValidationError, match="frozen"):
+        config.split.seed = 2
+
+
+def test_the_configuration_survives_json():
+    config = with_section(grid={"registration": "affine"})
+    assert Config.model_validate_json(config.model_dump_json()) == config
+
+
+def test_a_file_is_read_and_checked(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("dataset: tiny\nmodels: {mean: {family: mean}}\ntasks: {}\nsplit: {seed: 4}\n")
+    assert load_config(path).split.seed == 4
+    path.write_text(path.read_text() + "sead: 5\n")
+    with pytest.raises(ValidationError, match="sead"):
+        load_config(path)
