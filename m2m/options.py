@@ -106,12 +106,31 @@ class Preprocess(Section):
     """Corrections of the diffusion series before the fit."""
 
     chain: Literal["none", "mrtrix3", "fsl"] = "none"
-    denoise: bool = True
-    degibbs: bool = True
-    eddy: bool = Field(True, description="dwifslpreproc (mrtrix3) or eddy (fsl); needs FSL")
-    bias: bool = Field(False, description="dwibiascorrect; needs ANTs or FSL")
+    denoise: bool = Field(True, description="dwidenoise; chain mrtrix3")
+    degibbs: bool = Field(True, description="mrdegibbs; chain mrtrix3")
+    eddy: bool = Field(True, description="dwifslpreproc, which needs FSL; chain mrtrix3")
+    bias: Literal["none", "ants", "fsl"] = Field(
+        "none", description="dwibiascorrect, which needs ANTs or FSL; chain mrtrix3"
+    )
     phase_encoding: str = Field("AP", pattern="^(AP|PA|LR|RL|IS|SI)$")
     readout_s: PositiveFloat = 0.05
+    bet_fraction: Fraction = Field(0.3, description="bet -f for eddy's mask; chain fsl")
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """External programs that the chain calls."""
+        if self.chain == "none":
+            return ()
+        if self.chain == "fsl":
+            return ("bet", "eddy")
+        bias = {"none": (), "ants": ("N4BiasFieldCorrection",), "fsl": ("fast",)}[self.bias]
+        return (
+            "mrconvert",
+            *(("dwidenoise",) if self.denoise else ()),
+            *(("mrdegibbs",) if self.degibbs else ()),
+            *(("dwifslpreproc", "eddy") if self.eddy else ()),
+            *(("dwibiascorrect", *bias) if bias else ()),
+        )
 
 
 class Mask(Section):
@@ -121,6 +140,11 @@ class Mask(Section):
     median_radius: PositiveInt = 3
     passes: PositiveInt = 2
     bet_fraction: Fraction = 0.3
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """External programs that the method calls."""
+        return ("bet",) if self.method == "bet" else ()
 
 
 class Dti(Section):
