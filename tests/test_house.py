@@ -1,0 +1,188 @@
+"""What the house promises: one lock file, short files, clean code, words that are true."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import yaml
+
+import m2m
+from m2m.cli import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+MAKEFILE = (ROOT / "Makefile").read_text()
+README = (ROOT / "README.md").read_text()
+
+
+def canonical(name):
+    """The name of a distribution, spelt as its index does."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+RUNTIME = {canonical(name) for name in PROJECT["dependencies"]}
+EXTRAS = {
+    extra: {canonical(name) for name in names}
+    for extra, names in PROJECT["optional-dependencies"].items()
+}
+
+
+def tracked():
+    """Files of the repository, as git lists them."""
+    listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True, cwd=ROOT)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [path for name in listed.stdout.split("\0")[:-1] if (path := ROOT / name).is_file()]
+
+
+def lock():
+    """Version of each locked distribution."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return {canonical(n): v for n, v in (line.split("==") for line in lines)}
+
+
+def test_the_lock_file_holds_names_and_versions_and_nothing_else():
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        assert re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.!]*", line), line
+
+
+def test_the_lock_file_pins_every_dependency():
+    assert lock().keys() >= RUNTIME | EXTRAS["dev"] | EXTRAS["cluster"]
+    assert not lock().keys() & EXTRAS["ants"]
+
+
+def test_dependencies_say_what_they_are_for_and_leave_versions_to_the_lock_file():
+    text = (ROOT / "pyproject.toml").read_text()
+    for name in chain(PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()):
+        assert re.search(rf'^  "{re.escape(name)}", +# \S', text, re.M), name
+        assert re.fullmatch("[a-z0-9-]+", name), name
+
+
+def test_conda_pins_what_the_lock_file_pins():
+    environment = yaml.safe_load((ROOT / "envs" / "m2m.yaml").read_text())
+    (pip,) = [part["pip"] for part in environment["dependencies"] if isinstance(part, dict)]
+    pins = {canonical(n): v for n, v in (line.split("==") for line in pip)}
+    assert pins == {name: lock()[name] for name in RUNTIME}
+
+
+def imported(folder, pattern="*.py"):
+    """First names of everything imported below a folder."""
+    for path in folder.rglob(pattern):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.split(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                yield node.module.split(".")[0]
+
+
+def distributions(names):
+    """Distributions that provide these import names, the standard library left out."""
+    providers = packages_distributions()
+    return {
+        frozenset(canonical(d) for d in providers[name])
+        for name in names
+        if name in providers and name not in sys.stdlib_module_names
+    }
+
+
+def test_everything_imported_is_declared():
+    for providers in distributions(imported(ROOT / "m2m")) - {frozenset({"m2m"})}:
+        assert providers & RUNTIME, providers
+    declared = RUNTIME | EXTRAS["dev"] | {"m2m"}
+    for providers in distributions(imported(ROOT / "tests")):
+        assert providers & declared, providers
+
+
+def test_everything_declared_is_imported():
+    used = {name for providers in distributions(imported(ROOT / "m2m")) for name in providers}
+    assert RUNTIME - used == {"snakemake"}
+
+
+def test_no_source_file_is_longer_than_400_lines():
+    sources = [p for p in tracked() if p.suffix in {".py", ".smk"} or p.name == "Snakefile"]
+    long = {p.name: n for p in sources if (n := len(p.read_text().splitlines())) > 400}
+    assert not long
+
+
+def test_no_function_is_longer_than_60_lines_beside_its_docstring():
+    long = {}
+    for path in (ROOT / "m2m").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                if body and (length := body[-1].end_lineno - body[0].lineno + 1) > 60:
+                    long[f"{path.name}:{node.name}"] = length
+    assert not long
+
+
+def test_no_file_is_over_a_megabyte():
+    assert not [path.name for path in tracked() if path.stat().st_size > 1_000_000]
+
+
+def test_no_file_names_a_place_on_somebodys_machine():
+    pattern = re.compile(r"(?<![\w.])/(?:home|Users|work|tmp|root)/\w")
+    found = {
+        path.name
+        for path in tracked()
+        if path.suffix in {".py", ".smk", ".yaml", ".md", ".toml", ".txt", ".cff"}
+        and path != Path(__file__)
+        and pattern.search(path.read_text())
+    }
+    assert not found
+
+
+def targets():
+    """Targets of the Makefile that a person calls."""
+    return set(re.search(r"^\.PHONY:(.*)$", MAKEFILE, re.M)[1].split())
+
+
+@pytest.mark.parametrize(
+    "command", re.findall(r"^\t\$\(BIN\)/((?:ruff|snakefmt) .*)$", MAKEFILE, re.M)
+)
+def test_lint_finds_nothing(command):
+    program, *arguments = command.split()
+    result = subprocess.run(
+        [Path(sys.executable).with_name(program), *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_readme_names_commands_that_exist():
+    assert {"demo", "test"} <= set(re.findall(r"\bmake ([a-z]+)\b", README)) <= targets()
+    stages = set(re.findall(r"\bm2m ([a-z]+)\b(?! =)", "\n".join(code_blocks(README))))
+    assert stages <= set(COMMANDS)
+
+
+def code_blocks(text):
+    """Indented and fenced blocks of a Markdown text."""
+    fenced = re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S)
+    return [*fenced, *re.findall(r"(?:^    .*\n)+", text, re.M)]
+
+
+def test_links_between_documents_lead_somewhere():
+    for path in tracked():
+        if path.suffix == ".md":
+            for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text()):
+                assert (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_one_version_everywhere():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"] == m2m.__version__
+    assert f"## [{m2m.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_citation_has_what_the_format_asks_for():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors", "license"} <= citation.keys()
+    assert citation["license"] == PROJECT["license"] == "Apache-2.0"
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
