@@ -1,0 +1,9 @@
+"""People simulated from the MNI152 anatomy: T1w and DWI, and the truth beside them.
+
+Standard library only here, so that the workflow can list people without heavy imports.
+"""
+
+
+def labels(n_subjects: int) -> list[str]:
+    """BIDS labels of the simulated people: ``0001``, ``0002``, …"""
+    return [f"{index:04d}" for index in range(1, n_subjects + 1)]

@@ -1,0 +1,226 @@
+"""A person's brain on a grid: tissue fractions, fascicles, and what the scanner sees of them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from m2m.options import Phantom
+from m2m.phantom import anatomy, signal
+from m2m.phantom.anatomy import CSF, GREY, WHITE, Template
+from m2m.phantom.bundles import BUNDLES, locate
+from m2m.phantom.people import Person, stream
+from m2m.phantom.shape import Shape, flow, growth_velocity, random_velocity
+
+FASCICLES = 3
+MIN_WHITE = 0.02
+# Weight of the radial fibres beside a bundle's, which is 1 on its strands.
+RADIAL_WEIGHT = 0.2
+# Mean diffusivity in mm2/s and signal without diffusion weighting, relative to white matter.
+MD = {WHITE: 0.75e-3, GREY: 0.85e-3, CSF: 3.0e-3}
+S0 = {WHITE: 1.0, GREY: 1.2, CSF: 2.2}
+GREY_FA = 0.10
+T1_INTENSITY = {WHITE: 0.88, GREY: 0.62, CSF: 0.22}
+T1_PER_MYELIN = 0.6
+BIAS_SD = 0.10
+# A voxel belongs to a bundle's region where the bundle is near and the voxel white.
+REGION_WEIGHT, REGION_WHITE = 0.5, 0.5
+
+
+@dataclass(frozen=True)
+class Fascicles:
+    """Up to three bundles of fibres in each of N white voxels.
+
+    Attributes
+    ----------
+    fractions : ndarray, shape (N, 3)
+        Sum 1.
+    kinds : ndarray of int, shape (N, 3)
+        Index of the bundle; the number of bundles for radial fibres.
+    axes : ndarray, shape (N, 3, 3)
+        Unit vectors in MNI axes: [voxel, fascicle, xyz].
+    weights : ndarray, shape (N,)
+        Of the strongest bundle: 1 on a strand, 0 where no bundle passes.
+    """
+
+    fractions: NDArray[np.float32]
+    kinds: NDArray[np.intp]
+    axes: NDArray[np.float32]
+    weights: NDArray[np.float32]
+
+
+def person_shape(person: Person, template: Template, options: Phantom) -> Shape:
+    """The deformation that makes this brain's folds, bundles and ventricles its own."""
+    step = anatomy.COARSE_MM
+    rng = stream(options.seed, person.label, "shape")
+    grid = template.radial.shape[1:]
+    velocity = random_velocity(rng, grid, step, options.deformation_mm)
+    fluid = ndimage.uniform_filter(template.ventricles.astype(np.float32), step)
+    velocity += growth_velocity(
+        fluid[::step, ::step, ::step], step, np.log(person.ventricles)
+    )
+    return flow(velocity, template.coarse_affine)
+
+
+def find_fascicles(points: NDArray, template: Template) -> Fascicles:
+    """Bundles and radial fibres at MNI points, shape (N, 3)."""
+    kinds = len(BUNDLES) + 1
+    weights = np.zeros((len(points), kinds), dtype=np.float32)
+    axes = np.zeros((len(points), kinds, 3), dtype=np.float32)
+    for b, bundle in enumerate(BUNDLES):
+        inside, weight, direction = locate(bundle, points)
+        weights[inside, b], axes[inside, b] = weight, direction
+    radial = anatomy.sample(template.radial, template.coarse_affine, points)
+    length = np.linalg.norm(radial, axis=1, keepdims=True)
+    axes[:, -1] = np.divide(radial, length, out=axes[:, -1], where=length > 0)
+    axes[length[:, 0] == 0, -1] = (0, 0, 1)
+    strongest = weights[:, :-1].max(axis=1)
+    weights[:, -1] = RADIAL_WEIGHT
+    top = np.argsort(-weights, axis=1)[:, :FASCICLES]
+    fractions = np.take_along_axis(weights, top, axis=1)
+    return Fascicles(
+        fractions / fractions.sum(axis=1, keepdims=True),
+        top,
+        np.take_along_axis(axes, top[..., None], axis=1),
+        strongest,
+    )
+
+
+@dataclass(frozen=True)
+class Brain:
+    """A person's anatomy, to be looked at from any grid in T1 world space."""
+
+    person: Person
+    template: Template
+    shape: Shape
+
+    def to_mni(self, points: NDArray) -> NDArray[np.float32]:
+        """MNI points, shape (N, 3), of T1 world points, shape (N, 3), both in mm."""
+        m = self.person.to_brain
+        return self.shape.to_mni(points @ m[:3, :3].T + m[:3, 3])
+
+    def axes_to_t1(self, points: NDArray, axes: NDArray) -> NDArray[np.float32]:
+        """Carry MNI unit vectors, shape (N, K, 3), at T1 world points to T1 world axes."""
+        m = self.person.to_brain
+        jacobian = self.shape.jacobian()
+        flat = anatomy.sample(
+            jacobian.reshape(9, *jacobian.shape[2:]),
+            self.shape.affine,
+            points @ m[:3, :3].T + m[:3, 3],
+            mode="nearest",
+        )
+        inverse = np.linalg.inv(flat.reshape(-1, 3, 3) @ m[:3, :3].astype(np.float32))
+        carried = np.einsum("nij,nkj->nki", inverse, axes)
+        return carried / np.maximum(np.linalg.norm(carried, axis=-1, keepdims=True), 1e-12)
+
+    def tissue(self, points: NDArray) -> NDArray[np.float32]:
+        """Fractions of grey, white matter and fluid at T1 world points, shape (N, 3)."""
+        return anatomy.sample(self.template.tissue, self.template.affine, self.to_mni(points))
+
+
+def make_brain(person: Person, template: Template, options: Phantom) -> Brain:
+    """Give a person its shape."""
+    return Brain(person, template, person_shape(person, template, options))
+
+
+def grid_points(affine: NDArray, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """World mm of all voxel centres, shape (X * Y * Z, 3), last axis of the grid fastest."""
+    indices = np.indices(shape, dtype=np.float32).reshape(3, -1)
+    return (affine[:3, :3].astype(np.float32) @ indices + affine[:3, 3:].astype(np.float32)).T
+
+
+def voxel_tissue(
+    brain: Brain, affine: NDArray, shape: tuple[int, int, int]
+) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
+    """Partial volumes: tissue averaged over eight points of each voxel of the head.
+
+    Returns
+    -------
+    inside : ndarray of int, shape (n,)
+        Flat indices of the voxels that hold any tissue.
+    fractions : ndarray, shape (n, 3)
+    points : ndarray, shape (n, 3)
+        T1 world mm of the voxels' centres.
+    """
+    points = grid_points(affine, shape)
+    head = brain.tissue(points).sum(axis=1).reshape(shape) > 0
+    near = np.flatnonzero(ndimage.binary_dilation(head))
+    fractions = np.zeros((len(near), 3), dtype=np.float32)
+    for corner in np.ndindex(2, 2, 2):
+        offset = affine[:3, :3] @ (np.array(corner) / 2 - 0.25)
+        fractions += brain.tissue(points[near] + offset.astype(np.float32)) / 8
+    kept = fractions.sum(axis=1) > 0
+    return near[kept], fractions[kept], points[near[kept]]
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """Noise-free diffusion and its truth at the voxels `inside` of a grid (flat indices)."""
+
+    inside: NDArray[np.intp]
+    signal: NDArray[np.float32]
+    tensor: NDArray[np.float32]
+    fa: NDArray[np.float32]
+    labels: NDArray[np.int16]
+
+
+def simulate_diffusion(
+    brain: Brain, affine: NDArray, shape: tuple[int, int, int], bvals: NDArray, directions: NDArray
+) -> Diffusion:
+    """Diffusion signal, tensor, FA and bundle regions on a grid.
+
+    Parameters
+    ----------
+    brain : Brain
+    affine : ndarray, shape (4, 4)
+        Of the grid, to T1 world mm.
+    shape : (int, int, int)
+    bvals : ndarray, shape (V,)
+        In s/mm2.
+    directions : ndarray, shape (V, 3)
+        In T1 world axes.
+    """
+    inside, fractions, points = voxel_tissue(brain, affine, shape)
+    white = fractions[:, WHITE] > MIN_WHITE
+    fractions[~white, GREY] += fractions[~white, WHITE]
+    fibres = find_fascicles(brain.to_mni(points[white]), brain.template)
+    axes = brain.axes_to_t1(points[white], fibres.axes)
+    fa = brain.person.fa.astype(np.float32)[fibres.kinds]
+    total = np.zeros((len(points), len(bvals)), dtype=np.float32)
+    for tissue, tissue_fa in ((GREY, GREY_FA), (CSF, 0.0)):
+        isotropic = np.ones((1, 1), dtype=np.float32)
+        along, across = signal.eigenvalues(isotropic * tissue_fa, MD[tissue])
+        one = signal.multi_tensor(bvals, directions, isotropic, np.array([[[0, 0, 1.0]]]), along, across)
+        total += S0[tissue] * fractions[:, tissue, None] * one
+    along, across = signal.eigenvalues(fa, MD[WHITE])
+    one = signal.multi_tensor(bvals, directions, fibres.fractions, axes, along, across)
+    total[white] += S0[WHITE] * fractions[white, WHITE, None] * one
+    tensor = signal.fit_tensor(total, bvals, directions)
+    labels = np.zeros(len(points), dtype=np.int16)
+    region = (fibres.weights > REGION_WEIGHT) & (fractions[white, WHITE] > REGION_WHITE)
+    strongest = np.where(fibres.kinds[:, 0] == len(BUNDLES), fibres.kinds[:, 1], fibres.kinds[:, 0])
+    labels[np.flatnonzero(white)[region]] = 1 + strongest[region]
+    return Diffusion(inside, total, tensor, signal.fractional_anisotropy(tensor), labels)
+
+
+def simulate_t1(
+    brain: Brain, affine: NDArray, shape: tuple[int, int, int], rng: np.random.Generator, snr: float
+) -> NDArray[np.float32]:
+    """T1-weighted image on a grid in T1 world space; pure white matter is about 0.88."""
+    points = grid_points(affine, shape)
+    mni = brain.to_mni(points)
+    tissue = anatomy.sample(brain.template.tissue, brain.template.affine, mni)
+    head = np.flatnonzero(tissue.sum(axis=1) > 0)
+    tissue, mni = tissue[head], mni[head]
+    white = tissue[:, WHITE] > MIN_WHITE
+    fibres = find_fascicles(mni[white], brain.template)
+    myelin = (brain.person.myelin.astype(np.float32)[fibres.kinds] * fibres.fractions).sum(axis=1)
+    intensity = tissue @ np.array([T1_INTENSITY[k] for k in range(3)], dtype=np.float32)
+    detail = anatomy.sample(brain.template.detail[None], brain.template.affine, mni)[:, 0]
+    intensity += detail
+    intensity[white] += T1_INTENSITY[WHITE] * T1_PER_MYELIN * myelin * tissue[white, WHITE]
+    t1 = np.zeros(shape, dtype=np.float32)
+    t1.reshape(-1)[head] = np.maximum(intensity, 0)
+    t1 *= signal.bias_field(rng, shape, BIAS_SD)
+    return signal.add_rician_noise(t1, T1_INTENSITY[WHITE] / snr, rng)

@@ -1,0 +1,113 @@
+"""Signals: diffusion-weighted multi-tensor signal, T1 intensity, receive bias, Rician noise.
+
+References
+----------
+Basser et al. (1994), Biophys J 66:259-267, https://doi.org/10.1016/S0006-3495(94)80775-1
+Gudbjartsson & Patz (1995), Magn Reson Med 34:910-914, https://doi.org/10.1002/mrm.1910340618
+Jones et al. (1999), Magn Reson Med 42:515-525 (directions by electrostatic repulsion)
+"""
+
+import numpy as np
+from dipy.core.gradients import generate_bvecs
+from numpy.typing import NDArray
+from scipy import ndimage
+
+# Order of the six elements of a tensor: Dxx, Dxy, Dyy, Dxz, Dyz, Dzz.
+ROWS, COLUMNS = (0, 0, 1, 0, 1, 2), (0, 1, 1, 2, 2, 2)
+SCHEME_SEED = 7
+
+
+def gradient_scheme(
+    n_b0: int, n_directions: int, b_s_per_mm2: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """b-values, shape (n,), and world unit vectors, shape (n, 3), zero where b is zero."""
+    directions = generate_bvecs(n_directions, iters=500, rng=np.random.default_rng(SCHEME_SEED))
+    bvals = np.concatenate([np.zeros(n_b0), np.full(n_directions, b_s_per_mm2)])
+    return bvals, np.concatenate([np.zeros((n_b0, 3)), directions])
+
+
+def eigenvalues(fa: NDArray, md: float) -> tuple[NDArray, NDArray]:
+    """Diffusivities along and across an axially symmetric tensor of given FA and mean."""
+    a = fa / np.sqrt(3 - 2 * fa**2)
+    return md * (1 + 2 * a), md * (1 - a)
+
+
+def multi_tensor(
+    bvals: NDArray, directions: NDArray, fractions: NDArray, axes: NDArray,
+    parallel: NDArray, perpendicular: NDArray,
+) -> NDArray[np.float32]:
+    """Noise-free signal of several axially symmetric tensors, relative to b = 0.
+
+    Parameters
+    ----------
+    bvals : ndarray, shape (V,)
+        In s/mm2.
+    directions : ndarray, shape (V, 3)
+        Unit vectors in the frame of `axes`.
+    fractions : ndarray, shape (N, K)
+    axes : ndarray, shape (N, K, 3)
+        Unit vectors.
+    parallel, perpendicular : ndarray, shape (N, K)
+        Diffusivities in mm2/s.
+
+    Returns
+    -------
+    ndarray, shape (N, V)
+        sum_k f_k exp(-b g' D_k g), the formula of ``dipy.sims.voxel.multi_tensor``.
+    """
+    signal = np.zeros((len(fractions), len(bvals)), dtype=np.float32)
+    for k in range(fractions.shape[1]):
+        along = (axes[:, k] @ directions.T) ** 2
+        d = perpendicular[:, k, None] + (parallel - perpendicular)[:, k, None] * along
+        signal += fractions[:, k, None] * np.exp(-bvals * d)
+    return signal  # fmt: skip
+
+
+def add_rician_noise(
+    signal: NDArray, sigma: float, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Magnitude of the signal with Gaussian noise of deviation sigma in both channels."""
+    real = rng.standard_normal(signal.shape, dtype=np.float32)
+    imaginary = rng.standard_normal(signal.shape, dtype=np.float32)
+    return np.hypot(signal + np.float32(sigma) * real, np.float32(sigma) * imaginary)
+
+
+def fit_tensor(signal: NDArray, bvals: NDArray, directions: NDArray) -> NDArray[np.float32]:
+    """Least-squares tensor of the log signal: six elements in mm2/s, shape (N, 6)."""
+    factor = np.where(np.equal(ROWS, COLUMNS), 1.0, 2.0)
+    products = directions[:, ROWS] * directions[:, COLUMNS] * factor
+    design = np.column_stack([-bvals[:, None] * products, np.ones(len(bvals))])
+    return (np.log(signal) @ np.linalg.pinv(design).T)[:, :6].astype(np.float32)
+
+
+def fractional_anisotropy(tensor: NDArray) -> NDArray[np.float32]:
+    """FA, shape (N,), of tensors given by six elements, shape (N, 6); 0 for a zero tensor."""
+    trace = tensor[:, [0, 2, 5]].sum(axis=1)
+    square = (tensor**2 * np.where(np.equal(ROWS, COLUMNS), 1.0, 2.0)).sum(axis=1)
+    ratio = np.divide(trace**2, square, out=np.full(len(tensor), 3.0), where=square > 0)
+    return np.sqrt(np.maximum(1.5 - 0.5 * ratio, 0)).astype(np.float32)
+
+
+def rotate_tensor(tensor: NDArray, rotation: NDArray) -> NDArray[np.float32]:
+    """Tensors, six elements each, shape (N, 6), in axes turned by a 3x3 rotation: R D R'."""
+    full = np.empty((len(tensor), 3, 3), dtype=np.float32)
+    full[:, ROWS, COLUMNS] = full[:, COLUMNS, ROWS] = tensor
+    return (rotation @ full @ rotation.T)[:, ROWS, COLUMNS].astype(np.float32)
+
+
+def bias_field(
+    rng: np.random.Generator, shape: tuple[int, int, int], size: float
+) -> NDArray[np.float32]:
+    """Smooth positive field around 1, of standard deviation about `size`."""
+    coarse = ndimage.zoom(size * rng.standard_normal((3, 3, 3)), 3, order=3)
+    zoom = np.divide(shape, coarse.shape)
+    return np.exp(ndimage.zoom(coarse, zoom, order=1)).astype(np.float32)
+
+
+def fsl_bvecs(directions: NDArray, affine: NDArray) -> NDArray[np.float64]:
+    """World vectors in FSL's convention, shape (3, n): image axes, x flipped where det > 0."""
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    vectors = axes.T @ directions.T
+    if np.linalg.det(axes) > 0:
+        vectors[0] *= -1
+    return vectors
