@@ -1,0 +1,288 @@
+"""The stage `dti`: brain mask and tensor fit of one diffusion series.
+
+V1 and the tensor are in world axes, RAS+ (`m2m.dwi`). Six elements stand for a tensor, in the
+order of BIDS: Dxx, Dxy, Dxz, Dyy, Dyz, Dzz, in mm2/s.
+
+References
+----------
+Basser et al. (1994), J Magn Reson B 103:247, https://doi.org/10.1006/jmrb.1994.1037;
+Chung et al. (2006), NeuroImage 33:531, https://doi.org/10.1016/j.neuroimage.2006.07.001;
+Garyfallidis et al. (2014), Front Neuroinform 8:8, https://doi.org/10.3389/fninf.2014.00008
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from dipy.core.gradients import gradient_table
+from dipy.reconst.dti import TensorModel
+from numpy.typing import NDArray
+
+from m2m import dwi, stage, volume
+from m2m import options as sections
+from m2m.stage import DataError
+from m2m.volume import Volume
+
+DESCRIPTIONS = {
+    "fa": "Fractional anisotropy, 0 to 1",
+    "md": "Mean diffusivity",
+    "ad": "Axial diffusivity: the largest eigenvalue",
+    "rd": "Radial diffusivity: the mean of the two smaller eigenvalues",
+    "v1": "Eigenvector of the largest eigenvalue; its sign means nothing",
+    "tensor": "Diffusion tensor: Dxx, Dxy, Dxz, Dyy, Dyz, Dzz",
+}
+
+
+# A signal below this part of b = 0 is under any scanner's noise: no tissue attenuates so far.
+LEAST_SIGNAL = 1e-3
+
+
+@dataclass(frozen=True)
+class TensorMaps:
+    """What a tensor fit gives; 0 where nothing was fitted.
+
+    Attributes
+    ----------
+    fa : ndarray, shape (X, Y, Z)
+        0 to 1.
+    md, ad, rd : ndarray, shape (X, Y, Z)
+        mm2/s.
+    v1 : ndarray, shape (X, Y, Z, 3)
+        Unit vectors, in the axes of the b-vectors.
+    tensor : ndarray, shape (X, Y, Z, 6)
+        Dxx, Dxy, Dxz, Dyy, Dyz, Dzz in the axes of the b-vectors, mm2/s.
+    n_without_signal : int
+        Voxels of the mask that were not fitted: nothing measured without, or with, weighting.
+    n_raised : int
+        Fitted voxels with a signal under `LEAST_SIGNAL` of b = 0, which was raised to it.
+    n_nonpositive : int
+        Fitted voxels with an eigenvalue that was not positive, raised to `lowest`.
+    lowest : float
+        Least eigenvalue of a fitted tensor, mm2/s.
+    """
+
+    fa: NDArray
+    md: NDArray
+    ad: NDArray
+    rd: NDArray
+    v1: NDArray
+    tensor: NDArray
+    n_without_signal: int
+    n_raised: int
+    n_nonpositive: int
+    lowest: float
+
+
+def fit_tensor(
+    data: NDArray, bvals: NDArray, bvecs: NDArray, mask: NDArray[np.bool_], method: str = "WLS"
+) -> TensorMaps:
+    """Fit a tensor in each voxel of a mask, with DIPY.
+
+    Parameters
+    ----------
+    data : ndarray, shape (X, Y, Z, N)
+        Signal.
+    bvals : ndarray, shape (N,)
+        s/mm2.
+    bvecs : ndarray, shape (N, 3)
+        Unit vectors; zero where b = 0.
+    mask : ndarray of bool, shape (X, Y, Z)
+    method : str
+        OLS (of the log-signal); WLS, weighted by the squared prediction of OLS; NLLS, of the
+        signal; RESTORE, NLLS with outliers left out, its noise level estimated in each voxel
+        from the residuals.
+
+    Raises
+    ------
+    DataError
+        No voxel of the mask has a signal.
+
+    References
+    ----------
+    Chang et al. (2005), MRM 53:1088, https://doi.org/10.1002/mrm.20426 (RESTORE);
+    Chang et al. (2012), MRM 68:1654, https://doi.org/10.1002/mrm.24173 (its noise level)
+    """
+    weighted = (bvals > 0) & (np.linalg.norm(bvecs, axis=1) > 0)
+    b0 = data[..., ~weighted].mean(axis=-1)
+    fitted = mask & (b0 > 0) & (data[..., weighted].mean(axis=-1) > 0)
+    if not fitted.any():
+        raise DataError(
+            "has no signal in any voxel of the brain mask",
+            value=f"{int(mask.sum())} voxels in the mask",
+            remedy="check the mask and the series",
+        )
+    gtab = gradient_table(np.where(weighted, bvals, 0), bvecs=bvecs, b0_threshold=0)
+    least = LEAST_SIGNAL * float(np.median(b0[fitted]))
+    model = TensorModel(gtab, fit_method=method, min_signal=least)
+    signal = data[fitted].astype(np.float64)
+    fit = model.fit(signal)
+    # DIPY raises eigenvalues to this, a millionth of the largest measurable attenuation.
+    lowest = 1e-6 / -float(model.design_matrix.min())
+
+    def image(values: NDArray) -> NDArray:
+        out = np.zeros((*mask.shape, *values.shape[1:]), dtype=np.float32)
+        out[fitted] = values
+        return out
+
+    return TensorMaps(
+        fa=image(fit.fa),
+        md=image(fit.md),
+        ad=image(fit.ad),
+        rd=image(fit.rd),
+        v1=image(fit.evecs[..., 0]),
+        tensor=image(fit.quadratic_form[..., (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)]),
+        n_without_signal=int((mask & ~fitted).sum()),
+        n_raised=int((signal < least).any(axis=-1).sum()),
+        n_nonpositive=int((fit.evals[..., 2] <= lowest * (1 + 1e-9)).sum()),
+        lowest=lowest,
+    )
+
+
+def find_mask(
+    b0: Volume, weighted: Volume, options: sections.Mask, supplied: Path | None
+) -> NDArray[np.bool_]:
+    """Find the brain by the chosen method.
+
+    Parameters
+    ----------
+    b0, weighted : Volume
+        Mean signal without and with diffusion weighting.
+    options : Mask
+    supplied : path or None
+        Mask on the series' grid, for method ``supplied``.
+
+    Raises
+    ------
+    DataError
+        The supplied mask is missing or on another grid; or the mask is empty.
+    """
+    if options.method == "supplied":
+        mask = _supplied_mask(supplied, b0)
+    elif options.method == "bet":
+        mask = dwi.bet_mask(b0, options.bet_fraction)
+    else:
+        mask = dwi.brain_mask(
+            b0.data, weighted.data, b0.affine, options.median_radius, options.passes
+        )
+    if not mask.any():
+        raise DataError(
+            f"has no brain that {options.method} finds",
+            file=supplied or "",
+            remedy="look at the series; choose another dti.mask.method or supply a mask",
+        )
+    return mask
+
+
+def _supplied_mask(path: Path | None, like: Volume) -> NDArray[np.bool_]:
+    """Load a mask that must lie on the series' grid."""
+    if path is None:
+        raise DataError(
+            "has no mask beside it, and dti.mask.method is supplied",
+            remedy="add a brain mask of the DWI to the dataset, or choose median_otsu",
+        )
+    mask = volume.load(path)
+    if mask.data.ndim != 3 or not volume.same_grid(mask, like):
+        raise DataError(
+            f"is not on the diffusion series' grid {like.shape}",
+            file=path,
+            value=mask.data.shape,
+            remedy="resample the mask to the series, nearest neighbour",
+        )
+    return mask.data > 0
+
+
+def save_maps(
+    maps: TensorMaps, affine: NDArray, paths: dict[str, Path], sources: list[Path], method: str
+) -> None:
+    """Save every map with a sidecar that says what it is and in which axes."""
+    model = {"Description": "Diffusion tensor", "Parameters": {"FitMethod": method.lower()}}
+    axes = {"EncodingAxis": 3, "Reference": "xyz", "AntipodalSymmetry": True}
+    further: dict[str, dict[str, Any]] = {
+        "fa": {"Units": "1"},
+        "v1": {"OrientationEncoding": axes | {"Type": "unit3vector", "FillValue": 0.0}},
+        "tensor": {"OrientationEncoding": axes | {"Type": "tensor", "TensorRank": 2}},
+    }
+    for name, description in DESCRIPTIONS.items():
+        units = {} if name in ("fa", "v1") else {"Units": "mm^2/s"}
+        volume.save(
+            paths[name],
+            Volume(getattr(maps, name), affine),
+            sources,
+            Description=description,
+            Model=model,
+            **units,
+            **further.get(name, {}),
+        )
+
+
+def summary(maps: TensorMaps, mask: NDArray[np.bool_], spacing_mm: NDArray) -> dict[str, Any]:
+    """Quality numbers of a fit, over the mask."""
+    fa = maps.fa[mask]
+    return {
+        "mask_volume_l": round(float(mask.sum() * np.prod(spacing_mm)) * 1e-6, 4),
+        "n_mask": int(mask.sum()),
+        "n_without_signal": maps.n_without_signal,
+        "n_raised": maps.n_raised,
+        "n_nonpositive": maps.n_nonpositive,
+        "lowest_eigenvalue_mm2_per_s": maps.lowest,
+        "fa_mean": round(float(fa.mean()), 5),
+        "fa_p95": round(float(np.percentile(fa, 95)), 5),
+        "md_median_mm2_per_s": round(float(np.median(maps.md[mask])), 8),
+    }
+
+
+def main(
+    unit: Annotated[str, typer.Option(help="Participant and session, e.g. sub-01_ses-1")],
+    dwi_path: Annotated[Path, typer.Option("--dwi", help="Diffusion series, 4D")],
+    bval: Annotated[Path, typer.Option(help="b-values, FSL format")],
+    bvec: Annotated[Path, typer.Option(help="Directions, FSL format")],
+    fa: Annotated[Path, typer.Option(help="Out: fractional anisotropy")],
+    md: Annotated[Path, typer.Option(help="Out: mean diffusivity")],
+    ad: Annotated[Path, typer.Option(help="Out: axial diffusivity")],
+    rd: Annotated[Path, typer.Option(help="Out: radial diffusivity")],
+    v1: Annotated[Path, typer.Option(help="Out: principal direction, world axes")],
+    tensor: Annotated[Path, typer.Option(help="Out: six elements, world axes")],
+    mask: Annotated[Path, typer.Option(help="Out: brain mask")],
+    b0: Annotated[Path, typer.Option(help="Out: mean b = 0 image")],
+    status: Annotated[Path, typer.Option(help="Out: status and quality numbers")],
+    options: Annotated[str, typer.Option(help="Section dti of the configuration, JSON")],
+    supplied_mask: Annotated[
+        Path | None, typer.Option(help="Brain mask on the series' grid; mask.method supplied")
+    ] = None,
+    preprocess_status: Annotated[
+        Path | None, typer.Option(help="Status of the preprocessing, where there was one")
+    ] = None,
+) -> None:
+    """Mask a diffusion series and fit the tensor."""
+    section = stage.parse_options(sections.Dti, options)
+    maps_paths = {"fa": fa, "md": md, "ad": ad, "rd": rd, "v1": v1, "tensor": tensor}
+    outputs = [*maps_paths.values(), mask, b0]
+    with stage.recorded("dti", unit, status, outputs) as record:
+        stage.require_ok(*([preprocess_status] if preprocess_status else []))
+        series = dwi.load(dwi_path, bval, bvec)
+        affine, spacing_mm = series.volume.affine, series.volume.spacing_mm
+        chosen = dwi.volumes_to_fit(
+            series.bvals,
+            series.bvecs,
+            section.b0_threshold_s_per_mm2,
+            section.max_b_s_per_mm2,
+        )
+        weighted = series.bvals[chosen] > section.b0_threshold_s_per_mm2
+        data = series.volume.data[..., chosen]
+        bvals = np.where(weighted, series.bvals[chosen], 0.0)
+        mean_b0 = Volume(data[..., ~weighted].mean(axis=-1), affine)
+        mean_weighted = Volume(data[..., weighted].mean(axis=-1), affine)
+        brain = find_mask(mean_b0, mean_weighted, section.mask, supplied_mask)
+        maps = fit_tensor(data, bvals, series.bvecs[chosen], brain, section.fit)
+        sources = [dwi_path, bval, bvec]
+        save_maps(maps, affine, maps_paths, sources, section.fit)
+        volume.save(mask, Volume(brain, affine), sources, np.uint8, Type="Brain")
+        volume.save(b0, mean_b0, sources, Description="Mean of the b = 0 volumes")
+        record |= {
+            "n_volumes": len(series.bvals),
+            "n_b0": int((~weighted).sum()),
+            "n_directions": int(weighted.sum()),
+            "b_max_s_per_mm2": float(bvals.max()),
+        } | summary(maps, brain, spacing_mm)
