@@ -1,0 +1,87 @@
+"""The tables of the evaluation: their columns, how numbers are written, how they are read."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+METRICS = ("psnr", "ssim", "mae", "pearson", "concordance", "bias")
+FLOW = ("n_input", "n_failed", "n_excluded", "n_used")
+METRIC_COLUMNS = ("unit", "participant_id", "region", *METRICS, "n_voxels", "problem")
+PROFILE_COLUMNS = ("unit", "offset_mm", "ssim", "psnr", "mae", "n_voxels")
+ROI_COLUMNS = ("unit", "roi", "true", "synthetic", "n_voxels")
+SUMMARY_COLUMNS = ("task", "model", "region", "metric", "mean", "low", "high", "n_subjects", *FLOW)
+COMPARISON_COLUMNS = (
+    "task", "model", "baseline", "region", "metric", "difference", "low", "high", "p",
+    "n_subjects", *FLOW,
+)  # fmt: skip
+
+
+def printed(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Round numbers to six significant digits; what is not defined becomes n/a."""
+    return [{key: number(value) for key, value in row.items()} for row in rows]
+
+
+def number(value: object) -> object:
+    """Print a number to six significant digits; NaN becomes None, which tables show as n/a."""
+    if not isinstance(value, float):
+        return value
+    return None if np.isnan(value) else f"{value:.6g}"
+
+
+def load_tables(root: Path, task: str, models: Sequence[str], name: str) -> pd.DataFrame:
+    """Read one of evaluate's tables for several models, with the column ``model``."""
+    tables = [
+        pd.read_csv(
+            root / "evaluation" / task / model / f"{name}.tsv", sep="\t",
+            dtype={"unit": str, "participant_id": str, "roi": str, "problem": str},
+        ).assign(model=model)
+        for model in models
+    ]  # fmt: skip
+    return pd.concat(tables, ignore_index=True)
+
+
+def by_participant(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Long table of values, a participant's sessions averaged: the subject is the sample.
+
+    Returns
+    -------
+    DataFrame
+        Columns model, participant_id, region, metric, value.
+    """
+    long = metrics.melt(
+        ["model", "participant_id", "region"], list(METRICS), "metric", "value"
+    ).dropna(subset=["region", "value"])
+    keys = ["model", "participant_id", "region", "metric"]
+    return long.groupby(keys, sort=False, as_index=False)["value"].mean()
+
+
+def individuality(
+    rois: pd.DataFrame, participants: Mapping[str, str]
+) -> tuple[list[str], list[str], NDArray, NDArray]:
+    """ROI means of one model as matrices over people.
+
+    Parameters
+    ----------
+    rois : DataFrame
+        One model's rois.tsv.
+    participants : mapping
+        Unit to participant.
+
+    Returns
+    -------
+    people, names : list of str
+    true, synthetic : ndarray, shape (people, regions)
+        Only regions that everybody has.
+    """
+    mean = rois.assign(person=rois["unit"].map(participants)).pivot_table(
+        index="person", columns="roi", values=["true", "synthetic"], sort=False
+    )
+    if mean.empty:
+        return [], [], np.empty((0, 0)), np.empty((0, 0))
+    names = list(mean["true"].dropna(axis=1).columns)
+    true, synthetic = (mean[kind][names].to_numpy() for kind in ("true", "synthetic"))
+    return list(mean.index), names, true, synthetic

@@ -1,0 +1,195 @@
+"""Numbers of the evaluation as pictures: per subject, per slice, per region of interest."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from m2m.evaluate.tables import individuality
+from m2m.figures.style import (
+    DOUBLE_MM,
+    INK,
+    MARKERS,
+    METRICS,
+    MUTED,
+    REGIONS,
+    colours,
+    letter,
+    new_figure,
+)
+from m2m.metrics import concordance, correlation_across_people
+from m2m.statistics import band
+
+PANELS = (
+    ("brain", "ssim"), ("brain", "psnr"), ("brain", "mae"), ("brain", "pearson"),
+    ("wm", "ssim"), ("wm", "psnr"), ("wm", "mae"), ("rois", "concordance"),
+)  # fmt: skip
+PROFILE_COLUMNS = ("model", "offset_mm", "metric", "mean", "low", "high", "n_units")
+ROI_COLUMNS = ("model", "unit", "roi", "true", "synthetic", "n_voxels")
+
+
+def draw_metrics(
+    values: pd.DataFrame, summary: pd.DataFrame, models: Sequence[str]
+) -> tuple[Figure, list[dict[str, Any]]]:
+    """Draw every subject's value under every model, joined by lines, with mean and interval.
+
+    Parameters
+    ----------
+    values : DataFrame
+        Rows of `m2m.evaluate.tables.by_participant`.
+    summary : DataFrame
+        summary.tsv.
+    models : sequence of str
+
+    Returns
+    -------
+    Figure
+    list of dict
+        Rows of `values`.
+    """
+    figure = new_figure(DOUBLE_MM, 98)
+    for i, (axes, (region, metric)) in enumerate(
+        zip(figure.subplots(2, 4).flat, PANELS, strict=True)
+    ):
+        chosen = values[(values["region"] == region) & (values["metric"] == metric)]
+        table = chosen.pivot(index="participant_id", columns="model", values="value")
+        table = table.reindex(columns=list(models))
+        estimates = summary[(summary["region"] == region) & (summary["metric"] == metric)]
+        _paired(axes, table, estimates.set_index("model"))
+        better = "lower is better" if metric == "mae" else "higher is better"
+        name = "" if region == "rois" else f", {REGIONS[region]}"
+        axes.set_title(f"{METRICS[metric]}{name}")
+        axes.set_ylabel(better, color=MUTED, fontsize=6)
+        letter(axes, "abcdefgh"[i])
+    return figure, values.to_dict("records")
+
+
+def _paired(axes: Axes, table: pd.DataFrame, estimates: pd.DataFrame) -> None:
+    models = list(table.columns)
+    colour = colours(models)
+    if table.isna().all(axis=None):
+        axes.text(0.5, 0.5, "not computed", transform=axes.transAxes, ha="center", color=MUTED)
+    positions = np.arange(len(models))
+    jitter = 0.1 * np.sin(2.4 * np.arange(len(table)))  # fixed, so that dots do not hide dots
+    axes.plot(
+        positions[:, None] + jitter, table.to_numpy().T, color="#c8c8c8", linewidth=0.5, zorder=1
+    )
+    for i, model in enumerate(models):
+        axes.plot(i + jitter, table[model], linestyle="", marker=MARKERS[i % 7], markersize=2.6,
+                  color=colour[model], alpha=0.75, markeredgewidth=0, zorder=2)  # fmt: skip
+        if model in estimates.index:
+            row = estimates.loc[model]
+            axes.plot(i + 0.3, row["mean"], marker="_", color=INK, markersize=6, zorder=3)
+            axes.vlines(i + 0.3, row["low"], row["high"], color=INK, linewidth=1, zorder=3)
+    axes.set_xticks(positions, models, rotation=20, ha="right", rotation_mode="anchor")
+    axes.set_xlim(-0.5, len(models) - 0.4)
+
+
+def draw_profile(
+    profile: pd.DataFrame, models: Sequence[str], n_resamples: int, seed: int
+) -> tuple[Figure, list[dict[str, Any]]]:
+    """Draw quality against the axial slice's distance from the brain's centre.
+
+    Only slices that at least half of the units have are drawn; bands are 95 % bootstrap
+    intervals over units.
+
+    Parameters
+    ----------
+    profile : DataFrame
+        profile.tsv of all models.
+    models : sequence of str
+    n_resamples, seed : int
+    """
+    figure = new_figure(DOUBLE_MM, 58)
+    colour, rows = colours(models), []
+    shown = ("ssim", "psnr", "mae")
+    for i, (axes, metric) in enumerate(zip(figure.subplots(1, 3), shown, strict=True)):
+        for k, model in enumerate(models):
+            table = profile[profile["model"] == model].pivot(
+                index="unit", columns="offset_mm", values=metric
+            )
+            table = table.loc[:, table.notna().sum() >= len(table) / 2].sort_index(axis=1)
+            if table.empty:
+                continue
+            curves, offsets = table.to_numpy(), table.columns.to_numpy()
+            mean, low, high = band(curves, n_resamples, seed)
+            axes.plot(offsets, mean, color=colour[model], label=model,
+                      linestyle=("-", "--", ":", "-.")[k % 4])  # fmt: skip
+            axes.fill_between(offsets, low, high, color=colour[model], alpha=0.2, linewidth=0)
+            rows += [
+                dict(zip(PROFILE_COLUMNS, (model, *numbers), strict=True))
+                for numbers in zip(offsets, [metric] * len(mean), mean, low, high,
+                                   (~np.isnan(curves)).sum(0), strict=True)
+            ]  # fmt: skip
+        axes.axvline(0, color="#d8d8d8", linewidth=0.6, zorder=0)
+        axes.set_title(f"{METRICS[metric]}, brain")
+        axes.set_xlabel("mm above the brain's centre (axial)")
+        letter(axes, "abc"[i])
+    figure.axes[0].legend(loc="best")
+    return figure, rows
+
+
+def draw_rois(
+    rois: pd.DataFrame, participants: Mapping[str, str], models: Sequence[str]
+) -> tuple[Figure, list[dict[str, Any]]]:
+    """Draw true against synthetic ROI means, and each region's correlation across people.
+
+    Parameters
+    ----------
+    rois : DataFrame
+        rois.tsv of all models.
+    participants : mapping
+        Unit to participant.
+    models : sequence of str
+    """
+    colour = colours(models)
+    names = list(dict.fromkeys(rois["roi"]))
+    figure = new_figure(DOUBLE_MM, 58 + max(40, 2.6 * len(names)))
+    top, bottom = figure.subfigures(2, 1, height_ratios=(58, max(40, 2.6 * len(names))))
+    ends = np.nanquantile(rois[["true", "synthetic"]], (0, 1)) + np.array([-0.03, 0.03])
+    panels = top.subplots(1, len(models), sharex=True, sharey=True, squeeze=False)[0]
+    for i, (axes, model) in enumerate(zip(panels, models, strict=True)):
+        chosen = rois[rois["model"] == model]
+        axes.plot(ends, ends, color=MUTED, linewidth=0.6, linestyle="--", zorder=1)
+        axes.plot(chosen["true"], chosen["synthetic"], linestyle="", marker=MARKERS[i % 7],
+                  markersize=2.4, color=colour[model], alpha=0.55, markeredgewidth=0)  # fmt: skip
+        together = concordance(chosen["true"], chosen["synthetic"])
+        axes.set(xlim=ends, ylim=ends, aspect="equal", xlabel="true FA of the region")
+        axes.set_title(f"{model}: pooled concordance {together:.3f}")
+        letter(axes, "abcdefg"[i % 7])
+    panels[0].set_ylabel("synthetic FA of the region")
+    _across_people(bottom.subplots(), rois, participants, models, names)
+    letter(bottom.axes[0], "abcdefgh"[len(models)])
+    return figure, rois.to_dict("records")
+
+
+def _across_people(
+    axes: Axes, rois: pd.DataFrame, participants: Mapping[str, str], models: Sequence[str],
+    names: Sequence[str],
+) -> None:  # fmt: skip
+    """Draw one row per region: how the synthetic mean follows the true one between people."""
+    rows = {name: i for i, name in enumerate(names)}
+    for i, model in enumerate(models):
+        people, shared, true, synthetic = individuality(rois[rois["model"] == model], participants)
+        if len(people) < 3:
+            continue
+        r = correlation_across_people(true, synthetic)
+        axes.plot(r, [rows[name] for name in shared], linestyle="", marker=MARKERS[i % 7],
+                  markersize=3.2, color=colours(models)[model], label=model)  # fmt: skip
+    if not axes.lines:
+        axes.text(0.5, 0.5, "needs three people", transform=axes.transAxes, ha="center")
+    axes.set_yticks(range(len(names)), names, fontsize=5.5)
+    axes.set_ylim(len(names) - 0.3, -0.7)
+    axes.set_xlim(-1.02, 1.02)
+    axes.grid(axis="y", color="#eeeeee", linewidth=0.5)
+    axes.set_axisbelow(True)
+    axes.axvline(0, color="#d0d0d0", linewidth=0.6, zorder=0)
+    axes.set_title(
+        "Pearson's r across people: does the synthetic map know who is high, who is low?"
+    )
+    axes.set_xlabel("r of true and synthetic means over test subjects")
+    if axes.lines:
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(models), borderpad=0)

@@ -1,0 +1,105 @@
+"""How every figure looks and how it is saved: PDF, PNG and the numbers behind it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from m2m.stage import whole, write_table
+
+MM = 1 / 25.4
+SINGLE_MM, DOUBLE_MM = 89.0, 183.0
+SIMULATED = "Simulated people: shows that the machinery works, says nothing about brains"
+INK, MUTED = "#222222", "#6b6b6b"
+
+# Okabe and Ito's palette, told apart by readers with any common colour vision.
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+RC = {
+    "font.family": "DejaVu Sans", "font.size": 7, "axes.titlesize": 7.5, "axes.labelsize": 7,
+    "xtick.labelsize": 6.5, "ytick.labelsize": 6.5, "legend.fontsize": 6.5,
+    "pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6,
+    "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK,
+    "xtick.color": INK, "ytick.color": INK, "xtick.major.width": 0.6, "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5, "ytick.major.size": 2.5, "lines.linewidth": 1.2,
+    "legend.frameon": False, "axes.titlelocation": "left", "savefig.dpi": 300,
+}  # fmt: skip
+
+REGIONS = {
+    "brain": "brain", "wm": "white matter", "slice": "whole slices", "rois": "regions of interest",
+}  # fmt: skip
+METRICS = {
+    "ssim": "SSIM", "psnr": "PSNR (dB)", "mae": "MAE", "pearson": "Pearson's r",
+    "concordance": "ROI concordance",
+}  # fmt: skip
+
+
+def colours(models: Sequence[str]) -> dict[str, str]:
+    """Colour of each model, the same in every figure."""
+    return {model: PALETTE[i % len(PALETTE)] for i, model in enumerate(models)}
+
+
+def new_figure(width_mm: float, height_mm: float, layout: str | None = "constrained") -> Figure:
+    """Start a figure of a given size on paper."""
+    return Figure(figsize=(width_mm * MM, height_mm * MM), layout=layout)
+
+
+def letter(axes: Axes, label: str) -> None:
+    """Mark a panel with its letter, above its upper left corner."""
+    axes.annotate(
+        label, (0, 1), xytext=(-4, 6), xycoords="axes fraction", textcoords="offset points",
+        ha="right", va="bottom", fontweight="bold", fontsize=8.5, annotation_clip=False,
+    )  # fmt: skip
+
+
+def empty_figure(message: str) -> Figure:
+    """Draw a figure that says in words why there is nothing to show."""
+    figure = new_figure(SINGLE_MM, 30)
+    axes = figure.subplots()
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, message, ha="center", va="center", color=MUTED, wrap=True)
+    return figure
+
+
+def save(
+    figure: Figure,
+    rows: Iterable[Mapping[str, Any]],
+    columns: Sequence[str],
+    stem: Path,
+    note: str,
+) -> None:
+    """Write ``stem``.pdf, .png and .tsv.
+
+    Parameters
+    ----------
+    figure : Figure
+    rows : iterable of mapping
+        The numbers drawn.
+    columns : sequence of str
+    stem : Path
+        Folder and name without extension.
+    note : str
+        Small print at the foot: the cohort's counts, and that people are simulated.
+    """
+    height_mm = figure.get_figheight() / MM
+    if (layout := figure.get_layout_engine()) is not None:
+        margin = 5 / height_mm
+        layout.set(rect=(0, margin, 1, 1 - margin))
+    figure.text(
+        0.5, 1 / height_mm, note, ha="center", va="bottom", fontsize=5.5, color=MUTED,
+        style="italic", wrap=True,
+    )  # fmt: skip
+    for extension, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
+        with whole(stem.with_suffix(f".{extension}")) as path:
+            figure.savefig(path, metadata=metadata)
+    write_table(stem.with_suffix(".tsv"), rows, columns)
+
+
+def paper_style() -> Any:
+    """Context in which figures are drawn."""
+    return mpl.rc_context(RC)

@@ -1,0 +1,273 @@
+"""How near a synthetic map is to the true one: voxels, structure, regions of interest.
+
+Everything is computed on float images with a stated data range. Both images are set to zero
+outside the target mask first, so voxels outside it cannot change a value.
+
+References
+----------
+SSIM: Wang et al. (2004), IEEE TIP 13:600-612, https://doi.org/10.1109/TIP.2003.819861.
+Concordance: Lin (1989), Biometrics 45:255-268, https://doi.org/10.2307/2532051.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from skimage.metrics import structural_similarity
+
+SSIM_WINDOW = 11
+
+
+@dataclass(frozen=True)
+class Roi:
+    """Mean of the true and of the synthetic map in one region of interest."""
+
+    name: str
+    true: float
+    synthetic: float
+    n_voxels: int
+
+
+def psnr(true: NDArray, synthetic: NDArray, region: NDArray, data_range: float = 1.0) -> float:
+    """Peak signal-to-noise ratio over a region, 10 log10(range^2 / mean squared error), in dB.
+
+    Parameters
+    ----------
+    true, synthetic : ndarray, shape (X, Y, Z)
+    region : ndarray of bool, shape (X, Y, Z)
+    data_range : float
+        Largest possible minus smallest possible value: 1 for FA.
+
+    Returns
+    -------
+    float
+        Infinite where the images agree exactly; NaN where the region is empty.
+    """
+    if not region.any():
+        return float("nan")
+    error = np.mean((true[region].astype(np.float64) - synthetic[region]) ** 2)
+    return float("inf") if error == 0 else float(10 * np.log10(data_range**2 / error))
+
+
+def mean_absolute_error(true: NDArray, synthetic: NDArray, region: NDArray) -> float:
+    """Mean absolute difference over a region; NaN where the region is empty."""
+    if not region.any():
+        return float("nan")
+    return float(np.mean(np.abs(true[region].astype(np.float64) - synthetic[region])))
+
+
+def pearson(x: ArrayLike, y: ArrayLike) -> float:
+    """Pearson's correlation of two series; NaN where one of them does not vary."""
+    x, y = np.asarray(x, np.float64).ravel(), np.asarray(y, np.float64).ravel()
+    if x.size < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return float("nan")
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def concordance(true: ArrayLike, synthetic: ArrayLike) -> float:
+    """Lin's concordance correlation coefficient, 2 cov / (var + var + (difference of means)^2).
+
+    Unlike Pearson's correlation it falls when values are shifted or scaled. NaN where there are
+    fewer than two values or where neither series varies.
+    """
+    x, y = np.asarray(true, np.float64), np.asarray(synthetic, np.float64)
+    if x.size < 2:
+        return float("nan")
+    spread = x.var() + y.var() + (x.mean() - y.mean()) ** 2
+    if spread == 0:
+        return float("nan")
+    return float(2 * np.mean((x - x.mean()) * (y - y.mean())) / spread)
+
+
+def ssim_map(true: NDArray, synthetic: NDArray, data_range: float = 1.0) -> NDArray[np.float64]:
+    """Local structural similarity of each axial slice (Gaussian window, sigma 1.5 voxels).
+
+    Parameters
+    ----------
+    true, synthetic : ndarray, shape (X, Y, Z)
+        Axial slices lie along the last axis.
+    data_range : float
+
+    Returns
+    -------
+    ndarray, shape (X, Y, Z)
+        -1..1 at each voxel; averaged over a region it is that region's SSIM.
+
+    Raises
+    ------
+    ValueError
+        A slice is smaller than the window.
+    """
+    if min(true.shape[:2]) < SSIM_WINDOW:
+        raise ValueError(
+            f"SSIM needs slices of at least {SSIM_WINDOW} x {SSIM_WINDOW} voxels, got "
+            f"{true.shape[0]} x {true.shape[1]}"
+        )
+    similarity = np.empty(true.shape, dtype=np.float64)
+    for k in range(true.shape[2]):
+        if not (true[..., k].any() or synthetic[..., k].any()):
+            similarity[..., k] = 1  # two empty slices agree; skipping them saves half the time
+            continue
+        _, similarity[..., k] = structural_similarity(
+            true[..., k].astype(np.float64), synthetic[..., k].astype(np.float64),
+            data_range=data_range, gaussian_weights=True, sigma=1.5,
+            use_sample_covariance=False, full=True,
+        )  # fmt: skip
+    return similarity
+
+
+def region_metrics(
+    true: NDArray,
+    synthetic: NDArray,
+    target_mask: NDArray,
+    regions: Mapping[str, NDArray],
+    data_range: float = 1.0,
+) -> tuple[dict[str, dict[str, float]], NDArray[np.float64]]:
+    """PSNR, SSIM, mean absolute error and Pearson's r of each region.
+
+    Parameters
+    ----------
+    true, synthetic : ndarray, shape (X, Y, Z)
+    target_mask : ndarray of bool, shape (X, Y, Z)
+        Where the true map was measured; both images count as zero outside it.
+    regions : mapping of str to ndarray of bool, shape (X, Y, Z)
+    data_range : float
+
+    Returns
+    -------
+    dict
+        By region: psnr (dB), ssim, mae, pearson, n_voxels.
+    ndarray, shape (X, Y, Z)
+        The SSIM map.
+    """
+    true, synthetic = (np.where(target_mask, image, 0) for image in (true, synthetic))
+    similarity = ssim_map(true, synthetic, data_range)
+    values = {
+        name: {
+            "psnr": psnr(true, synthetic, region, data_range),
+            "ssim": float(similarity[region].mean()) if region.any() else float("nan"),
+            "mae": mean_absolute_error(true, synthetic, region),
+            "pearson": pearson(true[region], synthetic[region]),
+            "n_voxels": int(region.sum()),
+        }
+        for name, region in regions.items()
+    }
+    return values, similarity
+
+
+def slice_profile(
+    true: NDArray,
+    synthetic: NDArray,
+    target_mask: NDArray,
+    similarity: NDArray,
+    spacing_mm: float,
+    min_share: float = 0.05,
+) -> list[dict[str, float]]:
+    """Quality of each axial slice inside the target mask, by its distance from the centre.
+
+    Parameters
+    ----------
+    true, synthetic, similarity : ndarray, shape (X, Y, Z)
+    target_mask : ndarray of bool, shape (X, Y, Z)
+    spacing_mm : float
+        Distance between axial slices.
+    min_share : float
+        Slices with less mask than this share of the largest slice's are left out.
+
+    Returns
+    -------
+    list of dict
+        offset_mm (from the slice nearest the mask's centre of mass, up positive), ssim, psnr,
+        mae, n_voxels; from bottom to top.
+    """
+    counts = target_mask.sum((0, 1))
+    if not counts.any():
+        return []
+    centre = round(float(np.average(np.arange(counts.size), weights=counts)))
+    true, synthetic = (np.where(target_mask, image, 0) for image in (true, synthetic))
+    rows = []
+    for k in np.flatnonzero(counts >= min_share * counts.max()):
+        mask = target_mask[..., k]
+        rows.append(
+            {
+                "offset_mm": float((k - centre) * spacing_mm),
+                "ssim": float(similarity[..., k][mask].mean()),
+                "psnr": psnr(true[..., k], synthetic[..., k], mask),
+                "mae": mean_absolute_error(true[..., k], synthetic[..., k], mask),
+                "n_voxels": int(counts[k]),
+            }
+        )
+    return rows
+
+
+def roi_means(
+    true: NDArray,
+    synthetic: NDArray,
+    labels: NDArray,
+    target_mask: NDArray,
+    names: Mapping[int, str],
+    min_voxels: int,
+) -> list[Roi]:
+    """Mean of both maps in each labelled region, inside the target mask.
+
+    Parameters
+    ----------
+    true, synthetic : ndarray, shape (X, Y, Z)
+    labels : ndarray of int, shape (X, Y, Z)
+        0 is background.
+    target_mask : ndarray of bool, shape (X, Y, Z)
+    names : mapping of int to str
+        Label without a name is called ``roi-<label>``.
+    min_voxels : int
+        Regions with fewer voxels inside the mask are left out.
+    """
+    inside = np.where(target_mask, labels, 0)
+    rows = []
+    for label in np.unique(inside[inside > 0]):
+        region = inside == label
+        if (n_voxels := int(region.sum())) < min_voxels:
+            continue
+        means = (float(image[region].mean(dtype=np.float64)) for image in (true, synthetic))
+        rows.append(Roi(names.get(int(label), f"roi-{int(label)}"), *means, n_voxels))
+    return rows
+
+
+def identified(true: NDArray, synthetic: NDArray) -> NDArray[np.bool_]:
+    """Whether each person's synthetic ROI profile is nearest to that person's own true profile.
+
+    Profiles are first expressed as deviations from the group's mean profile, since what all
+    people share tells nobody apart; nearness is Pearson's correlation over regions.
+
+    Parameters
+    ----------
+    true, synthetic : ndarray, shape (people, regions)
+
+    Returns
+    -------
+    ndarray of bool, shape (people,)
+        By chance one in ``people`` is true.
+    """
+    deviations = [np.asarray(m, np.float64) - np.mean(m, axis=0) for m in (true, synthetic)]
+    n = len(true)
+    r = np.array([[pearson(s, t) for t in deviations[0]] for s in deviations[1]])
+    r = np.where(np.isfinite(r), r, -np.inf)
+    return (r.argmax(axis=1) == np.arange(n)) & np.isfinite(r.max(axis=1))
+
+
+def correlation_across_people(true: NDArray, synthetic: NDArray) -> NDArray[np.float64]:
+    """Pearson's r over people of each region's mean: does the map know who is high, who is low.
+
+    Parameters
+    ----------
+    true, synthetic : ndarray, shape (..., people, regions)
+
+    Returns
+    -------
+    ndarray, shape (..., regions)
+        NaN for a region in which one of the series does not vary.
+    """
+    x, y = (np.asarray(m) - np.mean(m, axis=-2, keepdims=True) for m in (true, synthetic))
+    scale = np.sqrt((x**2).sum(-2) * (y**2).sum(-2))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(scale > 1e-12, (x * y).sum(-2) / scale, np.nan)

@@ -1,0 +1,122 @@
+"""Uncertainty of a mean over subjects: bootstrap intervals and paired differences.
+
+References
+----------
+Efron (1987), Better bootstrap confidence intervals, J Am Stat Assoc 82:171-185,
+https://doi.org/10.1080/01621459.1987.10478410.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+MIN_SUBJECTS = 3
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its 95 % interval over subjects; no interval below `MIN_SUBJECTS`."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n_subjects: int
+
+
+def bootstrap_mean(values: ArrayLike, n_resamples: int, seed: int) -> Estimate:
+    """Mean over subjects with its BCa bootstrap interval.
+
+    Parameters
+    ----------
+    values : array_like, shape (subjects,)
+        NaN (a metric that is not defined for a subject) is left out.
+    n_resamples : int
+    seed : int
+        Equal seeds draw equal subjects, so metrics of one cohort share their resamples.
+
+    Notes
+    -----
+    With few subjects any bootstrap interval is somewhat short: of normal samples of 8, about 89 %
+    of intervals cover the true mean, of 20 about 93 %.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    values = values[~np.isnan(values)]
+    if values.size == 0:
+        return Estimate(float("nan"), None, None, 0)
+    mean = float(values.mean())
+    if values.size < MIN_SUBJECTS or not np.isfinite(mean):
+        return Estimate(mean, None, None, values.size)
+    if np.ptp(values) == 0:
+        return Estimate(mean, mean, mean, values.size)
+    interval = stats.bootstrap(
+        (values,), np.mean, n_resamples=n_resamples, method="BCa", batch=200,
+        rng=np.random.default_rng(seed),
+    ).confidence_interval  # fmt: skip
+    return Estimate(mean, float(interval.low), float(interval.high), values.size)
+
+
+def paired_difference(a: ArrayLike, b: ArrayLike, n_resamples: int, seed: int) -> Estimate:
+    """Mean of ``a - b`` over subjects who have both, with its bootstrap interval.
+
+    Parameters
+    ----------
+    a, b : array_like, shape (subjects,)
+        The same subjects in the same order.
+    n_resamples, seed : int
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    both = np.isfinite(a) & np.isfinite(b)
+    return bootstrap_mean(a[both] - b[both], n_resamples, seed)
+
+
+def bootstrap_over_people(
+    statistic: Callable[[NDArray[np.intp]], NDArray], n_people: int, n_resamples: int, seed: int
+) -> Estimate:
+    """Percentile interval of a statistic of the whole group, resampling people.
+
+    Parameters
+    ----------
+    statistic : callable
+        Takes indices of people, shape (..., people), returns values, shape (...).
+    n_people, n_resamples, seed : int
+    """
+    value = float(statistic(np.arange(n_people)))
+    if n_people < MIN_SUBJECTS or np.isnan(value):
+        return Estimate(value, None, None, n_people)
+    rng = np.random.default_rng(seed)
+    draws = [statistic(rng.integers(0, n_people, n_people)) for _ in range(n_resamples)]
+    low, high = np.nanpercentile(draws, (2.5, 97.5))
+    return Estimate(value, float(low), float(high), n_people)
+
+
+def band(curves: NDArray[np.float64], n_resamples: int, seed: int) -> tuple[NDArray, ...]:
+    """Mean curve over subjects and its 95 % percentile bootstrap band.
+
+    Parameters
+    ----------
+    curves : ndarray, shape (subjects, points)
+        NaN where a subject has no value at a point.
+    n_resamples, seed : int
+
+    Returns
+    -------
+    mean, low, high : ndarray, shape (points,)
+        NaN at points nobody has; low and high are NaN with fewer than `MIN_SUBJECTS` subjects.
+    """
+    rng = np.random.default_rng(seed)
+    n = len(curves)
+    with warnings.catch_warnings():
+        # A resample may hold nobody with a value at a far slice: NaN is the right answer there.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        mean = np.nanmean(curves, axis=0)
+        if n < MIN_SUBJECTS:
+            return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+        draws = np.stack(
+            [np.nanmean(curves[rng.integers(0, n, n)], axis=0) for _ in range(n_resamples)]
+        )
+        low, high = np.nanpercentile(draws, (2.5, 97.5), axis=0)
+    return mean, low, high
