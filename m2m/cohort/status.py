@@ -1,0 +1,142 @@
+"""Print who is done, failed, excluded, and why, from whatever of the workflow has run."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from m2m.bids import unit_path
+from m2m.cohort.participants import Row
+from m2m.cohort.quality import NOT_RUN, STAGES, count_flow, outcome, read_statuses
+from m2m.cohort.split import load_split, part_by_participant
+from m2m.stage import DataError, read_json, read_table
+
+COLUMNS = ("unit", "scans", "part", "dti", "anat", "grid", "slices", "translated", "state", "why")
+# A larger cohort is printed without those about whom there is nothing to say.
+EVERYBODY = 60
+NONE = "-"
+
+
+def find_results(folder: Path) -> Path:
+    """Find the only dataset in a folder of results.
+
+    Raises
+    ------
+    DataError
+        There is none, or more than one.
+    """
+    found = sorted(path.parent for path in folder.glob("*/cohort"))
+    if len(found) == 1:
+        return found[0]
+    raise DataError(
+        "more than one dataset has results" if found else "no dataset has results yet",
+        file=folder,
+        value=", ".join(map(str, found)) or "none",
+        remedy="name one: m2m status --results " + str(found[0] if found else "results/NAME"),
+    )
+
+
+def describe_unit(unit: Row, parts: Mapping[str, str], root: Path) -> dict[str, str]:
+    """Describe how far a unit has come, as a row of `COLUMNS`."""
+    statuses = read_statuses(root, unit)
+    state, stage, reason = outcome(unit, statuses)
+    row = {"unit": unit["unit"], "scans": unit["state"] or NONE}
+    row["part"] = (
+        parts.get(unit["participant_id"] or "", NONE) if row["scans"] == "paired" else NONE
+    )
+    for name in ("dti", "anat", "grid"):
+        wanted = name in STAGES[row["scans"]]
+        row[name] = statuses[name]["status"] if name in statuses else "waits" * wanted or NONE
+    slices = root / "slices" / f"{unit['unit']}_slices.json"
+    row["slices"] = read_json(slices)["status"] if slices.exists() else NONE
+    pattern = unit_path("synthetic/*/*", "synth-fa", unit["folder"], unit["unit"])
+    # An empty map stands for a failed one; synthetic/<task>/<model>/...
+    models = {p.relative_to(root).parts[2] for p in root.glob(pattern) if p.stat().st_size}
+    row["translated"] = ",".join(sorted(models)) or NONE
+    if reason == NOT_RUN:
+        return row | {"state": "waiting", "why": f"{stage} has not run"}
+    return row | {"state": state, "why": f"{stage}: {reason}" if stage else ""}
+
+
+def format_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Format rows as text in columns, the last one ragged."""
+    cells = [list(columns), *([str(row[column]) for column in columns] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in cells)
+    return "\n".join(lines)
+
+
+def _counts(rows: list[dict[str, str]], findings: list[Row]) -> list[str]:
+    """Lines of counts and reasons."""
+    waiting = [row for row in rows if row["state"] == "waiting"]
+    flow = count_flow(
+        {"state": row["state"], "stage": row["why"].partition(": ")[0],
+         "reason": row["why"].partition(": ")[2]}
+        for row in rows if row["state"] != "waiting"
+    )  # fmt: skip
+    lines = [
+        f"{len(rows)} units: {flow['n_used']} used, {len(waiting)} waiting, "
+        f"{flow['n_incomplete']} incomplete, {flow['n_failed']} failed, "
+        f"{flow['n_excluded']} excluded"
+    ]
+    for state, reasons in flow["reasons"].items():
+        lines += [f"  {state:<11}{n:>5}  {reason}" for reason, n in reasons.items()]
+    notes = sum(finding["severity"] == "note" for finding in findings)
+    lines.append(f"{len(findings) - notes} errors and {notes} notes in cohort_status.tsv")
+    return lines
+
+
+def describe_results(root: Path, everybody: bool = False) -> str:
+    """Describe a dataset's results as text.
+
+    Parameters
+    ----------
+    root : path
+        ``results/<dataset>``.
+    everybody : bool
+        Whether to print all units of a cohort of more than `EVERYBODY`.
+    """
+    cohort = root / "cohort"
+    if not (cohort / "units.tsv").exists():
+        listed = (cohort / "manifest.tsv").exists()
+        return f"{root}: scans are {'listed, not yet validated' if listed else 'not yet listed'}"
+    units = read_table(cohort / "units.tsv")
+    parts = {}
+    if (cohort / "split.json").exists():
+        parts = part_by_participant(load_split(cohort / "split.tsv", cohort / "split.json"))
+    rows = [describe_unit(unit, parts, root) for unit in units]
+    findings = read_table(cohort / "cohort_status.tsv")
+    shown = rows
+    if len(rows) > EVERYBODY and not everybody:
+        shown = [row for row in rows if row["state"] in ("failed", "excluded")]
+    text = [f"{root}", ""]
+    if shown:
+        text += [format_table(shown, COLUMNS), ""]
+    if len(shown) < len(rows):
+        text += [f"({len(rows) - len(shown)} more units without failure; --all prints them)", ""]
+    text += _counts(rows, findings)
+    for name, pattern in (
+        ("trained", "models/*/*/model.json"),
+        ("evaluated", "evaluation/*/*/metrics.tsv"),
+    ):
+        done = sorted("/".join(path.parts[-3:-1]) for path in root.glob(pattern))
+        text.append(f"{name}: {', '.join(done) or 'nothing yet'}")
+    report = root / "report.html"
+    text.append(f"report: {report if report.exists() else 'not yet'}")
+    return "\n".join(text)
+
+
+def main(
+    results: Annotated[
+        Path | None, typer.Option(help="Results of one dataset; default: the only one there is.")
+    ] = None,
+    everybody: Annotated[bool, typer.Option("--all", help="Print every unit.")] = False,
+) -> None:
+    """Print who is done, failed, excluded, and why."""
+    root = find_results(Path("results")) if results is None else results
+    if not (root / "cohort").is_dir():
+        raise DataError(
+            "no results here", file=root, remedy="run the workflow, or name results/<dataset>"
+        )
+    print(describe_results(root, everybody))
