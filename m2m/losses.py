@@ -1,0 +1,159 @@
+"""Losses: pure functions of tensors, computed in single precision whatever the autocast.
+
+Masks are weights: 1 where the target is known, 0 elsewhere. A batch without any voxel to judge
+gives NaN, which the training loop reports with its subjects.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache, wraps
+from typing import ParamSpec
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Parameters = ParamSpec("Parameters")
+
+# First three of the five scale weights of Wang et al. (2003), to be divided by their sum: a
+# coarser scale of a 64-pixel slice would be smaller than its window.
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001)
+
+
+def _single_precision(function: Callable[Parameters, Tensor]) -> Callable[Parameters, Tensor]:
+    """Leave autocast and compute in float32: differences of squares drown in bfloat16."""
+
+    @wraps(function)
+    def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Tensor:
+        tensors = [a.float() if isinstance(a, Tensor) else a for a in args]
+        with torch.autocast(tensors[0].device.type, enabled=False):
+            return function(*tensors, **kwargs)
+
+    return wrapped
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of values (N, C, H, W) weighted by a mask (N, 1, H, W) over the whole batch."""
+    return (values * mask).sum() / (mask.sum() * values.shape[1])
+
+
+@_single_precision
+def masked_l1(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean absolute difference inside the mask; shapes (N, C, H, W) and (N, 1, H, W)."""
+    return masked_mean((prediction - target).abs(), mask)
+
+
+@lru_cache(maxsize=32)
+def _blur_matrix(size: int, sigma: float, radius: int, device: torch.device) -> Tensor:
+    """Matrix that blurs a line of pixels from the right; the line is mirrored at its ends."""
+    with torch.inference_mode(False):  # kept for later steps, which take gradients through it
+        offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
+        kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+        kernel = (kernel / kernel.sum())[None, None]  # (1, 1, K)
+        points = torch.eye(size, dtype=torch.float64)[:, None]  # (size, 1, size)
+        lines = F.conv1d(F.pad(points, (radius, radius), mode="reflect"), kernel)
+        return lines[:, 0].float().to(device)  # (size, size)
+
+
+@_single_precision
+def gaussian_blur(image: Tensor, sigma_px: float, radius: int) -> Tensor:
+    """Blur (N, C, H, W) by a Gaussian of side 2 radius + 1, mirroring the borders.
+
+    Written as a product of two matrices: on a CPU, gradients of a convolution with one channel
+    and a large kernel cost several times the whole network.
+
+    Raises
+    ------
+    ValueError
+        The image is not larger than the kernel's radius.
+    """
+    if min(image.shape[-2:]) <= radius:
+        raise ValueError(f"a slice of {tuple(image.shape[-2:])} pixels is too small to be blurred "
+                         f"by a kernel of radius {radius} pixels")  # fmt: skip
+    rows, columns = (_blur_matrix(n, sigma_px, radius, image.device) for n in image.shape[-2:])
+    return rows.T @ image @ columns
+
+
+def split_frequencies(image: Tensor, sigma_px: float) -> tuple[Tensor, Tensor]:
+    """Split into a low band, the Gaussian blur, and a high band, the rest.
+
+    Parameters
+    ----------
+    image : Tensor, shape (N, C, H, W)
+    sigma_px : float
+        Of the Gaussian; the kernel has 21 x 21 pixels at sigma 3.5, as in the paper, and that
+        many sigmas elsewhere.
+
+    Returns
+    -------
+    low, high : Tensor, shape (N, C, H, W)
+        Their sum is the image.
+    """
+    low = gaussian_blur(image, sigma_px, round(10 / 3.5 * sigma_px))
+    return low, image.float() - low
+
+
+@_single_precision
+def ms_ssim_loss(
+    prediction: Tensor,
+    target: Tensor,
+    mask: Tensor,
+    data_range: float = 1.0,
+    weights: Sequence[float] = MS_SSIM_WEIGHTS,
+) -> Tensor:
+    """One minus the multi-scale structural similarity inside the mask.
+
+    At each scale, structure and contrast (at the coarsest, luminance too) are averaged over the
+    batch's masked pixels; the mean is mapped from [-1, 1] to [0, 1], so that its power is defined
+    where prediction and target are opposed; the product over scales is the similarity.
+
+    Parameters
+    ----------
+    prediction, target : Tensor, shape (N, C, H, W)
+        Set to 0 outside the mask before they come here, so that windows see the same outside.
+    mask : Tensor, shape (N, 1, H, W)
+    data_range : float
+        Of the target; FA has 1.
+    weights : sequence of float
+        Exponents, fine to coarse; divided by their sum.
+
+    References
+    ----------
+    Wang, Simoncelli, Bovik (2003), https://doi.org/10.1109/ACSSC.2003.1292216.
+    """
+    similarity = prediction.new_ones(())
+    for scale, weight in enumerate(weights):
+        if scale:
+            prediction, target, mask = (F.avg_pool2d(x, 2) for x in (prediction, target, mask))
+        luminance, structure = _ssim_parts(prediction, target, data_range)
+        last = scale == len(weights) - 1
+        mean = masked_mean(luminance * structure if last else structure, mask)
+        similarity = similarity * ((1 + mean) / 2) ** (weight / sum(weights))
+    return 1 - similarity
+
+
+def _ssim_parts(a: Tensor, b: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
+    """Luminance and contrast-structure maps (N, C, H, W), window of 11 pixels, sigma 1.5."""
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    moments = gaussian_blur(torch.cat([a, b, a * a, b * b, a * b]), 1.5, 5)  # (5 N, C, H, W)
+    mean_a, mean_b, aa, bb, ab = moments.chunk(5)  # each (N, C, H, W)
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    covariance = ab - mean_a * mean_b
+    variances = (aa - mean_a**2) + (bb - mean_b**2)
+    return luminance, (2 * covariance + c2) / (variances + c2)
+
+
+@_single_precision
+def generator_adversarial(fake_logits: Tensor) -> Tensor:
+    """Non-saturating loss of the generator: softplus(-D(fake)), mean over the batch.
+
+    References
+    ----------
+    Goodfellow et al. (2014), arXiv:1406.2661.
+    """
+    return F.softplus(-fake_logits).mean()
+
+
+@_single_precision
+def discriminator_adversarial(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Logistic loss of a discriminator: softplus(-D(real)) + softplus(D(fake)), means."""
+    return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()

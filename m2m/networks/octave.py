@@ -1,0 +1,239 @@
+"""Octave encoder and decoder: T1 slices to a microstructure slice in two frequency bands.
+
+Features travel in two branches: *high* at a level's resolution and *low* at half of it. An
+octave convolution lets them exchange information.
+
+References
+----------
+Chen et al. (2019), Drop an Octave, ICCV, https://doi.org/10.1109/ICCV.2019.00353.
+Kim et al. (2024), Macro2Micro, arXiv:2412.11277.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Octave(NamedTuple):
+    """Features of one level; `low` is None in a network without a low branch (alpha = 0)."""
+
+    high: Tensor
+    low: Tensor | None
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Octave":
+        """Apply a function to each branch."""
+        return Octave(function(self.high), None if self.low is None else function(self.low))
+
+    def __add__(self, other: "Octave") -> "Octave":
+        """Sum of two features, branch by branch."""
+        low = None if self.low is None or other.low is None else self.low + other.low
+        return Octave(self.high + other.high, low)
+
+
+class Translation(NamedTuple):
+    """Output of a translator, each of shape (N, out_channels, H, W); image = low + high."""
+
+    image: Tensor
+    low: Tensor
+    high: Tensor
+
+
+def low_channels(channels: int, alpha: float) -> int:
+    """Channels of the low branch: the share `alpha`, rounded, leaving one to the high branch."""
+    return min(round(alpha * channels), channels - 1)
+
+
+def activate(x: Tensor) -> Tensor:
+    """Leaky rectifier, slope 0.2 below zero."""
+    return F.leaky_relu(x, 0.2)
+
+
+def halve(x: Tensor) -> Tensor:
+    """Average over 2 x 2 pixels: (N, C, H, W) to (N, C, H / 2, W / 2)."""
+    return F.avg_pool2d(x, 2)
+
+
+def double(x: Tensor) -> Tensor:
+    """Repeat each pixel 2 x 2 times: (N, C, H, W) to (N, C, 2 H, 2 W)."""
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+class OctaveConv2d(nn.Module):
+    """Convolution over both branches, which exchange what they have.
+
+    high' = HH(high) + double(LH(low)); low' = LL(low) + HL(halve(high)).
+
+    Parameters
+    ----------
+    in_channels, out_channels : (int, int)
+        Channels of the high and of the low branch; 0 where a side has no low branch.
+    kernel : int
+        Odd side of the kernel; the image's size is kept by zero padding (background is 0).
+    """
+
+    def __init__(
+        self, in_channels: tuple[int, int], out_channels: tuple[int, int], kernel: int = 3
+    ):
+        super().__init__()
+
+        def convolution(inputs: int, outputs: int) -> nn.Conv2d | None:
+            if not inputs or not outputs:
+                return None
+            return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+
+        (high_in, low_in), (high_out, low_out) = in_channels, out_channels
+        self.high_to_high = convolution(high_in, high_out)
+        self.high_to_low = convolution(high_in, low_out)
+        self.low_to_high = convolution(low_in, high_out)
+        self.low_to_low = convolution(low_in, low_out)
+
+    def forward(self, x: Octave) -> Octave:
+        """Map (N, C, H, W) and (N, c, H / 2, W / 2) to other numbers of channels."""
+        high, low = self.high_to_high(x.high), None  # (N, C', H, W)
+        if self.low_to_high:
+            high = high + double(self.low_to_high(x.low))  # (N, C', H, W)
+        if self.high_to_low:
+            low = self.high_to_low(halve(x.high))  # (N, c', H/2, W/2)
+        if self.low_to_low:
+            low = low + self.low_to_low(x.low)  # (N, c', H/2, W/2)
+        return Octave(high, low)
+
+
+class PlaneNorm(nn.Module):
+    """Group normalisation of one branch; scale and shift belong to the slice's orientation.
+
+    Each slice is normalised by itself: no statistics of the batch.
+    """
+
+    def __init__(self, channels: int, planes: int):
+        super().__init__()
+        self.norm = nn.GroupNorm(math.gcd(channels, 4), channels, affine=False)
+        self.scale = nn.Embedding.from_pretrained(torch.ones(planes, channels), freeze=False)
+        self.shift = nn.Embedding.from_pretrained(torch.zeros(planes, channels), freeze=False)
+
+    def forward(self, x: Tensor, plane: Tensor) -> Tensor:
+        """Normalise (N, C, H, W), given orientations (N,)."""
+        scale = self.scale(plane)[:, :, None, None]  # (N, C, 1, 1)
+        shift = self.shift(plane)[:, :, None, None]  # (N, C, 1, 1)
+        return torch.addcmul(shift, self.norm(x), scale)  # (N, C, H, W)
+
+
+class OctaveBlock(nn.Module):
+    """Residual block: activation, convolution, normalisation, activation, convolution."""
+
+    def __init__(self, channels: tuple[int, int], planes: int):
+        super().__init__()
+        high, low = channels
+        self.first = OctaveConv2d(channels, channels)
+        self.norm_high = PlaneNorm(high, planes)
+        self.norm_low = PlaneNorm(low, planes) if low else None
+        self.second = OctaveConv2d(channels, channels)
+
+    def forward(self, x: Octave, plane: Tensor) -> Octave:
+        """Refine (N, C, H, W) and (N, c, H / 2, W / 2); shapes stay."""
+        y = self.first(x.map(activate))  # (N, C, H, W), (N, c, H/2, W/2)
+        y = Octave(
+            self.norm_high(y.high, plane),  # (N, C, H, W)
+            self.norm_low(y.low, plane) if self.norm_low else None,  # (N, c, H/2, W/2)
+        )
+        return x + self.second(y.map(activate))  # (N, C, H, W), (N, c, H/2, W/2)
+
+
+class OctaveTranslator(nn.Module):
+    """U-shaped octave network: one slice of the target from neighbouring slices of the source.
+
+    Going down, both branches are halved; going up, they are doubled and added to what the same
+    level had on the way down, each branch to its own. The high branch gives the image's
+    high-frequency part, the low branch its low-frequency part; the image is their sum. Outputs
+    are linear: the range of the target is not imposed, so no gradient dies at its ends.
+
+    Parameters
+    ----------
+    context : int
+        Slices of the source given as channels, the slice itself in the middle; odd.
+    widths : sequence of int
+        Channels of each level (both branches together), fine to coarse.
+    alpha : float
+        Share of the channels in the low branch, 0 (a plain convolutional network) to below 1.
+    out_channels : int
+        Channels of the target.
+    planes : int
+        Number of slice orientations.
+
+    Raises
+    ------
+    ValueError
+        Context is even, no level is given, or alpha leaves a branch empty.
+    """
+
+    def __init__(
+        self,
+        context: int,
+        widths: Sequence[int],
+        alpha: float = 0.5,
+        out_channels: int = 1,
+        planes: int = 3,
+    ):
+        super().__init__()
+        if context % 2 == 0:
+            raise ValueError(f"context must be odd, got {context}")
+        if not 0 <= alpha < 1:
+            raise ValueError(f"alpha must be at least 0 and below 1, got {alpha}")
+        if not widths or min(widths) < 2:
+            raise ValueError(f"widths must be one or more numbers of at least 2, got {widths}")
+        levels = [
+            (width - low_channels(width, alpha), low_channels(width, alpha)) for width in widths
+        ]
+        self.multiple = 2 ** len(levels)
+        self.stem = OctaveConv2d((context, 0), levels[0])
+        self.down = nn.ModuleList(OctaveConv2d(fine, coarse) for fine, coarse in pairwise(levels))
+        self.encode = nn.ModuleList(OctaveBlock(level, planes) for level in levels[1:])
+        self.up = nn.ModuleList(
+            OctaveConv2d(coarse, fine, kernel=1) for fine, coarse in pairwise(levels)
+        )
+        self.decode = nn.ModuleList(OctaveBlock(level, planes) for level in levels[:-1])
+        high, low = levels[0]
+        self.high_head = nn.Conv2d(high, out_channels, 3, padding=1)
+        self.low_head = nn.Conv2d(low or high, out_channels, 3, padding=1)
+        for head in (self.high_head, self.low_head):
+            nn.init.normal_(head.weight, std=0.01)  # the first outputs are near 0, as maps are
+            nn.init.zeros_(head.bias)
+        self.has_low = bool(low)
+
+    def forward(self, source: Tensor, plane: Tensor) -> Translation:
+        """Translate slices of any height and width.
+
+        Parameters
+        ----------
+        source : Tensor, shape (N, context, H, W)
+            Normalised source, 0 outside the brain.
+        plane : Tensor of int64, shape (N,)
+            Orientation of each slice, 0 to planes - 1.
+
+        Returns
+        -------
+        Translation
+            Image, low and high, each (N, out_channels, H, W), in units of the target, unbounded.
+        """
+        height, width = source.shape[-2:]
+        pad = (0, -width % self.multiple, 0, -height % self.multiple)
+        x = self.stem(Octave(F.pad(source, pad), None))  # (N, C0, H', W'), (N, c0, H'/2, W'/2)
+        skips = []
+        for down, encode in zip(self.down, self.encode, strict=True):
+            skips.append(x)  # (N, Ci, H'/2^i, W'/2^i), low at half of that
+            x = encode(down(x.map(halve)), plane)  # (N, Ci+1, H'/2^(i+1), W'/2^(i+1)), low at half
+        for up, decode in zip(reversed(self.up), reversed(self.decode), strict=True):
+            x = up(x).map(double) + skips.pop()  # (N, Ci, H'/2^i, W'/2^i), low at half
+            x = decode(x, plane)  # (N, Ci, H'/2^i, W'/2^i), low at half
+        x = x.map(activate)  # (N, C0, H', W'), (N, c0, H'/2, W'/2)
+        high = self.high_head(x.high)[..., :height, :width]  # (N, out, H, W)
+        low = self.low_head(x.low if self.has_low else x.high)  # (N, out, H'/2 or H', W'/2 or W')
+        if self.has_low:
+            low = F.interpolate(low, scale_factor=2, mode="bilinear")  # (N, out, H', W')
+        low = low[..., :height, :width]  # (N, out, H, W)
+        return Translation(low + high, low, high)

@@ -1,0 +1,238 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load, save
+from torch import nn
+
+from m2m.networks import octave
+from m2m.networks.discriminators import ImageDiscriminator, PatchDiscriminator, brain_crops
+from m2m.networks.octave import Octave, OctaveConv2d, OctaveTranslator
+
+PLANES = torch.tensor([0, 1, 2])
+
+
+def translator(alpha: float = 0.5, context: int = 3) -> OctaveTranslator:
+    torch.manual_seed(0)
+    return OctaveTranslator(context, (8, 8, 12, 12), alpha)
+
+
+def source(height: int, width: int, context: int = 3) -> torch.Tensor:
+    return torch.rand(3, context, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def disc(height: int, width: int, radius: float, row: float, column: float) -> torch.Tensor:
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return (((rows - row) ** 2 + (columns - column) ** 2) <= radius**2).float()[None, None]
+
+
+def test_octave_convolution_without_low_branch_is_a_plain_convolution():
+    octave_conv = OctaveConv2d((5, 0), (7, 0))
+    plain = nn.Conv2d(5, 7, 3, padding=1, bias=False)
+    plain.weight = octave_conv.high_to_high.weight
+    x = torch.rand(2, 5, 16, 24)
+    result = octave_conv(Octave(x, None))
+    torch.testing.assert_close(result.high, plain(x), rtol=0, atol=0)
+    assert result.low is None
+    assert [name for name, _ in octave_conv.named_parameters()] == ["high_to_high.weight"]
+
+
+def test_octave_convolution_exchanges_the_branches_as_chen_defines():
+    conv = OctaveConv2d((4, 2), (3, 5))
+    high, low = torch.rand(2, 4, 8, 12), torch.rand(2, 2, 4, 6)
+    result = conv(Octave(high, low))
+    pooled = high.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5))
+    from_low = F.conv2d(low, conv.low_to_high.weight, padding=1)
+    expected_high = F.conv2d(high, conv.high_to_high.weight, padding=1)
+    expected_high += from_low.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    expected_low = F.conv2d(low, conv.low_to_low.weight, padding=1)
+    expected_low += F.conv2d(pooled, conv.high_to_low.weight, padding=1)
+    torch.testing.assert_close(result.high, expected_high)
+    torch.testing.assert_close(result.low, expected_low)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.25, 0.5])
+@pytest.mark.parametrize("size", [(64, 80), (61, 47), (9, 20)])
+def test_output_has_the_size_of_the_input_and_image_is_low_plus_high(alpha, size):
+    translation = translator(alpha)(source(*size), PLANES)
+    for part in translation:
+        assert part.shape == (3, 1, *size)
+    torch.testing.assert_close(translation.image, translation.low + translation.high)
+
+
+def test_padding_inside_equals_padding_outside():
+    network, x = translator(), source(61, 77)
+    padded = network(F.pad(x, (0, 3, 0, 3)), PLANES).image[..., :61, :77]
+    torch.testing.assert_close(network(x, PLANES).image, padded, rtol=0, atol=0)
+
+
+def test_translator_is_not_affine():
+    network = translator()
+    a, b = source(32, 40), source(32, 40).flip(3)
+    with torch.no_grad():
+        f_sum, f_a, f_b, f_0 = (network(x, PLANES).image for x in (a + b, a, b, 0 * a))
+    bend = (f_sum - f_a - f_b + f_0).abs().mean()
+    assert bend > 0.05 * f_a.std()
+
+
+def without_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A norm's mean and deviation see the whole slice: they would fake a receptive field.
+    monkeypatch.setattr(octave.PlaneNorm, "forward", lambda self, x, plane: x)
+
+
+@pytest.mark.parametrize("size, pixel", [((80, 80), (8, 8)), ((144, 144), (72, 72))])
+def test_receptive_field_covers_the_brain_without_the_norms_statistics(monkeypatch, size, pixel):
+    without_statistics(monkeypatch)
+    x = source(*size).requires_grad_()
+    for part in ("image", "low", "high"):
+        output = getattr(translator()(x, PLANES), part)
+        (gradient,) = torch.autograd.grad(output[0, 0, *pixel], x)
+        rows, columns = gradient[0].abs().sum(0).nonzero().T
+        distance = ((rows - pixel[0]) ** 2 + (columns - pixel[1]) ** 2).float().sqrt()
+        assert distance.max() > 60
+        assert not gradient[1:].any()
+
+
+def test_skips_carry_detail_in_each_branch(monkeypatch):
+    without_statistics(monkeypatch)
+    network = translator()
+    for up in network.up:
+        for weight in up.parameters():
+            nn.init.zeros_(weight)
+    x = source(32, 40).requires_grad_()
+    for part in ("low", "high"):
+        (gradient,) = torch.autograd.grad(getattr(network(x, PLANES), part)[0, 0, 16, 20], x)
+        assert gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+def test_every_parameter_of_the_translator_receives_gradient(alpha):
+    network = translator(alpha)
+    translation = network(source(32, 40), PLANES)
+    (translation.image.square().sum()).backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_a_slice_does_not_depend_on_the_batch_around_it():
+    network, x = translator(), source(32, 40)
+    together = network(x, PLANES).image
+    for i in range(3):
+        torch.testing.assert_close(together[i : i + 1], network(x[i : i + 1], PLANES[i : i + 1])[0])
+
+
+def test_orientation_changes_the_translation_and_learns_alone():
+    network, x = translator(), source(32, 40)[:1]
+    network(x, torch.tensor([1])).image.square().sum().backward()
+    norm = network.decode[0].norm_high
+    assert norm.scale.weight.grad[1].abs().sum() > 0
+    assert not norm.scale.weight.grad[[0, 2]].any()
+    with torch.no_grad():
+        norm.scale.weight[1] *= 2
+        sagittal, coronal = (network(x, torch.tensor([p])).image for p in (2, 1))
+    assert (sagittal - coronal).abs().max() > 1e-4
+
+
+def test_weights_saved_and_loaded_give_the_same_bits():
+    network, x = translator(), source(32, 40)
+    copy = OctaveTranslator(3, (8, 8, 12, 12))
+    copy.load_state_dict(load(save(network.state_dict())))
+    assert torch.equal(copy(x, PLANES).image, network(x, PLANES).image)
+
+
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        ((4, (8, 8)), "odd"),
+        ((5, (8, 8), 1.0), "alpha"),
+        ((5, ()), "widths"),
+        ((5, (8, 1)), "widths"),
+    ],
+)
+def test_impossible_networks_are_refused_by_name(arguments, word):
+    with pytest.raises(ValueError, match=word):
+        OctaveTranslator(*arguments)
+
+
+def test_image_discriminator_uses_the_source_and_every_parameter():
+    torch.manual_seed(0)
+    judge = ImageDiscriminator(4)
+    image, condition = torch.rand(2, 1, 37, 50), torch.rand(2, 1, 37, 50, requires_grad=True)
+    logits = judge(image, condition)
+    assert logits.shape == (2, 1)
+    logits.sum().backward()
+    assert condition.grad.abs().sum() > 0
+    assert all(p.grad.abs().sum() > 0 for p in judge.parameters())
+
+
+def test_patch_discriminator_averages_references_and_judges_crops_one_by_one():
+    torch.manual_seed(0)
+    judge = PatchDiscriminator(4, 16)
+    crops, references = torch.rand(2, 3, 1, 16, 16), torch.rand(2, 5, 1, 16, 16)
+    logits = judge(crops, references)
+    assert logits.shape == (2, 3)
+    torch.testing.assert_close(judge(crops, references[:, [4, 2, 0, 1, 3]]), logits)
+    torch.testing.assert_close(judge(crops[:, [2, 0, 1]], references), logits[:, [2, 0, 1]])
+    swapped = judge(crops, references.flip(0))
+    assert (swapped - logits).abs().min() > 1e-6, "references of another image must matter"
+    logits.sum().backward()
+    assert all(p.grad.abs().sum() > 0 for p in judge.parameters())
+
+
+@pytest.mark.parametrize("size", [4, 12])
+def test_crop_sizes_that_cannot_be_halved_to_four_are_refused(size):
+    with pytest.raises(ValueError, match=f"got {size}"):
+        PatchDiscriminator(4, size)
+
+
+def coordinates(height: int, width: int) -> torch.Tensor:
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([rows, columns]).float()[None]
+
+
+def test_crops_are_centred_inside_the_brain_mirrored_by_half_and_of_the_sides_asked():
+    mask = disc(48, 64, 9, 20, 40)
+    # An odd number of pixels: the middle one is the centre, and its value the coordinates.
+    crops = brain_crops(
+        coordinates(48, 64), mask, 400, (0.125, 0.25), 5, torch.Generator().manual_seed(0)
+    )
+    assert crops.shape == (1, 400, 2, 5, 5)
+    row, column = crops[0, :, :, 2, 2].T
+    torch.testing.assert_close(row, row.round(), rtol=0, atol=1e-3)
+    assert mask[0, 0, row.round().long(), column.round().long()].all()
+    assert row.unique().numel() > 10 and column.unique().numel() > 10
+    side = (crops[0, :, 0, 3, 2] - row) * 5
+    assert side.min() >= 0.125 * 64 - 1e-2 and side.max() <= 0.25 * 64 + 1e-2
+    assert side.std() > 1
+    direction = torch.sign(crops[0, :, 1, 2, 3] - column)
+    assert 150 < (direction < 0).sum() < 250
+
+
+def test_a_crop_as_large_as_its_pixels_copies_them():
+    image, mask = torch.rand(1, 1, 36, 36), disc(36, 36, 0, 15, 20)
+    crops = brain_crops(image, mask, 6, (0.25, 0.25), 9, torch.Generator().manual_seed(0))
+    expected = image[0, :, 11:20, 16:25]
+    for crop in crops[0]:
+        nearest = min((crop - x).abs().max() for x in (expected, expected.flip(-1)))
+        assert nearest < 1e-4
+
+
+def test_every_masked_pixel_is_as_likely_to_be_a_centre():
+    mask = torch.zeros(1, 1, 16, 16)
+    mask[0, 0, [2, 5, 9, 13], [3, 3, 12, 8]] = 1
+    crops = brain_crops(
+        coordinates(16, 16), mask, 4000, (0.25, 0.25), 5, torch.Generator().manual_seed(0)
+    )
+    _, counts = crops[0, :, 0, 2, 2].round().unique(return_counts=True)
+    assert counts.numel() == 4
+    assert ((counts - 1000).abs() < 120).all()
+
+
+def test_crops_follow_the_generator_and_an_empty_mask_is_no_obstacle():
+    image, mask = torch.rand(2, 1, 32, 40), torch.zeros(2, 1, 32, 40)
+    first, again, other = (
+        brain_crops(image, mask, 4, (0.125, 0.25), 16, torch.Generator().manual_seed(seed))
+        for seed in (3, 3, 4)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.isfinite().all()
