@@ -55,7 +55,8 @@ def lay_out(folder: Path, n_subjects: int) -> None:
 def plan(folder: Path, n_subjects: int) -> tuple[float, float, int]:
     """Run the dry run; return seconds, peak memory in GB and planned jobs."""
     command = [
-        *(sys.executable, "-m", "snakemake", "-n", "-q", "--snakefile", str(ROOT / "Snakefile")),
+        *(sys.executable, "-m", "snakemake", "-n", "--snakefile", str(ROOT / "Snakefile")),
+        *("--quiet", "rules", "reason", "host"),
         *("--configfile", str(ROOT / "config.yaml"), "--directory", str(folder), "--config"),
         "dataset=scale",
         f"cohort={{source: phantom, phantom: {{n_subjects: {n_subjects}}}}}",

@@ -13,6 +13,7 @@ from m2m.stage import DataError
 COMMANDS = {
     "simulate": ("m2m.phantom.stage:simulate", "Simulate one person's raw scans and their truth."),
     "participants": ("m2m.phantom.stage:participants", "Write the simulated dataset's tables."),
+    "describe": ("m2m.cohort.describe:main", "Say what the dataset of results is (BIDS)."),
     "index": ("m2m.cohort.index:main", "List every scan of a BIDS dataset."),
     "validate": ("m2m.cohort.validate:main", "Check scans by header and gradients; who is in."),
     "split": ("m2m.cohort.split:main", "Divide subjects into training, validation and test."),

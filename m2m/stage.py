@@ -22,6 +22,7 @@ OptionsT = TypeVar("OptionsT", bound=BaseModel)
 # Raise a stage's version when its results change: Snakemake does not see edits in a package.
 VERSIONS = {
     "simulate": 1,
+    "describe": 1,
     "index": 1,
     "validate": 1,
     "split": 1,

@@ -68,6 +68,31 @@ if SIMULATED:
             " --options {params.options:q} > {log} 2>&1"
 
 
+rule describe:
+    """What the dataset of results is, and of each model's synthetic maps (BIDS derivatives)."""
+    output:
+        f"{ROOT}/dataset_description.json",
+        f"{ROOT}/.bidsignore",
+        every_model("synthetic/{task}/{model}/dataset_description.json"),
+    log:
+        log("describe", "describe"),
+    benchmark:
+        bench("describe", "describe")
+    conda:
+        M2M_ENV
+    resources:
+        mem_mb=memory(500),
+        runtime=5,
+    params:
+        root=ROOT,
+        source=RAWDATA,
+        synthetic=synthetic_flags(),
+        version=VERSIONS["describe"],
+    shell:
+        "m2m describe --root {params.root} --source {params.source:q} {params.synthetic}"
+        " > {log} 2>&1"
+
+
 rule index:
     """Every scan of the dataset, one row each (PyBIDS; Yarkoni et al. 2019, JOSS 4:1294)."""
     input:

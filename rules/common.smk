@@ -313,6 +313,12 @@ def every_model(pattern):
     ]
 
 
+def synthetic_flags():
+    """`--synthetic` for each dataset of synthetic maps."""
+    folders = every_model("synthetic/{task}/{model}")
+    return [part for folder in folders for part in ("--synthetic", folder)]
+
+
 def every_task(pattern):
     """One file for every task, below the dataset's folder."""
     return [f"{ROOT}/{pattern.format(task=task)}" for task in CONFIG.tasks]

@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import yaml
-from workflow import CHECKOUT, planned, snakemake
+from workflow import CHECKOUT, PLAN, planned, snakemake
 
 from m2m import bids
 from m2m.stage import file_digest, read_json, read_table
@@ -79,7 +79,7 @@ def test_a_changed_option_of_one_model_fits_only_that_model_again(tiny, tmp_path
     config["models"]["macro2micro"]["training"]["steps"] = 25
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config))
-    run = snakemake(tiny.parents[1], "-n", "-q", configfile=str(path))
+    run = snakemake(tiny.parents[1], *PLAN, configfile=str(path))
     jobs = planned(run.stdout)
     assert jobs["train_model"] == 1
     assert jobs["translate_volume"] == len(test_units(tiny))
@@ -92,7 +92,7 @@ def test_a_deleted_map_is_made_again_for_its_person_only(tiny):
     original = path.read_bytes()
     path.unlink()
     try:
-        run = snakemake(tiny.parents[1], "-n", "-q")
+        run = snakemake(tiny.parents[1], *PLAN)
         jobs = planned(run.stdout)
         assert jobs["dti"] == jobs["grid"] == 1
         assert not {"simulate", "anat", "train_model", "translate_volume"} & set(jobs)

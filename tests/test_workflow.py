@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from workflow import CHECKOUT, planned, snakemake
+from workflow import CHECKOUT, PLAN, planned, snakemake
 
 from m2m.options import load_config
 
@@ -23,7 +23,7 @@ def test_every_shipped_configuration_is_valid(name):
 
 
 def test_dry_run_plans_every_simulated_person(tmp_path):
-    run = snakemake(tmp_path, "-n", "-q")
+    run = snakemake(tmp_path, *PLAN)
     assert run.returncode == 0, run.stdout
     jobs = planned(run.stdout)
     assert jobs["simulate"] == 6
@@ -34,7 +34,7 @@ def test_dry_run_of_a_dataset_on_disk_simulates_nobody(tmp_path, shared_data):
     config = write_config(
         tmp_path, cohort={"source": "bids", "bids_dir": str((shared_data / "bids").resolve())}
     )
-    run = snakemake(tmp_path, "-n", "-q", configfile=config)
+    run = snakemake(tmp_path, *PLAN, configfile=config)
     assert run.returncode == 0, run.stdout
     assert "simulate" not in planned(run.stdout)
 

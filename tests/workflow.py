@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+PLAN = ("-n", "--quiet", "rules", "reason", "host")
 
 
 def snakemake(
