@@ -99,9 +99,10 @@ def _groups(people: list[Row], age_bins: int, seed: int) -> list[list[str]]:
             digest([seed, first["participant_id"]]),
         )
 
-    return [
-        [row["participant_id"] for row in group] for group in sorted(families.values(), key=place)
-    ]
+    ordered = [[row["participant_id"] for row in g] for g in sorted(families.values(), key=place)]
+    # A random start, without which some places in the order would never be tested on.
+    start = int(digest([seed, "start"]), 16) % max(1, len(ordered))
+    return ordered[start:] + ordered[:start]
 
 
 def deal(groups: list[list[str]], sizes: dict[str, int]) -> dict[str, str]:
@@ -139,9 +140,9 @@ def deal(groups: list[list[str]], sizes: dict[str, int]) -> dict[str, str]:
 
 def _fill_empty_parts(given: dict[str, list[list[str]]]) -> None:
     """Give a part that large families left empty the smallest group of the part with most."""
-    for part in PRIORITY:
+    for part in given:
         richest = max(given, key=lambda p: len(given[p]))
-        if part in given and not given[part] and len(given[richest]) > 1:
+        if not given[part] and len(given[richest]) > 1:
             smallest = min(given[richest], key=len)
             given[richest].remove(smallest)
             given[part].append(smallest)

@@ -1,6 +1,6 @@
 """Decide who is in, before any work: every scan checked, every finding with its remedy.
 
-A finding of severity ``error`` costs its unit a scan; a ``note`` costs nothing.
+A finding of severity ``error`` costs its unit a file; a ``note`` costs nothing.
 """
 
 from collections import Counter, defaultdict
@@ -34,7 +34,7 @@ LOSS = {
 
 @dataclass(frozen=True)
 class CohortFinding(Finding):
-    """A finding, and whether it costs its unit a scan (error) or nothing (note)."""
+    """A finding, and whether it costs its unit a file (error) or nothing (note)."""
 
     severity: str = "error"
 

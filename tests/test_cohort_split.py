@@ -1,0 +1,180 @@
+"""The split keeps people and families whole, honours fractions, and cannot be edited unseen."""
+
+import json
+import random
+from collections import Counter
+
+import pytest
+from cohort_tree import write_rows
+
+from m2m.cohort import split
+from m2m.cohort.split import PARTS, load_split, part_by_participant, part_sizes, split_people
+from m2m.options import Split
+from m2m.stage import DataError, read_json, write_table
+
+
+def crowd(n, families=0, sites=1, seed=0):
+    """People of all ages, both sexes, several sites; some in families."""
+    rng = random.Random(seed)
+    return [
+        {
+            "participant_id": f"sub-{i:03d}",
+            "family_id": f"f{rng.randrange(families)}" if families else None,
+            "site": f"site{i % sites}",
+            "age": str(rng.randint(20, 80)),
+            "sex": "FM"[i % 2],
+        }
+        for i in range(n)
+    ]
+
+
+def members(rows):
+    """Identifiers by part."""
+    return {part: {r["participant_id"] for r in rows if r["part"] == part} for part in PARTS}
+
+
+@pytest.mark.parametrize("n", [8, 24, 99, 1000])
+def test_fractions_are_met_exactly_where_nobody_is_related(n):
+    rows = split_people(crowd(n, sites=3), Split(validation=0.125, test=0.33))
+    count = Counter(row["part"] for row in rows)
+    assert (count["validation"], count["test"]) == (round(n * 0.125), round(n * 0.33))
+    assert len({row["participant_id"] for row in rows}) == n
+
+
+@pytest.mark.parametrize(
+    ("n", "sizes"), [(0, (0, 0, 0)), (1, (1, 0, 0)), (2, (1, 0, 1)), (3, (1, 1, 1)), (4, (2, 1, 1))]
+)
+def test_few_people_serve_training_then_test_then_validation(n, sizes):
+    assert tuple(part_sizes(n, 0.125, 0.33).values()) == sizes
+    count = Counter(row["part"] for row in split_people(crowd(n), Split()))
+    assert tuple(count[part] for part in PARTS) == sizes
+
+
+def test_every_part_gets_someone_even_where_fractions_round_otherwise():
+    assert tuple(part_sizes(3, 0.3, 0.6).values()) == (1, 1, 1)
+    assert tuple(part_sizes(10, 0.0, 0.33).values()) == (7, 0, 3)
+
+
+def test_no_family_is_divided_and_fractions_are_near():
+    people = crowd(300, families=120)
+    rows = split_people(people, Split(validation=0.2, test=0.3))
+    part_of = {}
+    for row in rows:
+        assert part_of.setdefault(row["family_id"], row["part"]) == row["part"]
+    count = Counter(row["part"] for row in rows)
+    assert count["test"] == pytest.approx(90, abs=6)
+    assert count["validation"] == pytest.approx(60, abs=6)
+
+
+def test_large_families_leave_no_part_empty():
+    people = crowd(6)
+    for row in people[:4]:
+        row["family_id"] = "one"
+    for seed in range(20):
+        rows = split_people(people, Split(seed=seed))
+        assert all(members(rows).values())
+        assert len({row["part"] for row in rows[:4]}) == 1
+
+
+def test_ages_sexes_and_sites_are_alike_in_all_parts():
+    rows = split_people(crowd(600, sites=4), Split(validation=0.2, test=0.3))
+    whole = [float(row["age"]) for row in rows]
+    mean = sum(whole) / len(whole)
+    for part in PARTS:
+        inside = [row for row in rows if row["part"] == part]
+        assert sum(float(row["age"]) for row in inside) / len(inside) == pytest.approx(
+            mean, abs=1.5
+        )
+        assert sum(r["sex"] == "F" for r in inside) / len(inside) == pytest.approx(0.5, abs=0.03)
+        sites = Counter(row["site"] for row in inside)
+        assert len(sites) == 4
+        assert max(sites.values()) - min(sites.values()) <= 3
+
+
+def test_a_small_site_is_in_every_part_that_its_share_reaches():
+    people = crowd(80) + [
+        row | {"participant_id": f"sub-x{i}", "site": "small"} for i, row in enumerate(crowd(8))
+    ]
+    for seed in range(10):
+        rows = split_people(people, Split(seed=seed, validation=0.25, test=0.25))
+        parts = Counter(row["part"] for row in rows if row["site"] == "small")
+        assert len(parts) == 3
+
+
+def test_the_seed_decides_and_the_order_of_the_table_does_not():
+    people = crowd(60, families=50, sites=2)
+    once = split_people(people, Split(seed=1))
+    assert split_people(people[::-1], Split(seed=1)) == once
+    assert split_people(people, Split(seed=2)) != once
+    assert once != sorted(once, key=lambda row: row["part"])
+
+
+def test_everyone_is_tested_on_under_some_seed():
+    people = crowd(7, sites=3)
+    tested = set()
+    for seed in range(60):
+        tested |= members(split_people(people, Split(seed=seed)))["test"]
+    assert len(tested) == 7
+
+
+def test_unknown_ages_sexes_and_families_do_no_harm():
+    people = [{"participant_id": f"sub-{i}", "age": None, "sex": None} for i in range(9)]
+    people[0]["age"] = "n.k."
+    assert len(split_people(people, Split())) == 9
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Run `m2m split` on two sessions of some and one scan of others."""
+    rows = [
+        {"unit": f"sub-{i}_ses-{s}", "participant_id": f"sub-{i}", "state": state}
+        for i, state in enumerate(["paired"] * 8 + ["t1w-only", "dwi-only", "failed", "excluded"])
+        for s in (1, 2)
+    ]
+    write_table(tmp_path / "units.tsv", rows, ["unit", "participant_id", "state"])
+    people = write_rows(
+        tmp_path / "participants.tsv",
+        ("participant_id", "age", "handedness"),
+        *((f"{i}", f"{20 + i}", "left") for i in range(12)),
+    )
+    paths = tmp_path / "split.tsv", tmp_path / "split.json"
+    split.main(tmp_path / "units.tsv", *paths, people, json.dumps({"seed": 3}))
+    return paths
+
+
+def test_only_people_with_both_scans_are_divided_once_each(made):
+    rows = load_split(*made)
+    assert [row["participant_id"] for row in rows] == [f"sub-{i}" for i in range(8)]
+    assert list(rows[0]) == ["participant_id", "part", "age"]
+    assert [row["age"] for row in rows] == [str(20 + i) for i in range(8)]
+    record = read_json(made[1])
+    assert record["counts"] == {"train": 4, "validation": 1, "test": 3}
+    assert record["seed"] == 3
+    assert Counter(part_by_participant(rows).values()) == record["counts"]
+
+
+def test_an_edited_table_is_refused(made):
+    table, record = made
+    content = table.read_text()
+    assert "\ttest\t" in content
+    table.write_text(content.replace("\ttest\t", "\ttrain\t", 1))
+    with pytest.raises(DataError, match=r"changed since it was made.*split\.tsv.*m2m split"):
+        load_split(table, record)
+    table.write_text(content)
+    assert len(load_split(table, record)) == 8
+
+
+def test_the_same_split_has_the_same_hash(made, tmp_path):
+    again = tmp_path / "again.tsv", tmp_path / "again.json"
+    split.main(tmp_path / "units.tsv", *again, tmp_path / "participants.tsv", '{"seed": 3}')
+    assert again[0].read_bytes() == made[0].read_bytes()
+    assert read_json(again[1])["hash"] == read_json(made[1])["hash"]
+
+
+def test_a_cohort_without_pairs_gives_an_empty_split(tmp_path, capsys):
+    rows = [{"unit": "sub-1", "participant_id": "sub-1", "state": "t1w-only"}]
+    write_table(tmp_path / "units.tsv", rows, ["unit", "participant_id", "state"])
+    paths = tmp_path / "split.tsv", tmp_path / "split.json"
+    split.main(tmp_path / "units.tsv", *paths)
+    assert load_split(*paths) == []
+    assert "nobody in train" in capsys.readouterr().out
