@@ -4,6 +4,7 @@ World coordinates are RAS+ millimetres, as in nibabel: x to the right, y to the 
 z up. An affine maps voxel indices (i, j, k) to them.
 """
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,12 +49,15 @@ def load(path: str | Path, dtype: type = np.float32) -> Volume:
     Raises
     ------
     DataError
-        The file is missing, unreadable, truncated or holds NaN or infinity.
+        The file is missing, unreadable, truncated or holds NaN or infinity, or its affine
+        cannot be inverted.
     """
     try:
         image = nib.load(path)
         data = np.asanyarray(image.dataobj).astype(dtype)
-    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
+    except (
+        OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError
+    ) as error:  # fmt: skip
         raise DataError(
             f"cannot be read: {error}", file=path, remedy="convert or copy the image again"
         ) from error
@@ -62,7 +66,13 @@ def load(path: str | Path, dtype: type = np.float32) -> Volume:
         raise DataError(
             "has voxels that are NaN or infinite", file=path, value=count, remedy="repair the image"
         )
-    return Volume(data, np.asarray(image.affine, dtype=np.float64))
+    affine = np.asarray(image.affine, dtype=np.float64)
+    if not abs(np.linalg.det(affine)) > 0:
+        raise DataError(
+            "has an affine that cannot be inverted", file=path, value=affine.tolist(),
+            remedy="convert the image again",
+        )  # fmt: skip
+    return Volume(data, affine)
 
 
 def save(
@@ -151,8 +161,9 @@ def resample(
     Volume
         Voxels outside the source are 0.
     """
+    shape = tuple(int(n) for n in shape)
     to_source = np.linalg.inv(volume.affine) @ (np.eye(4) if world is None else world) @ affine
-    if volume.shape == tuple(shape) and np.allclose(to_source, np.eye(4), atol=1e-5):
+    if volume.shape == shape and np.allclose(to_source, np.eye(4), atol=1e-5):
         return Volume(volume.data.copy(), np.asarray(affine, dtype=np.float64))
     channels = volume.data.reshape(*volume.shape, -1)
     data = np.empty((*shape, channels.shape[-1]), dtype=np.result_type(volume.data, np.float32))
@@ -161,7 +172,7 @@ def resample(
     for c in range(channels.shape[-1]):
         ndimage.affine_transform(
             channels[..., c], to_source[:3, :3], to_source[:3, 3], shape,
-            output=data[..., c], order=order, mode="constant",
+            output=data[..., c], order=order, mode="grid-constant",
         )  # fmt: skip
     return Volume(
         data.reshape(*shape, *volume.data.shape[3:]), np.asarray(affine, dtype=np.float64)
@@ -170,8 +181,10 @@ def resample(
 
 def to_ras(volume: Volume) -> Volume:
     """Flip and permute axes to the nearest RAS+ order; world coordinates stay."""
-    image = nib.as_closest_canonical(nib.Nifti1Image(volume.data, volume.affine))
-    return Volume(np.asarray(image.dataobj), np.asarray(image.affine, dtype=np.float64))
+    # Not through a NIfTI image, which has no boolean voxels.
+    order = nib.io_orientation(volume.affine)
+    affine = volume.affine @ nib.orientations.inv_ornt_aff(order, volume.shape)
+    return Volume(nib.apply_orientation(volume.data, order), affine)
 
 
 def isotropic_grid(
@@ -188,8 +201,86 @@ def isotropic_grid(
     centre_mm : ndarray, shape (3,)
         World coordinates of the grid's centre.
     """
-    axes = nib.as_closest_canonical(nib.Nifti1Image(like.data, like.affine)).affine[:3, :3]
+    axes = to_ras(like).affine[:3, :3]
+    # The nearest rotation: an affine with shear would not give an isotropic grid.
+    u, _, v = np.linalg.svd(axes / np.linalg.norm(axes, axis=0))
     affine = np.eye(4)
-    affine[:3, :3] = axes / np.linalg.norm(axes, axis=0) * spacing_mm
+    affine[:3, :3] = u @ v * spacing_mm
     affine[:3, 3] = np.asarray(centre_mm) - affine[:3, :3] @ ((np.asarray(shape) - 1) / 2)
     return affine, tuple(int(n) for n in shape)
+
+
+def blur_to(volume: Volume, spacing_mm: float) -> Volume:
+    """Blur a volume to the resolution of a coarser grid, so that resampling does not alias.
+
+    A Gaussian whose full width at half maximum is what the source lacks to `spacing_mm`:
+    sqrt(spacing_mm^2 - source^2) along each axis. An axis already as coarse is left alone.
+    """
+    lacking = np.sqrt(np.maximum(spacing_mm**2 - volume.spacing_mm**2, 0))
+    sigma = lacking / np.sqrt(8 * np.log(2)) / volume.spacing_mm
+    sigma = (*sigma, *[0] * (volume.data.ndim - 3))
+    dtype = np.result_type(volume.data, np.float32)
+    data = ndimage.gaussian_filter(volume.data.astype(dtype), sigma, mode="nearest", truncate=3)
+    return Volume(data, volume.affine)
+
+
+def resample_inside(
+    volume: Volume,
+    mask: Volume,
+    affine: NDArray,
+    shape: tuple[int, int, int],
+    world: NDArray | None = None,
+) -> tuple[Volume, Volume]:
+    """Blur to another grid's resolution and resample linearly, using voxels of the mask only.
+
+    Values at the mask's edge are weighted means of voxels inside, never mixed with what lies
+    outside (normalised convolution, Knutsson and Westin 1993).
+
+    Parameters
+    ----------
+    volume : Volume
+        Shape (X, Y, Z).
+    mask : Volume
+        On the same grid; where it is not 0, the volume counts.
+    affine, shape, world
+        As in `resample`.
+
+    Returns
+    -------
+    volume : Volume
+        0 outside the mask.
+    mask : Volume, bool
+        Voxels of which the mask covers at least half.
+    """
+    require_same_grid(volume, mask, "mask")
+    spacing_mm = float(nib.affines.voxel_sizes(affine).mean())
+    weight = (mask.data > 0).astype(np.float32)
+    pair = Volume(np.stack([volume.data * weight, weight], axis=-1), volume.affine)
+    carried = resample(blur_to(pair, spacing_mm), affine, shape, world).data
+    inside = carried[..., 1] >= 0.5 - 1e-4
+    data = np.divide(
+        carried[..., 0], carried[..., 1], where=inside, out=np.zeros(inside.shape, carried.dtype)
+    )
+    return Volume(data, affine), Volume(inside, affine)
+
+
+def coarsen(volume: Volume, spacing_mm: float) -> Volume:
+    """Isotropic copy along the volume's nearest RAS+ axes, over its whole field of view."""
+    extent_mm = np.array(volume.shape) * volume.spacing_mm
+    order = nib.io_orientation(volume.affine)[:, 0].astype(int)
+    shape = np.ones(3)
+    shape[order] = np.ceil(extent_mm / spacing_mm)
+    centre = nib.affines.apply_affine(volume.affine, (np.array(volume.shape) - 1) / 2)
+    affine, shape = isotropic_grid(volume, spacing_mm, shape, centre)
+    return resample(blur_to(volume, spacing_mm), affine, shape)
+
+
+def crop(volume: Volume, points_mm: NDArray, margin_mm: float) -> Volume:
+    """Cut out the box of voxels around points in world mm, shape (N, 3), and a margin."""
+    index = nib.affines.apply_affine(np.linalg.inv(volume.affine), points_mm)
+    margin = margin_mm / volume.spacing_mm
+    low = np.clip(np.floor(index.min(0) - margin), 0, volume.shape).astype(int)
+    high = np.clip(np.ceil(index.max(0) + margin) + 1, 0, volume.shape).astype(int)
+    affine = volume.affine.copy()
+    affine[:3, 3] = nib.affines.apply_affine(affine, low)
+    return Volume(volume.data[tuple(map(slice, low, high))], affine)
