@@ -104,12 +104,21 @@ def flags_of(name):
     return known, {option.opts[0] for option in options if option.required}
 
 
+def flags_in(text):
+    """Every flag written in a text."""
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text))
+
+
 def calls_in_the_rules():
-    """(command, flags in the text of the rule) of every rule that calls `m2m`."""
+    """(command, flags) of every rule that calls `m2m`, those from workflow functions included."""
+    common = (ROOT / "rules" / "common.smk").read_text()
+    parts = re.split(r"^def (\w+)", common, flags=re.M)[1:]
+    functions = {name: flags_in(body) for name, body in zip(parts[::2], parts[1::2], strict=True)}
     for path in sorted((ROOT / "rules").glob("*.smk")):
         for text in re.split(r"^ *(?:rule|checkpoint) ", path.read_text(), flags=re.M)[1:]:
             if call := re.search(r"\bm2m ([a-z]+) ", text):
-                yield call[1], set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text))
+                called = [functions[word] for word in re.findall(r"\w+", text) if word in functions]
+                yield call[1], flags_in(text).union(*called)
 
 
 @pytest.mark.parametrize(("name", "flags"), list(calls_in_the_rules()))
