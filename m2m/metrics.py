@@ -248,11 +248,9 @@ def identified(true: NDArray, synthetic: NDArray) -> NDArray[np.bool_]:
     ndarray of bool, shape (people,)
         By chance one in ``people`` is true.
     """
-    deviations = [np.asarray(m, np.float64) - np.mean(m, axis=0) for m in (true, synthetic)]
-    n = len(true)
-    r = np.array([[pearson(s, t) for t in deviations[0]] for s in deviations[1]])
-    r = np.where(np.isfinite(r), r, -np.inf)
-    return (r.argmax(axis=1) == np.arange(n)) & np.isfinite(r.max(axis=1))
+    x, y = (_unit_series(m - np.mean(m, axis=0)) for m in (np.asarray(true), np.asarray(synthetic)))
+    r = y @ x.T  # (synthetic person, true person)
+    return y.any(axis=1) & (r.argmax(axis=1) == np.arange(len(r)))
 
 
 def correlation_across_people(true: NDArray, synthetic: NDArray) -> NDArray[np.float64]:
@@ -267,7 +265,12 @@ def correlation_across_people(true: NDArray, synthetic: NDArray) -> NDArray[np.f
     ndarray, shape (..., regions)
         NaN for a region in which one of the series does not vary.
     """
-    x, y = (np.asarray(m) - np.mean(m, axis=-2, keepdims=True) for m in (true, synthetic))
-    scale = np.sqrt((x**2).sum(-2) * (y**2).sum(-2))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(scale > 1e-12, (x * y).sum(-2) / scale, np.nan)
+    x, y = (_unit_series(np.moveaxis(np.asarray(m), -2, -1)) for m in (true, synthetic))
+    return np.where(x.any(-1) & y.any(-1), (x * y).sum(-1), np.nan)
+
+
+def _unit_series(series: NDArray) -> NDArray[np.float64]:
+    """Centre each series (last axis) and scale it to length 1; 0 if it varies by rounding only."""
+    centred = series - series.mean(axis=-1, keepdims=True)
+    size = np.linalg.norm(centred, axis=-1, keepdims=True)
+    return np.where(size > 1e-9, centred / np.maximum(size, 1e-9), 0)

@@ -12,7 +12,7 @@ from m2m.bids import unit_path
 from m2m.evaluate import compare
 from m2m.evaluate import main as evaluate
 from m2m.options import Evaluation, Rois
-from m2m.stage import digest, read_json, read_table, write_json, write_table, write_text
+from m2m.stage import digest, read_table, write_json, write_table, write_text
 
 TASK, MODELS = "t1-fa", ("macro2micro", "mean", "t1")
 SHAPE, SPACING_MM = (28, 34, 26), 6.0
@@ -20,7 +20,6 @@ BUNDLES = {1: "genu", 2: "splenium", 3: "left CST", 4: "right CST", 5: "left SLF
 PARTS = {
     f"sub-{i:02d}": part for i, part in enumerate(["train"] * 5 + ["validation"] + ["test"] * 6)
 }
-FAILED, LOST = "sub-08", "sub-13"
 AFFINE = np.diag([SPACING_MM] * 3 + [1.0])
 
 
@@ -38,6 +37,10 @@ def smooth(rng, sigma=2.5):
 def save(path, data, dtype=np.float32):
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     nib.save(nib.Nifti1Image(np.asarray(data, dtype), AFFINE), path)
+
+
+def load(path):
+    return np.asarray(nib.load(path).dataobj)
 
 
 def common_fa():
@@ -113,19 +116,17 @@ def build(root, parts=PARTS):
     hash_ = digest(read_table(table))
     write_json(root / "cohort/split.json", {"hash": hash_})
     quality = [
-        {
-            "unit": u,
-            "folder": u,
-            "participant_id": u,
-            "state": "used",
-            "fa_mean": 0.2,
-            "coverage": 0.97,
-        }
-        for u in units
-    ]
-    write_table(root / "cohort/quality.tsv", quality, [*quality[0], "reason"])
+        {"unit": u, "participant_id": u, "part": part, "state": "used", "stage": None,
+         "reason": None, "grid_fa_mean": 0.2, "grid_coverage": 0.97, "grid_kept": "registration"}
+        for u, part in parts.items()
+    ]  # fmt: skip
+    quality.append(
+        {"unit": "sub-12", "participant_id": "sub-12", "state": "incomplete",
+         "stage": "validate", "reason": "no DWI"}
+    )  # fmt: skip
+    write_table(root / "cohort/quality.tsv", quality, list(quality[0]))
     n = len(units)
-    flow = {"n_input": n + 1, "n_failed": 1, "n_excluded": 0, "n_used": n}
+    flow = {"n_input": n + 1, "n_failed": 0, "n_excluded": 0, "n_incomplete": 1, "n_used": n}
     write_json(root / "cohort/flow.json", flow)
     write_table(
         root / "cohort/cohort_status.tsv",
@@ -174,21 +175,15 @@ def curves():
     return "".join(json.dumps(line) + "\n" for line in lines)
 
 
-def evaluation_options(**changes):
-    rois = Rois(
-        image="{root}/{{folder}}/anat/{{unit}}_space-T1w_desc-bundles_dseg.nii.gz".format(
-            root=changes.pop("truth")
-        ),
-        labels=changes.pop("labels", None),
-    )
-    return Evaluation(rois=rois, bootstrap=200, **changes).model_dump_json()
+def evaluation_options(root):
+    image = unit_path(root / "truth", "truth-bundles")
+    rois = Rois(image=image, labels=root / "truth/desc-bundles_dseg.tsv")
+    return Evaluation(rois=rois, bootstrap=200).model_dump_json()
 
 
 def run_evaluation(root, models=MODELS, options=None):
     """Run evaluate for each model, then compare."""
-    options = options or evaluation_options(
-        truth=root / "truth", labels=root / "truth/desc-bundles_dseg.tsv"
-    )
+    options = options or evaluation_options(root)
     cohort = root / "cohort"
     for model in models:
         folder = root / "evaluation" / TASK / model
@@ -197,13 +192,14 @@ def run_evaluation(root, models=MODELS, options=None):
             cohort / "quality.tsv", root / "models" / TASK / model / "model.json",
             folder / "metrics.tsv", folder / "profile.tsv", folder / "rois.tsv", options,
         )  # fmt: skip
+    return run_compare(root, models, options)
+
+
+def run_compare(root, models=MODELS, options=None):
+    options = options or evaluation_options(root)
     evaluation = root / "evaluation" / TASK
     compare(
-        TASK, root, list(models), cohort / "flow.json", evaluation / "summary.tsv",
+        TASK, root, list(models), root / "cohort/flow.json", evaluation / "summary.tsv",
         evaluation / "comparison.tsv", options,
     )  # fmt: skip
     return root
-
-
-def hash_of(root):
-    return read_json(root / "cohort/split.json")["hash"]

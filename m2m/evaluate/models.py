@@ -122,6 +122,7 @@ def compare(
         load_tables(root, task, models, "rois"), table, models, section
     )
     values = pd.concat([by_participant(table), identification], ignore_index=True)
+    values = values.astype({"value": float})
     counts = {key: int(read_json(flow)[key]) for key in FLOW}
     failed = table[table["problem"].notna()]
 

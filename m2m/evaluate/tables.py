@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 METRICS = ("psnr", "ssim", "mae", "pearson", "concordance", "bias")
-FLOW = ("n_input", "n_failed", "n_excluded", "n_used")
+FLOW = ("n_input", "n_failed", "n_excluded", "n_incomplete", "n_used")
 METRIC_COLUMNS = ("unit", "participant_id", "region", *METRICS, "n_voxels", "problem")
 PROFILE_COLUMNS = ("unit", "offset_mm", "ssim", "psnr", "mae", "n_voxels")
 ROI_COLUMNS = ("unit", "roi", "true", "synthetic", "n_voxels")

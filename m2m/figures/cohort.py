@@ -53,6 +53,7 @@ def cohort_steps(
     rows.append({"step": "paired", "detail": "T1w and DWI usable", "n": len(paired)})
     rows.append({"step": "lost", "detail": "failed in processing", "n": outcome["failed"]})
     rows.append({"step": "lost", "detail": "excluded for quality", "n": outcome["excluded"]})
+    rows.append({"step": "lost", "detail": "not processed", "n": outcome["incomplete"]})
     rows.append({"step": "used", "detail": "used", "n": outcome["used"]})
     rows += [{"step": "part", "detail": part, "n": of_part[part]} for part in PARTS]
     rows.append({"step": "evaluated", "detail": "evaluated, every model", "n": evaluated})
