@@ -5,5 +5,5 @@ Standard library only here, so that the workflow can list people without heavy i
 
 
 def labels(n_subjects: int) -> list[str]:
-    """BIDS labels of the simulated people: ``0001``, ``0002``, …"""
+    """BIDS labels of the simulated people, ``0001`` first."""
     return [f"{index:04d}" for index in range(1, n_subjects + 1)]

@@ -1,7 +1,7 @@
 """The anatomy that everybody shares: MNI152 tissue maps, ventricles, radial directions.
 
-Points are MNI152 millimetres (RAS+). The maps come with nilearn's package: the average
-T1, grey and white matter of 152 people (ICBM 2009a symmetric non-linear), without skull.
+Points are MNI152 millimetres (RAS+). The maps are nilearn's: average T1, grey and white
+matter of 152 people (ICBM 2009a symmetric non-linear), without skull.
 
 References
 ----------
@@ -10,20 +10,19 @@ Fonov et al. (2011), NeuroImage 54:313-327, https://doi.org/10.1016/j.neuroimage
 
 from dataclasses import dataclass
 
+import nibabel as nib
 import numpy as np
-from nilearn.datasets import (
-    load_mni152_brain_mask,
-    load_mni152_gm_template,
-    load_mni152_template,
-    load_mni152_wm_template,
-)
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from m2m import template
+from m2m.phantom.bundles import BUNDLES, locate
 
 GREY, WHITE, CSF = range(3)
 # An average over people is blurred; one person's voxel is mostly one tissue.
 SHARPNESS = 2.0
 COARSE_MM = 4
+RADIAL_SMOOTHING_MM = 6.0
 
 
 @dataclass(frozen=True)
@@ -100,32 +99,39 @@ def _ventricles(csf: NDArray, affine: NDArray) -> NDArray[np.bool_]:
     return inside
 
 
+def _lay_fornix(tissue: NDArray, affine: NDArray) -> None:
+    """Make the fornix white, in place: it is too thin to survive the average over people."""
+    voxels = np.argwhere(tissue[CSF] + tissue[GREY] > 0.1)
+    points = voxels @ affine[:3, :3].T + affine[:3, 3]
+    for bundle in BUNDLES:
+        if bundle.name.startswith("fornix"):
+            inside, weight, _ = locate(bundle, points)
+            at = tuple(voxels[inside].T)
+            for kind in (GREY, WHITE, CSF):
+                tissue[kind][at] += weight * ((kind == WHITE) - tissue[kind][at])
+
+
 def load_template() -> Template:
-    """Read nilearn's maps and derive what every person needs."""
-    image = load_mni152_template(resolution=1)
-    affine = np.asarray(image.affine, dtype=np.float64)
-    t1, grey, white, mask = (
-        np.asarray(i.dataobj, dtype=np.float32)
-        for i in (
-            image,
-            load_mni152_gm_template(resolution=1),
-            load_mni152_wm_template(resolution=1),
-            load_mni152_brain_mask(resolution=1),
-        )
-    )
+    """Read the maps and derive what every person needs."""
+    brain = template.load_template("brain")
+    box = ndimage.find_objects(brain.data.astype(np.uint8))[0]
+    affine = brain.affine @ nib.affines.from_matvec(np.eye(3), [s.start for s in box])
+    t1, grey, white = (template.load_template(name).data[box] for name in ("t1", "gm", "wm"))
+    mask = brain.data[box]
     average = np.stack([grey, white, np.maximum(mask - grey - white, 0)])
     tissue = sharpen(average)
-    weights, *_ = np.linalg.lstsq(average[:, mask > 0].T, t1[mask > 0], rcond=None)
-    detail = (t1 - np.tensordot(weights.astype(np.float32), average, 1)) * (mask > 0)
+    _lay_fornix(tissue, affine)
+    products = np.einsum("ixyz,jxyz->ij", average, average)
+    weights = np.linalg.solve(products, np.einsum("ixyz,xyz->i", average, t1))
+    detail = (t1 - np.einsum("i,ixyz->xyz", weights.astype(np.float32), average)) * mask
     step = COARSE_MM
-    coarse = ndimage.uniform_filter(tissue[WHITE], step)[::step, ::step, ::step]
-    smooth = ndimage.gaussian_filter(coarse, 6 / step)
-    coarse_affine = affine @ np.diag([step, step, step, 1.0])
+    coarse = ndimage.uniform_filter(tissue[WHITE], step + 1)[::step, ::step, ::step]
+    smooth = ndimage.gaussian_filter(coarse, RADIAL_SMOOTHING_MM / step)
     return Template(
         tissue,
         detail,
         _ventricles(tissue[CSF], affine),
         -np.stack(np.gradient(smooth)),
         affine,
-        coarse_affine,
+        affine @ np.diag([step, step, step, 1.0]),
     )

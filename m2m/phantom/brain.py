@@ -40,14 +40,17 @@ class Fascicles:
         Index of the bundle; the number of bundles for radial fibres.
     axes : ndarray, shape (N, 3, 3)
         Unit vectors in MNI axes: [voxel, fascicle, xyz].
-    weights : ndarray, shape (N,)
-        Of the strongest bundle: 1 on a strand, 0 where no bundle passes.
+    bundle : ndarray of int, shape (N,)
+        Index of the strongest bundle, whatever the radial fibres weigh.
+    weight : ndarray, shape (N,)
+        Of that bundle: 1 on a strand, 0 where no bundle passes.
     """
 
     fractions: NDArray[np.float32]
     kinds: NDArray[np.intp]
     axes: NDArray[np.float32]
-    weights: NDArray[np.float32]
+    bundle: NDArray[np.intp]
+    weight: NDArray[np.float32]
 
 
 def person_shape(person: Person, template: Template, options: Phantom) -> Shape:
@@ -56,34 +59,37 @@ def person_shape(person: Person, template: Template, options: Phantom) -> Shape:
     rng = stream(options.seed, person.label, "shape")
     grid = template.radial.shape[1:]
     velocity = random_velocity(rng, grid, step, options.deformation_mm)
-    fluid = ndimage.uniform_filter(template.ventricles.astype(np.float32), step)
-    velocity += growth_velocity(
-        fluid[::step, ::step, ::step], step, np.log(person.ventricles)
-    )
+    fluid = ndimage.uniform_filter(template.ventricles.astype(np.float32), step + 1)
+    velocity += growth_velocity(fluid[::step, ::step, ::step], step, np.log(person.ventricles))
     return flow(velocity, template.coarse_affine)
 
 
-def find_fascicles(points: NDArray, template: Template) -> Fascicles:
-    """Bundles and radial fibres at MNI points, shape (N, 3)."""
+def radial_axes(points: NDArray, template: Template) -> NDArray[np.float32]:
+    """Unit vectors from white matter to cortex at MNI points, shape (N, 3)."""
+    radial = anatomy.sample(template.radial, template.coarse_affine, points)
+    length = np.linalg.norm(radial, axis=1, keepdims=True)
+    upwards = np.broadcast_to(np.float32([0, 0, 1]), radial.shape)  # far from white matter
+    return np.divide(radial, length, out=upwards.copy(), where=length > 0)
+
+
+def find_fascicles(points: NDArray, radial: NDArray) -> Fascicles:
+    """Bundles at MNI points, shape (N, 3), and radial fibres along unit vectors, shape (N, 3)."""
     kinds = len(BUNDLES) + 1
     weights = np.zeros((len(points), kinds), dtype=np.float32)
     axes = np.zeros((len(points), kinds, 3), dtype=np.float32)
     for b, bundle in enumerate(BUNDLES):
         inside, weight, direction = locate(bundle, points)
         weights[inside, b], axes[inside, b] = weight, direction
-    radial = anatomy.sample(template.radial, template.coarse_affine, points)
-    length = np.linalg.norm(radial, axis=1, keepdims=True)
-    axes[:, -1] = np.divide(radial, length, out=axes[:, -1], where=length > 0)
-    axes[length[:, 0] == 0, -1] = (0, 0, 1)
-    strongest = weights[:, :-1].max(axis=1)
-    weights[:, -1] = RADIAL_WEIGHT
-    top = np.argsort(-weights, axis=1)[:, :FASCICLES]
+    bundle, weight = weights[:, :-1].argmax(axis=1), weights.max(axis=1)
+    weights[:, -1], axes[:, -1] = RADIAL_WEIGHT, radial
+    top = np.argsort(-weights, axis=1, kind="stable")[:, :FASCICLES]
     fractions = np.take_along_axis(weights, top, axis=1)
     return Fascicles(
         fractions / fractions.sum(axis=1, keepdims=True),
         top,
         np.take_along_axis(axes, top[..., None], axis=1),
-        strongest,
+        bundle,
+        weight,
     )
 
 
@@ -112,7 +118,9 @@ class Brain:
         )
         inverse = np.linalg.inv(flat.reshape(-1, 3, 3) @ m[:3, :3].astype(np.float32))
         carried = np.einsum("nij,nkj->nki", inverse, axes)
-        return carried / np.maximum(np.linalg.norm(carried, axis=-1, keepdims=True), 1e-12)
+        length = np.linalg.norm(carried, axis=-1, keepdims=True)
+        # The axis of an absent fascicle is zero and stays so.
+        return np.divide(carried, length, out=carried, where=length > 0)
 
     def tissue(self, points: NDArray) -> NDArray[np.float32]:
         """Fractions of grey, white matter and fluid at T1 world points, shape (N, 3)."""
@@ -184,23 +192,27 @@ def simulate_diffusion(
     inside, fractions, points = voxel_tissue(brain, affine, shape)
     white = fractions[:, WHITE] > MIN_WHITE
     fractions[~white, GREY] += fractions[~white, WHITE]
-    fibres = find_fascicles(brain.to_mni(points[white]), brain.template)
-    axes = brain.axes_to_t1(points[white], fibres.axes)
+    fractions[~white, WHITE] = 0
+    mni = brain.to_mni(points)
+    radial = radial_axes(mni, brain.template)
+    fibres = find_fascicles(mni[white], radial[white])
+
+    def seen(tissue: int, where: NDArray, fa: NDArray, parts: NDArray, axes: NDArray) -> NDArray:
+        along, across = signal.eigenvalues(fa, MD[tissue])
+        axes = brain.axes_to_t1(points[where], axes)
+        one = signal.multi_tensor(bvals, directions, parts, axes, along, across)
+        return S0[tissue] * fractions[where, tissue, None] * one
+
+    everywhere = np.ones(len(points), dtype=bool)
+    whole = np.ones((len(points), 1), dtype=np.float32)
+    total = seen(GREY, everywhere, GREY_FA * whole, whole, radial[:, None])
+    total += S0[CSF] * fractions[:, CSF, None] * np.exp(-bvals * MD[CSF]).astype(np.float32)
     fa = brain.person.fa.astype(np.float32)[fibres.kinds]
-    total = np.zeros((len(points), len(bvals)), dtype=np.float32)
-    for tissue, tissue_fa in ((GREY, GREY_FA), (CSF, 0.0)):
-        isotropic = np.ones((1, 1), dtype=np.float32)
-        along, across = signal.eigenvalues(isotropic * tissue_fa, MD[tissue])
-        one = signal.multi_tensor(bvals, directions, isotropic, np.array([[[0, 0, 1.0]]]), along, across)
-        total += S0[tissue] * fractions[:, tissue, None] * one
-    along, across = signal.eigenvalues(fa, MD[WHITE])
-    one = signal.multi_tensor(bvals, directions, fibres.fractions, axes, along, across)
-    total[white] += S0[WHITE] * fractions[white, WHITE, None] * one
+    total[white] += seen(WHITE, white, fa, fibres.fractions, fibres.axes)
     tensor = signal.fit_tensor(total, bvals, directions)
+    region = (fibres.weight > REGION_WEIGHT) & (fractions[white, WHITE] > REGION_WHITE)
     labels = np.zeros(len(points), dtype=np.int16)
-    region = (fibres.weights > REGION_WEIGHT) & (fractions[white, WHITE] > REGION_WHITE)
-    strongest = np.where(fibres.kinds[:, 0] == len(BUNDLES), fibres.kinds[:, 1], fibres.kinds[:, 0])
-    labels[np.flatnonzero(white)[region]] = 1 + strongest[region]
+    labels[white] = (1 + fibres.bundle) * region
     return Diffusion(inside, total, tensor, signal.fractional_anisotropy(tensor), labels)
 
 
@@ -214,13 +226,13 @@ def simulate_t1(
     head = np.flatnonzero(tissue.sum(axis=1) > 0)
     tissue, mni = tissue[head], mni[head]
     white = tissue[:, WHITE] > MIN_WHITE
-    fibres = find_fascicles(mni[white], brain.template)
+    fibres = find_fascicles(mni[white], radial_axes(mni[white], brain.template))
     myelin = (brain.person.myelin.astype(np.float32)[fibres.kinds] * fibres.fractions).sum(axis=1)
     intensity = tissue @ np.array([T1_INTENSITY[k] for k in range(3)], dtype=np.float32)
     detail = anatomy.sample(brain.template.detail[None], brain.template.affine, mni)[:, 0]
     intensity += detail
     intensity[white] += T1_INTENSITY[WHITE] * T1_PER_MYELIN * myelin * tissue[white, WHITE]
     t1 = np.zeros(shape, dtype=np.float32)
-    t1.reshape(-1)[head] = np.maximum(intensity, 0)
+    t1.reshape(-1)[head] = intensity
     t1 *= signal.bias_field(rng, shape, BIAS_SD)
     return signal.add_rician_noise(t1, T1_INTENSITY[WHITE] / snr, rng)

@@ -11,6 +11,7 @@ https://doi.org/10.1016/j.cortex.2008.05.004
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -177,7 +178,7 @@ def strands(bundle: Bundle) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Points and unit tangents, each shape (P, 3), of all strands of a bundle."""
     guides = np.array(bundle.guides, dtype=np.float64)
     curves = [guides[0]]
-    for a, b in zip(guides[:-1], guides[1:], strict=True):
+    for a, b in pairwise(guides):
         gap = np.linalg.norm(b - a, axis=1).max()
         n = max(1, round(gap / STRAND_SPACING_MM))
         curves += [a + (b - a) * i / n for i in range(1, n + 1)]
@@ -207,9 +208,7 @@ def locate(bundle: Bundle, points: NDArray) -> tuple[NDArray, NDArray, NDArray]:
     reach = REACH * bundle.radius_mm
     low, high = curve.min(axis=0) - reach, curve.max(axis=0) + reach
     near = np.flatnonzero(((points >= low) & (points <= high)).all(axis=1))
-    distance, index = cKDTree(curve).query(
-        points[near], k=NEIGHBOURS, distance_upper_bound=reach
-    )
+    distance, index = cKDTree(curve).query(points[near], k=NEIGHBOURS, distance_upper_bound=reach)
     reached = np.isfinite(distance[:, 0])
     near, distance, index = near[reached], distance[reached], index[reached]
     weights = np.exp(-0.5 * (distance / bundle.radius_mm) ** 2)

@@ -97,7 +97,8 @@ def microstructure(
     typical = np.array([b.fa for b in BUNDLES] + [RADIAL_FA])
     aging = np.array([b.aging for b in BUNDLES] + [1.0])
     decades = (age_years - REFERENCE_AGE) / 10
-    systematic = (effects.fa_per_decade * decades * aging + effects.fa_male * (sex == "M")) / typical
+    systematic = effects.fa_per_decade * decades * aging + effects.fa_male * (sex == "M")
+    systematic /= typical
     kinds = len(typical)
     # Two parts of each deviation: one that myelin, and so T1, shows too, and one that it does not.
     parts = rng.standard_normal((2, kinds)) * np.sqrt(1 - GLOBAL_SHARE**2)

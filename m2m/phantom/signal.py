@@ -33,8 +33,12 @@ def eigenvalues(fa: NDArray, md: float) -> tuple[NDArray, NDArray]:
 
 
 def multi_tensor(
-    bvals: NDArray, directions: NDArray, fractions: NDArray, axes: NDArray,
-    parallel: NDArray, perpendicular: NDArray,
+    bvals: NDArray,
+    directions: NDArray,
+    fractions: NDArray,
+    axes: NDArray,
+    parallel: NDArray,
+    perpendicular: NDArray,
 ) -> NDArray[np.float32]:
     """Noise-free signal of several axially symmetric tensors, relative to b = 0.
 
@@ -85,14 +89,8 @@ def fractional_anisotropy(tensor: NDArray) -> NDArray[np.float32]:
     trace = tensor[:, [0, 2, 5]].sum(axis=1)
     square = (tensor**2 * np.where(np.equal(ROWS, COLUMNS), 1.0, 2.0)).sum(axis=1)
     ratio = np.divide(trace**2, square, out=np.full(len(tensor), 3.0), where=square > 0)
+    # The trace squared is at most three times the square; 0 guards the rounding.
     return np.sqrt(np.maximum(1.5 - 0.5 * ratio, 0)).astype(np.float32)
-
-
-def rotate_tensor(tensor: NDArray, rotation: NDArray) -> NDArray[np.float32]:
-    """Tensors, six elements each, shape (N, 6), in axes turned by a 3x3 rotation: R D R'."""
-    full = np.empty((len(tensor), 3, 3), dtype=np.float32)
-    full[:, ROWS, COLUMNS] = full[:, COLUMNS, ROWS] = tensor
-    return (rotation @ full @ rotation.T)[:, ROWS, COLUMNS].astype(np.float32)
 
 
 def bias_field(

@@ -126,8 +126,8 @@ def _save_truth(
         "DwiWorldToT1World": person.dwi_to_t1.tolist(),
         "AgeYears": person.age_years,
         "Sex": person.sex,
-        "BrainVolumeOverTemplate": person.brain_volume,
-        "VentriclesOverTemplate": person.ventricles,
+        "AffineVolumeOverTemplate": person.brain_volume,
+        "VentricleTargetOverTemplate": person.ventricles,
         "BundleFibreFA": dict(zip((*NAMES, "radial"), person.fa.tolist(), strict=True)),
         "BundleMyelin": dict(zip((*NAMES, "radial"), person.myelin.tolist(), strict=True)),
     }

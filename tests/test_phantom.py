@@ -1,0 +1,461 @@
+"""Simulated people: physics against DIPY, anatomy against published ranges, one draw one person."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from dipy.core.gradients import gradient_table
+from dipy.io.gradients import read_bvals_bvecs
+from dipy.reconst.dti import TensorModel
+from dipy.sims import voxel
+from scipy import ndimage
+from typer.testing import CliRunner
+
+from m2m.cli import app
+from m2m.options import Effects, Phantom
+from m2m.phantom import anatomy, brain, labels, people, shape, signal, stage
+from m2m.phantom.anatomy import CSF, GREY, WHITE
+from m2m.phantom.bundles import BUNDLES, NAMES, locate, strands
+
+OPTIONS = Phantom()
+NONE = Effects(
+    fa_per_decade=0, ventricle_per_decade=0, brain_volume_per_decade=0, brain_volume_male=0,
+    fa_male=0, t1_share=0.6,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def template() -> anatomy.Template:
+    return anatomy.load_template()
+
+
+@pytest.fixture(scope="module")
+def subject(template) -> brain.Brain:
+    return brain.make_brain(people.draw(OPTIONS, "0003"), template, OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def scheme() -> tuple[np.ndarray, np.ndarray]:
+    return signal.gradient_scheme(2, 32, 1000.0)
+
+
+@pytest.fixture(scope="module")
+def scan(subject, scheme):
+    """The default scan: truth, and DIPY's WLS fit of the noisy signal (volume order, T1 axes)."""
+    bvals, directions = scheme
+    to_t1 = subject.person.dwi_to_t1
+    affine, grid = stage.grid(3.0, flip_x=True)
+    directions = directions @ to_t1[:3, :3].T
+    truth = brain.simulate_diffusion(subject, to_t1 @ affine, grid, bvals, directions)
+    noisy = signal.add_rician_noise(truth.signal, 1 / 30, np.random.default_rng(1))
+    gtab = gradient_table(bvals, bvecs=directions)
+    _, fractions, points = brain.voxel_tissue(subject, to_t1 @ affine, grid)
+    return truth, TensorModel(gtab, fit_method="WLS").fit(noisy), fractions, subject.to_mni(points)
+
+
+# The signal
+
+
+def test_signal_equals_dipys_multi_tensor(scheme):
+    bvals, directions = scheme
+    rng = np.random.default_rng(0)
+    axes = rng.standard_normal((5, 3, 3))
+    axes /= np.linalg.norm(axes, axis=-1, keepdims=True)
+    fractions = rng.dirichlet([1, 1, 1], size=5)
+    along, across = signal.eigenvalues(rng.uniform(0.1, 0.9, (5, 3)), 0.75e-3)
+    ours = signal.multi_tensor(bvals, directions, fractions, axes, along, across)
+    gtab = gradient_table(bvals, bvecs=directions)
+    for n in range(5):
+        evals = np.stack([along[n], across[n], across[n]], axis=1)
+        theirs, _ = voxel.multi_tensor(
+            gtab, evals, S0=1.0, angles=axes[n], fractions=100 * fractions[n], snr=None
+        )
+        np.testing.assert_allclose(ours[n], theirs, rtol=1e-5)
+
+
+def test_eigenvalues_have_the_anisotropy_and_mean_asked_for():
+    fa = np.array([0.0, 0.3, 0.6, 0.9])
+    along, across = signal.eigenvalues(fa, 0.7e-3)
+    np.testing.assert_allclose((along + 2 * across) / 3, 0.7e-3)
+    tensor = np.zeros((4, 6))
+    tensor[:, 0], tensor[:, 2], tensor[:, 5] = across, along, across
+    np.testing.assert_allclose(signal.fractional_anisotropy(tensor), fa, atol=1e-6)
+
+
+def test_fit_recovers_a_single_tensor_and_isotropic_voxels_have_no_anisotropy(scheme):
+    bvals, directions = scheme
+    axis = np.array([[[0.6, 0.0, 0.8]]])
+    one = np.ones((1, 1))
+    along, across = signal.eigenvalues(0.8 * one, 0.75e-3)
+    fitted = signal.fit_tensor(
+        signal.multi_tensor(bvals, directions, one, axis, along, across), bvals, directions
+    )
+    truth = across * np.eye(3) + (along - across) * np.outer(axis, axis)
+    np.testing.assert_allclose(fitted[0], truth[signal.ROWS, signal.COLUMNS], atol=2e-9)
+    ball = signal.multi_tensor(bvals, directions, one, axis, 3e-3 * one, 3e-3 * one)
+    assert signal.fractional_anisotropy(signal.fit_tensor(ball, bvals, directions))[0] < 1e-3
+
+
+def test_directions_are_unit_vectors_spread_over_the_half_sphere(scheme):
+    bvals, directions = scheme
+    assert (np.count_nonzero(bvals == 0), np.count_nonzero(bvals == 1000)) == (2, 32)
+    np.testing.assert_allclose(np.linalg.norm(directions[2:], axis=1), 1, atol=1e-12)
+    cosines = np.abs(directions[2:] @ directions[2:].T) - np.eye(32)
+    assert np.degrees(np.arccos(cosines.max())) > 18  # random directions: about 2
+    np.testing.assert_array_equal(signal.gradient_scheme(2, 32, 1000.0)[1], directions)
+
+
+def test_noise_is_rician():
+    rng = np.random.default_rng(0)
+    air = signal.add_rician_noise(np.zeros(100_000), 0.1, rng)
+    assert air.mean() == pytest.approx(0.1 * np.sqrt(np.pi / 2), rel=0.01)
+    bright = signal.add_rician_noise(np.ones(100_000), 0.1, rng)
+    assert bright.std() == pytest.approx(0.1, rel=0.02)
+    assert bright.mean() == pytest.approx(1 + 0.1**2 / 2, rel=1e-3)
+
+
+@pytest.mark.parametrize("flip_x", [False, True])
+def test_vectors_follow_fsls_convention(flip_x):
+    affine, _ = stage.grid(3.0, flip_x=flip_x)
+    # Stored rightwards (positive determinant) FSL flips x; stored leftwards the image does.
+    written = signal.fsl_bvecs(np.array([[0.6, 0.0, 0.8]]), affine)
+    np.testing.assert_allclose(written[:, 0], [-0.6, 0.0, 0.8])
+
+
+# Shapes
+
+
+@pytest.mark.parametrize("label", ["0001", "0002", "0003"])
+def test_shapes_never_fold(template, label):
+    jacobian = brain.person_shape(people.draw(OPTIONS, label), template, OPTIONS).jacobian()
+    assert np.linalg.det(np.moveaxis(jacobian, (0, 1), (-2, -1))).min() > 0.05
+
+
+def test_a_shape_is_undone_by_the_flow_backwards():
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    velocity = shape.random_velocity(np.random.default_rng(0), (40, 40, 40), 4.0, 6.0)
+    there, back = shape.flow(velocity, affine), shape.flow(-velocity, affine)
+    points = np.random.default_rng(1).uniform(40, 116, (500, 3))
+    moved = there.to_mni(points)
+    assert np.linalg.norm(moved - points, axis=1).mean() > 3
+    assert np.linalg.norm(back.to_mni(moved) - points, axis=1).mean() < 0.15
+
+
+def test_deformation_has_the_size_asked_for():
+    fields = [
+        shape.random_velocity(np.random.default_rng(i), (40, 40, 40), 4.0, 6.0) for i in range(8)
+    ]
+    sizes = [np.sqrt((field**2).sum(axis=0).mean()) for field in fields]
+    assert np.mean(sizes) == pytest.approx(6, rel=0.15)
+
+
+@pytest.mark.parametrize("factor", [0.7, 1.6])
+def test_ventricles_grow_by_the_factor_asked_for(template, factor):
+    still = OPTIONS.model_copy(update={"deformation_mm": 0.0})
+    person = replace(people.draw(still, "0001"), ventricles=factor)
+    deformed = brain.person_shape(person, template, still)
+    points = brain.grid_points(template.affine, template.ventricles.shape)[::7]
+    fluid = template.ventricles[None].astype(np.float32)
+    before, after = (
+        anatomy.sample(fluid, template.affine, p).sum() for p in (points, deformed.to_mni(points))
+    )
+    assert after / before == pytest.approx(factor, rel=0.1)
+
+
+# Bundles
+
+
+def test_every_bundle_of_the_issue_has_both_sides():
+    sided = {n.rsplit("_", 1)[0] for n in NAMES if n.endswith(("_left", "_right"))}
+    assert len(NAMES) == len(set(NAMES)) == 3 + 2 * len(sided)
+    for name in sided:
+        left, right = (BUNDLES[NAMES.index(f"{name}_{side}")] for side in ("left", "right"))
+        assert strands(left)[0][:, 0].mean() < -1
+        np.testing.assert_allclose(strands(left)[0] * [-1, 1, 1], strands(right)[0], atol=1e-9)
+
+
+def test_bundles_run_through_white_matter(template):
+    for bundle in BUNDLES:
+        points, _ = strands(bundle)
+        white = anatomy.sample(template.tissue[WHITE, None], template.affine, points).mean()
+        assert white > 0.6, f"{bundle.name}: {white:.2f}"
+
+
+@pytest.mark.parametrize(
+    ("name", "point", "axis"),
+    [
+        ("corpus_callosum_splenium", (0, -38, 13), 0),
+        ("corpus_callosum_body", (0, -5, 26), 0),
+        ("corticospinal_tract_left", (-23.5, -17, 10), 2),
+        ("cingulum_right", (9, -8, 38), 1),
+        ("superior_longitudinal_fasciculus_left", (-33, -20, 37), 1),
+        ("inferior_longitudinal_fasciculus_right", (44, -32, -16), 1),
+        ("middle_cerebellar_peduncle_left", (-1, -20, -32), 0),
+    ],
+)
+def test_bundles_run_in_their_anatomical_direction(name, point, axis):
+    inside, weight, direction = locate(BUNDLES[NAMES.index(name)], np.array([point], dtype=float))
+    assert len(inside) == 1 and weight[0] > 0.5
+    assert np.abs(direction[0]).argmax() == axis and np.abs(direction[0, axis]) > 0.85
+
+
+# A brain
+
+
+def test_it_looks_like_a_brain_after_the_fit(scan, template):
+    truth, fit, fractions, mni = scan
+    md = fit.md * 1e3
+    assert fit.fa[truth.labels == 1 + NAMES.index("corpus_callosum_splenium")].mean() > 0.6
+    white = fractions[:, WHITE] > 0.5
+    assert 0.35 < np.median(fit.fa[white]) < 0.55
+    assert 0.6 < np.median(md[white]) < 0.9
+    cortex = (fractions[:, GREY] > 0.8) & (np.linalg.norm(mni - [0, -18, 10], axis=1) > 50)
+    assert np.median(fit.fa[cortex]) < 0.2
+    ventricles = template.ventricles[None].astype(np.float32)
+    fluid = anatomy.sample(ventricles, template.affine, mni)[:, 0] * fractions[:, CSF] > 0.9
+    assert fluid.sum() > 20
+    assert 2.5 < np.median(md[fluid]) < 3.2
+
+
+def test_truth_is_what_the_fit_tends_to(scan):
+    truth, fit, fractions, _ = scan
+    white = fractions[:, WHITE] > 0.8
+    assert np.corrcoef(fit.fa[white], truth.fa[white])[0, 1] > 0.95
+    assert np.abs(fit.fa[white] - truth.fa[white]).mean() < 0.05
+
+
+def test_every_bundle_has_a_region_with_the_fibres_inside(scan):
+    truth, *_ = scan
+    sizes = np.bincount(truth.labels, minlength=len(NAMES) + 1)[1:]
+    assert dict(zip(NAMES, sizes, strict=True)) == {
+        name: size for name, size in zip(NAMES, sizes, strict=True) if size >= 8
+    }
+
+
+def test_fibres_turn_with_the_head(scan, subject, scheme):
+    truth, *_ = scan
+    bvals, directions = scheme
+    rotation = subject.person.dwi_to_t1[:3, :3]
+    seen = signal.fit_tensor(truth.signal, bvals, directions)  # in DWI axes
+    full = np.empty((len(seen), 3, 3))
+    full[:, signal.ROWS, signal.COLUMNS] = full[:, signal.COLUMNS, signal.ROWS] = seen
+    turned = (rotation @ full @ rotation.T)[:, signal.ROWS, signal.COLUMNS]
+    np.testing.assert_allclose(turned, truth.tensor, atol=2e-9)
+    assert np.abs(seen - truth.tensor).max() > 1e-6
+
+
+def test_fibres_follow_the_anatomy_when_the_head_turns(template):
+    """Turned by 90 degrees about z, the callosum's fibres at the midline run front to back."""
+    still = OPTIONS.model_copy(update={"deformation_mm": 0.0})
+    person = replace(people.draw(still, "0001"), ventricles=1.0)
+    turned = replace(person, to_brain=np.linalg.inv(people.rigid([0, 0, 90], [0, 0, 0])))
+    subject = brain.make_brain(turned, template, still)
+    point = np.array([[38.0, 0.0, 13.0]])  # where the splenium (0, -38, 13) went
+    np.testing.assert_allclose(subject.to_mni(point), [[0, -38, 13]], atol=1e-3)
+    axis = subject.axes_to_t1(point, np.array([[[1.0, 0, 0]]], dtype=np.float32))
+    np.testing.assert_allclose(np.abs(axis[0, 0]), [0, 1, 0], atol=1e-3)
+
+
+def test_myelin_shows_in_white_matter_of_t1_and_not_in_grey(subject):
+    affine, grid = stage.grid(6.0)
+    tissue = subject.tissue(brain.grid_points(affine, grid)).reshape(*grid, 3)
+    person = subject.person
+    images = [
+        brain.simulate_t1(
+            replace(subject, person=replace(person, myelin=person.myelin + more)),
+            affine, grid, np.random.default_rng(0), 1e9,
+        )
+        for more in (0.0, 0.1)
+    ]  # fmt: skip
+    white, grey = tissue[..., WHITE] > 0.99, tissue[..., WHITE] < 0.001
+    gain = images[1][white] / images[0][white] - 1
+    assert gain.mean() == pytest.approx(0.1 * brain.T1_PER_MYELIN, rel=0.1)
+    np.testing.assert_allclose(images[1][grey], images[0][grey], atol=1e-6)
+    contrast = images[0][white].mean() / images[0][tissue[..., GREY] > 0.99].mean()
+    assert 1.2 < contrast < 1.6
+
+
+# People
+
+
+def test_a_person_depends_on_seed_and_label_only():
+    one = people.draw(OPTIONS, "0007")
+    other = people.draw(OPTIONS.model_copy(update={"n_subjects": 99, "snr": 5.0}), "0007")
+    np.testing.assert_array_equal(one.fa, other.fa)
+    np.testing.assert_array_equal(one.to_brain, other.to_brain)
+    reseeded = people.draw(OPTIONS.model_copy(update={"seed": 1}), "0007")
+    assert np.abs(one.fa - reseeded.fa).max() > 0.01
+    assert np.abs(one.fa - people.draw(OPTIONS, "0008").fa).max() > 0.01
+
+
+def test_age_and_sex_act_as_declared():
+    quiet = OPTIONS.model_copy(update={"microstructure_sd": 0.0})
+
+    def mean_fa(age, sex):
+        return people.microstructure(np.random.default_rng(0), quiet, age, sex)[0].mean()
+
+    slope = (mean_fa(60, "F") - mean_fa(40, "F")) / 2
+    assert slope == pytest.approx(quiet.effects.fa_per_decade, rel=0.15)
+    assert mean_fa(50, "M") - mean_fa(50, "F") == pytest.approx(quiet.effects.fa_male, rel=0.15)
+    drawn = [people.draw(OPTIONS, label) for label in labels(300)]
+    old, male = (
+        np.array([f(p) for p in drawn]) for f in (lambda p: p.age_years, lambda p: p.sex == "M")
+    )
+    design = np.column_stack([np.ones(300), old / 10, male])
+    for values, effect, column in (
+        ([p.brain_volume for p in drawn], "brain_volume_male", 2),
+        ([p.brain_volume for p in drawn], "brain_volume_per_decade", 1),
+        ([p.ventricles for p in drawn], "ventricle_per_decade", 1),
+    ):
+        found = np.expm1(np.linalg.lstsq(design, np.log(values), rcond=None)[0][column])
+        assert found == pytest.approx(getattr(OPTIONS.effects, effect), abs=0.025), effect
+    assert 0.4 < male.mean() < 0.6
+
+
+@pytest.mark.parametrize("share", [0.0, 0.6, 1.0])
+def test_t1_shows_its_share_of_the_microstructure(share):
+    effects = NONE.model_copy(update={"t1_share": share})
+    options = OPTIONS.model_copy(update={"effects": effects})
+    typical = np.array([b.fa for b in BUNDLES] + [people.RADIAL_FA])
+    fa, myelin = zip(
+        *(people.microstructure(np.random.default_rng(i), options, 50, "F") for i in range(200)),
+        strict=True,
+    )
+    relative = np.array(fa) / typical - 1
+    assert relative[:, 3].std() == pytest.approx(OPTIONS.microstructure_sd, rel=0.2)
+    if share == 0:
+        assert np.abs(myelin).max() == 0
+    else:
+        r = np.corrcoef(np.array(myelin)[:, 3], relative[:, 3])[0, 1]
+        assert r**2 == pytest.approx(share, abs=0.12)
+
+
+def test_people_differ_beyond_what_an_affine_transform_undoes(template):
+    """Brain by brain in its own affine frame, mean FA explains little of a person's FA."""
+    affine, grid = np.diag([6.0, 6.0, 6.0, 1.0]), (26, 32, 26)
+    affine[:3, 3] = (-75, -107, -71)
+    bvals, directions = signal.gradient_scheme(1, 12, 1000.0)
+    maps = np.zeros((3, np.prod(grid)))
+    for i, label in enumerate(labels(3)):
+        one = brain.make_brain(people.draw(OPTIONS, label), template, OPTIONS)
+        truth = brain.simulate_diffusion(
+            one, np.linalg.inv(one.person.to_brain) @ affine, grid, bvals, directions
+        )
+        maps[i, truth.inside] = truth.fa
+    both = (maps > 0).all(axis=0)
+    r = np.corrcoef(maps[:, both])[np.triu_indices(3, 1)]
+    assert (r > 0.3).all() and (r < 0.85).all()
+
+
+# Files
+
+SMALL = json.dumps(
+    {"t1_spacing_mm": 6.0, "dwi_spacing_mm": 8.0, "n_directions": 6, "n_b0": 1, "n_subjects": 2}
+)
+
+
+def _paths(root: Path, label: str) -> dict[str, Path]:
+    raw, truth = root / "raw" / f"sub-{label}", root / "truth" / f"sub-{label}"
+    return {
+        "t1w": raw / "anat" / f"sub-{label}_T1w.nii.gz",
+        "dwi": raw / "dwi" / f"sub-{label}_dwi.nii.gz",
+        "bval": raw / "dwi" / f"sub-{label}_dwi.bval",
+        "bvec": raw / "dwi" / f"sub-{label}_dwi.bvec",
+        "truth-fa": truth / "fa.nii.gz",
+        "truth-tensor": truth / "tensor.nii.gz",
+        "truth-bundles": truth / "dseg.nii.gz",
+    }
+
+
+def _run(command: str, flags: dict[str, object], options: str = SMALL):
+    arguments = [x for k, v in flags.items() for x in (f"--{k}", str(v))]
+    return CliRunner().invoke(app, [command, *arguments, "--options", options])
+
+
+def _cohort_paths(root: Path) -> dict[str, Path]:
+    return {
+        "participants": root / "raw" / "participants.tsv",
+        "sidecar": root / "raw" / "participants.json",
+        "description": root / "raw" / "dataset_description.json",
+        "readme": root / "raw" / "README",
+        "truth-description": root / "truth" / "dataset_description.json",
+        "labels": root / "truth" / "dseg.tsv",
+    }
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("people")
+    for command, flags in (
+        ("participants", _cohort_paths(root)),
+        ("simulate", {"participant-label": "0001"} | _paths(root, "0001")),
+        ("simulate", {"participant-label": "0002"} | _paths(root, "0002")),
+    ):
+        result = _run(command, flags)
+        assert result.exit_code == 0, result.output
+    return root
+
+
+def test_dataset_is_valid_bids(dataset):
+    from bids import BIDSLayout
+
+    layout = BIDSLayout(dataset / "raw", validate=True)
+    assert layout.get_subjects() == ["0001", "0002"]
+    assert len(layout.get(suffix="T1w", extension=".nii.gz")) == 2
+    for image in layout.get(suffix="dwi", extension=".nii.gz"):
+        bvals, bvecs = read_bvals_bvecs(layout.get_bval(image.path), layout.get_bvec(image.path))
+        assert image.get_image().shape[3] == len(bvals) == len(bvecs) == 7
+        assert layout.get_metadata(image.path)["Manufacturer"] == "simulated"
+    description = json.loads((dataset / "raw" / "dataset_description.json").read_text())
+    assert description["DatasetType"] == "raw" and description["BIDSVersion"]
+
+
+def test_more_people_change_nobody(dataset, tmp_path):
+    more = SMALL.replace('"n_subjects": 2', '"n_subjects": 5')
+    assert _run("participants", _cohort_paths(tmp_path), more).exit_code == 0
+    few, many = (
+        (r / "raw" / "participants.tsv").read_text().splitlines() for r in (dataset, tmp_path)
+    )
+    assert many[:3] == few and len(many) == 6
+    assert few[1].startswith("sub-0001\t")
+
+
+def test_same_seed_gives_the_same_files(dataset, tmp_path):
+    assert _run("simulate", {"participant-label": "0001"} | _paths(tmp_path, "0001")).exit_code == 0
+    for name, path in _paths(dataset, "0001").items():
+        assert path.read_bytes() == _paths(tmp_path, "0001")[name].read_bytes(), name
+
+
+def test_truth_stands_where_the_head_was(dataset):
+    """The truth's affine carries the DWI's voxels to T1 world: its brain overlaps the T1's."""
+    paths = _paths(dataset, "0001")
+    dwi, fa, t1 = (nib.load(paths[k]) for k in ("dwi", "truth-fa", "t1w"))
+    sidecar = json.loads(paths["truth-fa"].with_name("fa.json").read_text())
+    motion = np.array(sidecar["DwiWorldToT1World"])
+    np.testing.assert_allclose(fa.affine, motion @ dwi.affine, atol=1e-3)
+    assert np.abs(motion - np.eye(4)).max() > 0.01
+    white = np.argwhere(fa.get_fdata() > 0.5)
+    where = nib.affines.apply_affine(np.linalg.inv(t1.affine) @ fa.affine, white).T
+    seen = ndimage.map_coordinates(t1.get_fdata(), where, order=1)
+    assert np.median(seen) > 700  # white matter is about 880
+
+
+def test_truth_tensor_and_regions_agree_with_the_truth_fa(dataset):
+    paths = _paths(dataset, "0002")
+    fa, tensor, regions = (
+        nib.load(paths[f"truth-{k}"]).get_fdata() for k in ("fa", "tensor", "bundles")
+    )
+    again = signal.fractional_anisotropy(tensor.reshape(-1, 6)).reshape(fa.shape)
+    np.testing.assert_allclose(again, fa, atol=1e-4)
+    assert set(np.unique(regions)) <= set(range(len(NAMES) + 1))
+    table = (dataset / "truth" / "dseg.tsv").read_text().splitlines()
+    assert table[0] == "index\tname" and len(table) == len(NAMES) + 1
+    assert fa[regions > 0].mean() > 2 * fa[(regions == 0) & (fa > 0)].mean()
+
+
+def test_a_label_that_is_no_number_is_refused(tmp_path):
+    result = _run("simulate", {"participant-label": "ann"} | _paths(tmp_path, "ann"))
+    assert result.exit_code != 0 and "ann" in result.output
