@@ -1,7 +1,6 @@
 """The tables about people: participants.tsv and the user's list of exclusions."""
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from m2m.stage import DataError, read_table
@@ -64,7 +63,10 @@ def number(text: str | None) -> float | None:
 
 
 def check_people(
-    people: dict[str, list[Row]], with_scans: Iterable[str], require: tuple[str, ...], table: Path
+    people: dict[str, list[Row]],
+    with_scans: Iterable[str],
+    require: tuple[str, ...],
+    table: str | Path,
 ) -> dict[str, list[tuple[str, DataError]]]:
     """Check participants.tsv against the scans and against what the study needs.
 
@@ -84,42 +86,58 @@ def check_people(
     dict of str to list of (severity, DataError)
         By participant; an error means that none of their scans can be used.
     """
-    found: dict[str, list[tuple[str, DataError]]] = defaultdict(list)
     with_scans = set(with_scans)
+    found = {}
     for person in sorted(with_scans | set(people)):
         rows = people.get(person, [])
-        if len(rows) > 1:
-            differ = sorted({k for row in rows for k in row if row[k] != rows[0][k]})
-            error = DataError(
-                "duplicate subject in participants.tsv"
-                + (", with contradictions" if differ else ""),
-                file=table,
-                value=f"{len(rows)} rows"
-                + (f", which differ in {', '.join(differ)}" * bool(differ)),
-                remedy="keep one row for each participant",
-            )
-            found[person].append(("error" if differ else "note", error))
-        if person not in with_scans:
+        problems = list(_duplicate_rows(rows, table))
+        if person in with_scans:
+            problems += _missing_values(person, rows, require, table)
+        else:
             remedy = "add the scans, or remove the row"
             error = DataError(
                 "no scan of this participant", file=table, value=person, remedy=remedy
             )
-            found[person].append(("note", error))
-            continue
-        if not rows:
-            remedy = "add a row for this participant"
-            error = DataError("not in participants.tsv", file=table, value=person, remedy=remedy)
-            found[person].append(("error" if require else "note", error))
-            continue
-        for column in require:
-            value = rows[0].get(column)
-            if value is None or (column == "age" and number(value) is None):
-                error = DataError(
-                    f"{column} is missing or not a number" if column == "age"
-                    else f"{column} is missing",
+            problems.append(("note", error))
+        if problems:
+            found[person] = problems
+    return found
+
+
+def _duplicate_rows(rows: list[Row], table: str | Path) -> Iterator[tuple[str, DataError]]:
+    """Several rows of one person: a note where they say the same, else an error."""
+    if len(rows) < 2:
+        return
+    differ = sorted({k for row in rows for k in row if row[k] != rows[0][k]})
+    yield (
+        "error" if differ else "note",
+        DataError(
+            "duplicate subject in participants.tsv",
+            file=table,
+            value=f"{len(rows)} rows" + (f", which differ in {', '.join(differ)}" * bool(differ)),
+            remedy="keep one row for each participant",
+        ),
+    )
+
+
+def _missing_values(
+    person: str, rows: list[Row], require: tuple[str, ...], table: str | Path
+) -> Iterator[tuple[str, DataError]]:
+    """What the study needs to know about a person with scans, and the table does not say."""
+    if not rows:
+        remedy = "add a row for this participant"
+        error = DataError("not in participants.tsv", file=table, value=person, remedy=remedy)
+        yield "error" if require else "note", error
+        return
+    for column in require:
+        value = rows[0].get(column)
+        if value is None or (column == "age" and number(value) is None):
+            yield (
+                "error",
+                DataError(
+                    f"{column} is missing" if value is None else f"{column} is not a number",
                     file=table,
                     value=value or "n/a",
                     remedy=f"fill in {column}, or take it out of cohort.require",
-                )  # fmt: skip
-                found[person].append(("error", error))
-    return found
+                ),
+            )

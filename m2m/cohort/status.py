@@ -29,11 +29,17 @@ def find_results(folder: Path) -> Path:
     found = sorted(path.parent for path in folder.glob("*/cohort"))
     if len(found) == 1:
         return found[0]
+    if not found:
+        raise DataError(
+            "no dataset has results yet",
+            file=folder,
+            remedy="run the workflow, or name another: m2m status --results FOLDER",
+        )
     raise DataError(
-        "more than one dataset has results" if found else "no dataset has results yet",
+        "more than one dataset has results",
         file=folder,
-        value=", ".join(map(str, found)) or "none",
-        remedy="name one: m2m status --results " + str(found[0] if found else "results/NAME"),
+        value=", ".join(map(str, found)),
+        remedy=f"name one: m2m status --results {found[0]}",
     )
 
 
