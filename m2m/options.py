@@ -13,6 +13,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     model_validator,
@@ -47,14 +48,16 @@ class Effects(Section):
     brain_volume_per_decade: float = Field(-0.02, description="Relative change of brain volume")
     brain_volume_male: float = Field(0.10, description="Relative volume of male over female brains")
     fa_male: float = Field(0.008, description="FA of male minus female bundles")
-    t1_share: Fraction = Field(0.6, description="Part of bundle microstructure that shows in T1")
+    t1_share: Fraction = Field(
+        0.6, description="Part of the variance of bundle FA between people that shows in T1"
+    )
 
 
 class Phantom(Section):
     """People simulated from the MNI152 anatomy."""
 
     n_subjects: PositiveInt = 24
-    seed: int = 2024
+    seed: NonNegativeInt = 2024
     t1_spacing_mm: PositiveFloat = 2.0
     dwi_spacing_mm: PositiveFloat = 3.0
     b_s_per_mm2: PositiveFloat = 1000.0
@@ -64,7 +67,9 @@ class Phantom(Section):
     t1_snr: PositiveFloat = 40.0
     age_years: Range = (20.0, 80.0)
     deformation_mm: float = Field(6.0, ge=0, description="Typical size of the smooth deformation")
-    microstructure_sd: float = Field(0.06, ge=0, description="Spread of bundle FA between people")
+    motion_mm: float = Field(2.0, ge=0, description="Largest shift of the head between T1 and DWI")
+    motion_deg: float = Field(2.0, ge=0, description="Largest turn of the head between T1 and DWI")
+    microstructure_sd: float = Field(0.05, ge=0, description="Spread of bundle FA between people")
     effects: Effects = Effects()
 
 
@@ -76,6 +81,7 @@ class Cohort(Section):
     participant_label: tuple[Label, ...] = Field((), description="Only these; empty: everybody")
     exclude: Path | None = Field(None, description="TSV: participant_id, reason")
     require: tuple[str, ...] = Field((), description="Columns of participants.tsv that must be set")
+    check_voxels: bool = Field(True, description="Read every voxel when scans are validated")
     phantom: Phantom = Phantom()
 
     @model_validator(mode="after")
@@ -91,6 +97,7 @@ class Split(Section):
     seed: int = 1
     validation: Fraction = 0.125
     test: Fraction = 0.33
+    age_bins: PositiveInt = Field(4, description="Quantile bins of age for the stratification")
 
     @model_validator(mode="after")
     def _leaves_people_to_train_on(self) -> Self:
@@ -189,7 +196,9 @@ class Network(Section):
     """Octave encoder and decoder of Macro2Micro (widths: one per level, fine to coarse)."""
 
     widths: tuple[PositiveInt, ...] = (24, 48, 96, 128)
-    alpha: Fraction = Field(0.5, description="Share of channels in the low-frequency branch")
+    alpha: float = Field(
+        0.5, ge=0, lt=1, description="Share of channels in the low-frequency branch"
+    )
     context: PositiveInt = Field(5, description="Neighbouring slices seen, an odd number")
 
     @model_validator(mode="after")
@@ -208,6 +217,9 @@ class Losses(Section):
     ms_ssim: float = Field(1.0, ge=0)
     adversarial: float = Field(0.01, ge=0)
     patch_adversarial: float = Field(0.01, ge=0)
+    low_sigma_px: PositiveFloat = Field(
+        1.5, description="Gaussian that makes the low band; 3.5 at 1.25 mm is 1.5 at 3 mm"
+    )
 
 
 class Discriminators(Section):
@@ -222,17 +234,25 @@ class Discriminators(Section):
 
 
 class Training(Section):
-    """The loop."""
+    """The loop: steps, optimiser, augmentation, how often to look and to save."""
 
     steps: PositiveInt = 1500
-    batch_size: PositiveInt = 12
+    batch_size: PositiveInt = Field(12, description="Slices a step, of all devices together")
     learning_rate: PositiveFloat = 1e-3
-    betas: tuple[float, float] = (0.9, 0.99)
-    ema_decay: Fraction = 0.995
+    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.05, description="Share of the steps in which the learning rate rises; then cosine to 0"
+    )
+    betas: tuple[Fraction, Fraction] = Field((0.9, 0.99), description="Of Adam")
+    ema_decay: Fraction = Field(0.995, description="Of the averaged weights, the ones exported")
+    flip: bool = Field(True, description="Mirror half of the slices left to right")
+    jitter: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.05, description="Gamma and scale of intensities: within exp(-jitter) and exp(jitter)"
+    )
     validate_every: PositiveInt = 100
+    validation_subjects: PositiveInt = Field(16, description="At most so many, evenly chosen")
     checkpoint_every: PositiveInt = 250
-    workers: int = Field(0, ge=0)
-    seed: int = 1
+    workers: int = Field(0, ge=0, description="Processes that read slices ahead")
+    seed: Annotated[int, Field(ge=0)] = 1
     precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
         "auto", description="auto: bf16 where the hardware has it"
     )
@@ -298,6 +318,8 @@ class Report(Section):
 
     title: str = "m2m"
     max_subject_pages: PositiveInt = 60
+    band_resamples: PositiveInt = Field(1000, description="Bootstrap of the bands in figures")
+    seed: int = 1
 
 
 class Config(Section):
