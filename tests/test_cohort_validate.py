@@ -25,8 +25,21 @@ from m2m.cohort.checks import affine_problem
 from m2m.cohort.gradients import distinct_directions
 from m2m.stage import DataError, read_table
 
-T1, DWI = "anat/sub-02_T1w.nii.gz", "dwi/sub-02_dwi.nii.gz"
-BVAL, BVEC = "dwi/sub-02_dwi.bval", "dwi/sub-02_dwi.bvec"
+
+def t1(folder):
+    return folder / "anat" / f"{folder.name}_T1w.nii.gz"
+
+
+def dwi(folder):
+    return folder / "dwi" / f"{folder.name}_dwi.nii.gz"
+
+
+def bval(folder):
+    return folder / "dwi" / f"{folder.name}_dwi.bval"
+
+
+def bvec(folder):
+    return folder / "dwi" / f"{folder.name}_dwi.bvec"
 
 
 def patch(path, offset, form, *values):
@@ -43,36 +56,32 @@ def cut(path):
     path.write_bytes(gzip.compress(content[:-100]))
 
 
-def image_with(folder, name, shape, **image):
-    return write_image(folder / name, shape, **image)
-
-
 def one_bad_volume(folder, value):
     data = np.random.default_rng(0).uniform(1, 9, (4, 5, 6, 7))
     data[..., 3] = value
-    write_image(folder / DWI, data.shape, data=data, dtype=np.float32)
+    write_image(dwi(folder), data.shape, data=data, dtype=np.float32)
 
 
 def bvecs_with(folder, volume, vector):
     vectors = BVECS.copy()
     vectors[volume] = vector
-    write_numbers(folder / BVEC, vectors.T)
+    write_numbers(bvec(folder), vectors.T)
 
 
 def singular(folder):
-    patch(folder / T1, 280, "<12f", *[2, 0, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0])
+    patch(t1(folder), 280, "<12f", *[2, 0, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0])
 
 
 def sheared(folder):
-    patch(folder / T1, 280, "<12f", *[2, 1, 0, 0, 0, 2, 0, 0, 0, 0, 2, 0])
+    patch(t1(folder), 280, "<12f", *[2, 1, 0, 0, 0, 2, 0, 0, 0, 0, 2, 0])
 
 
 def scaled(folder):
-    patch(folder / T1, 280, "<12f", *[4, 0, 0, 0, 0, 4, 0, 0, 0, 0, 4, 0])
+    patch(t1(folder), 280, "<12f", *[4, 0, 0, 0, 0, 4, 0, 0, 0, 0, 4, 0])
 
 
 def not_a_number(folder):
-    patch(folder / T1, 280, "<f", float("nan"))
+    patch(t1(folder), 280, "<f", float("nan"))
 
 
 def few_directions(folder):
@@ -83,107 +92,122 @@ def few_directions(folder):
 def in_a_plane(folder):
     angles = np.deg2rad(np.arange(6) * 25)
     vectors = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
-    write_numbers(folder / BVEC, np.vstack([np.zeros(3), vectors]).T)
+    write_numbers(bvec(folder), np.vstack([np.zeros(3), vectors]).T)
 
 
-# What is done to the sound sub-02, and what is to be said about it.
+# What is done to a sound person, and what is to be said about it.
 BAD = {
     "T1 unreadable": (
-        lambda f: (f / T1).write_bytes(b"not an image"), "cannot be read", T1, "", "dwi-only"),
-    "T1 empty": (lambda f: (f / T1).write_bytes(b""), "cannot be read", T1, "", "dwi-only"),
+        lambda f: t1(f).write_bytes(b"not an image"), "cannot be read", t1, "", "dwi-only"),
+    "T1 empty": (lambda f: t1(f).write_bytes(b""), "cannot be read", t1, "", "dwi-only"),
     "T1 link without target": (
-        lambda f: ((f / T1).unlink(), (f / T1).symlink_to("nowhere")),
-        "missing", T1, "", "dwi-only"),
-    "T1 truncated": (lambda f: cut(f / T1), "to its end", T1, "", "dwi-only"),
+        lambda f: (t1(f).unlink(), t1(f).symlink_to("nowhere")),
+        "missing", t1, "", "dwi-only"),
+    "T1 truncated": (lambda f: cut(t1(f)), "to its end", t1, "", "dwi-only"),
     "T1 not 3D": (
-        lambda f: image_with(f, T1, (4, 5, 6, 2)), "not 3D", T1, "(4, 5, 6, 2)", "dwi-only"),
-    "T1 one slice": (lambda f: image_with(f, T1, (4, 5, 1)), "not 3D", T1, "(4, 5", "dwi-only"),
-    "DWI not 4D": (lambda f: image_with(f, DWI, (4, 5, 6)), "not 4D", DWI, "(4, 5, 6)", "t1w-only"),
+        lambda f: write_image(t1(f), (4, 5, 6, 2)), "not 3D", t1, "(4, 5, 6, 2)", "dwi-only"),
+    "T1 one slice": (lambda f: write_image(t1(f), (4, 5, 1)), "not 3D", t1, "(4, 5", "dwi-only"),
+    "DWI not 4D": (
+        lambda f: write_image(dwi(f), (4, 5, 6)), "not 4D", dwi, "(4, 5, 6)", "t1w-only"),
     "complex voxels": (
-        lambda f: image_with(f, T1, (4, 5, 6), dtype=np.complex64),
-        "not real numbers", T1, "complex64", "dwi-only"),
-    "bval missing": (lambda f: (f / BVAL).unlink(), "bval is missing", DWI, "", "t1w-only"),
-    "bvec missing": (lambda f: (f / BVEC).unlink(), "bvec is missing", DWI, "", "t1w-only"),
+        lambda f: write_image(t1(f), (4, 5, 6), dtype=np.complex64),
+        "not real numbers", t1, "complex64", "dwi-only"),
+    "bval missing": (lambda f: bval(f).unlink(), "bval is missing", dwi, "", "t1w-only"),
+    "bvec missing": (lambda f: bvec(f).unlink(), "bvec is missing", dwi, "", "t1w-only"),
     "bval not numbers": (
-        lambda f: (f / BVAL).write_text("0 b b b b b b"), "bval cannot be read", BVAL, "",
+        lambda f: bval(f).write_text("0 b b b b b b"), "bval cannot be read", bval, "",
         "t1w-only"),
-    "bval empty": (lambda f: (f / BVAL).write_text(""), "bval is empty", BVAL, "", "t1w-only"),
+    "bval empty": (lambda f: bval(f).write_text(""), "bval is empty", bval, "", "t1w-only"),
     "bvec ragged": (
-        lambda f: (f / BVEC).write_text("0 1\n0 1\n0\n"), "bvec cannot be read", BVEC, "",
+        lambda f: bvec(f).write_text("0 1\n0 1\n0\n"), "bvec cannot be read", bvec, "",
         "t1w-only"),
     "bval shorter": (
-        lambda f: write_numbers(f / BVAL, BVALS[None, :-1]),
-        "bval is of other length", BVAL, "1 rows of 6, expected 1 row(s) of 7", "t1w-only"),
+        lambda f: write_numbers(bval(f), BVALS[None, :-1]),
+        "bval is of other length", bval, "1 rows of 6, expected 1 row(s) of 7", "t1w-only"),
     "bvec longer": (
-        lambda f: write_numbers(f / BVEC, np.vstack([BVECS, BVECS]).T),
-        "bvec is of other length", BVEC, "3 rows of 14", "t1w-only"),
+        lambda f: write_numbers(bvec(f), np.vstack([BVECS, BVECS]).T),
+        "bvec is of other length", bvec, "3 rows of 14", "t1w-only"),
     "bvec swapped": (
-        lambda f: write_numbers(f / BVEC, BVECS),
-        "rows and columns swapped", BVEC, "7 rows of 3", "t1w-only"),
+        lambda f: write_numbers(bvec(f), BVECS),
+        "rows and columns swapped", bvec, "7 rows of 3", "t1w-only"),
     "bval swapped": (
-        lambda f: write_numbers(f / BVAL, BVALS[:, None]),
-        "rows and columns swapped", BVAL, "7 rows of 1", "t1w-only"),
+        lambda f: write_numbers(bval(f), BVALS[:, None]),
+        "rows and columns swapped", bval, "7 rows of 1", "t1w-only"),
     "no b0": (
-        lambda f: write_numbers(f / BVAL, BVALS[None] + 51), "no b0", BVAL, "smallest 51",
+        lambda f: write_numbers(bval(f), BVALS[None] + 51), "no b0", bval, "smallest 51",
         "t1w-only"),
     "negative b-value": (
-        lambda f: write_numbers(f / BVAL, -BVALS[None]), "negative", BVAL, "volumes 1, 2",
+        lambda f: write_numbers(bval(f), -BVALS[None]), "negative", bval, "volumes 1, 2",
         "t1w-only"),
     "b-values in ms/um2": (
-        lambda f: write_numbers(f / BVAL, BVALS[None] / 1000), "not plausible", BVAL, "largest 1",
+        lambda f: write_numbers(bval(f), BVALS[None] / 1000), "not plausible", bval, "largest 1",
         "t1w-only"),
     "b-values in s/m2": (
-        lambda f: write_numbers(f / BVAL, BVALS[None] * 1e6), "not plausible", BVAL, "1e+09",
+        lambda f: write_numbers(bval(f), BVALS[None] * 1e6), "not plausible", bval, "1e+09",
         "t1w-only"),
     "vector of other length": (
-        lambda f: bvecs_with(f, 4, SIX[3] * 0.7), "not of unit length", BVEC,
+        lambda f: bvecs_with(f, 4, SIX[3] * 0.7), "not of unit length", bvec,
         "volumes 4 (1 of 7); length 0.7", "t1w-only"),
     "trace image": (
-        lambda f: bvecs_with(f, 6, 0), "not of unit length", BVEC, "length 0", "t1w-only"),
+        lambda f: bvecs_with(f, 6, 0), "not of unit length", bvec, "length 0", "t1w-only"),
     "NaN vector": (
-        lambda f: bvecs_with(f, 0, np.nan), "NaN", BVEC, "volumes 0 (1 of 7)", "t1w-only"),
-    "five directions": (few_directions, "fewer than six", BVEC, "5 distinct", "t1w-only"),
+        lambda f: bvecs_with(f, 0, np.nan), "NaN", bvec, "volumes 0 (1 of 7)", "t1w-only"),
+    "five directions": (few_directions, "fewer than six", bvec, "5 distinct", "t1w-only"),
     "directions in a plane": (
-        in_a_plane, "do not determine a tensor", BVEC, "6 directions, 3 of 6", "t1w-only"),
-    "affine singular": (singular, "affine is singular", T1, "[", "dwi-only"),
-    "affine NaN": (not_a_number, "affine holds NaN", T1, "nan", "dwi-only"),
-    "affine sheared": (sheared, "not perpendicular", T1, "[", "dwi-only"),
-    "affine against voxel size": (scaled, "pixdim [2.0, 2.0, 2.0]", T1, "4.0", "dwi-only"),
+        in_a_plane, "do not determine a tensor", bvec, "6 directions, 3 of 6", "t1w-only"),
+    "affine singular": (singular, "affine is singular", t1, "[", "dwi-only"),
+    "affine NaN": (not_a_number, "affine holds NaN", t1, "nan", "dwi-only"),
+    "affine sheared": (sheared, "not perpendicular", t1, "[", "dwi-only"),
+    "affine against voxel size": (scaled, "pixdim [2.0, 2.0, 2.0]", t1, "4.0", "dwi-only"),
     "orientation codes missing": (
-        lambda f: image_with(f, T1, (4, 5, 6), code=0), "orientation codes", T1,
+        lambda f: write_image(t1(f), (4, 5, 6), code=0), "orientation codes", t1,
         "qform_code 0, sform_code 0", "dwi-only"),
     "voxel size zero": (
-        lambda f: patch(f / T1, 80, "<f", 0), "voxel size", T1, "0.0, 2.0", "dwi-only"),
+        lambda f: patch(t1(f), 80, "<f", 0), "voxel size", t1, "0.0, 2.0", "dwi-only"),
     "voxel size negative": (
-        lambda f: patch(f / DWI, 84, "<f", -2), "voxel size", DWI, "2.0, -2.0", "t1w-only"),
+        lambda f: patch(dwi(f), 84, "<f", -2), "voxel size", dwi, "2.0, -2.0", "t1w-only"),
     "T1 all zero": (
-        lambda f: image_with(f, T1, (4, 5, 6), data=np.zeros((4, 5, 6))), "all zero", T1,
+        lambda f: write_image(t1(f), (4, 5, 6), data=np.zeros((4, 5, 6))), "all zero", t1,
         "volumes 0 (1 of 1)", "dwi-only"),
     "DWI volume all zero": (
-        lambda f: one_bad_volume(f, 0), "all zero", DWI, "volumes 3 (1 of 7)", "t1w-only"),
+        lambda f: one_bad_volume(f, 0), "all zero", dwi, "volumes 3 (1 of 7)", "t1w-only"),
     "DWI volume NaN": (
-        lambda f: one_bad_volume(f, np.nan), "NaN", DWI, "volumes 3 (1 of 7)", "t1w-only"),
+        lambda f: one_bad_volume(f, np.nan), "NaN", dwi, "volumes 3 (1 of 7)", "t1w-only"),
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def spoilt(tmp_path_factory):
+    """One cohort with every kind of bad scan, a person each, and sub-ok: units and findings."""
+    out = tmp_path_factory.mktemp("spoilt")
+    people = {kind: f"sub-bad{i}" for i, kind in enumerate(BAD)}
+    root = dataset(out / "ds", "sub-ok", *people.values())
+    for kind, person in people.items():
+        BAD[kind][0](root / person)
+    return root, people, *judge(root, out)
+
+
 @pytest.mark.parametrize("kind", BAD)
-def test_a_bad_scan_is_named_and_takes_only_itself_away(kind, tmp_path):
-    spoil, problem, file, value, state = BAD[kind]
-    root = dataset(tmp_path / "ds", "sub-01", "sub-02")
-    spoil(root / "sub-02")
-    units, findings = judge(root, tmp_path)
-    (finding,) = (f for f in findings if problem in f["problem"])
-    assert finding["unit"] == "sub-02"
-    assert finding["severity"] == "error"
-    assert finding["file"] == str(root / "sub-02" / file)
+def test_a_bad_scan_is_named_and_takes_only_itself_away(kind, spoilt):
+    _, problem, file, value, state = BAD[kind]
+    root, people, units, findings = spoilt
+    person = people[kind]
+    own = [f for f in findings if f["unit"] == person]
+    assert {f["severity"] for f in own} == {"error"}
+    (finding,) = (f for f in own if problem in f["problem"])
+    assert finding["file"] == str(file(root / person))
     assert value in (finding["value"] or "")
     assert finding["remedy"]
-    assert {f["unit"] for f in findings} == {"sub-02"}
-    assert units["sub-01"]["state"] == "paired"
-    assert units["sub-02"]["state"] == state
-    bad = units["sub-02"]["t1w" if state == "dwi-only" else "dwi"]
-    assert bad is None
-    assert problem in units["sub-02"]["reason"] or "cannot be read" in problem
+    assert units[person]["state"] == state
+    assert units[person]["t1w" if state == "dwi-only" else "dwi"] is None
+    assert units[person]["reason"].split(": ", 1)[1] in {f["problem"] for f in own}
+
+
+def test_the_cohort_goes_on_with_the_sound(spoilt):
+    _, people, units, findings = spoilt
+    assert units["sub-ok"]["state"] == "paired"
+    assert "sub-ok" not in {f["unit"] for f in findings}
+    assert set(units) == {"sub-ok", *people.values()}
 
 
 def test_sound_scans_have_no_finding(tmp_path):
@@ -252,9 +276,7 @@ def test_scans_with_the_same_entities_are_both_left_out(tmp_path):
 
 def test_the_same_image_under_two_names_is_noted(tmp_path):
     root = dataset(tmp_path / "ds", "sub-01", "sub-02", "sub-03")
-    (root / "sub-03" / "anat" / "sub-03_T1w.nii.gz").write_bytes(
-        (root / "sub-02" / T1).read_bytes()
-    )
+    (root / "sub-03" / "anat" / "sub-03_T1w.nii.gz").write_bytes(t1(root / "sub-02").read_bytes())
     units, findings = judge(root, tmp_path)
     assert {(f["unit"], f["severity"]) for f in findings} == {
         ("sub-02", "note"),
@@ -265,7 +287,7 @@ def test_the_same_image_under_two_names_is_noted(tmp_path):
 
 def test_a_file_in_another_persons_folder_is_not_used(tmp_path):
     root = dataset(tmp_path / "ds", "sub-01", "sub-02")
-    (root / "sub-02" / T1).rename(root / "sub-02" / "anat" / "sub-01_T1w.nii.gz")
+    t1(root / "sub-02").rename(root / "sub-02" / "anat" / "sub-01_T1w.nii.gz")
     units, findings = judge(root, tmp_path)
     assert units["sub-01"]["state"] == "paired"
     assert units["sub-02"]["state"] == "dwi-only"
@@ -331,7 +353,7 @@ def test_tables_that_cannot_be_used_are_named(tmp_path):
 
 def test_the_users_labels_and_exclusions_decide_who_is_looked_at(tmp_path):
     root = dataset(tmp_path / "ds", "sub-01", "sub-02", "sub-03")
-    (root / "sub-02" / T1).write_bytes(b"")
+    t1(root / "sub-02").write_bytes(b"")
     table = write_rows(
         tmp_path / "out.tsv", ("participant_id", "reason"), ("02", "moved"), ("sub-88", "typo")
     )
