@@ -179,7 +179,9 @@ def _across_people(
         r = correlation_across_people(true, synthetic)
         axes.plot(r, [rows[name] for name in shared], linestyle="", marker=MARKERS[i % 7],
                   markersize=3.2, color=colours(models)[model], label=model)  # fmt: skip
-    if not axes.lines:
+    if axes.lines:
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(models), borderpad=0)
+    else:
         axes.text(0.5, 0.5, "needs three people", transform=axes.transAxes, ha="center")
     axes.set_yticks(range(len(names)), names, fontsize=5.5)
     axes.set_ylim(len(names) - 0.3, -0.7)
@@ -191,5 +193,3 @@ def _across_people(
         "Pearson's r across people: does the synthetic map know who is high, who is low?"
     )
     axes.set_xlabel("r of true and synthetic means over test subjects")
-    if axes.lines:
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(models), borderpad=0)
