@@ -262,17 +262,12 @@ def main(
     with stage.recorded("dti", unit, status, outputs) as record:
         stage.require_ok(*([preprocess_status] if preprocess_status else []))
         series = dwi.load(dwi_path, bval, bvec)
-        affine, spacing_mm = series.volume.affine, series.volume.spacing_mm
-        chosen = dwi.volumes_to_fit(
-            series.bvals,
-            series.bvecs,
-            section.b0_threshold_s_per_mm2,
-            section.max_b_s_per_mm2,
-        )
-        weighted = series.bvals[chosen] > section.b0_threshold_s_per_mm2
+        threshold, affine = section.b0_threshold_s_per_mm2, series.volume.affine
+        mean_b0 = dwi.mean_b0(series, threshold)
+        chosen = dwi.volumes_to_fit(series.bvals, series.bvecs, threshold, section.max_b_s_per_mm2)
+        weighted = series.bvals[chosen] > threshold
         data = series.volume.data[..., chosen]
         bvals = np.where(weighted, series.bvals[chosen], 0.0)
-        mean_b0 = Volume(data[..., ~weighted].mean(axis=-1), affine)
         mean_weighted = Volume(data[..., weighted].mean(axis=-1), affine)
         brain = find_mask(mean_b0, mean_weighted, section.mask, supplied_mask)
         maps = fit_tensor(data, bvals, series.bvecs[chosen], brain, section.fit)
@@ -285,4 +280,4 @@ def main(
             "n_b0": int((~weighted).sum()),
             "n_directions": int(weighted.sum()),
             "b_max_s_per_mm2": float(bvals.max()),
-        } | summary(maps, brain, spacing_mm)
+        } | summary(maps, brain, series.volume.spacing_mm)

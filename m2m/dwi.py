@@ -4,6 +4,7 @@ A gradient direction and all that is fitted from it (V1, tensor) lives in world 
 x to the right, y to the front, z up, as in MRtrix3. FSL's files are in the image's own axes.
 """
 
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from dipy.segment.mask import median_otsu
+from fsl.utils.platform import platform
 from fsl.utils.run import FSLNotPresent
 from fsl.wrappers.bet import bet
 from numpy.typing import NDArray
@@ -18,10 +20,12 @@ from scipy import linalg, ndimage
 from skimage.filters import threshold_otsu
 
 from m2m import volume
-from m2m.mrtrix3 import ProgramError
+from m2m.mrtrix3 import Call, ProgramError
 from m2m.stage import DataError
 from m2m.volume import Volume
 
+# Scanners write a few s/mm2 where nothing but the imaging gradients weighted the signal.
+B0_S_PER_MM2 = 50.0
 # Volumes whose b-values differ by less belong to one shell; scanners scatter by some tens.
 SHELL_GAP_S_PER_MM2 = 100.0
 # Length of a unit vector in a text file of few decimals.
@@ -145,6 +149,24 @@ def fsl_axes(affine: NDArray) -> NDArray[np.float64]:
     return axes
 
 
+def mean_b0(series: Dwi, threshold: float = B0_S_PER_MM2) -> Volume:
+    """Mean of the volumes with b up to a threshold in s/mm2.
+
+    Raises
+    ------
+    DataError
+        There is none.
+    """
+    b0 = series.bvals <= threshold
+    if not b0.any():
+        raise DataError(
+            "has no b = 0 volume",
+            value=f"lowest b {series.bvals.min():g}",
+            remedy="raise dti.b0_threshold_s_per_mm2 if the lowest shell stands for it",
+        )
+    return Volume(series.volume.data[..., b0].mean(axis=-1), series.volume.affine)
+
+
 def spans_tensor(bvecs: NDArray) -> bool:
     """Whether directions, shape (N, 3), determine all six elements of a tensor."""
     x, y, z = bvecs.T
@@ -174,15 +196,9 @@ def volumes_to_fit(
     Raises
     ------
     DataError
-        No volume with b = 0, or too few directions in all shells together.
+        Too few directions in all shells together.
     """
     b0 = bvals <= b0_threshold
-    if not b0.any():
-        raise DataError(
-            "has no b = 0 volume",
-            value=f"lowest b {bvals.min():g}",
-            remedy="raise dti.b0_threshold_s_per_mm2 if the lowest shell stands for it",
-        )
     levels = np.sort(bvals[~b0])
     tops = [shell[-1] for shell in np.split(levels, _gaps(levels)) if len(shell)]
     for limit in [max_b, *(top for top in tops if top > max_b)]:
@@ -227,7 +243,9 @@ def brain_mask(
     Garyfallidis et al. (2014), Front Neuroinform 8:8, https://doi.org/10.3389/fninf.2014.00008
     """
     image = _flat(_in_units_of_tissue(b0) + _in_units_of_tissue(weighted), affine)
-    _, mask = median_otsu(image, median_radius=median_radius, numpass=passes)
+    box = _box(image > threshold_otsu(image), margin=median_radius + 1)
+    mask = np.zeros(image.shape, dtype=bool)
+    _, mask[box] = median_otsu(image[box], median_radius=median_radius, numpass=passes)
     # A brain that the field of view cuts goes on outside it.
     mask = _largest_piece(ndimage.binary_opening(np.pad(mask, 2, mode="edge")))
     mask = ndimage.binary_closing(mask, iterations=2)[2:-2, 2:-2, 2:-2]
@@ -255,6 +273,14 @@ def _flat(image: NDArray, affine: NDArray) -> NDArray:
     return np.divide(image * share, field, out=np.zeros_like(image), where=near)
 
 
+def _box(mask: NDArray[np.bool_], margin: int) -> tuple[slice, ...]:
+    """Box around a mask, `margin` voxels wider on each side; all of an empty one."""
+    if not mask.any():
+        return tuple(slice(0, n) for n in mask.shape)
+    (box,) = ndimage.find_objects(mask.astype(np.uint8))
+    return tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in box)
+
+
 def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Largest connected piece; an empty mask stays empty."""
     labels, n = ndimage.label(mask)
@@ -263,7 +289,7 @@ def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return labels == 1 + np.bincount(labels.ravel())[1:].argmax()
 
 
-def run_fsl(wrapper: Callable, *arguments: object, **options: object) -> None:
+def run_fsl(wrapper: Callable, *arguments: str, **options: object) -> Call:
     """Run one of FSL's commands through its fslpy wrapper.
 
     Raises
@@ -277,13 +303,18 @@ def run_fsl(wrapper: Callable, *arguments: object, **options: object) -> None:
     McCarthy, fslpy, https://doi.org/10.5281/zenodo.1470749
     """
     name = wrapper.__name__
+    # Older FSL has no default for it, and another site's default would change file names.
+    os.environ["FSLOUTPUTTYPE"] = "NIFTI_GZ"
     try:
-        out, err, status = wrapper(*arguments, stderr=True, exitcode=True, **options)
+        command = wrapper(*arguments, cmdonly=True, **options)
+        done = wrapper(*arguments, stderr=True, exitcode=True, **options)
     except (FSLNotPresent, FileNotFoundError) as error:
         raise ProgramError(f"{name} cannot be run: {error}; install FSL and set FSLDIR") from error
+    out, err, status = done.stdout
     if status != 0:
         lines = (out + err).strip().splitlines() or ["(no message)"]
         raise ProgramError(f"{name} ended with exit status {status}: {lines[-1]}\nlog:\n{out}{err}")
+    return Call(tuple(command), platform.fslVersion or "unknown", out + err, status)
 
 
 def bet_mask(b0: Volume, fraction: float) -> NDArray[np.bool_]:

@@ -9,11 +9,14 @@ Tournier et al. (2019), NeuroImage 202:116137, https://doi.org/10.1016/j.neuroim
 """
 
 import functools
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+PROGRESS = re.compile(r"\[ *\d+%\]")
 
 
 class ProgramError(RuntimeError):
@@ -69,9 +72,10 @@ def version() -> str:
 
 
 def _finished(command: tuple[str, ...]) -> tuple[int, str]:
-    """Exit status and log of a command; its standard error stands last in the log."""
+    """Exit status and log of a command, standard error last, without progress bars."""
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    return done.returncode, done.stdout + done.stderr
+    lines = (done.stdout + done.stderr).splitlines()
+    return done.returncode, "\n".join(line for line in lines if not PROGRESS.search(line))
 
 
 def _option(name: str, *values: str | Path | float | None) -> list[str | Path | float]:
