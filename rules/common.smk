@@ -217,7 +217,7 @@ def flag(name, key):
 def raw_scans(wildcards):
     """Every simulated scan; a dataset on disk is listed by the stage itself."""
     if not SIMULATED:
-        return [f"{RAWDATA}/dataset_description.json"]
+        return []
     return [
         f"{RAWDATA}/sub-{label}/{scan}"
         for label in labels(CONFIG.cohort.phantom.n_subjects)
