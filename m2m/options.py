@@ -170,7 +170,6 @@ class Anat(Section):
 
     spacing_mm: PositiveFloat = 3.0
     shape: tuple[PositiveInt, PositiveInt, PositiveInt] = (64, 80, 64)
-    sampling: Fraction = Field(0.2, description="Part of the voxels that mutual information uses")
     brain_volume_l: Range = Field(
         (0.7, 2.3), description="A brain of another volume is excluded, with the reason"
     )
@@ -180,7 +179,6 @@ class Grid(Section):
     """Registration of DWI to T1, and what is good enough."""
 
     registration: Literal["rigid", "affine", "syn", "none"] = "rigid"
-    sampling: Fraction = Field(0.2, description="Part of the voxels that mutual information uses")
     fa_mean: Range = Field((0.10, 0.45), description="Of FA inside the mask")
     min_coverage: Fraction = Field(0.5, description="Part of the T1's brain that the DWI covers")
     max_shift_mm: PositiveFloat = Field(30.0, description="Largest shift of the registration")

@@ -19,7 +19,7 @@ from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from m2m.volume import Volume, resample
+from m2m.volume import Volume, coarsen, require_same_grid, resample
 
 Kind = Literal["rigid", "similarity", "affine"]
 _TRANSFORMS = {
@@ -150,3 +150,96 @@ def _scaled_about(centre: NDArray) -> NDArray[np.float64]:
     matrix[:3, 3] = -np.asarray(centre) / _UNIT_MM
     matrix[3, 3] = 1
     return matrix
+
+
+def align(
+    static: Volume,
+    moving: Volume,
+    mask: NDArray,
+    kind: Kind = "rigid",
+    start: NDArray | None = None,
+    spacings_mm: tuple[float, ...] = (6.0, 3.0),
+) -> Registration:
+    """Align two volumes coarse to fine; keep the start if the result is not better.
+
+    Parameters
+    ----------
+    static : Volume
+        Isotropic, RAS+.
+    moving : Volume
+    mask : ndarray of bool
+        The object in the static volume; a rim of 3 mm around it counts as well.
+    kind : {"rigid", "affine"}
+    start : ndarray, shape (4, 4), optional
+        Static world mm to moving world mm; default identity, the scanner's headers.
+    spacings_mm : tuple of float
+        Resolutions to work at, coarse to fine.
+
+    Returns
+    -------
+    Registration
+        Both figures of mutual information are taken on the static volume's own grid.
+    """
+    start = np.eye(4) if start is None else np.asarray(start, dtype=np.float64)
+    found = start
+    for spacing_mm in spacings_mm:
+        coarse = coarsen(static, spacing_mm)
+        object_ = resample(
+            Volume(mask.astype(np.float32), static.affine), coarse.affine, coarse.shape
+        )
+        rim = _dilated(object_.data > 0.5, spacing_mm)
+        found, _ = find_transform(coarse, coarsen(moving, spacing_mm), kind, found, rim)
+    rim = _dilated(mask, float(static.spacing_mm.mean()))
+    before = mutual_information(static, moving, start, rim)
+    after = mutual_information(static, moving, found, rim)
+    better = after > before
+    return Registration(
+        found if better else start, before, after, "registration" if better else "headers"
+    )
+
+
+def _dilated(mask: NDArray, spacing_mm: float) -> NDArray[np.bool_]:
+    """Mask with a rim of 3 mm, one voxel at least."""
+    return ndimage.binary_dilation(mask, iterations=max(1, round(3 / spacing_mm)))
+
+
+def warp(static: Volume, moving: Volume) -> NDArray[np.float64]:
+    """Non-linear displacement between two volumes on one grid, by SyN of ANTs.
+
+    Parameters
+    ----------
+    static, moving : Volume
+        On one isotropic grid, aligned linearly before.
+
+    Returns
+    -------
+    ndarray, shape (X, Y, Z, 3)
+        World mm to add to a point of the static volume to reach its counterpart.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        antspyx, an optional extra, is absent.
+
+    References
+    ----------
+    Avants et al. (2008), Med Image Anal 12:26-41, https://doi.org/10.1016/j.media.2007.06.004
+    """
+    try:
+        import ants
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "grid.registration is syn, which needs ANTs: pip install 'm2m[ants]', or choose "
+            "rigid or affine"
+        ) from error
+    require_same_grid(static, moving, "syn")
+    spacing = [float(s) for s in static.spacing_mm]
+    # Both lie on one grid, so ANTs may work in the grid's own axes instead of LPS+ world.
+    images = [ants.from_numpy(v.data.astype(np.float32), spacing=spacing) for v in (static, moving)]
+    found = ants.registration(
+        *images, type_of_transform="SyNOnly", initial_transform="identity", syn_metric="mattes",
+        random_seed=1,
+    )  # fmt: skip
+    field = next(name for name in found["fwdtransforms"] if name.endswith(".nii.gz"))
+    along_axes = ants.image_read(field).numpy() / spacing
+    return along_axes @ static.affine[:3, :3].T

@@ -141,6 +141,7 @@ def resample(
     shape: tuple[int, int, int],
     world: NDArray | None = None,
     order: int = 1,
+    displacement: NDArray | None = None,
 ) -> Volume:
     """Resample onto another grid.
 
@@ -155,6 +156,8 @@ def resample(
         Maps the new grid's world mm to the volume's world mm (a registration); default identity.
     order : int
         Of the spline: 0 nearest (labels, masks), 1 linear, 3 cubic.
+    displacement : ndarray, shape (*shape, 3), optional
+        World mm added to the new grid's points before `world` (a non-linear registration).
 
     Returns
     -------
@@ -163,17 +166,23 @@ def resample(
     """
     shape = tuple(int(n) for n in shape)
     to_source = np.linalg.inv(volume.affine) @ (np.eye(4) if world is None else world) @ affine
-    if volume.shape == shape and np.allclose(to_source, np.eye(4), atol=1e-5):
+    if displacement is not None:
+        points = np.moveaxis(np.indices(shape, dtype=np.float64), 0, -1)
+        points += displacement @ np.linalg.inv(affine)[:3, :3].T
+    elif volume.shape == shape and np.allclose(to_source, np.eye(4), atol=1e-5):
         return Volume(volume.data.copy(), np.asarray(affine, dtype=np.float64))
     channels = volume.data.reshape(*volume.shape, -1)
     data = np.empty((*shape, channels.shape[-1]), dtype=np.result_type(volume.data, np.float32))
     if order == 0:
         data = data.astype(volume.data.dtype)
     for c in range(channels.shape[-1]):
-        ndimage.affine_transform(
-            channels[..., c], to_source[:3, :3], to_source[:3, 3], shape,
-            output=data[..., c], order=order, mode="grid-constant",
-        )  # fmt: skip
+        target = {"output": data[..., c], "order": order, "mode": "grid-constant"}
+        if displacement is None:
+            matrix, offset = to_source[:3, :3], to_source[:3, 3]
+            ndimage.affine_transform(channels[..., c], matrix, offset, shape, **target)
+        else:
+            source = np.moveaxis(nib.affines.apply_affine(to_source, points), -1, 0)
+            ndimage.map_coordinates(channels[..., c], source, **target)
     return Volume(
         data.reshape(*shape, *volume.data.shape[3:]), np.asarray(affine, dtype=np.float64)
     )
@@ -230,6 +239,7 @@ def resample_inside(
     affine: NDArray,
     shape: tuple[int, int, int],
     world: NDArray | None = None,
+    displacement: NDArray | None = None,
 ) -> tuple[Volume, Volume]:
     """Blur to another grid's resolution and resample linearly, using voxels of the mask only.
 
@@ -242,7 +252,7 @@ def resample_inside(
         Shape (X, Y, Z).
     mask : Volume
         On the same grid; where it is not 0, the volume counts.
-    affine, shape, world
+    affine, shape, world, displacement
         As in `resample`.
 
     Returns
@@ -256,7 +266,7 @@ def resample_inside(
     spacing_mm = float(nib.affines.voxel_sizes(affine).mean())
     weight = (mask.data > 0).astype(np.float32)
     pair = Volume(np.stack([volume.data * weight, weight], axis=-1), volume.affine)
-    carried = resample(blur_to(pair, spacing_mm), affine, shape, world).data
+    carried = resample(blur_to(pair, spacing_mm), affine, shape, world, 1, displacement).data
     inside = carried[..., 1] >= 0.5 - 1e-4
     data = np.divide(
         carried[..., 0], carried[..., 1], where=inside, out=np.zeros(inside.shape, carried.dtype)

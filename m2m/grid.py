@@ -1,0 +1,218 @@
+"""Diffusion maps to the common grid: registration to the T1, target mask, quality."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from nibabel.affines import apply_affine
+from numpy.typing import NDArray
+
+from m2m.options import Grid
+from m2m.qc import CYAN, RED, YELLOW, Panel, draw, grey
+from m2m.register import Registration, align, warp
+from m2m.stage import DataError, parse_options, recorded, require_ok, whole
+from m2m.volume import Volume, load, require_same_grid, resample, resample_inside, save
+
+# FA that white matter exceeds: its outline shows over the T1 whether the two agree.
+EDGE_FA = 0.25
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Diffusion maps on the common grid.
+
+    Attributes
+    ----------
+    fa : Volume
+        0 outside the target mask.
+    target : Volume
+        Boolean: brain of the T1 that the diffusion series covers too.
+    registration : Registration
+        T1 world mm to DWI world mm.
+    displacement : ndarray, shape (X, Y, Z, 3), or None
+        Of the non-linear registration, in world mm.
+    """
+
+    fa: Volume
+    target: Volume
+    registration: Registration
+    displacement: NDArray[np.float64] | None
+
+
+def carry(t1: Volume, brain: Volume, fa: Volume, dwi_mask: Volume, kind: str) -> Carried:
+    """Register FA to the T1 and resample it onto the T1's grid.
+
+    FA, not the b0, meets the T1: its white matter stands out whatever the coil's bias, and
+    it needs no mask that a dark b0 would spoil.
+
+    Parameters
+    ----------
+    t1, brain : Volume
+        On the common grid.
+    fa, dwi_mask : Volume
+        On the diffusion grid.
+    kind : {"rigid", "affine", "syn", "none"}
+        syn follows a rigid registration.
+
+    Raises
+    ------
+    DataError
+        The diffusion series does not meet the T1's brain.
+    """
+    require_same_grid(t1, brain, "T1 and its brain mask")
+    require_same_grid(fa, dwi_mask, "FA and the diffusion mask")
+    fa = Volume(np.where(dwi_mask.data > 0, fa.data, 0), fa.affine)
+    inside = brain.data > 0
+    if kind == "none":
+        registration = align(t1, fa, inside, spacings_mm=())
+    else:
+        registration = align(t1, fa, inside, "affine" if kind == "affine" else "rigid")
+    displacement = None
+    if kind == "syn":
+        near = resample(fa, t1.affine, t1.shape, registration.transform)
+        displacement = warp(t1, near)
+    on_grid, covered = resample_inside(
+        fa, dwi_mask, t1.affine, t1.shape, registration.transform, displacement
+    )
+    target = inside & covered.data
+    if not target.any():
+        raise DataError(
+            "the diffusion series does not meet the T1's brain",
+            remedy="check that both scans' affines share one scanner space",
+        )
+    data = np.where(target, on_grid.data, 0)
+    return Carried(Volume(data, t1.affine), Volume(target, t1.affine), registration, displacement)
+
+
+def quality(
+    t1: Volume, brain: NDArray, wm: NDArray, carried: Carried, options: Grid
+) -> dict[str, Any]:
+    """Quality numbers of a registration, and reasons not to use it.
+
+    Parameters
+    ----------
+    t1 : Volume
+    brain, wm : ndarray of bool
+        On the T1's grid; white matter from the T1.
+    carried : Carried
+    options : options.Grid
+
+    Returns
+    -------
+    dict
+        As docs/data.md lists it; ``excluded`` holds the reasons.
+    """
+    target, fa = carried.target.data, carried.fa.data
+    transform = carried.registration.transform
+    centre = apply_affine(t1.affine, np.argwhere(brain).mean(0))
+    shift_mm = float(np.linalg.norm(apply_affine(transform, centre) - centre))
+    coverage = float(target.sum() / brain.sum())
+    fa_mean = float(fa[target].mean())
+    varies = t1.data[target].std() > 0 and fa[target].std() > 0
+    reasons = []
+    low, high = options.fa_mean
+    if not low <= fa_mean <= high:
+        reasons.append(f"mean FA {fa_mean:.3f} is outside {low:g} to {high:g}")
+    if coverage < options.min_coverage:
+        reasons.append(f"DWI covers {coverage:.2f} of the brain, below {options.min_coverage:g}")
+    if shift_mm > options.max_shift_mm:
+        reasons.append(f"shift of {shift_mm:.1f} mm exceeds {options.max_shift_mm:g} mm")
+    return {
+        "t1_to_dwi": transform.tolist(),
+        "mi_headers": round(carried.registration.mi_headers, 5),
+        "mi_registered": round(carried.registration.mi_registered, 5),
+        "kept": carried.registration.kept,
+        "shift_mm": round(shift_mm, 3),
+        "rotation_deg": round(_rotation_deg(transform), 3),
+        "coverage": round(coverage, 4),
+        "fa_mean": round(fa_mean, 4),
+        "fa_wm": round(float(fa[wm & target].mean()), 4) if (wm & target).any() else None,
+        "r_t1_fa": round(float(np.corrcoef(t1.data[target], fa[target])[0, 1]), 4)
+        if varies
+        else None,
+        "excluded": reasons,
+    }
+
+
+def _rotation(transform: NDArray) -> NDArray[np.float64]:
+    """Rotation nearest to a transform's linear part."""
+    u, _, v = np.linalg.svd(transform[:3, :3])
+    return u @ v
+
+
+def _rotation_deg(transform: NDArray) -> float:
+    """Angle of a transform's rotation."""
+    cosine = (np.trace(_rotation(transform)) - 1) / 2
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+
+
+def colour_fa(v1: Volume, carried: Carried) -> NDArray[np.float64]:
+    """Direction-coded FA on the common grid: red right-left, green front-back, blue up-down.
+
+    Parameters
+    ----------
+    v1 : Volume, shape (X, Y, Z, 3)
+        Principal directions in RAS+ world axes of the diffusion series. They are turned back
+        by the registration's rotation and sampled at the nearest voxel: their sign is
+        arbitrary, so they must not be averaged.
+    carried : Carried
+
+    References
+    ----------
+    Pajevic and Pierpaoli (1999), Magn Reson Med 42:526-540.
+    """
+    fa, transform = carried.fa, carried.registration.transform
+    direction = resample(v1, fa.affine, fa.shape, transform, 0, carried.displacement).data
+    return np.abs(direction @ _rotation(transform)) * fa.data[..., None]
+
+
+def picture(t1: Volume, brain: NDArray, v1: Volume, b0: Volume, carried: Carried):
+    """Quality picture of one person: T1, mean b0, FA and colour FA with outlines."""
+    fa, target = carried.fa.data, carried.target.data
+    transform = carried.registration.transform
+    b0_grid = resample(b0, t1.affine, t1.shape, transform, 1, carried.displacement).data
+    edge = fa > EDGE_FA
+    panels = [
+        Panel("T1, outline of FA > 0.25", grey(t1.data, brain), [(edge, RED)]),
+        Panel(
+            "mean b0, brain of T1 (red), target mask (yellow)",
+            grey(b0_grid, brain), [(brain, RED), (target, YELLOW)],
+        ),
+        Panel("FA, brain of T1", np.clip(fa / 0.8, 0, 1), [(brain, CYAN)]),
+        Panel("colour FA", np.clip(colour_fa(v1, carried) / 0.8, 0, 1)),
+    ]  # fmt: skip
+    return draw(panels, brain, float(t1.spacing_mm[0]))
+
+
+def main(
+    unit: Annotated[str, typer.Option()],
+    t1w: Annotated[Path, typer.Option()],
+    brain: Annotated[Path, typer.Option()],
+    wm: Annotated[Path, typer.Option()],
+    anat_status: Annotated[Path, typer.Option()],
+    fa: Annotated[Path, typer.Option()],
+    v1: Annotated[Path, typer.Option()],
+    b0: Annotated[Path, typer.Option()],
+    dwi_mask: Annotated[Path, typer.Option()],
+    dti_status: Annotated[Path, typer.Option()],
+    out_fa: Annotated[Path, typer.Option()],
+    out_target_mask: Annotated[Path, typer.Option()],
+    picture_path: Annotated[Path, typer.Option("--picture")],
+    status: Annotated[Path, typer.Option()],
+    options: Annotated[str, typer.Option(help="JSON of the section grid")],
+) -> None:
+    """Register DWI to T1 by mutual information and bring FA to the common grid."""
+    settings = parse_options(Grid, options)
+    with recorded("grid", unit, status, [out_fa, out_target_mask, picture_path]) as record:
+        require_ok(anat_status, dti_status)
+        t1_grid, brain_grid, fa_dwi, mask_dwi = (load(p) for p in (t1w, brain, fa, dwi_mask))
+        carried = carry(t1_grid, brain_grid, fa_dwi, mask_dwi, settings.registration)
+        inside = brain_grid.data > 0
+        record |= quality(t1_grid, inside, load(wm).data > 0, carried, settings)
+        sources = [t1w, fa, dwi_mask]
+        save(out_fa, carried.fa, sources)
+        save(out_target_mask, carried.target, sources, dtype=np.uint8, Type="Brain")
+        with whole(picture_path) as temporary:
+            picture(t1_grid, inside, load(v1), load(b0), carried).save(temporary, optimize=True)

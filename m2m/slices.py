@@ -1,0 +1,160 @@
+"""Slices of three orientations: normalised, stacked, opened memory-mapped; all invertible.
+
+An axial slice shows anterior at the top, coronal and sagittal slices superior at the top;
+columns run from the person's left to right, in sagittal slices from posterior to anterior.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from m2m.options import Slices
+from m2m.stage import DataError, parse_options, read_json, recorded, require_ok, whole, write_text
+from m2m.volume import load, require_same_grid
+
+PLANES = ("axial", "coronal", "sagittal")
+# Per plane the volume's axes as (slice, row, column); rows run down the image.
+_AXES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
+
+
+def extract(volume: NDArray, plane: str) -> NDArray:
+    """Cut a volume into all its slices of one orientation.
+
+    Parameters
+    ----------
+    volume : ndarray, shape (X, Y, Z)
+        RAS+.
+    plane : {"axial", "coronal", "sagittal"}
+
+    Returns
+    -------
+    ndarray, shape (n_slices, H, W)
+        A view; slices in the order of the axis they cut.
+    """
+    return np.flip(np.transpose(volume, _AXES[plane]), 1)
+
+
+def assemble(slices: NDArray, plane: str) -> NDArray:
+    """Stack slices to the volume they were cut from: the inverse of `extract`.
+
+    Parameters
+    ----------
+    slices : ndarray, shape (n_slices, H, W)
+    plane : {"axial", "coronal", "sagittal"}
+
+    Returns
+    -------
+    ndarray, shape (X, Y, Z)
+        A view.
+    """
+    return np.transpose(np.flip(slices, 1), np.argsort(_AXES[plane]))
+
+
+def normalise(
+    volume: NDArray, mask: NDArray, percent: tuple[float, float]
+) -> tuple[NDArray[np.float32], tuple[float, float]]:
+    """Map a robust range inside a mask to 0..1; nothing is clipped, outside the mask is 0.
+
+    Parameters
+    ----------
+    volume, mask : ndarray, shape (X, Y, Z)
+        On one grid.
+    percent : (float, float)
+        Percentiles that become 0 and 1.
+
+    Returns
+    -------
+    volume : ndarray, shape (X, Y, Z)
+    range : (float, float)
+        What became 0 and 1, in the volume's own units: `denormalise` needs it.
+
+    Raises
+    ------
+    DataError
+        The mask is empty, or the volume does not vary inside it.
+    """
+    inside = mask > 0
+    low, high = np.percentile(volume[inside], percent) if inside.any() else (0.0, 0.0)
+    if not high > low:
+        raise DataError(
+            "the image does not vary inside the brain", value=f"{low:g} to {high:g}",
+            remedy="look at the image and the mask",
+        )  # fmt: skip
+    data = np.where(inside, (volume - low) / (high - low), 0)
+    return data.astype(np.float32), (float(low), float(high))
+
+
+def denormalise(volume: NDArray, mask: NDArray, limits: tuple[float, float]) -> NDArray:
+    """Inverse of `normalise` inside the mask; outside it is 0."""
+    low, high = limits
+    return np.where(mask > 0, volume * (high - low) + low, 0)
+
+
+def stack(volumes: Mapping[str, NDArray], plane: str) -> NDArray[np.float16]:
+    """Slices of several volumes, one channel each, shape (n_slices, channels, H, W)."""
+    return np.stack([extract(v, plane) for v in volumes.values()], axis=1).astype(np.float16)
+
+
+def gather(
+    t1w: Path, brain: Path, fa: Path | None, target_mask: Path | None, percent: tuple[float, float]
+) -> tuple[dict[str, NDArray], dict[str, Any]]:
+    """Load a unit's volumes on the common grid as channels, and what the record says of them."""
+    t1, mask = load(t1w), load(brain)
+    volumes = {"fa": load(fa), "target_mask": load(target_mask)} if fa and target_mask else {}
+    for name, volume in {"brain": mask, **volumes}.items():
+        require_same_grid(t1, volume, f"T1 and {name}")
+    data, limits = normalise(t1.data, mask.data, percent)
+    channels = {"t1": data}
+    if volumes:
+        channels["fa"] = volumes["fa"].data
+    channels["brain"] = mask.data > 0
+    if volumes:
+        channels["target_mask"] = volumes["target_mask"].data > 0
+    return channels, {
+        "channels": list(channels),
+        "ranges": {"t1": list(limits)} | ({"fa": [0.0, 1.0]} if volumes else {}),
+        "affine": t1.affine.tolist(),
+        "shape": list(t1.shape),
+        "spacing_mm": round(float(t1.spacing_mm.mean()), 4),
+        "t1_range_percent": list(percent),
+    }
+
+
+def main(
+    unit: Annotated[str, typer.Option()],
+    t1w: Annotated[Path, typer.Option()],
+    brain: Annotated[Path, typer.Option()],
+    anat_status: Annotated[Path, typer.Option()],
+    axial: Annotated[Path, typer.Option()],
+    coronal: Annotated[Path, typer.Option()],
+    sagittal: Annotated[Path, typer.Option()],
+    record: Annotated[Path, typer.Option()],
+    options: Annotated[str, typer.Option(help="JSON of the section slices")],
+    fa: Annotated[Path | None, typer.Option()] = None,
+    target_mask: Annotated[Path | None, typer.Option()] = None,
+    grid_status: Annotated[Path | None, typer.Option()] = None,
+) -> None:
+    """Cut normalised slices in three orientations; a failed or excluded unit gets empty files."""
+    percent = parse_options(Slices, options).t1_range_percent
+    outputs = {"axial": axial, "coronal": coronal, "sagittal": sagittal}
+    statuses = [path for path in (anat_status, grid_status) if path]
+    with recorded("slices", unit, record, outputs.values()) as content:
+        require_ok(*statuses)
+        content["excluded"] = [r for path in statuses for r in read_json(path)["excluded"]]
+        content["grid_to_mni"] = read_json(anat_status)["grid_to_mni"]
+        channels, about = gather(t1w, brain, fa, target_mask, percent)
+        sha256 = hashlib.sha256()
+        for plane, path in outputs.items():
+            if content["excluded"]:
+                write_text(path, "")
+                continue
+            array = stack(channels, plane)
+            sha256.update(array.tobytes())
+            with whole(path) as temporary, temporary.open("wb") as stream:
+                np.save(stream, array)
+        content |= about | {"sha256": sha256.hexdigest()}
