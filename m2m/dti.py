@@ -10,6 +10,7 @@ Chung et al. (2006), NeuroImage 33:531, https://doi.org/10.1016/j.neuroimage.200
 Garyfallidis et al. (2014), Front Neuroinform 8:8, https://doi.org/10.3389/fninf.2014.00008
 """
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -58,9 +59,9 @@ class TensorMaps:
     n_raised : int
         Fitted voxels with a signal under `LEAST_SIGNAL` of b = 0, which was raised to it.
     n_nonpositive : int
-        Fitted voxels with an eigenvalue that was not positive, raised to `lowest`.
+        Fitted voxels with an eigenvalue that was not positive: raised to `lowest`.
     lowest : float
-        Least eigenvalue of a fitted tensor, mm2/s.
+        Least eigenvalue of a fitted tensor, mm2/s: practically 0, and positive.
     """
 
     fa: NDArray
@@ -90,9 +91,8 @@ def fit_tensor(
         Unit vectors; zero where b = 0.
     mask : ndarray of bool, shape (X, Y, Z)
     method : str
-        OLS (of the log-signal); WLS, weighted by the squared prediction of OLS; NLLS, of the
-        signal; RESTORE, NLLS with outliers left out, its noise level estimated in each voxel
-        from the residuals.
+        OLS (of the log-signal); WLS, weighted by OLS' squared prediction; NLLS (of the signal);
+        RESTORE, NLLS without outliers, the noise level of each voxel taken from its residuals.
 
     Raises
     ------
@@ -121,11 +121,7 @@ def fit_tensor(
     # DIPY raises eigenvalues to this, a millionth of the largest measurable attenuation.
     lowest = 1e-6 / -float(model.design_matrix.min())
 
-    def image(values: NDArray) -> NDArray:
-        out = np.zeros((*mask.shape, *values.shape[1:]), dtype=np.float32)
-        out[fitted] = values
-        return out
-
+    image = functools.partial(_image, fitted)
     return TensorMaps(
         fa=image(fit.fa),
         md=image(fit.md),
@@ -138,6 +134,13 @@ def fit_tensor(
         n_nonpositive=int((fit.evals[..., 2] <= lowest * (1 + 1e-9)).sum()),
         lowest=lowest,
     )
+
+
+def _image(fitted: NDArray[np.bool_], values: NDArray) -> NDArray[np.float32]:
+    """Values of the fitted voxels in their places, 0 elsewhere."""
+    out = np.zeros((*fitted.shape, *values.shape[1:]), dtype=np.float32)
+    out[fitted] = values
+    return out
 
 
 def find_mask(
@@ -202,7 +205,10 @@ def save_maps(
     further: dict[str, dict[str, Any]] = {
         "fa": {"Units": "1"},
         "v1": {"OrientationEncoding": axes | {"Type": "unit3vector", "FillValue": 0.0}},
-        "tensor": {"OrientationEncoding": axes | {"Type": "tensor", "TensorRank": 2}},
+        "tensor": {
+            "OrientationEncoding": axes | {"Type": "tensor", "TensorRank": 2},
+            "NonNegativity": "constrained",
+        },
     }
     for name, description in DESCRIPTIONS.items():
         units = {} if name in ("fa", "v1") else {"Units": "mm^2/s"}
@@ -259,7 +265,7 @@ def main(
     section = stage.parse_options(sections.Dti, options)
     maps_paths = {"fa": fa, "md": md, "ad": ad, "rd": rd, "v1": v1, "tensor": tensor}
     outputs = [*maps_paths.values(), mask, b0]
-    with stage.recorded("dti", unit, status, outputs) as record:
+    with stage.recorded("dti", unit, status, outputs) as record, dwi.findings_about(dwi_path):
         stage.require_ok(*([preprocess_status] if preprocess_status else []))
         series = dwi.load(dwi_path, bval, bvec)
         threshold, affine = section.b0_threshold_s_per_mm2, series.volume.affine

@@ -6,7 +6,8 @@ x to the right, y to the front, z up, as in MRtrix3. FSL's files are in the imag
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,16 @@ class Dwi:
     volume: Volume
     bvals: NDArray[np.float64]
     bvecs: NDArray[np.float64]
+
+
+@contextmanager
+def findings_about(path: str | Path) -> Iterator[None]:
+    """Let a finding that names no file name this one."""
+    try:
+        yield
+    except DataError as error:
+        error.file = error.file or str(path)
+        raise
 
 
 def load(dwi: str | Path, bval: str | Path, bvec: str | Path) -> Dwi:

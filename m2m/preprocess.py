@@ -110,17 +110,9 @@ def by_mrtrix3(
         calls.append(mrtrix3.mrdegibbs(before, image, **n))
     if options.eddy:
         before, image = image, scratch / "3-eddy.mif"
-        calls.append(
-            mrtrix3.dwifslpreproc(
-                before,
-                image,
-                phase_encoding=options.phase_encoding,
-                readout_s=options.readout_s,
-                slm=slm,
-                scratch=scratch / "dwifslpreproc",
-                **n,
-            )
-        )
+        acquired = {"phase_encoding": options.phase_encoding, "readout_s": options.readout_s}
+        folder = scratch / "dwifslpreproc"
+        calls.append(mrtrix3.dwifslpreproc(before, image, **acquired, slm=slm, scratch=folder, **n))
     if options.bias != "none":
         before, image = image, scratch / "4-unbiased.mif"
         folder = scratch / "dwibiascorrect"
@@ -197,7 +189,11 @@ def main(
     section = stage.parse_options(sections.Preprocess, options)
     if section.chain == "none":
         raise ValueError("preprocess.chain is none: there is nothing to run")
-    with stage.recorded("preprocess", unit, status, [out_dwi, out_bval, out_bvec]) as record:
+    outputs = [out_dwi, out_bval, out_bvec]
+    with (
+        stage.recorded("preprocess", unit, status, outputs) as record,
+        dwi.findings_about(dwi_path),
+    ):
         series = dwi.load(dwi_path, bval, bvec)
         slm = eddy_model(series.bvals)
         with tempfile.TemporaryDirectory(prefix="m2m-preprocess-") as name:
