@@ -286,8 +286,8 @@ def model_rows(root: Path, task: str, models: Sequence[str]) -> list[dict[str, A
     for model in models:
         record = read_json(root / "models" / task / model / "model.json")
         validation = record.get("validation")
-        if isinstance(validation, Mapping):
-            validation = " ".join(str(value) for value in validation.values())
+        if validation is not None:
+            validation = "{metric} {value:.4f}, {n_subjects} people".format(**validation)
         keys = ("family", "n_train", "n_validation", "parameters", "best_step", "fingerprint")
         rows.append(
             {"model": model, "validation": validation} | {key: record.get(key) for key in keys}
@@ -350,6 +350,7 @@ def main(
         "tiles": tiles, "headline": sentence(tiles, models[0], n_subjects),
         "summary": summary_rows(summary, models), "comparison": comparison_rows(comparison),
         "counts": counts_by_model(summary, models), "count_names": COUNTS,
+        "has_rois": any(row["region"] == "rois" for row in summary),
         "flow": read_json(cohort / "flow.json"),
         "findings": findings[:MAX_FINDINGS], "n_findings": len(findings),
         "figures": {figure["name"]: figure for figure in figures(figures_dir)},

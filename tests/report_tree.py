@@ -156,11 +156,14 @@ def write_model(root, model, parts, split_hash):
         "train_participants": [u for u, p in parts.items() if p == "train"],
         "validation_participants": [u for u, p in parts.items() if p == "validation"],
         "n_train": 5, "n_validation": 1, "parameters": 1234 if model == "macro2micro" else 0,
-        "best_step": 200, "validation": {"metric": "brain_ssim", "value": 0.91},
+        "best_step": 200, "validation": {"metric": "brain_mae", "value": 0.0312, "n_subjects": 1},
         "code_version": "0.1.0", "fingerprint": "abc",
     }  # fmt: skip
     write_json(folder / "model.json", record)
-    write_text(folder / "metrics.jsonl", curves() if model == "macro2micro" else "")
+    write_text(folder / "metrics.jsonl", curves() if model == "macro2micro" else BASELINE)
+
+
+BASELINE = '{"step": null, "split": "validation", "brain_mae": 0.05}\n'
 
 
 def curves():
@@ -168,10 +171,10 @@ def curves():
     lines = []
     for step in range(10, 210, 10):
         decay = 2.0 ** (-step / 60)
-        terms = {"image": 0.2 * decay, "low": 0.1 * decay, "gradient_generator": 1 + decay}
-        lines.append({"step": step, "split": "train"} | terms)
+        terms = {"image": 0.2 * decay, "low": 0.1 * decay, "grad_norm/generator": 1 + decay}
+        lines.append({"step": step, "split": "train", "seconds": step / 3} | terms)
         if step % 50 == 0:
-            lines.append({"step": step, "split": "validation", "ssim": 0.9 - decay / 3})
+            lines.append({"step": step, "split": "validation", "brain_mae": 0.03 + decay / 9})
     return "".join(json.dumps(line) + "\n" for line in lines)
 
 

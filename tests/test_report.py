@@ -220,3 +220,9 @@ def test_a_study_without_test_subjects_still_has_its_page(tmp_path):
     page = Page(write_page(root))
     assert "Nothing to evaluate" in page.text
     assert "sub-01" in page.text
+
+
+def test_a_study_without_regions_says_so(tmp_path):
+    root = tree.build(tmp_path / "ds", {"sub-01": "train", "sub-02": "test"})
+    tree.run_evaluation(root, options="{}")
+    assert "ROI concordance was not computed" in Page(write_page(root)).text

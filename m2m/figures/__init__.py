@@ -141,8 +141,8 @@ def training_figure(study: Study) -> Drawn:
         for model in study.models
         for row in training.read_curves(folder / model / "metrics.jsonl", model)
     ]
-    if not rows:
-        return empty_figure("No model was trained in steps: no training curves."), []
+    if all(row["step"] is None for row in rows):
+        return empty_figure("No model was trained in steps: no training curves."), rows
     return training.draw_training(rows), rows
 
 

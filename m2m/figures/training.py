@@ -18,16 +18,14 @@ SKIPPED = {"step", "epoch", "seconds", "learning_rate"}
 def read_curves(path: Path, model: str) -> list[dict[str, Any]]:
     """Read metrics.jsonl (one JSON object a line) into rows of model, split, step, name, value.
 
-    A baseline that is computed, not trained, has no steps and gives no rows.
+    A baseline that is computed, not trained in steps, has one row with step None.
     """
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
-        if record.get("step") is None:
-            continue
         for name, value in _numbers(record):
             rows.append(
-                {"model": model, "split": record.get("split", "train"), "step": record["step"],
+                {"model": model, "split": record["split"], "step": record["step"],
                  "name": name, "value": value}
             )  # fmt: skip
     return rows
@@ -47,14 +45,16 @@ def _numbers(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, flo
 def draw_training(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw one row of panels per trained model: terms of the loss, validation, gradients.
 
+    Baselines appear as horizontal lines in the panels of validation.
+
     Parameters
     ----------
-    rows : rows of `read_curves`, at least one
+    rows : rows of `read_curves`, at least one of them with a step
     """
     table = pd.DataFrame(rows)
-    models = [m for m in dict.fromkeys(table["model"]) if _steps(table, m) > 1]
-    models = models or list(dict.fromkeys(table["model"]))
-    figure = new_figure(DOUBLE_MM, 6 + 62 * len(models))
+    computed, table = table[table["step"].isna()], table[table["step"].notna()]
+    models = list(dict.fromkeys(table["model"]))
+    figure = new_figure(DOUBLE_MM, 6 + 70 * len(models))
     panels = figure.subplots(len(models), 3, squeeze=False)
     for i, (line, model) in enumerate(zip(panels, models, strict=True)):
         own = table[table["model"] == model]
@@ -68,13 +68,21 @@ def draw_training(rows: Sequence[Mapping[str, Any]]) -> Figure:
         for j, (axes, (group, title, logarithmic)) in enumerate(zip(line, groups, strict=True)):
             _lines(axes, group, logarithmic)
             axes.set_title(title)
+            if title == "validation":
+                _baselines(axes, computed)
+            if axes.lines:
+                axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2, fontsize=6)
             axes.set_xlabel(f"step ({model})")
             letter(axes, "abcdefghijkl"[(3 * i + j) % 12])
     return figure
 
 
-def _steps(table: pd.DataFrame, model: str) -> int:
-    return table.loc[table["model"] == model, "step"].nunique()
+def _baselines(axes: Axes, computed: pd.DataFrame) -> None:
+    for k, (model, value) in enumerate(zip(computed["model"], computed["value"], strict=True)):
+        axes.axhline(
+            value, color=PALETTE[(k + 1) % 7], linestyle=("--", ":")[k % 2], linewidth=0.9,
+            label=f"{model} (baseline)",
+        )  # fmt: skip
 
 
 def _lines(axes: Axes, group: pd.DataFrame, logarithmic: bool) -> None:
@@ -84,11 +92,10 @@ def _lines(axes: Axes, group: pd.DataFrame, logarithmic: bool) -> None:
     for k, (name, curve) in enumerate(group.groupby("name", sort=False)):
         sparse = len(curve) <= 30
         axes.plot(
-            curve["step"], curve["value"], color=PALETTE[k % 7], label=name, linewidth=0.9,
+            curve["step"], curve["value"], color=PALETTE[k % 7], linewidth=0.9, markersize=2,
             linestyle=("-", "--")[k // 7 % 2], marker=MARKERS[k % 7] if sparse else "",
-            markersize=2,
+            label=name.removeprefix("grad_norm/"),
         )  # fmt: skip
     low, high = group["value"].min(), group["value"].max()
     if logarithmic and 0 < 10 * low < high:
         axes.set_yscale("log")
-    axes.legend(loc="best", fontsize=5.5, handlelength=1.4)
