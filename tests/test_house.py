@@ -101,7 +101,8 @@ def test_everything_imported_is_declared():
 
 def test_everything_declared_is_imported():
     used = {name for providers in distributions(imported(ROOT / "m2m")) for name in providers}
-    assert RUNTIME - used == {"snakemake"}
+    # The workflow; files that nilearn ships; a back end of torch.utils.tensorboard.
+    assert RUNTIME - used == {"snakemake", "nilearn", "tensorboard"}
 
 
 def test_no_source_file_is_longer_than_400_lines():
