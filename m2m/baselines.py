@@ -1,0 +1,112 @@
+"""Two predictions that need no network: the cohort's mean map, and T1 on the target's scale.
+
+Whatever does not beat them has learned nothing about the person.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from m2m.template import load_template
+from m2m.volume import Volume, resample, resample_inside
+
+SEEN = 0.5
+
+
+def fit_mean_map(
+    people: Iterable[tuple[Volume, NDArray, NDArray]], spacing_mm: float
+) -> dict[str, NDArray]:
+    """Average a map over people in template space.
+
+    Each person counts with equal weight where the target was measured. A voxel that fewer than
+    half of the people cover takes the value of the nearest one that half of them cover, so that
+    people with larger brains than the cohort's have no rim of zeros.
+
+    Parameters
+    ----------
+    people : iterable of (Volume, ndarray of bool (X, Y, Z), ndarray (4, 4))
+        The map, where it was measured, and the affine from the person's world mm to MNI152 mm.
+    spacing_mm : float
+        Of the mean map's grid, which covers the template.
+
+    Returns
+    -------
+    dict
+        ``mean`` (X, Y, Z) in the target's unit, ``affine`` (4, 4) to MNI152 mm.
+
+    Raises
+    ------
+    ValueError
+        Nobody was given, or no voxel is covered by half of the people.
+    """
+    template = load_template("brain", spacing_mm)
+    total, weight = (np.zeros(template.shape) for _ in range(2))
+    n_people = 0
+    for volume, mask, to_mni in people:
+        values, inside = resample_inside(
+            volume, Volume(mask, volume.affine), template.affine, template.shape,
+            np.linalg.inv(to_mni),
+        )  # fmt: skip
+        total += values.data
+        weight += inside.data
+        n_people += 1
+    common = weight >= max(SEEN * n_people, 1)
+    if not common.any():
+        raise ValueError(f"no voxel of the template is covered by half of the {n_people} people")
+    mean = np.divide(total, weight, out=np.zeros_like(total), where=common)
+    nearest = ndimage.distance_transform_edt(~common, return_distances=False, return_indices=True)
+    return {"mean": mean[tuple(nearest)].astype(np.float32), "affine": template.affine}
+
+
+def predict_mean_map(
+    tensors: Mapping[str, NDArray], affine: NDArray, shape: tuple[int, int, int], to_mni: NDArray
+) -> NDArray[np.float32]:
+    """Carry the mean map to a person's grid, (X, Y, Z).
+
+    Parameters
+    ----------
+    tensors : mapping
+        Of `fit_mean_map`.
+    affine, shape
+        The person's grid.
+    to_mni : ndarray, shape (4, 4)
+        The person's world mm to MNI152 mm.
+    """
+    return resample(Volume(tensors["mean"], tensors["affine"]), affine, shape, to_mni).data
+
+
+def fit_line(people: Iterable[tuple[NDArray, NDArray]]) -> dict[str, NDArray]:
+    """Least-squares line from source to target, ``target = intercept + slope * source``.
+
+    Parameters
+    ----------
+    people : iterable of (ndarray (n,), ndarray (n,))
+        Source and target of each person's voxels; read one person at a time.
+
+    Returns
+    -------
+    dict
+        ``intercept`` and ``slope``, shape (1,).
+
+    Raises
+    ------
+    ValueError
+        The source does not vary.
+    """
+    sums = np.zeros(5)
+    for source, target in people:
+        x, y = source.astype(np.float64), target.astype(np.float64)
+        sums += (x.size, x.sum(), y.sum(), (x * x).sum(), (x * y).sum())
+    n, x, y, xx, xy = sums
+    spread = n * xx - x * x
+    if spread <= 0:
+        raise ValueError(f"the source does not vary over {n:.0f} voxels: no line can be fitted")
+    slope = (n * xy - x * y) / spread
+    return {"intercept": np.array([(y - slope * x) / n]), "slope": np.array([slope])}
+
+
+def predict_line(tensors: Mapping[str, NDArray], source: NDArray) -> NDArray[np.float32]:
+    """Target from source by the line of `fit_line`, any shape; not clipped."""
+    return (tensors["intercept"] + tensors["slope"] * source).astype(np.float32)

@@ -1,0 +1,253 @@
+"""Slices of training people as batches: memory-mapped, drawn from the step's number alone.
+
+A batch is a function of seed and step, so a stopped run that goes on draws what it would have
+drawn. Files are opened when a slice is read and closed again: memory does not grow with the
+cohort.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from m2m.slices import PLANES, assemble
+from m2m.stage import read_json
+from m2m.volume import Volume
+
+Batch = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One unit's slices on disk.
+
+    Attributes
+    ----------
+    unit : str
+    participant : str
+        ``sub-01``.
+    folder : Path
+        Of the arrays.
+    record : dict
+        The content of ``<unit>_slices.json``.
+    """
+
+    unit: str
+    participant: str
+    folder: Path
+    record: dict[str, Any]
+
+    def open(self, plane: str) -> NDArray[np.float16]:
+        """Map the array of an orientation, shape (n_slices, channels, height, width)."""
+        return np.load(self.folder / f"{self.unit}_{plane}.npy", mmap_mode="r")
+
+    def channel(self, name: str) -> int:
+        """Index of a channel."""
+        return self.record["channels"].index(name)
+
+    def volume(self, name: str) -> Volume:
+        """Put a channel's axial slices together, shape (X, Y, Z)."""
+        stack = self.open("axial")[:, self.channel(name)].astype(np.float32)
+        return Volume(assemble(stack, "axial"), np.array(self.record["affine"]))
+
+    def mask(self) -> NDArray[np.bool_]:
+        """Where the target was measured, shape (X, Y, Z)."""
+        return self.volume("target_mask").data > 0.5
+
+
+def find_subjects(
+    slices_dir: str | Path, parts: Mapping[str, str], target: str
+) -> tuple[dict[str, list[Subject]], dict[str, int]]:
+    """List the units that can be trained on and validated on.
+
+    Parameters
+    ----------
+    slices_dir : path
+        Holds ``<unit>_slices.json`` and the arrays.
+    parts : mapping of str to str
+        Participant to ``train``, ``validation`` or ``test``.
+    target : str
+        The channel to be predicted.
+
+    Returns
+    -------
+    dict
+        Subjects of ``train`` and of ``validation``, sorted by unit.
+    dict
+        How many units of these parts are left out because their slices ``failed``, are
+        ``excluded`` or have no target (``no_target``).
+    """
+    subjects: dict[str, list[Subject]] = {"train": [], "validation": []}
+    skipped: Counter[str] = Counter(failed=0, excluded=0, no_target=0)
+    for path in sorted(Path(slices_dir).glob("*_slices.json")):
+        unit = path.name.removesuffix("_slices.json")
+        participant = unit.split("_")[0]
+        if (part := parts.get(participant)) not in subjects:
+            continue
+        record = read_json(path)
+        if record["status"] == "failed":
+            skipped["failed"] += 1
+        elif record["excluded"]:
+            skipped["excluded"] += 1
+        elif target not in record["channels"]:
+            skipped["no_target"] += 1
+        else:
+            subjects[part].append(Subject(unit, participant, path.parent, record))
+    return subjects, dict(skipped)
+
+
+class SliceBatches(Dataset):
+    """Batches of training slices by step.
+
+    A batch holds slices of one orientation (nothing is padded), each of a subject drawn
+    uniformly and, within the subject, of the slices that have any voxel to learn from.
+
+    Augmentation is modest: half of the slices are mirrored left to right (a scalar map has no
+    handedness); intensities, normalised to about 0..1, take a random gamma and scale.
+
+    Parameters
+    ----------
+    subjects : sequence of Subject
+    source, target : str
+        Channels.
+    context : int
+        Neighbouring slices of the source seen, an odd number; beyond the volume they are 0.
+    planes : sequence of str
+        Orientations.
+    batch_size : int
+        Of all processes together.
+    seed : int
+    flip : bool
+        Whether half of the slices are mirrored.
+    jitter : float
+        Gamma and scale lie within ``exp(-jitter)`` and ``exp(jitter)``.
+    rank, world : int
+        This process and their number: each takes every `world`-th slice of the same batch.
+
+    Raises
+    ------
+    ValueError
+        The batch cannot be divided by the number of processes.
+    """
+
+    def __init__(
+        self,
+        subjects: Sequence[Subject],
+        source: str,
+        target: str,
+        *,
+        context: int,
+        planes: Sequence[str],
+        batch_size: int,
+        seed: int,
+        flip: bool = True,
+        jitter: float = 0.0,
+        rank: int = 0,
+        world: int = 1,
+    ):
+        if batch_size % world:
+            raise ValueError(f"batch_size {batch_size} is not a multiple of {world} devices")
+        self.subjects, self.source, self.target = subjects, source, target
+        self.context, self.planes, self.batch_size, self.seed = context, planes, batch_size, seed
+        self.flip, self.jitter, self.rank, self.world = flip, jitter, rank, world
+        self._usable: dict[tuple[str, str], NDArray[np.int32]] = {}
+
+    def __getitem__(self, step: int) -> Batch:
+        """Batch of a step: ``source``, ``target``, ``mask``, ``brain``, ``plane``, ``unit``."""
+        rng = np.random.default_rng((self.seed, step))
+        plane = self.planes[rng.integers(len(self.planes))]
+        chosen = rng.integers(len(self.subjects), size=self.batch_size)
+        place, mirrored = rng.random((2, self.batch_size))
+        gamma, scale = np.exp(self.jitter * rng.uniform(-1, 1, (2, self.batch_size)))
+        samples, units = [], [self.subjects[i].unit for i in chosen]
+        for i in range(self.rank, self.batch_size, self.world):
+            subject = self.subjects[chosen[i]]
+            usable = self._usable_slices(subject, plane)
+            index = int(usable[int(place[i] * len(usable))])
+            sample = read_slice(subject, plane, index, self.source, self.target, self.context)
+            sample["source"] = augment_intensity(sample["source"], gamma[i], scale[i])
+            samples.append(mirror(sample, plane) if self.flip and mirrored[i] < 0.5 else sample)
+        return collate(samples, plane, units)
+
+    def steps(self, start: int, stop: int, workers: int) -> Iterator[Batch]:
+        """Batches of the steps from `start` to before `stop`, read ahead by `workers` processes."""
+        loader = DataLoader(
+            self, batch_size=None, sampler=range(start, stop), num_workers=workers,
+            pin_memory=torch.cuda.is_available(),
+        )  # fmt: skip
+        return iter(loader)
+
+    def _usable_slices(self, subject: Subject, plane: str) -> NDArray[np.int32]:
+        """Slices with any voxel to learn from; remembered, since it reads the whole mask."""
+        key = (subject.unit, plane)
+        if key not in self._usable:
+            mask = subject.open(plane)[:, subject.channel("target_mask")]
+            self._usable[key] = np.flatnonzero(mask.any(axis=(1, 2))).astype(np.int32)
+        return self._usable[key]
+
+
+def read_slice(
+    subject: Subject, plane: str, index: int, source: str, target: str, context: int
+) -> dict[str, NDArray[np.float32]]:
+    """Read one slice with its neighbours.
+
+    Returns
+    -------
+    dict
+        ``source`` (context, H, W), ``target``, ``mask`` and ``brain`` (1, H, W).
+    """
+    array = subject.open(plane)
+    first, last = index - context // 2, index + context // 2 + 1
+    window = np.zeros((context, *array.shape[2:]), dtype=np.float32)
+    inside = slice(max(first, 0), min(last, len(array)))
+    window[inside.start - first : inside.stop - first] = array[inside, subject.channel(source)]
+    slices = {"target": target, "mask": "target_mask", "brain": "brain"}
+    return {"source": window} | {
+        key: array[index, [subject.channel(name)]].astype(np.float32)
+        for key, name in slices.items()
+    }
+
+
+def augment_intensity(source: NDArray, gamma: float, scale: float) -> NDArray[np.float32]:
+    """Return ``scale * sign(x) |x|^gamma``; 0 stays 0."""
+    return (scale * np.sign(source) * np.abs(source) ** gamma).astype(np.float32)
+
+
+def mirror(sample: Mapping[str, NDArray], plane: str) -> dict[str, NDArray]:
+    """Give the slice that the person mirrored left to right would have.
+
+    Columns of axial and coronal slices run from left to right; sagittal slices are stacked in that
+    direction, so that their neighbours change sides.
+    """
+    if plane == "sagittal":
+        return {**sample, "source": sample["source"][::-1]}
+    return {key: np.flip(image, -1) for key, image in sample.items()}
+
+
+def collate(
+    samples: Sequence[Mapping[str, NDArray]], plane: str, units: Sequence[str]
+) -> dict[str, Any]:
+    """Stack slices of one orientation into tensors."""
+    batch: Batch = {
+        key: torch.from_numpy(np.stack([sample[key] for sample in samples])) for key in samples[0]
+    }
+    number = PLANES.index(plane)
+    return batch | {"plane": torch.full((len(samples),), number), "unit": list(units)}
+
+
+def whole_subject(
+    subject: Subject, plane: str, source: str, target: str, context: int, batch_size: int
+) -> Iterator[Batch]:
+    """All slices of a subject that have any voxel to judge, in order, in batches."""
+    mask = subject.open(plane)[:, subject.channel("target_mask")]
+    indices = np.flatnonzero(mask.any(axis=(1, 2)))
+    for start in range(0, len(indices), batch_size):
+        chosen = indices[start : start + batch_size]
+        samples = [read_slice(subject, plane, int(i), source, target, context) for i in chosen]
+        yield collate(samples, plane, [subject.unit] * len(samples))

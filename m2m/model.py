@@ -1,0 +1,157 @@
+"""A trained model on disk: weights in safetensors, its record, its card.
+
+Arrays only (numpy), so that a model without a network needs no deep-learning library.
+
+References
+----------
+Mitchell et al. (2019), Model cards for model reporting, FAT*,
+https://doi.org/10.1145/3287560.3287596.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from m2m.stage import DataError, file_digest, read_json, whole, write_json, write_text
+
+METRIC = "brain_mae"
+"""Validation metric: mean absolute error inside the target mask, mean over people; lower wins."""
+
+CARD = """# {model} ({task})
+
+Predicts {target} from {source} of the brain. Made by m2m {code_version}.
+
+## Data
+
+- Training: {n_train} people. Validation: {n_validation} people.
+- {cohort}
+- Grid: {spacing_mm} mm, {shape} voxels. Intensities: percentiles {t1_range_percent} of {source}
+  inside the brain become 0 and 1.
+- Split {split_hash}, data {data_hash}.
+
+## Validation
+
+{validation}
+
+## Intended use
+
+Research on methods of image translation: with the whole workflow, which compares the model with
+the training cohort's mean map and with rescaled {source} on people it has not seen.
+
+## Limits
+
+- **No clinical use**: no decision about a person may rest on a predicted map.
+- A predicted map shows what {source} makes likely. What {source} does not show (a tract's own
+  microstructure, an unusual lesion) cannot be in it.
+- People, scanners and sequences unlike those of the training data are outside its scope.
+
+## Model
+
+Family {family}, {parameters} parameters, weights of step {best_step}. Configuration
+{fingerprint}. All options are in model.json; weights are safetensors (sha256 {weights}).
+"""
+SIMULATED = (
+    "**These people are simulated**: figures show that the software works, and say nothing "
+    "about real brains."
+)
+
+
+class Fit(NamedTuple):
+    """What training yields, whatever the family.
+
+    Attributes
+    ----------
+    tensors : dict of str to ndarray
+        The weights.
+    validation : dict or None
+        ``metric``, ``value`` and ``n_subjects``; None where there is no validation subject.
+    best_step : int
+        The step whose weights these are; 0 where nothing is iterated.
+    """
+
+    tensors: dict[str, NDArray]
+    validation: dict[str, Any] | None
+    best_step: int = 0
+
+
+def save_model(
+    fit: Fit,
+    record: Mapping[str, Any],
+    weights_path: str | Path,
+    record_path: str | Path,
+    card_path: str | Path,
+    simulated: bool = False,
+) -> None:
+    """Write the weights, ``model.json`` and the model card, each whole or not at all.
+
+    Parameters
+    ----------
+    fit : Fit
+    record : mapping
+        What ``model.json`` holds, beyond what `fit` says.
+    weights_path, record_path, card_path : paths
+    simulated : bool
+        Whether the training people are simulated, for the card and the record.
+    """
+    tensors = {name: np.ascontiguousarray(t) for name, t in fit.tensors.items()}
+    with whole(weights_path) as temporary:
+        save_file(tensors, temporary)
+    record = {
+        **record,
+        "simulated": simulated,
+        "best_step": fit.best_step,
+        "validation": fit.validation,
+        "parameters": sum(t.size for t in tensors.values()),
+        "weights": file_digest(weights_path),
+    }
+    write_json(record_path, record)
+    if fit.validation:
+        validation = "{metric} = {value:.4f}, mean over {n_subjects} people.".format(
+            **fit.validation
+        )
+    else:
+        validation = "None: no validation subject was given; these are the last weights."
+    facts = record | {
+        "source": record["source"].upper(),
+        "target": record["target"].upper(),
+        "shape": " x ".join(str(n) for n in record["shape"]),
+        "t1_range_percent": " and ".join(f"{p:g}" for p in record["t1_range_percent"]),
+        "cohort": SIMULATED if simulated else "See the dataset's own description.",
+        "validation": validation,
+    }
+    write_text(card_path, CARD.format(**facts))
+
+
+def load_model(
+    weights_path: str | Path, record_path: str | Path
+) -> tuple[dict[str, NDArray], dict[str, Any]]:
+    """Read weights and record.
+
+    Raises
+    ------
+    DataError
+        The weights are no safetensors file (a pickle is never opened), or the record belongs to
+        other weights.
+    """
+    try:
+        tensors = load_file(weights_path)
+    except (SafetensorError, OSError) as error:
+        raise DataError(
+            f"is not a safetensors file: {error}",
+            file=weights_path,
+            remedy="give the model.safetensors that `m2m train` wrote; pickled weights (.pt, .pth, "
+            ".ckpt) can run code and are not opened",
+        ) from error
+    record = read_json(record_path)
+    found = file_digest(weights_path)
+    if record["weights"] != found:
+        raise DataError(
+            f"belongs to other weights than {record_path} (hash {record['weights']})",
+            file=weights_path, value=found, remedy="keep model.safetensors and model.json together",
+        )  # fmt: skip
+    return tensors, record

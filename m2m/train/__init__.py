@@ -1,0 +1,119 @@
+"""Train a model on a task: the adversarial network, or one of the two baselines.
+
+A run that was stopped goes on where it was; a run with nothing left to do writes its outputs
+again.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import TypeAdapter
+
+import m2m
+from m2m.cohort.split import load_split, part_by_participant
+from m2m.dataset import find_subjects
+from m2m.model import METRIC, save_model
+from m2m.options import Macro2Micro, MeanMap, Model, RescaledT1, Task
+from m2m.stage import VERSIONS, DataError, digest, parse_options, read_json, write_text
+from m2m.train.checkpoint import Checkpoints
+from m2m.train.closed_form import FITS, Subjects
+from m2m.train.history import METRICS, json_lines
+from m2m.train.loop import fit_network, make_fabric
+
+
+def main(
+    task: Annotated[str, typer.Option(help="Name of the task, e.g. t1-fa.")],
+    model: Annotated[str, typer.Option(help="Name of the model.")],
+    slices_dir: Annotated[Path, typer.Option(help="Folder of <unit>_slices.json and arrays.")],
+    split: Annotated[Path, typer.Option(help="split.tsv")],
+    split_record: Annotated[Path, typer.Option(help="split.json")],
+    training_dir: Annotated[Path, typer.Option(help="Checkpoints and TensorBoard.")],
+    weights: Annotated[Path, typer.Option(help="Weights to write, .safetensors.")],
+    record: Annotated[Path, typer.Option(help="Record to write, model.json.")],
+    card: Annotated[Path, typer.Option(help="Model card to write, .md.")],
+    metrics: Annotated[Path, typer.Option(help="Course of training to write, .jsonl.")],
+    task_options: Annotated[str, typer.Option(help="JSON of the task.")] = "{}",
+    options: Annotated[str, typer.Option(help="JSON of the model; `family` says which.")] = "{}",
+    simulated: Annotated[bool, typer.Option(help="The people are simulated: say so.")] = False,
+) -> None:
+    """Train a model on the training part, choose its weights on the validation part.
+
+    Exit status 143: stopped by SIGTERM with the state saved; the same command goes on.
+    """
+    task_chosen = parse_options(Task, task_options)
+    chosen = TypeAdapter(Model).validate_json(options)
+    parts = part_by_participant(load_split(split, split_record))
+    subjects, skipped = find_subjects(slices_dir, parts, task_chosen.target)
+    grid = common_grid(subjects, slices_dir, skipped)
+    about = {
+        "task": task, "model": model, "family": chosen.family,
+        "options": chosen.model_dump(mode="json"),
+        "source": task_chosen.source, "target": task_chosen.target, **grid,
+        **{f"n_{part}": len(people(subjects, part)) for part in subjects},
+        **{f"{part}_participants": people(subjects, part) for part in subjects},
+        "skipped": skipped,
+        "split_hash": read_json(split_record)["hash"],
+        "data_hash": digest({s.unit: s.record["sha256"] for p in subjects.values() for s in p}),
+        "code_version": m2m.__version__,
+    }  # fmt: skip
+    checkpoints = Checkpoints(training_dir, configuration(about, chosen))
+    if isinstance(chosen, Macro2Micro):
+        fabric = make_fabric(chosen.training)
+        fabric.launch()
+        fit = fit_network(fabric, subjects, task_chosen, chosen, checkpoints)
+        if not fabric.is_global_zero:
+            return
+        write_text(metrics, (checkpoints.folder / METRICS).read_text(encoding="utf-8"))
+    else:
+        fit = FITS[chosen.family](subjects, task_chosen)
+        value = fit.validation["value"] if fit.validation else None
+        write_text(metrics, json_lines([{"step": None, "split": "validation", METRIC: value}]))
+    about |= {"fingerprint": checkpoints.fingerprint}
+    save_model(fit, about, weights, record, card, simulated)
+    print(f"{model}: {fit.validation or 'no validation subject'}, weights of step {fit.best_step}")
+
+
+def people(subjects: Subjects, part: str) -> list[str]:
+    """Participants of a part."""
+    return sorted({subject.participant for subject in subjects[part]})
+
+
+def common_grid(subjects: Subjects, slices_dir: Path, skipped: Mapping[str, int]) -> dict[str, Any]:
+    """Spacing, shape and normalisation that all subjects share.
+
+    Raises
+    ------
+    DataError
+        Nobody is left for training, or a subject's grid differs.
+    """
+    if not subjects["train"]:
+        raise DataError(
+            "no training subject has usable slices",
+            file=slices_dir, value=f"left out: {dict(skipped)}",
+            remedy="see quality.tsv for what failed or was excluded, and split.tsv for the parts",
+        )  # fmt: skip
+    first, *others = [subject for part in subjects.values() for subject in part]
+    grid = {key: first.record[key] for key in ("spacing_mm", "shape", "t1_range_percent")}
+    for subject in others:
+        for key, value in grid.items():
+            if subject.record[key] != value:
+                raise DataError(
+                    f"{subject.unit} and {first.unit} differ in {key}",
+                    file=subject.folder / f"{subject.unit}_slices.json",
+                    value=f"{subject.record[key]}, not {value}",
+                    remedy="make all slices with the same sections anat and slices",
+                )
+    return grid
+
+
+def configuration(about: Mapping[str, Any], options: Macro2Micro | MeanMap | RescaledT1) -> dict:
+    """All that decides the weights, for the fingerprint; reading ahead does not."""
+    without = {"training": {"workers"}} if isinstance(options, Macro2Micro) else None
+    keys = ("source", "target", "data_hash", "split_hash", "code_version")
+    return {
+        **{key: about[key] for key in keys},
+        "options": options.model_dump(mode="json", exclude=without),
+        "stage_version": VERSIONS["train"],
+    }

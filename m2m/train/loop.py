@@ -1,0 +1,312 @@
+"""The adversarial loop: one step, whole training, stopping and going on.
+
+References
+----------
+Kim et al. (2024), Macro2Micro, arXiv:2412.11277; Kingma and Ba (2015), Adam, arXiv:1412.6980;
+Loshchilov and Hutter (2017), cosine schedule, arXiv:1608.03983; Yazıcı et al. (2019), averaged
+weights in adversarial training, arXiv:1806.04498.
+"""
+
+import copy
+import math
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
+from torch import Tensor, nn
+
+from m2m.dataset import Batch, SliceBatches, Subject, whole_subject
+from m2m.inference import build_network, choose_device, has_bf16
+from m2m.model import METRIC, Fit
+from m2m.objectives import OBJECTIVES
+from m2m.options import Macro2Micro, Task, Training
+from m2m.train.checkpoint import Checkpoints
+from m2m.train.history import History
+
+LOG_EVERY = 10
+STOPPED = 128 + signal.SIGTERM
+
+
+def schedule(step: int, steps: int, warmup: float) -> float:
+    """Factor of the learning rates: a line up over the first share of steps, then a cosine to 0."""
+    rise = warmup * steps
+    if step < rise:
+        return (step + 1) / (rise + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))
+
+
+def make_fabric(options: Training) -> Fabric:
+    """Devices, processes and precision; several devices start one process each, by themselves."""
+    device = choose_device()
+    precision = options.precision
+    if precision == "auto":
+        precision = "bf16-mixed" if has_bf16(device) else "32-true"
+    return Fabric(
+        accelerator=device, devices=options.devices, precision=precision,
+        strategy="ddp" if options.devices > 1 else "auto", plugins=[LightningEnvironment()],
+    )  # fmt: skip
+
+
+def make_reproducible(seed: int, device: torch.device) -> None:
+    """Seed, and choose deterministic algorithms wherever the device has them."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.manual_seed(seed)
+
+
+class Loop:
+    """Generator, its moving average, discriminators and their optimisers, step by step.
+
+    Every process computes its share of a batch; gradients are averaged over processes, so that
+    all hold the same weights.
+
+    Parameters
+    ----------
+    fabric : Fabric
+        Launched.
+    options : Macro2Micro
+    """
+
+    def __init__(self, fabric: Fabric, options: Macro2Micro):
+        training, weights = options.training, options.losses
+        self.fabric, self.training = fabric, training
+        self.every = options.discriminators.every
+        generator = build_network(options).to(fabric.device, memory_format=torch.channels_last)
+        self.generator = generator
+        self.ema = copy.deepcopy(generator).requires_grad_(False).eval()
+        objective = OBJECTIVES[options.family](weights, options.discriminators, training.seed)
+        self.objective = objective.to(fabric.device)
+        self.rates = {"generator": training.learning_rate}
+        self.optimizers = {
+            "generator": torch.optim.Adam(generator.parameters(), betas=training.betas, fused=True)
+        }
+        if judges := objective.discriminator_parameters():
+            self.rates["discriminators"] = options.discriminators.learning_rate
+            # No momentum of the first kind, as is usual for an opponent that changes each step.
+            betas = (0.0, training.betas[1])
+            self.optimizers["discriminators"] = torch.optim.Adam(judges, betas=betas, fused=True)
+
+    def update(self, step: int, batch: Batch) -> dict[str, Tensor]:
+        """Do one step in four moves: forward; discriminators; generator; moving average.
+
+        Returns
+        -------
+        dict
+            Terms of both sides, and the norm of each network's gradient.
+        """
+        factor = schedule(step, self.training.steps, self.training.warmup)
+        self.learning_rate = factor * self.rates["generator"]
+        source = batch["source"].contiguous(memory_format=torch.channels_last)
+        with self.fabric.autocast():
+            translation = self.generator(source, batch["plane"])
+        values = {}
+        if "discriminators" in self.optimizers and step % self.every == 0:
+            detached = type(translation)(*(image.detach() for image in translation))
+            with self.fabric.autocast():
+                terms = self.objective.discriminator_terms(batch, detached)
+            networks = dict(self.objective.named_children())
+            values |= self._descend("discriminators", terms, networks, factor)
+        with self.fabric.autocast():
+            terms = self.objective.generator_terms(batch, translation)
+        values |= self._descend("generator", terms, {"generator": self.generator}, factor)
+        self._follow(step)
+        return values
+
+    def _descend(
+        self,
+        side: str,
+        terms: Mapping[str, Tensor],
+        networks: Mapping[str, nn.Module],
+        factor: float,
+    ) -> dict[str, Tensor]:
+        """Backward and one step of an optimiser; terms and gradient norms."""
+        optimizer = self.optimizers[side]
+        optimizer.zero_grad()
+        sum(terms.values()).backward()
+        values = {name: term.detach() for name, term in terms.items()}
+        for name, network in networks.items():
+            gradients = [p.grad for p in network.parameters() if p.grad is not None]
+            self._average(gradients)
+            values[f"grad_norm/{name}"] = nn.utils.get_total_norm(gradients)
+        for group in optimizer.param_groups:
+            group["lr"] = factor * self.rates[side]
+        optimizer.step()
+        return values
+
+    def _average(self, gradients: Sequence[Tensor]) -> None:
+        """Average gradients over processes, in one message."""
+        if self.fabric.world_size > 1:
+            flat = self.fabric.all_reduce(torch.cat([g.flatten() for g in gradients]))
+            for gradient, mean in zip(
+                gradients, flat.split([g.numel() for g in gradients]), strict=True
+            ):
+                gradient.copy_(mean.view_as(gradient))
+
+    @torch.no_grad()
+    def _follow(self, step: int) -> None:
+        """Move the average towards the weights; faster at first, since it starts at random."""
+        share = 1 - min(self.training.ema_decay, (1 + step) / (10 + step))
+        weights = self.generator.parameters()
+        for average, weight in zip(self.ema.parameters(), weights, strict=True):
+            average.lerp_(weight, share)
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on."""
+        return {
+            "generator": self.generator.state_dict(),
+            "ema": self.ema.state_dict(),
+            "objective": self.objective.state_dict(),
+            "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up a saved state."""
+        for name in ("generator", "ema", "objective"):
+            getattr(self, name).load_state_dict(state[name])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+
+
+@contextmanager
+def listening_for_stop() -> Iterator[Callable[[], bool]]:
+    """Give a function that says whether SIGTERM came: the step in hand is finished first."""
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda *_: received.append(True))
+    try:
+        yield lambda: bool(received)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def gather(fabric: Fabric, values: Mapping[str, Tensor], stop: bool) -> tuple[dict, bool]:
+    """Means of a step's values over processes, and whether any process was told to stop."""
+    told = torch.tensor(float(stop), device=fabric.device)
+    row = torch.stack([*(v.float() for v in values.values()), told])
+    *means, told = fabric.all_reduce(row).tolist()
+    return dict(zip(values, means, strict=True)), told > 0
+
+
+def require_finite(step: int, values: Mapping[str, float], units: Sequence[str]) -> None:
+    """Raise FloatingPointError with step, terms and subjects where a value is not finite."""
+    if bad := {name: value for name, value in values.items() if not math.isfinite(value)}:
+        raise FloatingPointError(
+            f"step {step}: {', '.join(f'{name} is {value}' for name, value in bad.items())}; "
+            f"subjects of the batch: {', '.join(sorted(set(units)))}. Look at their slices; "
+            f"the last checkpoint is from before."
+        )
+
+
+@torch.no_grad()
+def validate(
+    fabric: Fabric,
+    network: nn.Module,
+    subjects: Sequence[Subject],
+    task: Task,
+    options: Macro2Micro,
+) -> dict[str, float]:
+    """Mean absolute error inside the target mask of each subject, first orientation only."""
+    errors = torch.zeros(len(subjects), device=fabric.device)
+    for i in range(fabric.global_rank, len(subjects), fabric.world_size):
+        total = count = 0.0
+        for batch in whole_subject(
+            subjects[i], options.planes[0], task.source, task.target,
+            options.network.context, options.training.batch_size,
+        ):  # fmt: skip
+            batch = fabric.to_device(batch)
+            with fabric.autocast():
+                image = network(batch["source"], batch["plane"]).image
+            error = (image.float().clamp(0, 1) - batch["target"]).abs() * batch["mask"]
+            total, count = total + error.sum(), count + batch["mask"].sum()
+        errors[i] = total / count
+    errors = fabric.all_reduce(errors, reduce_op="sum")
+    return {s.unit: e for s, e in zip(subjects, errors.tolist(), strict=True)}
+
+
+def fit_network(
+    fabric: Fabric,
+    subjects: Mapping[str, Sequence[Subject]],
+    task: Task,
+    options: Macro2Micro,
+    checkpoints: Checkpoints,
+) -> Fit:
+    """Train, from the newest checkpoint if there is one, and give the weights to export.
+
+    Parameters
+    ----------
+    fabric : Fabric
+        Launched.
+    subjects : mapping
+        Of ``train`` and ``validation``.
+    task : Task
+    options : Macro2Micro
+    checkpoints : Checkpoints
+
+    Returns
+    -------
+    Fit
+        The averaged weights of the step that validated best; the last ones where there is nobody
+        to validate on.
+
+    Raises
+    ------
+    SystemExit
+        Status 143 after SIGTERM, with the state saved: run again to go on.
+    FloatingPointError
+        A term or a gradient is not finite.
+    """
+    training = options.training
+    make_reproducible(training.seed, fabric.device)
+    loop, best, start = Loop(fabric, options), None, 0
+    if state := checkpoints.load():
+        loop.restore(state)
+        best, start = state["best"], state["step"]
+    batches = SliceBatches(
+        subjects["train"], task.source, task.target, context=options.network.context,
+        planes=options.planes, batch_size=training.batch_size, seed=training.seed,
+        flip=training.flip, jitter=training.jitter,
+        rank=fabric.global_rank, world=fabric.world_size,
+    )  # fmt: skip
+    judged = evenly(subjects["validation"], training.validation_subjects)
+    history = History(checkpoints.folder, start, training.steps, fabric.is_global_zero)
+    with listening_for_stop() as stop_wanted, closing(history):
+        stream = batches.steps(start, training.steps, training.workers)
+        for step, batch in enumerate(stream, start + 1):
+            values = loop.update(step - 1, fabric.to_device(batch))
+            values, stop = gather(fabric, values, stop_wanted())
+            require_finite(step, values, batch["unit"])
+            last = step == training.steps
+            if last or step % LOG_EVERY == 0:
+                history.write(step, "train", values, learning_rate=loop.learning_rate)
+            if judged and (last or step % training.validate_every == 0):
+                errors = validate(fabric, loop.ema, judged, task, options)
+                value = sum(errors.values()) / len(errors)
+                history.write(step, "validation", {METRIC: value}, subjects=list(errors))
+                if best is None or value < best["value"]:
+                    best = {"step": step, "value": value, "weights": snapshot(loop.ema)}
+            if last or stop or step % training.checkpoint_every == 0:
+                if fabric.is_global_zero:
+                    checkpoints.save(step, loop.state() | {"best": best})
+                fabric.barrier()
+            history.bar.update()
+            if stop:
+                raise SystemExit(STOPPED)
+    best = best or {"step": training.steps, "value": None, "weights": snapshot(loop.ema)}
+    tensors = {name: weight.numpy() for name, weight in best["weights"].items()}
+    validation = {"metric": METRIC, "value": best["value"], "n_subjects": len(judged)}
+    return Fit(tensors, validation if judged else None, best["step"])
+
+
+def evenly(subjects: Sequence[Subject], most: int) -> Sequence[Subject]:
+    """At most so many subjects, at even distances in the list."""
+    return subjects[:: max(1, math.ceil(len(subjects) / most))]
+
+
+def snapshot(network: nn.Module) -> dict[str, Tensor]:
+    """Copy of a network's weights, on the CPU."""
+    return {name: weight.detach().cpu().clone() for name, weight in network.state_dict().items()}

@@ -1,0 +1,169 @@
+"""Batches of slices: what a sample is, and that drawing it depends on the step alone."""
+
+import gc
+import os
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from small_cohort import SHAPE, person, write_cohort, write_subject
+
+from m2m.dataset import (
+    SliceBatches,
+    augment_intensity,
+    collate,
+    find_subjects,
+    mirror,
+    read_slice,
+    whole_subject,
+)
+from m2m.slices import PLANES, extract
+
+
+@pytest.fixture(scope="module")
+def subjects(tmp_path_factory):
+    root = tmp_path_factory.mktemp("cohort")
+    return find_subjects(root / "slices", write_cohort(root), "fa")[0]
+
+
+def batches(subjects, **changes):
+    options = {"context": 3, "planes": PLANES, "batch_size": 6, "seed": 5, "jitter": 0.05}
+    return SliceBatches(subjects["train"], "t1", "fa", **options | changes)
+
+
+def equal(a, b):
+    return a["unit"] == b["unit"] and all(torch.equal(a[key], b[key]) for key in a if key != "unit")
+
+
+def test_a_batch_depends_on_seed_and_step_alone(subjects):
+    forward = [batches(subjects)[step] for step in range(5)]
+    fresh = batches(subjects)
+    backward = [fresh[step] for step in reversed(range(5))]
+    assert all(equal(a, b) for a, b in zip(forward, reversed(backward), strict=True))
+    assert not any(equal(a, b) for a, b in zip(forward, forward[1:], strict=False))
+    assert not equal(forward[0], batches(subjects, seed=6)[0])
+
+
+def test_processes_that_read_ahead_give_the_same_batches(subjects):
+    one, two = (batches(subjects).steps(3, 6, workers) for workers in (0, 1))
+    assert all(equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_the_shares_of_two_processes_make_up_the_batch(subjects):
+    whole = batches(subjects)[7]
+    shares = [batches(subjects, rank=rank, world=2)[7] for rank in range(2)]
+    for key in ("source", "target", "mask", "brain", "plane"):
+        assert torch.equal(whole[key][0::2], shares[0][key])
+        assert torch.equal(whole[key][1::2], shares[1][key])
+    assert shares[0]["unit"] == whole["unit"]
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(subjects):
+    with pytest.raises(ValueError, match="6 is not a multiple of 4"):
+        batches(subjects, world=4)
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_a_sample_is_a_slice_of_the_volume_with_its_neighbours(subjects, plane):
+    subject = subjects["train"][1]
+    t1, fa, brain, mask = (extract(c.astype(np.float16), plane) for c in person(1))
+    for index in (0, 9, len(t1) - 1):
+        sample = read_slice(subject, plane, index, "t1", "fa", 5)
+        for k, neighbour in enumerate(range(index - 2, index + 3)):
+            known = t1[neighbour] if 0 <= neighbour < len(t1) else np.zeros_like(t1[0])
+            assert np.array_equal(sample["source"][k], known)
+        for key, image in (("target", fa), ("brain", brain), ("mask", mask)):
+            assert np.array_equal(sample[key][0], image[index])
+
+
+def test_slices_of_a_batch_share_an_orientation_and_have_something_to_learn(subjects):
+    seen = set()
+    for step in range(12):
+        batch = batches(subjects)[step]
+        assert len(batch["plane"].unique()) == 1
+        seen.add(int(batch["plane"][0]))
+        assert batch["mask"].flatten(1).any(1).all()
+        assert batch["source"].shape[1:] == (3, *batch["target"].shape[2:])
+        assert set(batch["unit"]) <= {"sub-00", "sub-01", "sub-02"}
+    assert seen == {0, 1, 2}
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_a_mirrored_slice_is_the_slice_of_the_mirrored_person(tmp_path, plane):
+    channels = person(3)
+    write_subject(tmp_path, "sub-a", channels)
+    write_subject(tmp_path, "sub-b", channels[:, ::-1])
+    same, mirrored = find_subjects(tmp_path, {"sub-a": "train", "sub-b": "train"}, "fa")[0]["train"]
+    index = 8
+    other = SHAPE[0] - 1 - index if plane == "sagittal" else index
+    expected = read_slice(mirrored, plane, other, "t1", "fa", 3)
+    found = mirror(read_slice(same, plane, index, "t1", "fa", 3), plane)
+    assert all(np.array_equal(found[key], expected[key]) for key in expected)
+    assert not np.array_equal(
+        found["source"], read_slice(same, plane, index, "t1", "fa", 3)["source"]
+    )
+
+
+def test_without_augmentation_samples_are_as_stored(subjects):
+    batch = batches(subjects, flip=False, jitter=0.0)[2]
+    relation = 0.6 * batch["source"][:, 1:2] ** 2
+    assert torch.allclose(relation * batch["mask"], batch["target"], atol=1e-3)
+
+
+def test_intensities_change_modestly_and_background_stays_zero():
+    x = np.linspace(-0.1, 1.2, 50, dtype=np.float32)
+    x[10] = 0
+    y = augment_intensity(x, gamma=1.05, scale=0.95)
+    assert y[10] == 0 and np.isfinite(y).all()
+    assert 0 < np.abs(y - x).max() < 0.1
+    assert (np.diff(y) > 0).sum() >= 47
+    assert np.array_equal(augment_intensity(x, 1.0, 1.0), x)
+
+
+def test_subjects_that_cannot_be_trained_on_are_counted(tmp_path):
+    parts = {f"sub-{i}": "train" for i in range(1, 5)} | {"sub-5": "test", "sub-6": "validation"}
+    for i in (1, 2, 3, 5):
+        changes = {2: {"status": "failed"}, 3: {"excluded": ["mean FA"]}}.get(i, {})
+        write_subject(tmp_path, f"sub-{i}", person(i), **changes)
+    write_subject(tmp_path, "sub-4", person(4)[[0, 2]], ("t1", "brain"))
+    write_subject(tmp_path, "sub-6_ses-1", person(6))
+    write_subject(tmp_path, "sub-7", person(7))
+    subjects, skipped = find_subjects(tmp_path, parts, "fa")
+    assert [s.unit for s in subjects["train"]] == ["sub-1"]
+    assert [(s.unit, s.participant) for s in subjects["validation"]] == [("sub-6_ses-1", "sub-6")]
+    assert skipped == {"failed": 1, "excluded": 1, "no_target": 1}
+
+
+def test_a_whole_subject_is_every_slice_with_a_mask_once(subjects):
+    subject = subjects["train"][0]
+    parts = list(whole_subject(subject, "axial", "t1", "fa", 3, 4))
+    found = torch.cat([part["target"][:, 0] for part in parts]).numpy()
+    stack = extract(subject.volume("fa").data, "axial")
+    expected = stack[extract(subject.mask(), "axial").any((1, 2))]
+    assert np.array_equal(found, expected)
+    assert max(len(part["plane"]) for part in parts) == 4
+
+
+def test_memory_and_open_files_do_not_grow_with_the_steps(subjects):
+    source = batches(subjects)
+    for step in range(60):  # every person's usable slices are known by then
+        source[step]
+    files = len(os.listdir("/proc/self/fd"))
+    tracemalloc.start()
+    traced = []
+    for step in range(61, 141):
+        source[step]
+        if step in (61, 140):
+            gc.collect()
+            traced.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    assert traced[1] - traced[0] < 5_000, "one array of one person has 134,400 bytes"
+    assert len(os.listdir("/proc/self/fd")) == files
+
+
+def test_collate_numbers_the_orientation():
+    sample = {"source": np.zeros((3, 2, 2), np.float32)}
+    batch = collate([sample, sample], "coronal", ["sub-1", "sub-2"])
+    assert batch["plane"].tolist() == [PLANES.index("coronal")] * 2
+    assert batch["plane"].dtype == torch.int64
