@@ -116,9 +116,8 @@ class Preprocess(Section):
     denoise: bool = Field(True, description="dwidenoise; chain mrtrix3")
     degibbs: bool = Field(True, description="mrdegibbs; chain mrtrix3")
     eddy: bool = Field(True, description="dwifslpreproc, which needs FSL; chain mrtrix3")
-    bias: Literal["none", "ants", "fsl"] = Field(
-        "none", description="dwibiascorrect, which needs ANTs or FSL; chain mrtrix3"
-    )
+    bias: bool = Field(False, description="dwibiascorrect; chain mrtrix3")
+    bias_algorithm: Literal["ants", "fsl"] = Field("ants", description="What it needs installed")
     phase_encoding: str = Field("AP", pattern="^(AP|PA|LR|RL|IS|SI)$")
     readout_s: PositiveFloat = 0.05
     bet_fraction: Fraction = Field(0.3, description="bet -f for eddy's mask; chain fsl")
@@ -130,13 +129,13 @@ class Preprocess(Section):
             return ()
         if self.chain == "fsl":
             return ("bet", "eddy")
-        bias = {"none": (), "ants": ("N4BiasFieldCorrection",), "fsl": ("fast",)}[self.bias]
+        n4_or_fast = {"ants": "N4BiasFieldCorrection", "fsl": "fast"}[self.bias_algorithm]
         return (
             "mrconvert",
             *(("dwidenoise",) if self.denoise else ()),
             *(("mrdegibbs",) if self.degibbs else ()),
             *(("dwifslpreproc", "eddy") if self.eddy else ()),
-            *(("dwibiascorrect", *bias) if bias else ()),
+            *(("dwibiascorrect", n4_or_fast) if self.bias else ()),
         )
 
 

@@ -113,11 +113,13 @@ def by_mrtrix3(
         acquired = {"phase_encoding": options.phase_encoding, "readout_s": options.readout_s}
         folder = scratch / "dwifslpreproc"
         calls.append(mrtrix3.dwifslpreproc(before, image, **acquired, slm=slm, scratch=folder, **n))
-    if options.bias != "none":
+    if options.bias:
         before, image = image, scratch / "4-unbiased.mif"
         folder = scratch / "dwibiascorrect"
         calls.append(
-            mrtrix3.dwibiascorrect(before, image, algorithm=options.bias, scratch=folder, **n)
+            mrtrix3.dwibiascorrect(
+                before, image, algorithm=options.bias_algorithm, scratch=folder, **n
+            )
         )
     out, exported = scratch / "out.nii.gz", (scratch / "out.bvec", scratch / "out.bval")
     calls.append(mrtrix3.mrconvert(image, out, export_fslgrad=exported, **n))

@@ -90,7 +90,7 @@ def test_the_mrtrix3_chain_is_these_commands_in_this_order(scan, monkeypatch):
         dwifslpreproc=copy,
         dwibiascorrect=f"cp {folder}/raw.nii.gz $3",
     )
-    status = run(folder, chain="mrtrix3", bias="ants", phase_encoding="LR", readout_s=0.04)
+    status = run(folder, chain="mrtrix3", bias=True, phase_encoding="LR", readout_s=0.04)
     assert commands(folder) == [
         f"mrconvert {folder}/raw.nii.gz 0-raw.mif -fslgrad {folder}/raw.bvec {folder}/raw.bval"
         " -nthreads 1",
@@ -221,11 +221,18 @@ def test_eddy_models_its_fields_where_directions_are_few():
         ({"chain": "fsl"}, ("bet", "eddy")),
         ({"chain": "mrtrix3", "eddy": False}, ("mrconvert", "dwidenoise", "mrdegibbs")),
         (
-            {"chain": "mrtrix3", "denoise": False, "degibbs": False, "bias": "ants"},
+            {"chain": "mrtrix3", "denoise": False, "degibbs": False, "bias": True},
             ("mrconvert", "dwifslpreproc", "eddy", "dwibiascorrect", "N4BiasFieldCorrection"),
         ),
         (
-            {"chain": "mrtrix3", "denoise": False, "degibbs": False, "eddy": False, "bias": "fsl"},
+            {
+                "chain": "mrtrix3",
+                "denoise": False,
+                "degibbs": False,
+                "eddy": False,
+                "bias": True,
+                "bias_algorithm": "fsl",
+            },
             ("mrconvert", "dwibiascorrect", "fast"),
         ),
     ],
