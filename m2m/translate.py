@@ -166,21 +166,18 @@ def main(
     Research only: no clinical use.
     """
     network = Network(parse_planes(planes), batch_size, device)
-    try:
-        tensors, about = load_model(weights, record or weights.with_name("model.json"))
-        with recorded("translate", unit, status, [out]) if status else nullcontext({}) as numbers:
-            image = predict_file(t1w, brain, anat_status, tensors, about, network)
-            save(
-                out, image, [path for path in (t1w, brain, weights) if path],
-                Description=f"{about['target'].upper()} predicted from {about['source'].upper()}; "
-                "research only, no clinical use",
-                Task=about["task"], Model=about["model"], Family=about["family"],
-                WeightsSHA256=about["weights"], Fingerprint=about["fingerprint"],
-                TrainedOnSimulatedPeople=about["simulated"],
-            )  # fmt: skip
-            numbers |= {key: about[key] for key in ("task", "model", "weights")}
-    except DataError as error:
-        raise SystemExit(f"failed: {error}") from None
+    tensors, about = load_model(weights, record or weights.with_name("model.json"))
+    with recorded("translate", unit, status, [out]) if status else nullcontext({}) as numbers:
+        image = predict_file(t1w, brain, anat_status, tensors, about, network)
+        save(
+            out, image, [path for path in (t1w, brain, weights) if path],
+            Description=f"{about['target'].upper()} predicted from {about['source'].upper()}; "
+            "research only, no clinical use",
+            Task=about["task"], Model=about["model"], Family=about["family"],
+            WeightsSHA256=about["weights"], Fingerprint=about["fingerprint"],
+            TrainedOnSimulatedPeople=about["simulated"],
+        )  # fmt: skip
+        numbers |= {key: about[key] for key in ("task", "model", "weights")}
 
 
 def predict_file(

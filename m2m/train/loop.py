@@ -281,7 +281,7 @@ def fit_network(
             values, stop = gather(fabric, values, stop_wanted())
             require_finite(step, values, batch["unit"])
             last = step == training.steps
-            if last or step % LOG_EVERY == 0:
+            if last or step == 1 or step % LOG_EVERY == 0:
                 history.write(step, "train", values, learning_rate=loop.learning_rate)
             if judged and (last or step % training.validate_every == 0):
                 errors = validate(fabric, loop.ema, judged, task, options)

@@ -1,0 +1,100 @@
+"""The two baselines: planted maps and planted lines come back."""
+
+import numpy as np
+import pytest
+from nibabel.affines import apply_affine
+
+from m2m.baselines import fit_line, fit_mean_map, predict_line, predict_mean_map
+from m2m.template import load_template
+from m2m.volume import Volume
+
+SPACING_MM = 8.0
+SHAPE = (24, 28, 24)
+AFFINE = np.array([[SPACING_MM, 0, 0, -92], [0, SPACING_MM, 0, -120], [0, 0, SPACING_MM, -80],
+                   [0, 0, 0, 1.0]])  # fmt: skip
+
+
+def place(seed):
+    """An affine from a person's world to the template: scaled, turned, shifted."""
+    rng = np.random.default_rng(seed)
+    turn, _ = np.linalg.qr(np.eye(3) + 0.05 * rng.standard_normal((3, 3)))
+    to_mni = np.eye(4)
+    to_mni[:3, :3] = (turn * np.sign(np.diag(turn))) * rng.uniform(0.9, 1.1)
+    to_mni[:3, 3] = rng.uniform(-6, 6, 3)
+    return to_mni
+
+
+def known_map(to_mni):
+    """A smooth function of template coordinates, sampled on a person's grid."""
+    voxels = np.moveaxis(np.indices(SHAPE), 0, -1)
+    x, y, z = np.moveaxis(apply_affine(to_mni @ AFFINE, voxels), -1, 0)
+    return 0.4 + 0.15 * np.sin(x / 30) + 0.1 * np.cos(y / 40) + 0.05 * np.sin(z / 35)
+
+
+def person(seed):
+    to_mni = place(seed)
+    return Volume(known_map(to_mni), AFFINE), np.ones(SHAPE, bool), to_mni
+
+
+def test_the_mean_of_people_who_are_one_map_is_that_map_for_someone_new():
+    tensors = fit_mean_map((person(seed) for seed in range(4)), SPACING_MM)
+    to_mni = place(99)
+    found = predict_mean_map(tensors, AFFINE, SHAPE, to_mni)
+    inner = (slice(4, -4),) * 3
+    assert np.abs(found - known_map(to_mni))[inner].max() < 0.01
+
+
+def test_the_mean_of_identical_people_on_the_template_grid_is_exact():
+    template = load_template("brain", SPACING_MM)
+    data = np.random.default_rng(0).random(template.shape).astype(np.float32)
+    everybody = [(Volume(data, template.affine), np.ones(template.shape, bool), np.eye(4))] * 3
+    tensors = fit_mean_map(everybody, SPACING_MM)
+    found = predict_mean_map(tensors, template.affine, template.shape, np.eye(4))
+    assert np.allclose(found, data, atol=1e-6)
+
+
+def test_each_person_counts_where_the_target_was_measured():
+    template = load_template("brain", SPACING_MM)
+    left, right = (np.ones(template.shape, bool) for _ in range(2))
+    left[10:], right[:8] = False, False
+    people = [
+        (Volume(np.full(template.shape, value), template.affine), mask, np.eye(4))
+        for value, mask in ((0.2, left), (0.6, right))
+    ]
+    mean = fit_mean_map(people, SPACING_MM)["mean"]
+    assert np.allclose(mean[:8], 0.2) and np.allclose(mean[8:10], 0.4)
+    assert np.allclose(mean[10:], 0.6)
+
+
+def test_a_voxel_that_few_people_cover_takes_its_nearest_neighbours_value():
+    template = load_template("brain", SPACING_MM)
+    inner = np.zeros(template.shape, bool)
+    inner[6:12, 6:12, 6:12] = True
+    everywhere = np.ones_like(inner)
+    image = np.where(inner, 0.5, 0.9)
+    people = [(Volume(image, template.affine), m, np.eye(4)) for m in (inner, inner, everywhere)]
+    mean = fit_mean_map(people, SPACING_MM)["mean"]
+    assert np.allclose(mean, 0.5), "one of three saw 0.9 outside: fewer than half"
+
+
+def test_nobody_to_average_is_an_error():
+    with pytest.raises(ValueError, match="half of the 0 people"):
+        fit_mean_map([], SPACING_MM)
+
+
+def test_the_line_recovers_planted_coefficients_whatever_the_people():
+    rng = np.random.default_rng(1)
+    source = rng.random(3000)
+    target = 0.1 + 0.4 * source + 0.01 * rng.standard_normal(3000)
+    parts = np.split(source, [100, 1700]), np.split(target, [100, 1700])
+    found = fit_line(zip(*parts, strict=True))
+    slope, intercept = np.polyfit(source, target, 1)
+    assert found["slope"] == pytest.approx(slope, abs=1e-9) == pytest.approx(0.4, abs=0.01)
+    assert found["intercept"] == pytest.approx(intercept, abs=1e-9)
+    grid = source[:8].reshape(2, 2, 2)
+    assert np.allclose(predict_line(found, grid), intercept + slope * grid)
+
+
+def test_a_source_that_does_not_vary_is_an_error():
+    with pytest.raises(ValueError, match="does not vary over 5 voxels"):
+        fit_line([(np.full(5, 0.5), np.arange(5.0))])

@@ -1,0 +1,275 @@
+"""Translation of whole volumes: what goes in comes out where it was."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from small_cohort import small_model, train_arguments, write_cohort
+from typer.testing import CliRunner
+
+from m2m import anat, inference
+from m2m.cli import app
+from m2m.dataset import find_subjects, whole_subject
+from m2m.model import Fit, load_model, save_model
+from m2m.stage import DataError, read_json, write_json
+from m2m.translate import Network, Person, parse_planes, predict
+from m2m.volume import Volume, load, resample, same_grid, save
+
+PLANES = ("axial", "coronal", "sagittal")
+SHAPE = (23, 27, 21)
+# Voxels run right to left and front to back, and axes are swapped: as scanners do.
+FLIPPED = np.array([[0, -3.0, 0, 40], [-3.0, 0, 0, 36], [0, 0, 3.0, -30], [0, 0, 0, 1]])
+
+
+def volume(shape=SHAPE, affine=FLIPPED):
+    data = np.random.default_rng(0).random(shape).astype(np.float32)
+    return Volume(data, affine)
+
+
+class Neighbour(torch.nn.Module):
+    """Gives one of the slices that it sees."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number, self.largest = number, 0
+
+    def forward(self, source, plane):
+        self.largest = max(self.largest, len(source))
+        return type("Translation", (), {"image": source[:, self.number, None]})
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def write_line(folder, intercept=0.0, slope=1.0, **changes):
+    """A model on disk: the line from T1 to FA."""
+    record = {
+        "task": "t1-fa", "model": "t1", "family": "t1", "options": {}, "source": "t1",
+        "target": "fa", "spacing_mm": 3.0, "shape": list(SHAPE), "t1_range_percent": [0, 100],
+        "n_train": 2, "n_validation": 0, "split_hash": "s", "data_hash": "d", "code_version": "0",
+        "fingerprint": "f",
+    } | changes  # fmt: skip
+    tensors = {"intercept": np.array([intercept]), "slope": np.array([slope])}
+    save_model(Fit(tensors, None), record, folder / "model.safetensors", folder / "model.json",
+               folder / "model_card.md")  # fmt: skip
+    return folder / "model.safetensors"
+
+
+def write_grid_person(folder, t1, brain):
+    """A T1 on the common grid, its brain mask, and the status of anat."""
+    paths = folder / "t1.nii.gz", folder / "brain.nii.gz", folder / "anat.json"
+    save(paths[0], t1)
+    save(paths[1], Volume(brain, t1.affine), dtype=np.uint8)
+    write_json(paths[2], {"unit": "sub-1", "stage": "anat", "status": "ok", "excluded": [],
+                          "grid_to_mni": np.eye(4).tolist()})  # fmt: skip
+    return paths
+
+
+@pytest.fixture
+def brain():
+    mask = np.zeros(SHAPE, bool)
+    mask[3:-3, 4:-4, 2:-2] = True
+    return mask
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 100])
+@pytest.mark.parametrize("planes", [("axial",), ("coronal",), ("sagittal",), PLANES])
+def test_an_identity_network_returns_the_volume(planes, batch_size):
+    network, data = Neighbour(2), volume().data
+    found = inference.translate_volume(
+        network, data, context=5, planes=planes, batch_size=batch_size
+    )
+    assert np.allclose(found, data, atol=1e-6)
+    assert network.largest <= batch_size
+
+
+def test_neighbours_come_in_order_and_are_zero_beyond_the_volume():
+    data = volume().data
+    options = {"context": 3, "planes": ("axial",), "batch_size": 4}
+    below = inference.translate_volume(Neighbour(0), data, **options)
+    above = inference.translate_volume(Neighbour(2), data, **options)
+    assert np.array_equal(below[..., 1:], data[..., :-1]) and not below[..., 0].any()
+    assert np.array_equal(above[..., :-1], data[..., 1:]) and not above[..., -1].any()
+
+
+def test_slices_of_translation_are_slices_of_training(tmp_path):
+    """The network sees the same context in both, or it would be used on what it never saw."""
+    subject = find_subjects(tmp_path / "slices", write_cohort(tmp_path), "fa")[0]["train"][0]
+    seen = {}
+
+    class Listening(Neighbour):
+        def forward(self, source, plane):
+            seen.setdefault(int(plane[0]), []).append(source)
+            return super().forward(source, plane)
+
+    source = subject.volume("t1").data
+    inference.translate_volume(Listening(1), source, context=3, planes=PLANES, batch_size=7)
+    for number, plane in enumerate(PLANES):
+        training = torch.cat([b["source"] for b in whole_subject(subject, plane, "t1", "fa", 3, 9)])
+        translation = torch.cat(seen[number])
+        with_brain = [s for s in translation if s[1].any()]
+        assert torch.equal(torch.stack(with_brain), training), plane
+
+
+def test_predictions_are_fractions_inside_the_brain_and_zero_outside(tmp_path, brain):
+    tensors, record = load_model(write_line(tmp_path, -0.5, 2.0), tmp_path / "model.json")
+    person = Person(volume(), Volume(brain, FLIPPED), np.eye(4))
+    found = predict(person, tensors, record, Network()).data
+    assert not found[~brain].any()
+    source = person.source(record)
+    assert np.allclose(found[brain], (2 * source[brain] - 0.5).clip(0, 1), atol=1e-6)
+    assert found.min() == 0 and found.max() == 1
+
+
+def test_the_workflow_s_volume_stays_on_its_grid(tmp_path, brain):
+    t1 = volume()
+    paths = write_grid_person(tmp_path, t1, brain)
+    out, status = tmp_path / "out" / "fa.nii.gz", tmp_path / "out" / "status.json"
+    result = run("translate", paths[0], "--brain", paths[1], "--anat-status", paths[2],
+                 "--weights", write_line(tmp_path), "--unit", "sub-1", "--out", out,
+                 "--status", status)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    found = load(out)
+    assert same_grid(found, t1)
+    inside = t1.data[brain]
+    expected = (inside - inside.min()) / np.ptp(inside)
+    assert np.allclose(found.data[brain], expected, atol=1e-5) and not found.data[~brain].any()
+    assert read_json(status)["status"] == "ok"
+    sidecar = read_json(tmp_path / "out" / "fa.json")
+    assert sidecar["WeightsSHA256"] == read_json(tmp_path / "model.json")["weights"]
+    assert sidecar["TrainedOnSimulatedPeople"] is False and len(sidecar["Sources"]) == 3
+
+
+def test_a_native_volume_comes_back_on_its_own_voxels(tmp_path, monkeypatch):
+    """Registration is stood in for; orientation, spacing and the way back are real."""
+    where = np.moveaxis(np.indices((40, 46, 30)), 0, -1)
+    affine = np.array([[-2.0, 0, 0, 40], [0, 0, -3.2, 45], [0, 2.0, 0, -50], [0, 0, 0, 1]])
+    x, y, z = np.moveaxis(where @ affine[:3, :3].T + affine[:3, 3], -1, 0)
+    inside = (x**2 + y**2 + (z + 5) ** 2) < 32**2
+    t1 = Volume(((200 + x + 2 * y - z) * inside).astype(np.float32), affine)
+    grid = np.array([[3.0, 0, 0, -42], [0, 3, 0, -42], [0, 0, 3, -42], [0, 0, 0, 1]])
+
+    def prepare(t1, mask, options):
+        assert options.spacing_mm == 3 and options.shape == (29, 29, 29)
+        brain = resample(Volume((t1.data > 0).astype(np.float32), t1.affine), grid, options.shape)
+        on_grid, brain = resample(t1, grid, options.shape), Volume(brain.data > 0.99, grid)
+        return anat.Anatomy(on_grid, brain, brain, np.eye(4), 1.0, 0.0, 0.0, [])
+
+    monkeypatch.setattr(anat, "prepare", prepare)
+    save(tmp_path / "t1.nii.gz", t1)
+    weights = write_line(tmp_path, shape=[29, 29, 29])
+    result = run("translate", tmp_path / "t1.nii.gz", "--weights", weights, "--out",
+                 tmp_path / "fa.nii.gz")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    found = load(tmp_path / "fa.nii.gz")
+    assert same_grid(found, t1)
+    assert not found.data[~inside].any()
+    shared = found.data > 0
+    assert shared.sum() > 0.7 * inside.sum()
+    assert np.corrcoef(found.data[shared], t1.data[shared])[0, 1] > 0.995
+
+
+def test_a_real_t1_is_translated_on_its_own_voxels(shared_data, tmp_path):
+    path = shared_data / "bids" / "sub-IXI012" / "anat" / "sub-IXI012_T1w.nii.gz"
+    weights = write_line(tmp_path, 0.05, 0.4, shape=[64, 80, 64], t1_range_percent=[1, 99])
+    result = run("translate", path, "--weights", weights, "--out", tmp_path / "fa.nii.gz")
+    assert result.exit_code == 0, result.output
+    t1, found = load(path), load(tmp_path / "fa.nii.gz")
+    assert same_grid(found, t1)
+    litres = (found.data > 0).sum() * np.prod(t1.spacing_mm) / 1e6
+    assert 1.0 < litres < 2.0, "a brain's volume"
+    inside = found.data > 0
+    assert np.corrcoef(found.data[inside], t1.data[inside])[0, 1] > 0.9
+
+
+def test_a_trained_network_translates_from_its_files(tmp_path):
+    write_cohort(tmp_path, n_train=2, n_validation=1)
+    assert run(*train_arguments(tmp_path, tmp_path, small_model(steps=2))).exit_code == 0
+    t1 = volume(affine=np.diag([6.0, 6, 6, 1]))
+    paths = write_grid_person(tmp_path, t1, np.ones(SHAPE, bool))
+    translate = ["translate", paths[0], "--brain", paths[1], "--anat-status", paths[2],
+                 "--weights", tmp_path / "model.safetensors", "--device", "cpu"]  # fmt: skip
+    outs = [tmp_path / f"{name}.nii.gz" for name in ("all", "batches", "axial")]
+    for out, how in zip(outs, ([], ["--batch-size", 3], ["--planes", "axial"]), strict=True):
+        result = run(*translate, "--out", out, *how)
+        assert result.exit_code == 0, result.output
+    every, batches, axial = (load(out).data for out in outs)
+    assert np.allclose(every, batches, atol=1e-5) and not np.allclose(every, axial, atol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["mean", "t1"])
+def test_a_baseline_is_trained_and_translates_from_its_files(tmp_path, family):
+    write_cohort(tmp_path, n_train=2, n_validation=1)
+    options = json.dumps({"family": family})
+    result = run(*train_arguments(tmp_path, tmp_path, options, family), "--simulated")
+    assert result.exit_code == 0, result.output
+    record = read_json(tmp_path / "model.json")
+    assert record["family"] == family and 0 < record["validation"]["value"] < 0.2
+    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [
+        {"step": None, "split": "validation", "brain_mae": record["validation"]["value"]}
+    ]
+    subject = find_subjects(tmp_path / "slices", {"sub-02": "validation"}, "fa")[0]["validation"][0]
+    paths = write_grid_person(tmp_path, subject.volume("t1"), subject.mask())
+    out = tmp_path / "fa.nii.gz"
+    result = run("translate", paths[0], "--brain", paths[1], "--anat-status", paths[2],
+                 "--weights", tmp_path / "model.safetensors", "--out", out)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    inside = subject.mask()
+    error = np.abs(load(out).data - subject.volume("fa").data)[inside].mean()
+    assert error == pytest.approx(record["validation"]["value"], rel=0.15)
+    assert read_json(tmp_path / "fa.json")["TrainedOnSimulatedPeople"] is True
+
+
+def test_a_pickle_is_refused(tmp_path):
+    weights = write_line(tmp_path)
+    weights.write_bytes(pickle.dumps({"slope": 1}))
+    result = run("translate", "t1.nii.gz", "--weights", weights, "--out", tmp_path / "fa.nii.gz")
+    assert result.exit_code == 1
+    assert "is not a safetensors file" in result.output and "can run code" in result.output
+    torch.save({"slope": torch.ones(1)}, weights)
+    with pytest.raises(DataError, match="is not a safetensors file"):
+        load_model(weights, tmp_path / "model.json")
+
+
+def test_a_record_of_other_weights_is_refused(tmp_path):
+    weights = write_line(tmp_path)
+    record = (tmp_path / "model.json").read_text()
+    write_line(tmp_path, slope=2.0)
+    (tmp_path / "model.json").write_text(record)
+    with pytest.raises(DataError, match="belongs to other weights"):
+        load_model(weights, tmp_path / "model.json")
+
+
+def test_a_failed_earlier_stage_is_passed_on(tmp_path, brain):
+    paths = write_grid_person(tmp_path, volume(), brain)
+    finding = {"problem": "no brain is found", "file": "t1.nii.gz", "value": "", "remedy": "look"}
+    write_json(paths[2], {"stage": "anat", "status": "failed", "finding": finding})
+    out, status = tmp_path / "fa.nii.gz", tmp_path / "status.json"
+    result = run("translate", paths[0], "--brain", paths[1], "--anat-status", paths[2],
+                 "--weights", write_line(tmp_path), "--unit", "sub-1", "--out", out,
+                 "--status", status)  # fmt: skip
+    assert result.exit_code == 0
+    assert out.read_bytes() == b""
+    assert read_json(status)["finding"]["problem"] == "stage anat failed: no brain is found"
+
+
+def test_a_grid_of_another_spacing_is_refused(tmp_path, brain):
+    paths = write_grid_person(tmp_path, volume(), brain)
+    weights = write_line(tmp_path, spacing_mm=1.25)
+    result = run("translate", paths[0], "--brain", paths[1], "--anat-status", paths[2],
+                 "--weights", weights, "--out", tmp_path / "fa.nii.gz")  # fmt: skip
+    assert result.exit_code == 1 and "trained at 1.25 mm" in result.output
+
+
+def test_orientations_are_named():
+    assert parse_planes("axial,sagittal") == ("axial", "sagittal") and parse_planes("") == ()
+    result = run("translate", "t1.nii", "--weights", "w", "--out", "o", "--planes", "axal")
+    assert result.exit_code == 2 and "axal" in result.output
+
+
+def test_the_device_that_is_wanted_is_taken():
+    assert inference.choose_device("cpu") == "cpu"
+    assert inference.choose_device() in ("cpu", "cuda", "mps")
