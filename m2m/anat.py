@@ -145,7 +145,8 @@ def find_template(
     mi_start, mi_registered : float
         Mutual information (nats) at the finer level before and after.
     """
-    starts = [_start(coarsen(t1, REFINE_MM), scalp_mm) for scalp_mm in scalps_mm]
+    head = coarsen(t1, REFINE_MM)
+    starts = [_start(head, scalp_mm) for scalp_mm in scalps_mm]
     moving, static, rim = _search_level(t1, SEARCH_MM)
     found = []
     for start in starts:
@@ -272,10 +273,14 @@ def _relative_to_white_matter(t1: Volume, to_mni: NDArray) -> NDArray[np.float32
         raise DataError("no white matter is found in the T1", remedy="look at the image")
     plausible = (likely > 0.5) & (t1.data > 0.5 * level) & (t1.data < 1.6 * level)
     weight = np.where(plausible, likely, 0).astype(np.float32)
-    sigma = BIAS_MM / t1.spacing_mm
-    near = ndimage.gaussian_filter(weight, sigma, truncate=3)
-    mean = ndimage.gaussian_filter(weight * t1.data, sigma, truncate=3)
-    return t1.data / np.divide(mean, near, where=near > 1e-3, out=np.full_like(mean, level))
+    pair = Volume(np.stack([weight * t1.data, weight], axis=-1), t1.affine)
+    coarse = coarsen(pair, BIAS_MM / 3)
+    blurred = ndimage.gaussian_filter(coarse.data, (3, 3, 3, 0), truncate=3)
+    mean, near = np.moveaxis(
+        resample(Volume(blurred, coarse.affine), t1.affine, t1.shape).data, -1, 0
+    )
+    local = np.divide(mean, near, where=near > 1e-3, out=np.full_like(mean, level))
+    return t1.data / local
 
 
 def white_matter(t1: Volume, brain: Volume, to_mni: NDArray) -> Volume:

@@ -35,10 +35,10 @@ def load_template(tissue: Tissue, spacing_mm: float = 1.0) -> Volume:
         probabilities; `brain` is 1 inside (the intracranial space, cerebrospinal fluid included).
     """
     if spacing_mm != 1:
-        fine = load_template(tissue)
-        shape = tuple(int(n) for n in np.ceil(np.array(fine.shape) / spacing_mm))
+        fine = load_template(tissue, 2.0 if spacing_mm >= 4 else 1.0)
+        shape = tuple(int(n) for n in np.ceil(np.array(fine.shape) * fine.spacing_mm / spacing_mm))
         affine = fine.affine.copy()
-        affine[:3, :3] *= spacing_mm
+        affine[:3, :3] *= spacing_mm / fine.spacing_mm
         coarse = resample(blur_to(fine, spacing_mm), affine, shape)
         data = (coarse.data >= 0.5).astype(np.float32) if tissue == "brain" else coarse.data
         return Volume(data, affine)

@@ -1,0 +1,153 @@
+"""Slices: cutting and normalising are exactly invertible, and the record says how."""
+
+import json
+
+import numpy as np
+import pytest
+
+from m2m import slices
+from m2m.options import Slices
+from m2m.stage import DataError, read_json, write_json
+from m2m.volume import Volume, save
+
+SHAPE = (5, 8, 7)
+AFFINE = np.array([[3.0, 0, 0, -7], [0, 3, 0, -10], [0, 0, 3, -9], [0, 0, 0, 1]])
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(3)
+
+
+@pytest.mark.parametrize("plane", slices.PLANES)
+@pytest.mark.parametrize("shape", [(5, 8, 7), (4, 4, 4), (1, 3, 2)])
+def test_assembled_slices_are_the_volume(rng, plane, shape):
+    volume = rng.random(shape)
+    np.testing.assert_array_equal(slices.assemble(slices.extract(volume, plane), plane), volume)
+
+
+def test_slices_show_anterior_or_superior_at_the_top_and_left_at_the_left():
+    front, top, right = (np.zeros(SHAPE) for _ in range(3))
+    front[:, -1], top[:, :, -1], right[-1] = 1, 1, 1
+    assert (slices.extract(front, "axial")[:, 0] == 1).all()
+    assert (slices.extract(top, "coronal")[:, 0] == 1).all()
+    assert (slices.extract(top, "sagittal")[:, 0] == 1).all()
+    assert (slices.extract(right, "axial")[:, :, -1] == 1).all()
+    assert (slices.extract(right, "coronal")[:, :, -1] == 1).all()
+    assert (slices.extract(front, "sagittal")[:, :, -1] == 1).all()
+
+
+def test_slice_k_of_a_plane_cuts_index_k_of_its_axis(rng):
+    volume = rng.random(SHAPE)
+    for plane, axis in (("sagittal", 0), ("coronal", 1), ("axial", 2)):
+        for k, image in enumerate(slices.extract(volume, plane)):
+            assert sorted(image.ravel()) == sorted(np.take(volume, k, axis).ravel())
+
+
+def test_normalisation_inverts_and_does_not_clip(rng):
+    volume = rng.normal(500, 200, (20, 20, 20))
+    mask = rng.random(volume.shape) > 0.4
+    normal, limits = slices.normalise(volume, mask, (5.0, 95.0))
+    assert normal[mask].max() > 1.1 and normal[mask].min() < -0.1
+    back = slices.denormalise(normal, mask, limits)
+    np.testing.assert_allclose(back[mask], volume[mask], rtol=1e-5, atol=1e-3)
+    assert (back[~mask] == 0).all() and (normal[~mask] == 0).all()
+
+
+def test_normalisation_ignores_scale_offset_and_what_lies_outside(rng):
+    volume, mask = rng.random((12, 12, 12)), np.zeros((12, 12, 12), bool)
+    mask[3:9, 3:9, 3:9] = True
+    normal, limits = slices.normalise(volume, mask, (1.0, 99.0))
+    assert limits == pytest.approx(tuple(np.percentile(volume[mask], [1, 99])))
+    scaled, _ = slices.normalise(np.where(mask, 250 * volume + 40, 1e6), mask, (1.0, 99.0))
+    np.testing.assert_allclose(scaled, normal, atol=1e-5)
+
+
+@pytest.mark.parametrize("mask", [np.zeros((4, 4, 4)), np.ones((4, 4, 4))])
+def test_a_constant_or_maskless_image_is_bad_data(mask):
+    with pytest.raises(DataError, match="does not vary"):
+        slices.normalise(np.full((4, 4, 4), 3.0), mask, (1.0, 99.0))
+
+
+@pytest.fixture
+def unit(tmp_path, rng):
+    """A unit's volumes on the grid, and its status files; returns the stage's arguments."""
+    brain = np.zeros(SHAPE, bool)
+    brain[1:-1, 1:-1, 1:-1] = True
+    target = brain.copy()
+    target[:, :, :3] = False
+    volumes = {
+        "t1w": np.where(brain, rng.normal(600, 90, SHAPE), 0), "brain": brain,
+        "fa": np.where(target, rng.random(SHAPE), 0), "target_mask": target,
+    }  # fmt: skip
+    for name, data in volumes.items():
+        save(tmp_path / f"{name}.nii.gz", Volume(np.float32(data), AFFINE))
+    write_json(
+        tmp_path / "anat.json",
+        {"status": "ok", "excluded": [], "grid_to_mni": np.eye(4).tolist()},
+    )
+    write_json(tmp_path / "grid.json", {"status": "ok", "excluded": []})
+    arguments = {name: tmp_path / f"{name}.nii.gz" for name in volumes}
+    arguments |= {plane: tmp_path / f"{plane}.npy" for plane in slices.PLANES}
+    arguments |= {
+        "anat_status": tmp_path / "anat.json", "grid_status": tmp_path / "grid.json",
+        "record": tmp_path / "record.json", "unit": "sub-01", "options": "{}",
+    }  # fmt: skip
+    return volumes, arguments
+
+
+def test_the_record_turns_slices_back_into_the_volumes(unit):
+    volumes, arguments = unit
+    slices.main(**arguments)
+    record = read_json(arguments["record"])
+    assert record["channels"] == ["t1", "fa", "brain", "target_mask"]
+    assert record["status"] == "ok" and record["excluded"] == []
+    assert record["spacing_mm"] == 3 and record["shape"] == list(SHAPE)
+    assert record["t1_range_percent"] == list(Slices().t1_range_percent)
+    np.testing.assert_allclose(record["affine"], AFFINE)
+    for plane in slices.PLANES:
+        array = np.load(arguments[plane], mmap_mode="r")
+        assert array.dtype == np.float16
+        t1, fa, brain, target = (slices.assemble(array[:, c], plane) for c in range(4))
+        np.testing.assert_array_equal(brain, volumes["brain"])
+        np.testing.assert_array_equal(target, volumes["target_mask"])
+        np.testing.assert_allclose(fa, volumes["fa"], atol=1e-3)
+        back = slices.denormalise(t1.astype(float), brain, record["ranges"]["t1"])
+        np.testing.assert_allclose(back, volumes["t1w"], atol=0.5)
+
+
+def test_two_runs_have_one_hash_and_another_image_has_another(unit):
+    _, arguments = unit
+    hashes = []
+    for shift in (0, 0, 1):
+        data = np.roll(unit[0]["fa"], shift, 0) * unit[0]["target_mask"]
+        save(arguments["fa"], Volume(np.float32(data), AFFINE))
+        slices.main(**arguments)
+        hashes.append(read_json(arguments["record"])["sha256"])
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_a_person_without_dwi_has_two_channels(unit):
+    _, arguments = unit
+    slices.main(**arguments | {"fa": None, "target_mask": None, "grid_status": None})
+    assert read_json(arguments["record"])["channels"] == ["t1", "brain"]
+    assert np.load(arguments["axial"]).shape == (7, 2, 8, 5)
+
+
+def test_an_excluded_person_keeps_the_reason_and_has_no_slices(unit):
+    _, arguments = unit
+    write_json(arguments["grid_status"], {"status": "ok", "excluded": ["mean FA 0.05"]})
+    slices.main(**arguments)
+    assert read_json(arguments["record"])["excluded"] == ["mean FA 0.05"]
+    assert all(arguments[plane].stat().st_size == 0 for plane in slices.PLANES)
+
+
+def test_a_failed_stage_before_is_passed_on(unit):
+    _, arguments = unit
+    finding = {"problem": "has no b0", "file": "x_dwi.nii.gz", "value": "", "remedy": "scan again"}
+    write_json(arguments["grid_status"], {"status": "failed", "stage": "dti", "finding": finding})
+    slices.main(**arguments)
+    record = json.loads(arguments["record"].read_text())
+    assert record["status"] == "failed"
+    assert record["finding"]["problem"] == "stage dti failed: has no b0"
+    assert all(arguments[plane].stat().st_size == 0 for plane in slices.PLANES)
