@@ -45,7 +45,8 @@ HEADLINES = {
 }
 COUNTS = ("n_input", "n_failed", "n_excluded", "n_incomplete", "n_used")
 QUALITY = {
-    "grid_fa_mean": ("mean FA", 3), "grid_coverage": ("DWI coverage", 3),
+    "grid_fa_mean": ("mean FA", 3), "grid_fa_wm": ("white-matter FA", 3),
+    "dti_md_median_mm2_per_s": ("median MD (mm²/s)", 5), "grid_coverage": ("DWI coverage", 3),
     "grid_r_t1_fa": ("r(T1, FA)", 3), "grid_shift_mm": ("shift (mm)", 1),
     "grid_mi_headers": ("MI, headers", 4), "grid_mi_registered": ("MI, registered", 4),
     "grid_kept": ("alignment kept", 0), "anat_brain_volume_l": ("brain (l)", 2),
@@ -202,7 +203,7 @@ def sentence(tiles: Sequence[Mapping[str, Any]], model: str, n_subjects: str) ->
     words = {
         "better": "is better than {} in {}", "worse": "is worse than {} in {}",
         "not told apart": "cannot be told apart from {} in {}",
-        "too few subjects": "has too few test subjects for an interval against {} in {}",
+        "too few subjects": "cannot be compared with {} in {} (too few subjects)",
     }  # fmt: skip
     parts = [
         phrase.format(baseline, enumerate_words(found[kind]))

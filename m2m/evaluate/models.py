@@ -23,7 +23,13 @@ from m2m.evaluate.tables import (
 )
 from m2m.options import Evaluation
 from m2m.stage import parse_options, read_json, write_table
-from m2m.statistics import Estimate, bootstrap_mean, bootstrap_over_people, paired_difference
+from m2m.statistics import (
+    MIN_SUBJECTS,
+    Estimate,
+    bootstrap_mean,
+    bootstrap_over_people,
+    paired_difference,
+)
 
 
 def _individual_values(
@@ -34,7 +40,7 @@ def _individual_values(
     rows, across = [], {}
     for model in models:
         people, _, true, synthetic = individuality(rois[rois["model"] == model], participants)
-        if len(people) < 2 or true.shape[1] < 2:
+        if len(people) < MIN_SUBJECTS or true.shape[1] < 2:
             continue
         hits = measures.identified(true, synthetic)
         rows += [

@@ -150,6 +150,9 @@ def _ages(figure: Figure, people: Sequence[Row]) -> None:
         axes.yaxis.get_major_locator().set_params(integer=True)
     panels[1].set_ylabel("people")
     panels[-1].set_xlabel("age (years)")
-    panels[0].legend(title="sex", title_fontsize=6.5, ncols=len(kinds), loc="upper right",
-                     bbox_to_anchor=(1, 1.45), handlelength=0.9, columnspacing=0.8)  # fmt: skip
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(
+        handles, [f"sex {label}" for label in labels], loc="outside upper right",
+        ncols=len(kinds), handlelength=0.9, columnspacing=0.8,
+    )  # fmt: skip
     letter(panels[0], "b")

@@ -21,7 +21,7 @@ from m2m.figures.style import (
     new_figure,
 )
 from m2m.metrics import concordance, correlation_across_people
-from m2m.statistics import band
+from m2m.statistics import MIN_SUBJECTS, band
 
 PANELS = (
     ("brain", "ssim"), ("brain", "psnr"), ("brain", "mae"), ("brain", "pearson"),
@@ -135,7 +135,7 @@ def draw_profile(
 def draw_rois(
     rois: pd.DataFrame, participants: Mapping[str, str], models: Sequence[str]
 ) -> tuple[Figure, list[dict[str, Any]]]:
-    """Draw true against synthetic ROI means, and each region's correlation across people.
+    """Draw true against synthetic ROI means; from three people on, correlations across them.
 
     Parameters
     ----------
@@ -147,8 +147,11 @@ def draw_rois(
     """
     colour = colours(models)
     names = list(dict.fromkeys(rois["roi"]))
-    figure = new_figure(DOUBLE_MM, 58 + max(40, 2.6 * len(names)))
-    top, bottom = figure.subfigures(2, 1, height_ratios=(58, max(40, 2.6 * len(names))))
+    height = 0 if rois["unit"].map(participants).nunique() < MIN_SUBJECTS else 22 + 2.8 * len(names)
+    figure = new_figure(DOUBLE_MM, 62 + height)
+    top, *bottom = figure.subfigures(
+        2 if height else 1, 1, squeeze=False, height_ratios=(62, height) if height else None
+    )[:, 0]
     ends = np.nanquantile(rois[["true", "synthetic"]], (0, 1)) + np.array([-0.03, 0.03])
     panels = top.subplots(1, len(models), sharex=True, sharey=True, squeeze=False)[0]
     for i, (axes, model) in enumerate(zip(panels, models, strict=True)):
@@ -156,13 +159,15 @@ def draw_rois(
         axes.plot(ends, ends, color=MUTED, linewidth=0.6, linestyle="--", zorder=1)
         axes.plot(chosen["true"], chosen["synthetic"], linestyle="", marker=MARKERS[i % 7],
                   markersize=2.4, color=colour[model], alpha=0.55, markeredgewidth=0)  # fmt: skip
-        together = concordance(chosen["true"], chosen["synthetic"])
+        together = f"{concordance(chosen['true'], chosen['synthetic']):.3f}"
         axes.set(xlim=ends, ylim=ends, aspect="equal", xlabel="true FA of the region")
-        axes.set_title(f"{model}: pooled concordance {together:.3f}")
+        axes.set_title(f"{model}: pooled concordance {together.replace('nan', 'n/a')}")
         letter(axes, "abcdefg"[i % 7])
     panels[0].set_ylabel("synthetic FA of the region")
-    _across_people(bottom.subplots(), rois, participants, models, names)
-    letter(bottom.axes[0], "abcdefgh"[len(models)])
+    if height:
+        axes = bottom[0].subplots()
+        _across_people(axes, rois, participants, models, names)
+        letter(axes, "abcdefgh"[len(models) % 8])
     return figure, rois.to_dict("records")
 
 
@@ -173,17 +178,12 @@ def _across_people(
     """Draw one row per region: how the synthetic mean follows the true one between people."""
     rows = {name: i for i, name in enumerate(names)}
     for i, model in enumerate(models):
-        people, shared, true, synthetic = individuality(rois[rois["model"] == model], participants)
-        if len(people) < 3:
-            continue
-        r = correlation_across_people(true, synthetic)
+        _, shared, true, synthetic = individuality(rois[rois["model"] == model], participants)
+        r = correlation_across_people(true, synthetic) if shared else []
         axes.plot(r, [rows[name] for name in shared], linestyle="", marker=MARKERS[i % 7],
                   markersize=3.2, color=colours(models)[model], label=model)  # fmt: skip
-    if axes.lines:
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(models), borderpad=0)
-    else:
-        axes.text(0.5, 0.5, "needs three people", transform=axes.transAxes, ha="center")
-    axes.set_yticks(range(len(names)), names, fontsize=5.5)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(models), borderpad=0)
+    axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=5.5)
     axes.set_ylim(len(names) - 0.3, -0.7)
     axes.set_xlim(-1.02, 1.02)
     axes.grid(axis="y", color="#eeeeee", linewidth=0.5)
