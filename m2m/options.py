@@ -70,7 +70,7 @@ class Phantom(Section):
     motion_mm: float = Field(2.0, ge=0, description="Largest shift of the head between T1 and DWI")
     motion_deg: float = Field(2.0, ge=0, description="Largest turn of the head between T1 and DWI")
     microstructure_sd: float = Field(
-        0.05, ge=0, description="Relative spread of fibre FA between people, where FA is 0.75"
+        0.04, ge=0, description="Relative spread of fibre FA between people, where FA is 0.75"
     )
     effects: Effects = Effects()
 

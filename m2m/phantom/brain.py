@@ -22,7 +22,7 @@ MD = {WHITE: 0.75e-3, GREY: 0.85e-3, CSF: 3.0e-3}
 S0 = {WHITE: 1.0, GREY: 1.2, CSF: 2.2}
 GREY_FA = 0.10
 T1_INTENSITY = {WHITE: 0.88, GREY: 0.62, CSF: 0.22}
-T1_PER_MYELIN = 0.6
+T1_PER_MYELIN = 0.8
 BIAS_SD = 0.10
 # A voxel belongs to a bundle's region where the bundle is near and the voxel white.
 REGION_WEIGHT, REGION_WHITE = 0.5, 0.5

@@ -25,6 +25,8 @@ REFERENCE_AGE = 50.0
 RADIAL_FA = 0.50
 # Of the spread of bundle FA, this part (of the deviation) is common to all white matter.
 GLOBAL_SHARE = 0.5
+# `microstructure_sd` is relative at this FA of the fibres.
+SPREAD_FA = 0.75
 HEAD_SHIFT_MM = 4.0
 HEAD_TURN_DEG = 3.0
 
@@ -98,16 +100,17 @@ def microstructure(
     aging = np.array([b.aging for b in BUNDLES] + [1.0])
     decades = (age_years - REFERENCE_AGE) / 10
     systematic = effects.fa_per_decade * decades * aging + effects.fa_male * (sex == "M")
-    systematic /= typical
     kinds = len(typical)
     # Two parts of each deviation: one that myelin, and so T1, shows too, and one that it does not.
     parts = rng.standard_normal((2, kinds)) * np.sqrt(1 - GLOBAL_SHARE**2)
     parts += rng.standard_normal((2, 1)) * GLOBAL_SHARE
     shared, hidden = parts * options.microstructure_sd
-    myelin = systematic + np.sqrt(effects.t1_share) * shared
-    relative = myelin + np.sqrt(1 - effects.t1_share) * hidden
-    # On the logit scale, so that FA stays within 0 and 1; for small changes it is relative.
-    return expit(logit(typical) + relative / (1 - typical)), myelin
+    visible = np.sqrt(effects.t1_share) * shared
+    drawn = visible + np.sqrt(1 - effects.t1_share) * hidden
+    # On the logit scale FA stays within 0 and 1, and coherent bundles vary least; small changes
+    # are absolute (age, sex), or relative at the spread's reference (between people).
+    shift = systematic / (typical * (1 - typical)) + drawn / (1 - SPREAD_FA)
+    return expit(logit(typical) + shift), systematic / typical + visible
 
 
 def draw(options: Phantom, label: str) -> Person:
