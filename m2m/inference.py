@@ -24,11 +24,6 @@ def choose_device(wanted: Device = "auto") -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def has_bf16(device: str) -> bool:
-    """Whether the device computes in bfloat16 itself, rather than by emulation."""
-    return device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-
-
 def build_network(options: Macro2Micro) -> nn.Module:
     """Build the translator of a family's options, one channel in (per slice) and one out."""
     network = options.network
@@ -84,7 +79,6 @@ def translate_volume(
         images = []
         for slices in windows.movedim(-1, 1).split(batch_size):  # (N, context, H, W)
             number = torch.full((len(slices),), PLANES.index(plane), device=device)
-            with torch.autocast(device, torch.bfloat16, enabled=has_bf16(device)):
-                images.append(network(slices.to(device), number).image.float().cpu()[:, 0])
+            images.append(network(slices.to(device), number).image.cpu()[:, 0])  # (N, H, W)
         total += assemble(torch.cat(images).numpy(), plane)  # (X, Y, Z)
     return total / len(planes)

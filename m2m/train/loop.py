@@ -21,7 +21,7 @@ from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 
 from m2m.dataset import Batch, SliceBatches, Subject, whole_subject
-from m2m.inference import build_network, choose_device, has_bf16
+from m2m.inference import build_network, choose_device
 from m2m.model import METRIC, Fit
 from m2m.objectives import OBJECTIVES
 from m2m.options import Macro2Micro, Task, Training
@@ -45,7 +45,8 @@ def make_fabric(options: Training) -> Fabric:
     device = choose_device()
     precision = options.precision
     if precision == "auto":
-        precision = "bf16-mixed" if has_bf16(device) else "32-true"
+        native = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bf16-mixed" if native else "32-true"
     return Fabric(
         accelerator=device, devices=options.devices, precision=precision,
         strategy="ddp" if options.devices > 1 else "auto", plugins=[LightningEnvironment()],
@@ -209,8 +210,8 @@ def validate(
     subjects: Sequence[Subject],
     task: Task,
     options: Macro2Micro,
-) -> dict[str, float]:
-    """Mean absolute error inside the target mask of each subject, first orientation only."""
+) -> float:
+    """Mean absolute error inside the target mask, mean over subjects; first orientation only."""
     errors = torch.zeros(len(subjects), device=fabric.device)
     for i in range(fabric.global_rank, len(subjects), fabric.world_size):
         total = count = 0.0
@@ -219,13 +220,11 @@ def validate(
             options.network.context, options.training.batch_size,
         ):  # fmt: skip
             batch = fabric.to_device(batch)
-            with fabric.autocast():
-                image = network(batch["source"], batch["plane"]).image
-            error = (image.float().clamp(0, 1) - batch["target"]).abs() * batch["mask"]
+            image = network(batch["source"], batch["plane"]).image.clamp(0, 1)
+            error = (image - batch["target"]).abs() * batch["mask"]
             total, count = total + error.sum(), count + batch["mask"].sum()
         errors[i] = total / count
-    errors = fabric.all_reduce(errors, reduce_op="sum")
-    return {s.unit: e for s, e in zip(subjects, errors.tolist(), strict=True)}
+    return float(fabric.all_reduce(errors, reduce_op="sum").mean())
 
 
 def fit_network(
@@ -242,16 +241,10 @@ def fit_network(
     fabric : Fabric
         Launched.
     subjects : mapping
-        Of ``train`` and ``validation``.
-    task : Task
-    options : Macro2Micro
-    checkpoints : Checkpoints
-
-    Returns
-    -------
-    Fit
-        The averaged weights of the step that validated best; the last ones where there is nobody
-        to validate on.
+        Of ``train`` and ``validation``; the averaged weights that validate best are given, or
+        the last ones where there is nobody to validate on.
+    task, options, checkpoints
+        What from what, the model, and where its states are kept.
 
     Raises
     ------
@@ -266,12 +259,7 @@ def fit_network(
     if state := checkpoints.load():
         loop.restore(state)
         best, start = state["best"], state["step"]
-    batches = SliceBatches(
-        subjects["train"], task.source, task.target, context=options.network.context,
-        planes=options.planes, batch_size=training.batch_size, seed=training.seed,
-        flip=training.flip, jitter=training.jitter,
-        rank=fabric.global_rank, world=fabric.world_size,
-    )  # fmt: skip
+    batches = training_batches(fabric, subjects["train"], task, options)
     judged = evenly(subjects["validation"], training.validation_subjects)
     history = History(checkpoints.folder, start, training.steps, fabric.is_global_zero)
     with listening_for_stop() as stop_wanted, closing(history):
@@ -284,22 +272,43 @@ def fit_network(
             if last or step == 1 or step % LOG_EVERY == 0:
                 history.write(step, "train", values, learning_rate=loop.learning_rate)
             if judged and (last or step % training.validate_every == 0):
-                errors = validate(fabric, loop.ema, judged, task, options)
-                value = sum(errors.values()) / len(errors)
-                history.write(step, "validation", {METRIC: value}, subjects=list(errors))
+                value = validate(fabric, loop.ema, judged, task, options)
+                names = [subject.unit for subject in judged]
+                history.write(step, "validation", {METRIC: value}, subjects=names)
                 if best is None or value < best["value"]:
                     best = {"step": step, "value": value, "weights": snapshot(loop.ema)}
             if last or stop or step % training.checkpoint_every == 0:
-                if fabric.is_global_zero:
-                    checkpoints.save(step, loop.state() | {"best": best})
-                fabric.barrier()
+                save_together(fabric, checkpoints, step, loop.state() | {"best": best})
             history.bar.update()
             if stop:
                 raise SystemExit(STOPPED)
-    best = best or {"step": training.steps, "value": None, "weights": snapshot(loop.ema)}
-    tensors = {name: weight.numpy() for name, weight in best["weights"].items()}
+    if best is None:
+        best = {"step": training.steps, "value": None, "weights": snapshot(loop.ema)}
     validation = {"metric": METRIC, "value": best["value"], "n_subjects": len(judged)}
+    tensors = {name: weight.numpy() for name, weight in best["weights"].items()}
     return Fit(tensors, validation if judged else None, best["step"])
+
+
+def training_batches(
+    fabric: Fabric, subjects: Sequence[Subject], task: Task, options: Macro2Micro
+) -> SliceBatches:
+    """Batches of slices, or the share of them that this process takes."""
+    training = options.training
+    return SliceBatches(
+        subjects, task.source, task.target, context=options.network.context,
+        planes=options.planes, batch_size=training.batch_size, seed=training.seed,
+        flip=training.flip, jitter=training.jitter,
+        rank=fabric.global_rank, world=fabric.world_size,
+    )  # fmt: skip
+
+
+def save_together(
+    fabric: Fabric, checkpoints: Checkpoints, step: int, state: Mapping[str, Any]
+) -> None:
+    """Let the first process write; the others wait, so that none ends before it is done."""
+    if fabric.is_global_zero:
+        checkpoints.save(step, state)
+    fabric.barrier()
 
 
 def evenly(subjects: Sequence[Subject], most: int) -> Sequence[Subject]:
