@@ -64,7 +64,7 @@ def multi_tensor(
         along = (axes[:, k] @ directions.T) ** 2
         d = perpendicular[:, k, None] + (parallel - perpendicular)[:, k, None] * along
         signal += fractions[:, k, None] * np.exp(-bvals * d)
-    return signal  # fmt: skip
+    return signal
 
 
 def add_rician_noise(
