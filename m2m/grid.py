@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from m2m.options import Grid
 from m2m.qc import CYAN, RED, YELLOW, Panel, draw, grey
-from m2m.register import Registration, align, warp
+from m2m.register import Registration, align, mutual_information, warp
 from m2m.stage import DataError, parse_options, recorded, require_ok, whole
 from m2m.volume import Volume, load, require_same_grid, resample, resample_inside, save
 
@@ -32,13 +32,16 @@ class Carried:
     registration : Registration
         T1 world mm to DWI world mm.
     displacement : ndarray, shape (X, Y, Z, 3), or None
-        Of the non-linear registration, in world mm.
+        Of the non-linear registration, in world mm; None if there was none or it did not help.
+    syn : dict or None
+        Mutual information before and after the non-linear registration, and whether it is kept.
     """
 
     fa: Volume
     target: Volume
     registration: Registration
-    displacement: NDArray[np.float64] | None
+    displacement: NDArray[np.float64] | None = None
+    syn: dict[str, Any] | None = None
 
 
 def carry(t1: Volume, brain: Volume, fa: Volume, dwi_mask: Volume, kind: str) -> Carried:
@@ -54,7 +57,8 @@ def carry(t1: Volume, brain: Volume, fa: Volume, dwi_mask: Volume, kind: str) ->
     fa, dwi_mask : Volume
         On the diffusion grid.
     kind : {"rigid", "affine", "syn", "none"}
-        syn follows a rigid registration.
+        syn follows a rigid registration; like it, it is kept only if it raises the mutual
+        information, where both scans were measured.
 
     Raises
     ------
@@ -69,21 +73,25 @@ def carry(t1: Volume, brain: Volume, fa: Volume, dwi_mask: Volume, kind: str) ->
         registration = align(t1, fa, inside, spacings_mm=())
     else:
         registration = align(t1, fa, inside, "affine" if kind == "affine" else "rigid")
-    displacement = None
+    there = (t1.affine, t1.shape, registration.transform)
+    on_grid, covered = resample_inside(fa, dwi_mask, *there)
+    syn = displacement = None
     if kind == "syn":
-        near = resample(fa, t1.affine, t1.shape, registration.transform)
-        displacement = warp(t1, near)
-    on_grid, covered = resample_inside(
-        fa, dwi_mask, t1.affine, t1.shape, registration.transform, displacement
-    )
+        both = inside & covered.data
+        found = warp(t1, on_grid, both)
+        mi = [mutual_information(t1, fa, there[2], both, field) for field in (None, found)]
+        syn = {"mi_linear": round(mi[0], 5), "mi_syn": round(mi[1], 5), "kept": mi[1] > mi[0]}
+        if syn["kept"]:
+            displacement = found
+            on_grid, covered = resample_inside(fa, dwi_mask, *there, displacement)
     target = inside & covered.data
     if not target.any():
         raise DataError(
             "the diffusion series does not meet the T1's brain",
             remedy="check that both scans' affines share one scanner space",
         )
-    data = np.where(target, on_grid.data, 0)
-    return Carried(Volume(data, t1.affine), Volume(target, t1.affine), registration, displacement)
+    maps = [Volume(data, t1.affine) for data in (np.where(target, on_grid.data, 0), target)]
+    return Carried(*maps, registration, displacement, syn)
 
 
 def quality(
@@ -124,6 +132,7 @@ def quality(
         "mi_headers": round(carried.registration.mi_headers, 5),
         "mi_registered": round(carried.registration.mi_registered, 5),
         "kept": carried.registration.kept,
+        **({"syn": carried.syn} if carried.syn else {}),
         "shift_mm": round(shift_mm, 3),
         "rotation_deg": round(_rotation_deg(transform), 3),
         "coverage": round(coverage, 4),

@@ -53,7 +53,12 @@ class Registration:
 
 
 def mutual_information(
-    static: Volume, moving: Volume, transform: NDArray, mask: NDArray, bins: int = 32
+    static: Volume,
+    moving: Volume,
+    transform: NDArray,
+    mask: NDArray,
+    displacement: NDArray | None = None,
+    bins: int = 32,
 ) -> float:
     """Mutual information of two volumes inside a mask, in nats.
 
@@ -64,6 +69,8 @@ def mutual_information(
         Static world mm to moving world mm.
     mask : ndarray of bool
         On the static volume's grid.
+    displacement : ndarray, shape (X, Y, Z, 3), optional
+        As in `m2m.volume.resample`.
     bins : int
         Of each volume's histogram, between its 1st and 99th percentile inside the mask;
         the tails belong to the outer bins.
@@ -72,7 +79,7 @@ def mutual_information(
     ----------
     Wells et al. (1996), Med Image Anal 1:35-51, https://doi.org/10.1016/S1361-8415(01)80004-9
     """
-    carried = resample(moving, static.affine, static.shape, transform)
+    carried = resample(moving, static.affine, static.shape, transform, 1, displacement)
     joint = np.zeros((bins, bins))
     np.add.at(joint, (_binned(static.data[mask], bins), _binned(carried.data[mask], bins)), 1)
     joint /= joint.sum()
@@ -203,13 +210,15 @@ def _dilated(mask: NDArray, spacing_mm: float) -> NDArray[np.bool_]:
     return ndimage.binary_dilation(mask, iterations=max(1, round(3 / spacing_mm)))
 
 
-def warp(static: Volume, moving: Volume) -> NDArray[np.float64]:
+def warp(static: Volume, moving: Volume, mask: NDArray) -> NDArray[np.float64]:
     """Non-linear displacement between two volumes on one grid, by SyN of ANTs.
 
     Parameters
     ----------
     static, moving : Volume
         On one isotropic grid, aligned linearly before.
+    mask : ndarray of bool
+        Where both were measured; elsewhere a volume's end would pass for an edge.
 
     Returns
     -------
@@ -235,7 +244,10 @@ def warp(static: Volume, moving: Volume) -> NDArray[np.float64]:
     require_same_grid(static, moving, "syn")
     spacing = [float(s) for s in static.spacing_mm]
     # Both lie on one grid, so ANTs may work in the grid's own axes instead of LPS+ world.
-    images = [ants.from_numpy(v.data.astype(np.float32), spacing=spacing) for v in (static, moving)]
+    images = [
+        ants.from_numpy(np.where(mask, data, 0).astype(np.float32), spacing=spacing)
+        for data in (static.data, moving.data)
+    ]
     found = ants.registration(
         *images, type_of_transform="SyNOnly", initial_transform="identity", syn_metric="mattes",
         random_seed=1,

@@ -227,15 +227,38 @@ def test_without_registration_the_headers_stand(masked, dwi):
     np.testing.assert_array_equal(still.registration.transform, np.eye(4))
 
 
-def test_a_non_linear_displacement_moves_fa(masked, dwi, monkeypatch):
-    fixed = Registration(T1_TO_DWI, 0.1, 0.2, "registration")
-    monkeypatch.setattr(grid, "align", lambda *_, **__: fixed)
+@pytest.fixture
+def shifting_warp(monkeypatch):
+    """Stand-in for SyN that shifts all by two voxels, after a linear transform given."""
     shift_mm = np.array([6.0, 0, 0])
     monkeypatch.setattr(grid, "warp", lambda *_: np.broadcast_to(shift_mm, (*OPTIONS.shape, 3)))
-    plain = grid.carry(masked.t1, masked.brain, dwi[0], dwi[2], "rigid")
-    warped = grid.carry(masked.t1, masked.brain, dwi[0], dwi[2], "syn")
-    both = plain.target.data[2:] & warped.target.data[:-2]
-    np.testing.assert_allclose(warped.fa.data[:-2][both], plain.fa.data[2:][both], atol=2e-3)
+
+    def after(transform):
+        fixed = Registration(transform, 0.1, 0.2, "registration")
+        monkeypatch.setattr(grid, "align", lambda *_, **__: fixed)
+
+    return after
+
+
+def test_syn_is_not_kept_where_the_linear_registration_is_better(masked, dwi, shifting_warp):
+    shifting_warp(T1_TO_DWI)
+    found = grid.carry(masked.t1, masked.brain, dwi[0], dwi[2], "syn")
+    assert found.displacement is None and not found.syn["kept"]
+    assert found.syn["mi_syn"] < found.syn["mi_linear"]
+    numbers = grid.quality(masked.t1, masked.brain.data, masked.wm.data, found, Grid())
+    assert numbers["syn"] == found.syn
+
+
+def test_syn_moves_fa_by_its_displacement_where_it_helps(masked, dwi, shifting_warp):
+    shift = similarity((0, 0, 0), (6, 0, 0))
+    shifting_warp(T1_TO_DWI @ np.linalg.inv(shift))
+    found = grid.carry(masked.t1, masked.brain, dwi[0], dwi[2], "syn")
+    assert found.syn["kept"]
+    shifting_warp(T1_TO_DWI)
+    right = grid.carry(masked.t1, masked.brain, dwi[0], dwi[2], "rigid")
+    both = found.target.data & right.target.data
+    assert dice(found.target.data, right.target.data) > 0.99
+    np.testing.assert_allclose(found.fa.data[both], right.fa.data[both], atol=1e-3)
 
 
 def test_a_dwi_of_another_place_is_bad_data(masked, dwi):

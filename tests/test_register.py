@@ -130,4 +130,4 @@ def test_coarse_templates_stay_in_place_and_keep_their_volume():
 def test_syn_without_ants_names_the_extra(t1, monkeypatch):
     monkeypatch.setitem(sys.modules, "ants", None)
     with pytest.raises(ModuleNotFoundError, match=r"m2m\[ants\]"):
-        warp(t1, t1)
+        warp(t1, t1, t1.data > 0)
