@@ -70,7 +70,7 @@ def test_eigenvalues_have_the_anisotropy_and_mean_asked_for():
     along, across = signal.eigenvalues(fa, 0.7e-3)
     np.testing.assert_allclose((along + 2 * across) / 3, 0.7e-3)
     tensor = np.zeros((4, 6))
-    tensor[:, 0], tensor[:, 2], tensor[:, 5] = across, along, across
+    tensor[:, 0], tensor[:, 3], tensor[:, 5] = across, along, across
     np.testing.assert_allclose(signal.fractional_anisotropy(tensor), fa, atol=1e-6)
 
 

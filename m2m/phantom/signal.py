@@ -12,8 +12,8 @@ from dipy.core.gradients import generate_bvecs
 from numpy.typing import NDArray
 from scipy import ndimage
 
-# Order of the six elements of a tensor: Dxx, Dxy, Dyy, Dxz, Dyz, Dzz.
-ROWS, COLUMNS = (0, 0, 1, 0, 1, 2), (0, 1, 1, 2, 2, 2)
+# Order of the six elements of a tensor: Dxx, Dxy, Dxz, Dyy, Dyz, Dzz (BEP016).
+ROWS, COLUMNS = (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)
 SCHEME_SEED = 7
 
 
@@ -86,7 +86,7 @@ def fit_tensor(signal: NDArray, bvals: NDArray, directions: NDArray) -> NDArray[
 
 def fractional_anisotropy(tensor: NDArray) -> NDArray[np.float32]:
     """FA, shape (N,), of tensors given by six elements, shape (N, 6); 0 for a zero tensor."""
-    trace = tensor[:, [0, 2, 5]].sum(axis=1)
+    trace = tensor[:, [0, 3, 5]].sum(axis=1)
     square = (tensor**2 * np.where(np.equal(ROWS, COLUMNS), 1.0, 2.0)).sum(axis=1)
     ratio = np.divide(trace**2, square, out=np.full(len(tensor), 3.0), where=square > 0)
     # The trace squared is at most three times the square; 0 guards the rounding.

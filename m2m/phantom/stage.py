@@ -137,7 +137,7 @@ def _save_truth(
         (truth_tensor, diffusion.tensor, np.float32,
          shared | {"Description": "Log-linear least-squares tensor of the noise-free signal, in "
                    "T1 world axes (RAS+)", "Units": "mm2/s",
-                   "Elements": ["Dxx", "Dxy", "Dyy", "Dxz", "Dyz", "Dzz"]}),
+                   "Elements": ["Dxx", "Dxy", "Dxz", "Dyy", "Dyz", "Dzz"]}),
         (truth_bundles, diffusion.labels, np.int16,
          shared | {"Description": "The strongest bundle of each white voxel",
                    "Labels": {str(i): name for i, name in enumerate(NAMES, 1)}}),
