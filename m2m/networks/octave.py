@@ -10,7 +10,7 @@ Kim et al. (2024), Macro2Micro, arXiv:2412.11277.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -61,6 +61,11 @@ def halve(x: Tensor) -> Tensor:
 def double(x: Tensor) -> Tensor:
     """Repeat each pixel 2 x 2 times: (N, C, H, W) to (N, C, 2 H, 2 W)."""
     return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def convolutions(module: nn.Module) -> Iterator[nn.Conv2d]:
+    """Go through the convolutions of a module."""
+    return (part for part in module.modules() if isinstance(part, nn.Conv2d))
 
 
 class OctaveConv2d(nn.Module):
@@ -200,10 +205,19 @@ class OctaveTranslator(nn.Module):
         high, low = levels[0]
         self.high_head = nn.Conv2d(high, out_channels, 3, padding=1)
         self.low_head = nn.Conv2d(low or high, out_channels, 3, padding=1)
-        for head in (self.high_head, self.low_head):
-            nn.init.normal_(head.weight, std=0.01)  # the first outputs are near 0, as maps are
-            nn.init.zeros_(head.bias)
         self.has_low = bool(low)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Let detail lead: the stem keeps the size of its input, what refines it starts small."""
+        for convolution in convolutions(self.stem):
+            nn.init.kaiming_normal_(convolution.weight, a=0.2)
+        for block in (*self.encode, *self.decode):
+            for convolution in convolutions(block.second):
+                convolution.weight.data *= 0.3
+        for head in (self.high_head, self.low_head):
+            nn.init.normal_(head.weight, std=0.01)
+            nn.init.zeros_(head.bias)
 
     def forward(self, source: Tensor, plane: Tensor) -> Translation:
         """Translate slices of any height and width.
