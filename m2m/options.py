@@ -192,9 +192,11 @@ class Slices(Section):
 
 
 class Network(Section):
-    """Octave encoder and decoder of Macro2Micro (widths: one per level, fine to coarse)."""
+    """Octave encoder and decoder of Macro2Micro."""
 
-    widths: tuple[PositiveInt, ...] = (24, 48, 96, 128)
+    widths: tuple[Annotated[int, Field(ge=2)], ...] = Field(
+        (32, 48, 64, 96), min_length=1, description="Channels of each level, fine to coarse"
+    )
     alpha: float = Field(
         0.5, ge=0, lt=1, description="Share of channels in the low-frequency branch"
     )
@@ -227,7 +229,7 @@ class Discriminators(Section):
     width: PositiveInt = 16
     crops: PositiveInt = Field(4, description="Crops per image, drawn inside the brain mask")
     crop_fraction: Range = Field((0.125, 0.25), description="Side of a crop over side")
-    crop_size: PositiveInt = Field(16, description="Pixels a crop is resized to")
+    crop_size: Literal[8, 16, 32, 64, 128] = Field(16, description="Pixels a crop is resized to")
     learning_rate: PositiveFloat = 2e-4
     every: PositiveInt = Field(1, description="Generator steps per discriminator step")
 
