@@ -35,8 +35,8 @@ from m2m.volume import (
 # Spacings (mm) at which the template is searched for and refined, and the mask is drawn.
 SEARCH_MM, REFINE_MM, MASK_MM = 6.0, 4.0, 2.0
 # Thickness (mm) of scalp and skull to start the search from; 0 is a T1 without skull. Started
-# too large, the template's surface locks on to the scalp, at a lower similarity.
-SCALPS_MM = (0.0, 8.0, 16.0)
+# too large, the template's surface locks on to the scalp, at a lower mutual information.
+SCALPS_MM = (0.0, 12.0, 18.0)
 # The brain's surface is looked for so far (mm) on either side of the template's.
 BAND_MM = 6.0
 # Intensity is judged relative to white matter within about this distance (sigma, mm).
@@ -150,8 +150,9 @@ def find_template(
     moving, static, rim = _search_level(t1, SEARCH_MM)
     found = []
     for start in starts:
-        similar, _ = find_transform(static, moving, "similarity", start, rim, 15)
-        found.append(find_transform(static, moving, "affine", similar, rim, 20))
+        # First the posture at a fixed size: a size set free too early grows to the scalp.
+        turned, _ = find_transform(static, moving, "rigid", start, rim, 15)
+        found.append(find_transform(static, moving, "affine", turned, rim, 20))
     coarse = max(found, key=lambda pair: pair[1])[0]
     moving, static, rim = _search_level(t1, REFINE_MM)
     _, mi_start = find_transform(static, moving, "affine", starts[-1], rim, 0)

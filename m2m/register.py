@@ -10,23 +10,15 @@ from typing import Literal
 
 import numpy as np
 from dipy.align.imaffine import AffineRegistration, MutualInformationMetric
-from dipy.align.transforms import (
-    AffineTransform3D,
-    RigidIsoScalingTransform3D,
-    RigidTransform3D,
-)
+from dipy.align.transforms import AffineTransform3D, RigidTransform3D
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from m2m.volume import Volume, coarsen, require_same_grid, resample
 
-Kind = Literal["rigid", "similarity", "affine"]
-_TRANSFORMS = {
-    "rigid": RigidTransform3D,
-    "similarity": RigidIsoScalingTransform3D,
-    "affine": AffineTransform3D,
-}
+Kind = Literal["rigid", "affine"]
+_TRANSFORMS = {"rigid": RigidTransform3D, "affine": AffineTransform3D}
 # Lengths are measured in this unit while optimising: a rotation by one radian then moves the
 # brain's surface about as far as a translation by one unit, which the optimiser needs.
 _UNIT_MM = 60.0
@@ -110,7 +102,7 @@ def find_transform(
     ----------
     static, moving : Volume
         At the resolution to work at.
-    kind : {"rigid", "similarity", "affine"}
+    kind : {"rigid", "affine"}
     start : ndarray, shape (4, 4)
         Static world mm to moving world mm.
     mask : ndarray of bool
