@@ -195,7 +195,7 @@ class Network(Section):
     """Octave encoder and decoder of Macro2Micro."""
 
     widths: tuple[Annotated[int, Field(ge=2)], ...] = Field(
-        (32, 48, 64, 96), min_length=1, description="Channels of each level, fine to coarse"
+        (32, 48, 64, 96), min_length=2, description="Channels of each level, fine to coarse"
     )
     alpha: float = Field(
         0.5, ge=0, lt=1, description="Share of channels in the low-frequency branch"

@@ -162,7 +162,7 @@ class OctaveTranslator(nn.Module):
     context : int
         Slices of the source given as channels, the slice itself in the middle; odd.
     widths : sequence of int
-        Channels of each level (both branches together), fine to coarse.
+        Channels of each level (both branches together), fine to coarse; two levels or more.
     alpha : float
         Share of the channels in the low branch, 0 (a plain convolutional network) to below 1.
     out_channels : int
@@ -173,7 +173,7 @@ class OctaveTranslator(nn.Module):
     Raises
     ------
     ValueError
-        Context is even, no level is given, or alpha leaves a branch empty.
+        Context is even, alpha is out of its range, or widths are too few or too small.
     """
 
     def __init__(
@@ -189,8 +189,8 @@ class OctaveTranslator(nn.Module):
             raise ValueError(f"context must be odd, got {context}")
         if not 0 <= alpha < 1:
             raise ValueError(f"alpha must be at least 0 and below 1, got {alpha}")
-        if not widths or min(widths) < 2:
-            raise ValueError(f"widths must be one or more numbers of at least 2, got {widths}")
+        if len(widths) < 2 or min(widths) < 2:
+            raise ValueError(f"widths must be two or more numbers of at least 2, got {widths}")
         levels = [
             (width - low_channels(width, alpha), low_channels(width, alpha)) for width in widths
         ]
