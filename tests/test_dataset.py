@@ -1,8 +1,9 @@
 """Batches of slices: what a sample is, and that drawing it depends on the step alone."""
 
 import gc
-import os
 import tracemalloc
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def test_a_batch_depends_on_seed_and_step_alone(subjects):
     fresh = batches(subjects)
     backward = [fresh[step] for step in reversed(range(5))]
     assert all(equal(a, b) for a, b in zip(forward, reversed(backward), strict=True))
-    assert not any(equal(a, b) for a, b in zip(forward, forward[1:], strict=False))
+    assert not any(equal(a, b) for a, b in pairwise(forward))
     assert not equal(forward[0], batches(subjects, seed=6)[0])
 
 
@@ -149,7 +150,7 @@ def test_memory_and_open_files_do_not_grow_with_the_steps(subjects):
     source = batches(subjects)
     for step in range(60):  # every person's usable slices are known by then
         source[step]
-    files = len(os.listdir("/proc/self/fd"))
+    files = len(list(Path("/proc/self/fd").iterdir()))
     tracemalloc.start()
     traced = []
     for step in range(61, 141):
@@ -159,7 +160,7 @@ def test_memory_and_open_files_do_not_grow_with_the_steps(subjects):
             traced.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
     assert traced[1] - traced[0] < 5_000, "one array of one person has 134,400 bytes"
-    assert len(os.listdir("/proc/self/fd")) == files
+    assert len(list(Path("/proc/self/fd").iterdir())) == files
 
 
 def test_collate_numbers_the_orientation():
