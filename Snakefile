@@ -22,6 +22,10 @@ rule all:
     default_target: True
     input:
         REPORT,
+        # Named, so that a deleted map is made again although the report is there.
+        per_unit("dwi-fa", "paired", "dwi-only"),
+        per_unit("fa", "paired"),
+        every_translation,
 
 
 rule groundtruth:

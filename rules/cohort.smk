@@ -84,7 +84,7 @@ rule describe:
         mem_mb=memory(500),
         runtime=5,
     params:
-        root=ROOT,
+        root=dataset_root,
         source=RAWDATA,
         synthetic=synthetic_flags(),
         version=VERSIONS["describe"],

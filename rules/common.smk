@@ -21,6 +21,7 @@ except ValidationError as error:
     raise WorkflowError("The configuration is not valid.", *problems) from None
 
 SIMULATED = CONFIG.cohort.source == "phantom"
+SIMULATED_FLAG = "--simulated" if SIMULATED else "--no-simulated"
 ROOT = f"{CONFIG.results}/{CONFIG.dataset}"
 RAWDATA = f"{ROOT}/rawdata" if SIMULATED else str(CONFIG.cohort.bids_dir)
 TRUTH = f"{ROOT}/truth"
@@ -37,10 +38,8 @@ REPORT = f"{ROOT}/report.html"
 FIRST_TASK = next(iter(CONFIG.tasks))
 M2M_ENV = "../envs/m2m.yaml"
 
-# Jobs call `m2m` and Python of the environment that runs Snakemake.
-os.environ["PATH"] = os.pathsep.join(
-    [str(Path(sys.executable).parent), os.environ["PATH"]]
-)
+# Jobs call `m2m`: of the environment that the rule deploys, else of the one that runs Snakemake.
+shell.prefix(f'export PATH="$PATH:{Path(sys.executable).parent}"; ')
 
 
 wildcard_constraints:
@@ -53,6 +52,8 @@ wildcard_constraints:
 
 def stop_if_commands_are_missing():
     """Stop a dry run, by name, when a chosen chain needs a program that is not here."""
+    if workflow.deployment_settings.deployment_method:
+        return  # conda or a container brings them
     needed = [*CONFIG.preprocess.commands, *CONFIG.dti.mask.commands]
     if missing := [command for command in needed if shutil.which(command) is None]:
         raise WorkflowError(
@@ -101,6 +102,16 @@ def memory(mb):
         return mb * attempt
 
     return need
+
+
+def dataset_root(wildcards):
+    """Folder of the results: stages find each person's files below it by their BIDS names."""
+    return ROOT
+
+
+def figures_folder(wildcards):
+    """Folder of the figures."""
+    return FIGURES
 
 
 def at(kind, root=ROOT):

@@ -27,7 +27,7 @@ rule evaluate_model:
         mem_mb=memory(2000),
         runtime=120,
     params:
-        root=ROOT,
+        root=dataset_root,
         options=roi_options,
         version=VERSIONS["evaluate"],
     shell:
@@ -57,7 +57,7 @@ rule compare:
         mem_mb=memory(2000),
         runtime=60,
     params:
-        root=ROOT,
+        root=dataset_root,
         models=task_model_flags,
         options=roi_options,
         version=VERSIONS["compare"],

@@ -128,7 +128,7 @@ rule quality:
         mem_mb=memory(1000),
         runtime=60,
     params:
-        root=ROOT,
+        root=dataset_root,
         version=VERSIONS["quality"],
     shell:
         "m2m quality --units {input.units} --split {input.split} --split-record {input.record}"

@@ -29,12 +29,13 @@ rule train_model:
         training=f"{MODEL}/training",
         task=task_options,
         options=model_options,
+        simulated=SIMULATED_FLAG,
         version=VERSIONS["train"],
     shell:
         "m2m train --task {wildcards.task} --model {wildcards.model} --slices-dir {params.slices}"
         " --split {input.split} --split-record {input.record} --training-dir {params.training}"
         " --weights {output.weights} --record {output.record} --card {output.card}"
-        " --metrics {output.metrics} --task-options {params.task:q}"
+        " --metrics {output.metrics} {params.simulated} --task-options {params.task:q}"
         " --options {params.options:q} 2>&1 | tee {log}"
 
 
