@@ -18,7 +18,6 @@ from cohort_tree import (
     judge,
     write_image,
     write_numbers,
-    write_rows,
 )
 
 from m2m.cohort.checks import affine_problem
@@ -300,71 +299,6 @@ def test_a_label_that_bids_forbids_fails_its_unit_alone(tmp_path):
     assert units["sub-2+2"]["state"] == "failed"
     assert units["sub-01"]["state"] == "paired"
     assert "letters and digits" in findings[0]["problem"]
-
-
-def people(path, *rows, columns=("participant_id", "age", "sex")):
-    return write_rows(path / "participants.tsv", columns, *rows)
-
-
-def test_age_missing_for_a_downstream_target_fails_the_person(tmp_path):
-    root = dataset(tmp_path / "ds", "sub-01", "sub-02", "sub-03", "sub-04")
-    table = people(tmp_path, ("sub-01", "30", "F"), ("02", "n/a", "F"), ("sub-03", "89+", "M"))
-    units, findings = judge(root, tmp_path, table, require=["age"])
-    assert {name: unit["state"] for name, unit in units.items()} == {
-        "sub-01": "paired", "sub-02": "failed", "sub-03": "failed", "sub-04": "failed",
-    }  # fmt: skip
-    assert [(f["unit"], f["value"]) for f in findings] == [
-        ("sub-02", None), ("sub-03", "89+"), ("sub-04", "sub-04"),
-    ]  # fmt: skip
-    assert all(f["file"] == str(table) and f["remedy"] for f in findings)
-    units, _ = judge(root, tmp_path, table)
-    assert {unit["state"] for unit in units.values()} == {"paired"}
-
-
-def test_people_without_scans_and_scans_without_people_are_noted(tmp_path):
-    root = dataset(tmp_path / "ds", "sub-01", "sub-02")
-    units, findings = judge(root, tmp_path, people(tmp_path, ("01", "30", "F"), ("77", "30", "M")))
-    assert [(f["unit"], f["problem"], f["severity"]) for f in findings] == [
-        ("sub-02", "not in participants.tsv", "note"),
-        ("sub-77", "no scan of this participant", "note"),
-    ]
-    assert list(units) == ["sub-01", "sub-02"]
-
-
-def test_a_person_twice_in_the_table_fails_only_if_the_rows_contradict(tmp_path):
-    root = dataset(tmp_path / "ds", "sub-01", "sub-02")
-    same, other = ("sub-01", "30", "F"), ("sub-02", "40", "M")
-    table = people(tmp_path, same, same, other, ("02", "41", "M"))
-    units, findings = judge(root, tmp_path, table)
-    assert (units["sub-01"]["state"], units["sub-02"]["state"]) == ("paired", "failed")
-    assert [(f["severity"], f["value"]) for f in findings] == [
-        ("note", "2 rows"),
-        ("error", "2 rows, which differ in age"),
-    ]
-
-
-def test_tables_that_cannot_be_used_are_named(tmp_path):
-    root = dataset(tmp_path / "ds", "sub-01")
-    with pytest.raises(DataError, match=r"no column participant_id.*sep\.tsv"):
-        judge(root, tmp_path, write_rows(tmp_path / "sep.tsv", ["participant_id,age"]))
-    with pytest.raises(DataError, match="cannot be read"):
-        judge(root, tmp_path, tmp_path / "nowhere.tsv")
-
-
-def test_the_users_labels_and_exclusions_decide_who_is_looked_at(tmp_path):
-    root = dataset(tmp_path / "ds", "sub-01", "sub-02", "sub-03")
-    t1(root / "sub-02").write_bytes(b"")
-    table = write_rows(
-        tmp_path / "out.tsv", ("participant_id", "reason"), ("02", "moved"), ("sub-88", "typo")
-    )
-    units, findings = judge(root, tmp_path, participant_label=["01", "02", "99"], exclude=table)
-    assert list(units) == ["sub-01", "sub-02"]
-    assert (units["sub-02"]["state"], units["sub-02"]["reason"]) == ("excluded", "moved")
-    assert units["sub-02"]["dwi"] is None
-    assert [(f["unit"], f["severity"]) for f in findings] == [
-        ("sub-88", "note"),
-        ("sub-99", "note"),
-    ]
 
 
 def test_a_mask_on_another_grid_is_left_out_and_its_scan_kept(tmp_path):

@@ -128,7 +128,7 @@ def draw_profile(
         axes.set_title(f"{METRICS[metric]}, brain")
         axes.set_xlabel("mm above the brain's centre (axial)")
         letter(axes, "abc"[i])
-    figure.axes[0].legend(loc="best")
+    figure.axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1.12), ncols=len(models))
     return figure, rows
 
 
@@ -189,7 +189,5 @@ def _across_people(
     axes.grid(axis="y", color="#eeeeee", linewidth=0.5)
     axes.set_axisbelow(True)
     axes.axvline(0, color="#d0d0d0", linewidth=0.6, zorder=0)
-    axes.set_title(
-        "Pearson's r across people: does the synthetic map know who is high, who is low?"
-    )
+    axes.set_title("Pearson's r across people: who is high, who is low?")
     axes.set_xlabel("r of true and synthetic means over test subjects")
