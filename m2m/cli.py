@@ -22,6 +22,7 @@ COMMANDS = {
     "anat": ("m2m.anat:main", "Bring a T1 to the common grid; brain, white matter, template."),
     "grid": ("m2m.grid:main", "Register DWI to T1 and bring FA to the common grid."),
     "slices": ("m2m.slices:main", "Cut normalised slices in three orientations."),
+    "collect": ("m2m.cohort.collect:main", "List the slices that models are fitted on."),
     "quality": ("m2m.cohort.quality:main", "Gather every subject's status and quality numbers."),
     "train": ("m2m.train:main", "Train a model on a task."),
     "translate": ("m2m.translate:main", "Translate a whole T1 volume."),

@@ -69,7 +69,7 @@ def find_subjects(
     Parameters
     ----------
     slices_dir : path
-        Holds ``<unit>_slices.json`` and the arrays.
+        Holds ``<folder>/<unit>_slices.json`` and the arrays, at any depth.
     parts : mapping of str to str
         Participant to ``train``, ``validation`` or ``test``.
     target : str
@@ -85,7 +85,7 @@ def find_subjects(
     """
     subjects: dict[str, list[Subject]] = {"train": [], "validation": []}
     skipped: Counter[str] = Counter(failed=0, excluded=0, no_target=0)
-    for path in sorted(Path(slices_dir).glob("*_slices.json")):
+    for path in sorted(Path(slices_dir).rglob("*_slices.json")):
         unit = path.name.removesuffix("_slices.json")
         participant = unit.split("_")[0]
         if (part := parts.get(participant)) not in subjects:

@@ -31,6 +31,7 @@ VERSIONS = {
     "anat": 1,
     "grid": 1,
     "slices": 1,
+    "collect": 1,
     "quality": 1,
     "train": 1,
     "translate": 1,

@@ -21,13 +21,13 @@ except ValidationError as error:
     raise WorkflowError("The configuration is not valid.", *problems) from None
 
 SIMULATED = CONFIG.cohort.source == "phantom"
-SIMULATED_FLAG = "--simulated" if SIMULATED else "--no-simulated"
 ROOT = f"{CONFIG.results}/{CONFIG.dataset}"
 RAWDATA = f"{ROOT}/rawdata" if SIMULATED else str(CONFIG.cohort.bids_dir)
 TRUTH = f"{ROOT}/truth"
 UNITS = f"{ROOT}/cohort/units.tsv"
 SPLIT = f"{ROOT}/cohort/split.tsv"
 SPLIT_RECORD = f"{ROOT}/cohort/split.json"
+SLICES = f"{ROOT}/cohort/slices.tsv"
 QUALITY = f"{ROOT}/cohort/quality.tsv"
 FLOW = f"{ROOT}/cohort/flow.json"
 SYNTHETIC = f"{ROOT}/synthetic/{{task}}/{{model}}"
@@ -70,6 +70,11 @@ def options(section, **without):
     return section.model_dump_json(**without)
 
 
+def simulated_flag(wildcards):
+    """Whether pages and cards must say that the people are simulated."""
+    return "--simulated" if SIMULATED else "--no-simulated"
+
+
 def model_options(wildcards):
     """The JSON of one model's section."""
     return options(CONFIG.models[wildcards.model])
@@ -107,6 +112,11 @@ def memory(mb):
 def dataset_root(wildcards):
     """Folder of the results: stages find each person's files below it by their BIDS names."""
     return ROOT
+
+
+def slices_folder(wildcards):
+    """Folder of everybody's slices."""
+    return f"{ROOT}/slices"
 
 
 def figures_folder(wildcards):
@@ -188,26 +198,6 @@ def scan(column):
     return path
 
 
-def unit_file(kind):
-    """Input function: one of the unit's files, where its folder is not part of the output's path."""
-
-    def path(wildcards):
-        return paths(kind, [wildcards.unit])
-
-    return path
-
-
-def if_paired(kind):
-    """Input function: a file that only a unit with both scans has."""
-
-    def path(wildcards):
-        if unit_row(wildcards.unit)["state"] != "paired":
-            return []
-        return paths(kind, [wildcards.unit])
-
-    return path
-
-
 def corrected(kind, column):
     """Input function: the preprocessed file where a chain is chosen, the raw one otherwise."""
     return scan(column) if CONFIG.preprocess.chain == "none" else at(kind)
@@ -257,17 +247,19 @@ def listed_subjects(wildcards):
 # -- translation and what follows --------------------------------------------------------------
 
 
+def slice_record(unit):
+    """Slice record of one unit."""
+    return f"{ROOT}/slices/{folder(unit)}/{unit}_slices.json"
+
+
 def slice_records(wildcards):
-    """Slice records of everybody with a T1."""
-    return [f"{ROOT}/slices/{unit}_slices.json" for unit in units("paired", "t1w-only")]
+    """Slice records of everybody with both scans."""
+    return [slice_record(unit) for unit in units("paired")]
 
 
 def slices_to_fit(wildcards):
     """Slice records that a model is fitted and chosen on."""
-    return [
-        f"{ROOT}/slices/{unit}_slices.json"
-        for unit in units_of_part("train", "validation")
-    ]
+    return [slice_record(unit) for unit in units_of_part("train", "validation")]
 
 
 def synthetic(task, model, names):
@@ -285,29 +277,15 @@ def every_translation(wildcards):
     ]
 
 
-def every_test_synthesis(wildcards):
-    """Synthetic volumes of the test units, every task and model."""
-    return [
-        path
-        for task, section in CONFIG.tasks.items()
-        for model in section.models
-        for path in synthetic(task, model, units_of_part("test"))
-    ]
-
-
 def training_gpus(wildcards):
     """GPUs that a model's training asks for; the trivial baselines ask for none."""
     training = getattr(CONFIG.models[wildcards.model], "training", None)
     return training.devices if training else 0
 
 
-def test_truth(kind):
-    """Input function: one kind of file for every test unit."""
-
-    def wanted(wildcards):
-        return paths(kind, units_of_part("test"))
-
-    return wanted
+def test_truth(wildcards):
+    """True maps of the test units."""
+    return paths("fa", units_of_part("test"))
 
 
 def test_synthesis(wildcards):

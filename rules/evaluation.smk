@@ -5,9 +5,7 @@ rule evaluate_model:
     """SSIM (Wang et al. 2004, IEEE TIP 13:600), PSNR, MAE; concordance (Lin 1989, Biometrics 45:255)."""
     input:
         synthetic=test_synthesis,
-        fa=test_truth("fa"),
-        target=test_truth("target-mask"),
-        wm=test_truth("wm"),
+        fa=test_truth,
         units=UNITS,
         split=SPLIT,
         split_record=SPLIT_RECORD,

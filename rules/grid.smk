@@ -34,22 +34,24 @@ rule anat:
 
 
 rule grid:
-    """DWI registered to the T1 by mutual information, kept only where it improves it; FA resampled."""
+    """DWI registered to the T1 by mutual information, kept only where it improves it; FA on the
+    grid; then slices of three orientations, normalised per volume, to be memory-mapped. One job,
+    since each costs a cluster seconds and the plan memory.
+    """
     input:
         t1w=at("t1w"),
-        brain=at("brain"),
-        wm=at("wm"),
         anat=at("anat-status"),
         fa=at("dwi-fa"),
-        v1=at("dwi-v1"),
-        b0=at("b0"),
-        mask=at("dwi-mask"),
         dti=at("dti-status"),
     output:
         fa=at("fa"),
         target=at("target-mask"),
         picture=at("picture"),
         status=at("grid-status"),
+        axial=f"{ROOT}/slices/{{folder}}/{{unit}}_axial.npy",
+        coronal=f"{ROOT}/slices/{{folder}}/{{unit}}_coronal.npy",
+        sagittal=f"{ROOT}/slices/{{folder}}/{{unit}}_sagittal.npy",
+        record=f"{ROOT}/slices/{{folder}}/{{unit}}_slices.json",
     log:
         log("grid", "{folder}/{unit}"),
     benchmark:
@@ -60,50 +62,52 @@ rule grid:
         mem_mb=memory(3000),
         runtime=30,
     params:
+        # Made by the same two jobs as the inputs; planning costs by the file.
+        brain=at("brain"),
+        wm=at("wm"),
+        v1=at("dwi-v1"),
+        b0=at("b0"),
+        mask=at("dwi-mask"),
         options=options(CONFIG.grid),
-        version=VERSIONS["grid"],
+        slices=options(CONFIG.slices),
+        version=[VERSIONS["grid"], VERSIONS["slices"]],
     shell:
-        "m2m grid --unit {wildcards.unit} --t1w {input.t1w} --brain {input.brain}"
-        " --wm {input.wm} --anat-status {input.anat} --fa {input.fa} --v1 {input.v1}"
-        " --b0 {input.b0} --dwi-mask {input.mask} --dti-status {input.dti}"
+        "m2m grid --unit {wildcards.unit} --t1w {input.t1w} --brain {params.brain}"
+        " --wm {params.wm} --anat-status {input.anat} --fa {input.fa} --v1 {params.v1}"
+        " --b0 {params.b0} --dwi-mask {params.mask} --dti-status {input.dti}"
         " --out-fa {output.fa} --out-target-mask {output.target} --picture {output.picture}"
-        " --status {output.status} --options {params.options:q} > {log} 2>&1"
+        " --status {output.status} --options {params.options:q} > {log} 2>&1 && "
+        "m2m slices --unit {wildcards.unit} --t1w {input.t1w} --brain {params.brain}"
+        " --anat-status {input.anat} --fa {output.fa} --target-mask {output.target}"
+        " --grid-status {output.status} --axial {output.axial} --coronal {output.coronal}"
+        " --sagittal {output.sagittal} --record {output.record}"
+        " --options {params.slices:q} >> {log} 2>&1"
 
 
-rule cut_slices:
-    """Slices of three orientations, normalised per volume inside the brain, memory-mapped later."""
+rule collect:
+    """The slices that models are fitted and chosen on, each with its hash."""
     input:
-        t1w=unit_file("t1w"),
-        brain=unit_file("brain"),
-        anat=unit_file("anat-status"),
-        fa=if_paired("fa"),
-        target=if_paired("target-mask"),
-        grid=if_paired("grid-status"),
+        slices=slices_to_fit,
+        units=UNITS,
+        split=SPLIT,
+        record=SPLIT_RECORD,
     output:
-        axial=f"{ROOT}/slices/{{unit}}_axial.npy",
-        coronal=f"{ROOT}/slices/{{unit}}_coronal.npy",
-        sagittal=f"{ROOT}/slices/{{unit}}_sagittal.npy",
-        record=f"{ROOT}/slices/{{unit}}_slices.json",
+        table=SLICES,
     log:
-        log("cut_slices", "{unit}"),
+        log("collect", "collect"),
     benchmark:
-        bench("cut_slices", "{unit}")
+        bench("collect", "collect")
     conda:
         M2M_ENV
     resources:
-        mem_mb=memory(2000),
-        runtime=15,
+        mem_mb=memory(1000),
+        runtime=60,
     params:
-        fa=flag("--fa", "fa"),
-        target=flag("--target-mask", "target"),
-        grid=flag("--grid-status", "grid"),
-        options=options(CONFIG.slices),
-        version=VERSIONS["slices"],
+        slices=slices_folder,
+        version=VERSIONS["collect"],
     shell:
-        "m2m slices --unit {wildcards.unit} --t1w {input.t1w} --brain {input.brain}"
-        " --anat-status {input.anat} {params.fa} {params.target} {params.grid}"
-        " --axial {output.axial} --coronal {output.coronal} --sagittal {output.sagittal}"
-        " --record {output.record} --options {params.options:q} > {log} 2>&1"
+        "m2m collect --units {input.units} --split {input.split} --split-record {input.record}"
+        " --slices-dir {params.slices} --table {output.table} > {log} 2>&1"
 
 
 rule quality:
@@ -112,9 +116,10 @@ rule quality:
         units=UNITS,
         split=SPLIT,
         record=SPLIT_RECORD,
-        dti=per_unit("dti-status", "paired", "dwi-only"),
-        anat=per_unit("anat-status", "paired", "t1w-only"),
+        # A grid status has its unit's dti and anat statuses behind it.
         grid=per_unit("grid-status", "paired"),
+        dti=per_unit("dti-status", "dwi-only"),
+        anat=per_unit("anat-status", "t1w-only"),
     output:
         table=QUALITY,
         flow=FLOW,

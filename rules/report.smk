@@ -7,7 +7,6 @@ rule figures:
         every_model("evaluation/{task}/{model}/metrics.tsv"),
         every_model("models/{task}/{model}/metrics.jsonl"),
         every_task("evaluation/{task}/comparison.tsv"),
-        every_test_synthesis,
         units=UNITS,
         split=SPLIT,
         record=SPLIT_RECORD,
@@ -40,7 +39,7 @@ rule figures:
         folder=figures_folder,
         task=FIRST_TASK,
         models=model_flags(FIRST_TASK),
-        simulated=SIMULATED_FLAG,
+        simulated=simulated_flag,
         options=options(CONFIG.report),
         version=VERSIONS["figures"],
     shell:
@@ -53,7 +52,6 @@ rule figures:
 rule report:
     """One HTML page that opens without a network."""
     input:
-        per_unit("picture", "paired"),
         rules.figures.output,
         every_task("evaluation/{task}/summary.tsv"),
         status=f"{ROOT}/cohort/cohort_status.tsv",
@@ -76,7 +74,7 @@ rule report:
         folder=figures_folder,
         task=FIRST_TASK,
         models=model_flags(FIRST_TASK),
-        simulated=SIMULATED_FLAG,
+        simulated=simulated_flag,
         config=options(CONFIG),
         options=options(CONFIG.report),
         version=VERSIONS["report"],

@@ -4,7 +4,8 @@
 rule train_model:
     """Fit one model to the training part (macro2micro: Kim et al., arXiv:2412.11277)."""
     input:
-        slices=slices_to_fit,
+        # The list stands for the slices: see m2m/cohort/collect.py.
+        slices=SLICES,
         split=SPLIT,
         record=SPLIT_RECORD,
     output:
@@ -24,12 +25,12 @@ rule train_model:
         runtime=1440,
         gpu=training_gpus,
     params:
-        slices=f"{ROOT}/slices",
+        slices=slices_folder,
         # Not an output: Snakemake deletes outputs before a retry, and training resumes from here.
         training=f"{MODEL}/training",
         task=task_options,
         options=model_options,
-        simulated=SIMULATED_FLAG,
+        simulated=simulated_flag,
         version=VERSIONS["train"],
     shell:
         "m2m train --task {wildcards.task} --model {wildcards.model} --slices-dir {params.slices}"
@@ -43,10 +44,8 @@ rule translate_volume:
     """A whole T1 volume translated, three orientations averaged (Kim et al., arXiv:2412.11277)."""
     input:
         t1w=at("t1w"),
-        brain=at("brain"),
         anat=at("anat-status"),
         weights=f"{MODEL}/model.safetensors",
-        record=f"{MODEL}/model.json",
     output:
         fa=at("synth-fa", SYNTHETIC),
         status=at("synth-status", SYNTHETIC),
@@ -60,8 +59,10 @@ rule translate_volume:
         mem_mb=memory(3000),
         runtime=30,
     params:
+        # Made by the same job as the T1; planning costs by the file.
+        brain=at("brain"),
         version=VERSIONS["translate"],
     shell:
-        "m2m translate {input.t1w} --brain {input.brain} --anat-status {input.anat}"
-        " --weights {input.weights} --record {input.record} --unit {wildcards.unit}"
+        "m2m translate {input.t1w} --brain {params.brain} --anat-status {input.anat}"
+        " --weights {input.weights} --unit {wildcards.unit}"
         " --out {output.fa} --status {output.status} > {log} 2>&1"

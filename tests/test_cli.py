@@ -115,9 +115,10 @@ def calls_in_the_rules():
     functions = {name: flags_in(body) for name, body in zip(parts[::2], parts[1::2], strict=True)}
     for path in sorted((ROOT / "rules").glob("*.smk")):
         for text in re.split(r"^ *(?:rule|checkpoint) ", path.read_text(), flags=re.M)[1:]:
-            if call := re.search(r"\bm2m ([a-z]+) ", text):
-                called = [functions[word] for word in re.findall(r"\w+", text) if word in functions]
-                yield call[1], flags_in(text).union(*called)
+            _, *calls = re.split(r"\bm2m ([a-z]+) (?=[-{])", text)
+            called = [functions[word] for word in re.findall(r"\w+", text) if word in functions]
+            for name, arguments in zip(calls[::2], calls[1::2], strict=True):
+                yield name, flags_in(arguments).union(*called)
 
 
 @pytest.mark.parametrize(("name", "flags"), list(calls_in_the_rules()))

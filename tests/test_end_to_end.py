@@ -83,7 +83,7 @@ def test_a_changed_option_of_one_model_fits_only_that_model_again(tiny, tmp_path
     jobs = planned(run.stdout)
     assert jobs["train_model"] == 1
     assert jobs["translate_volume"] == len(test_units(tiny))
-    assert not {"simulate", "dti", "anat", "grid", "cut_slices", "split"} & set(jobs)
+    assert not {"simulate", "dti", "anat", "grid", "split"} & set(jobs)
 
 
 def test_a_deleted_map_is_made_again_for_its_person_only(tiny):

@@ -54,7 +54,7 @@ def describe_unit(unit: Row, parts: Mapping[str, str], root: Path) -> dict[str, 
     for name in ("dti", "anat", "grid"):
         wanted = name in STAGES[row["scans"]]
         row[name] = statuses[name]["status"] if name in statuses else "waits" * wanted or NONE
-    slices = root / "slices" / f"{unit['unit']}_slices.json"
+    slices = root / "slices" / unit["folder"] / f"{unit['unit']}_slices.json"
     row["slices"] = read_json(slices)["status"] if slices.exists() else NONE
     pattern = unit_path("synthetic/*/*", "synth-fa", unit["folder"], unit["unit"])
     # An empty map stands for a failed one; synthetic/<task>/<model>/...

@@ -26,7 +26,7 @@ from m2m.train.loop import fit_network, make_fabric
 def main(
     task: Annotated[str, typer.Option(help="Name of the task, e.g. t1-fa.")],
     model: Annotated[str, typer.Option(help="Name of the model.")],
-    slices_dir: Annotated[Path, typer.Option(help="Folder of <unit>_slices.json and arrays.")],
+    slices_dir: Annotated[Path, typer.Option(help="Folder of everybody's slices.")],
     split: Annotated[Path, typer.Option(help="split.tsv")],
     split_record: Annotated[Path, typer.Option(help="split.json")],
     training_dir: Annotated[Path, typer.Option(help="Checkpoints and TensorBoard.")],
