@@ -53,8 +53,8 @@ def bids_name(suffix: str = "", extension: str = "", **entities: str | None) -> 
     return "_".join([*parts, *([suffix] if suffix else [])]) + extension
 
 
-def _map(param: str, space: str, desc: str | None = None) -> str:
-    return bids_name("dwimap", ".nii.gz", space=space, desc=desc, model="tensor", param=param)
+def _map(param: str, space: str, desc: str | None = None, model: str = "tensor") -> str:
+    return bids_name("dwimap", ".nii.gz", space=space, desc=desc, model=model, param=param)
 
 
 # What a unit has in a derivative dataset: kind -> (datatype, name without the unit).
@@ -67,15 +67,25 @@ KINDS = {
     "dwi-mask": ("dwi", bids_name("mask", ".nii.gz", space="dwi", desc="brain")),
     "b0": ("dwi", bids_name("dwiref", ".nii.gz", space="dwi", desc="meanb0")),
     "dti-status": ("dwi", bids_name("status", ".json", desc="dti")),
+    "tractogram": ("dwi", bids_name("tractogram", ".tck", space="dwi")),
+    "tractography-status": ("dwi", bids_name("status", ".json", desc="tractography")),
+    "tractography-picture": ("figures", bids_name("tractogram", ".png", desc="quality")),
     "t1w": ("anat", bids_name("T1w", ".nii.gz", space="T1w", desc="preproc")),
     "brain": ("anat", bids_name("mask", ".nii.gz", space="T1w", desc="brain")),
     "wm": ("anat", bids_name("mask", ".nii.gz", space="T1w", label="WM")),
     "anat-status": ("anat", bids_name("status", ".json", desc="anat")),
     "fa": ("dwi", _map("fa", "T1w")),
+    "tensor": ("dwi", _map("tensor", "T1w")),
+    "tdi": ("dwi", _map("tdi", "T1w", model="tracts")),
+    "count": ("dwi", _map("count", "T1w", model="tracts")),
     "target-mask": ("dwi", bids_name("mask", ".nii.gz", space="T1w", desc="target")),
     "grid-status": ("dwi", bids_name("status", ".json", desc="grid")),
     "picture": ("figures", bids_name("T1w", ".png", desc="quality")),
-    "synth-fa": ("dwi", _map("fa", "T1w", "synth")),
+    **{f"synth-{p}": ("dwi", _map(p, "T1w", "synth")) for p in ("fa", "md", "v1", "tensor")},
+    "synth-tdi": ("dwi", _map("tdi", "T1w", "synth", "tracts")),
+    "synth-map": ("dwi", "space-T1w_desc-synth_{measure}_dwimap.nii.gz"),
+    "synth-tractogram": ("dwi", bids_name("tractogram", ".tck", space="T1w", desc="synth")),
+    "synth-tractography-status": ("dwi", bids_name("status", ".json", desc="synthtractography")),
     "synth-status": ("dwi", bids_name("status", ".json", desc="synth")),
     "truth-fa": ("dwi", _map("fa", "T1w", "truth")),
     "truth-tensor": ("dwi", _map("tensor", "T1w", "truth")),

@@ -1,0 +1,25 @@
+"""What every section shares: unknown keys are errors, ranges are in order."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$")]
+# Datasets, tasks and models name folders, and wildcards of the workflow.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$")]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
+    if not limits[0] < limits[1]:
+        raise ValueError(f"the lower limit stands first, got {list(limits)}")
+    return limits
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
