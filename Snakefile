@@ -10,6 +10,7 @@ if not workflow.overwrite_configfiles:
 
 
 include: "rules/common.smk"
+include: "rules/tasks.smk"
 include: "rules/cohort.smk"
 include: "rules/diffusion.smk"
 include: "rules/grid.smk"
@@ -24,13 +25,18 @@ rule all:
         REPORT,
         # Named, so that a deleted map is made again although the report is there.
         per_unit("dwi-fa", "paired", "dwi-only"),
-        per_unit("fa", "paired"),
+        per_unit(GRID_MAPS, "paired"),
         every_translation,
 
 
 rule groundtruth:
     input:
         per_unit("dwi-fa", "paired", "dwi-only"),
+
+
+rule tractography:
+    input:
+        per_unit("tractogram", "paired", "dwi-only"),
 
 
 rule slices:
@@ -40,7 +46,7 @@ rule slices:
 
 rule train:
     input:
-        every_model("models/{task}/{model}/model.safetensors"),
+        every_fit("models/{task}/{model}/model.safetensors"),
 
 
 rule translate:

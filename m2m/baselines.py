@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from m2m.template import load_template
+from m2m.tensors import nearest_rotation, rotate
 from m2m.volume import Volume, resample, resample_inside
 
 SEEN = 0.5
@@ -20,21 +21,23 @@ def fit_mean_map(
 ) -> dict[str, NDArray]:
     """Average a map over people in template space.
 
-    Each person counts with equal weight where the target was measured. A voxel that fewer than
+    Each person counts with equal weight where the target was measured. Tensors (six channels) are
+    turned with the head by the rotation in its affine. A voxel that fewer than
     half of the people cover takes the value of the nearest one that half of them cover, so that
     people with larger brains than the cohort's have no rim of zeros.
 
     Parameters
     ----------
     people : iterable of (Volume, ndarray of bool (X, Y, Z), ndarray (4, 4))
-        The map, where it was measured, and the affine from the person's world mm to MNI152 mm.
+        The scaled map, (X, Y, Z) or (X, Y, Z, 6), where it was measured, and the affine from the
+        person's world mm to MNI152 mm.
     spacing_mm : float
         Of the mean map's grid, which covers the template.
 
     Returns
     -------
     dict
-        ``mean`` (X, Y, Z) in the target's unit, ``affine`` (4, 4) to MNI152 mm.
+        ``mean`` (X, Y, Z) or (X, Y, Z, 6), ``affine`` (4, 4) to MNI152 mm.
 
     Raises
     ------
@@ -42,20 +45,19 @@ def fit_mean_map(
         Nobody was given, or no voxel is covered by half of the people.
     """
     template = load_template("brain", spacing_mm)
-    total, weight = (np.zeros(template.shape) for _ in range(2))
-    n_people = 0
+    total, weight, n_people = 0.0, np.zeros(template.shape), 0
     for volume, mask, to_mni in people:
         values, inside = resample_inside(
             volume, Volume(mask, volume.affine), template.affine, template.shape,
             np.linalg.inv(to_mni),
         )  # fmt: skip
-        total += values.data
+        total = total + turned(values.data, to_mni)
         weight += inside.data
         n_people += 1
     common = weight >= max(SEEN * n_people, 1)
     if not common.any():
         raise ValueError(f"no voxel of the template is covered by half of the {n_people} people")
-    mean = np.divide(total, weight, out=np.zeros_like(total), where=common)
+    mean = (total.T / np.where(common, weight, 1).T).T
     nearest = ndimage.distance_transform_edt(~common, return_distances=False, return_indices=True)
     return {"mean": mean[tuple(nearest)].astype(np.float32), "affine": template.affine}
 
@@ -63,7 +65,7 @@ def fit_mean_map(
 def predict_mean_map(
     tensors: Mapping[str, NDArray], affine: NDArray, shape: tuple[int, int, int], to_mni: NDArray
 ) -> NDArray[np.float32]:
-    """Carry the mean map to a person's grid, (X, Y, Z).
+    """Carry the mean map to a person's grid, (X, Y, Z) or (X, Y, Z, 6).
 
     Parameters
     ----------
@@ -74,7 +76,15 @@ def predict_mean_map(
     to_mni : ndarray, shape (4, 4)
         The person's world mm to MNI152 mm.
     """
-    return resample(Volume(tensors["mean"], tensors["affine"]), affine, shape, to_mni).data
+    mean = resample(Volume(tensors["mean"], tensors["affine"]), affine, shape, to_mni).data
+    return turned(mean, np.linalg.inv(to_mni))
+
+
+def turned(values: NDArray, transform: NDArray) -> NDArray:
+    """Turn tensors, or their logarithms, by a transform's rotation; scalars need no turning."""
+    if values.ndim == 3:
+        return values
+    return rotate(values, nearest_rotation(transform[:3, :3])).astype(values.dtype)
 
 
 def fit_line(people: Iterable[tuple[NDArray, NDArray]]) -> dict[str, NDArray]:
@@ -82,31 +92,32 @@ def fit_line(people: Iterable[tuple[NDArray, NDArray]]) -> dict[str, NDArray]:
 
     Parameters
     ----------
-    people : iterable of (ndarray (n,), ndarray (n,))
+    people : iterable of (ndarray (n,), ndarray (n,) or (n, channels))
         Source and target of each person's voxels; read one person at a time.
 
     Returns
     -------
     dict
-        ``intercept`` and ``slope``, shape (1,).
+        ``intercept`` and ``slope``, shape (channels,).
 
     Raises
     ------
     ValueError
         The source does not vary.
     """
-    sums = np.zeros(5)
+    n, x, xx, y, xy = 0, 0.0, 0.0, 0.0, 0.0
     for source, target in people:
-        x, y = source.astype(np.float64), target.astype(np.float64)
-        sums += (x.size, x.sum(), y.sum(), (x * x).sum(), (x * y).sum())
-    n, x, y, xx, xy = sums
+        u, v = source.astype(np.float64), target.reshape(len(target), -1).astype(np.float64)
+        n, x, xx = n + u.size, x + u.sum(), xx + u @ u
+        y, xy = y + v.sum(axis=0), xy + u @ v
     spread = n * xx - x * x
     if spread <= 0:
         raise ValueError(f"the source does not vary over {n:.0f} voxels: no line can be fitted")
     slope = (n * xy - x * y) / spread
-    return {"intercept": np.array([(y - slope * x) / n]), "slope": np.array([slope])}
+    return {"intercept": (y - slope * x) / n, "slope": slope}
 
 
 def predict_line(tensors: Mapping[str, NDArray], source: NDArray) -> NDArray[np.float32]:
-    """Target from source by the line of `fit_line`, any shape; not clipped."""
-    return (tensors["intercept"] + tensors["slope"] * source).astype(np.float32)
+    """Target from source (X, Y, Z) by the line of `fit_line`; (X, Y, Z, 6) for tensors."""
+    values = tensors["intercept"] + tensors["slope"] * source[..., None]
+    return (values if len(tensors["slope"]) > 1 else values[..., 0]).astype(np.float32)

@@ -83,14 +83,18 @@ KINDS = {
     "picture": ("figures", bids_name("T1w", ".png", desc="quality")),
     **{f"synth-{p}": ("dwi", _map(p, "T1w", "synth")) for p in ("fa", "md", "v1", "tensor")},
     "synth-tdi": ("dwi", _map("tdi", "T1w", "synth", "tracts")),
-    "synth-map": ("dwi", "space-T1w_desc-synth_{measure}_dwimap.nii.gz"),
+    # Whatever a task predicts, for the workflow; {measure} as in `measure`.
+    "synth": ("dwi", "space-T1w_desc-synth_{measure}_dwimap.nii.gz"),
+    "synth-status": ("dwi", "desc-synth_{measure}_status.json"),
     "synth-tractogram": ("dwi", bids_name("tractogram", ".tck", space="T1w", desc="synth")),
     "synth-tractography-status": ("dwi", bids_name("status", ".json", desc="synthtractography")),
-    "synth-status": ("dwi", bids_name("status", ".json", desc="synth")),
     "truth-fa": ("dwi", _map("fa", "T1w", "truth")),
     "truth-tensor": ("dwi", _map("tensor", "T1w", "truth")),
     "truth-bundles": ("anat", bids_name("dseg", ".nii.gz", space="T1w", desc="bundles")),
 }
+
+# Kind of a modality's map on the common grid; the predicted one is ``synth-<kind>``.
+KIND_OF = {"t1": "t1w", "fa": "fa", "tdi": "tdi", "dti": "tensor"}
 
 
 def unit_path(root: str | Path, kind: str, folder: str = "{folder}", unit: str = "{unit}") -> str:
@@ -107,3 +111,9 @@ def unit_path(root: str | Path, kind: str, folder: str = "{folder}", unit: str =
     """
     datatype, name = KINDS[kind]
     return f"{root}/{folder}/{datatype}/{unit}_{name}"
+
+
+def measure(kind: str) -> str:
+    """Say what a kind of map measures, as its name does: ``model-tensor_param-fa``."""
+    name = KINDS[kind][1]
+    return name[name.index("model-") : name.index("_dwimap")]

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from m2m.modalities import MODALITIES
 from m2m.slices import PLANES, assemble
 from m2m.stage import read_json
 from m2m.volume import Volume
@@ -47,22 +48,29 @@ class Subject:
         """Map the array of an orientation, shape (n_slices, channels, height, width)."""
         return np.load(self.folder / f"{self.unit}_{plane}.npy", mmap_mode="r")
 
-    def channel(self, name: str) -> int:
-        """Index of a channel."""
-        return self.record["channels"].index(name)
+    def places(self, modality: str) -> list[int]:
+        """Indices of a modality's channels, or of the mask of this name."""
+        return [self.record["channels"].index(name) for name in channels_of(modality)]
 
-    def volume(self, name: str) -> Volume:
-        """Put a channel's axial slices together, shape (X, Y, Z)."""
-        stack = self.open("axial")[:, self.channel(name)].astype(np.float32)
-        return Volume(assemble(stack, "axial"), np.array(self.record["affine"]))
+    def volume(self, modality: str) -> Volume:
+        """Put a modality's axial slices together, shape (X, Y, Z), or (X, Y, Z, channels)."""
+        stack = self.open("axial")[:, self.places(modality)].astype(np.float32)
+        volumes = [assemble(channel, "axial") for channel in np.moveaxis(stack, 1, 0)]
+        data = np.stack(volumes, axis=-1) if len(volumes) > 1 else volumes[0]
+        return Volume(data, np.array(self.record["affine"]))
 
     def mask(self) -> NDArray[np.bool_]:
         """Where the target was measured, shape (X, Y, Z)."""
         return self.volume("target_mask").data > 0.5
 
 
+def channels_of(modality: str) -> tuple[str, ...]:
+    """Names of a modality's channels; a mask is one channel of its own name."""
+    return MODALITIES[modality].channels if modality in MODALITIES else (modality,)
+
+
 def find_subjects(
-    slices_dir: str | Path, parts: Mapping[str, str], target: str
+    slices_dir: str | Path, parts: Mapping[str, str], source: str, target: str
 ) -> tuple[dict[str, list[Subject]], dict[str, int]]:
     """List the units that can be trained on and validated on.
 
@@ -72,8 +80,8 @@ def find_subjects(
         Holds ``<folder>/<unit>_slices.json`` and the arrays, at any depth.
     parts : mapping of str to str
         Participant to ``train``, ``validation`` or ``test``.
-    target : str
-        The channel to be predicted.
+    source, target : str
+        Modalities that both must be there.
 
     Returns
     -------
@@ -81,10 +89,11 @@ def find_subjects(
         Subjects of ``train`` and of ``validation``, sorted by unit.
     dict
         How many units of these parts are left out because their slices ``failed``, are
-        ``excluded`` or have no target (``no_target``).
+        ``excluded`` or have not both modalities (``incomplete``).
     """
+    needed = {*channels_of(source), *channels_of(target)}
     subjects: dict[str, list[Subject]] = {"train": [], "validation": []}
-    skipped: Counter[str] = Counter(failed=0, excluded=0, no_target=0)
+    skipped: Counter[str] = Counter(failed=0, excluded=0, incomplete=0)
     for path in sorted(Path(slices_dir).rglob("*_slices.json")):
         unit = path.name.removesuffix("_slices.json")
         participant = unit.split("_")[0]
@@ -95,8 +104,8 @@ def find_subjects(
             skipped["failed"] += 1
         elif record["excluded"]:
             skipped["excluded"] += 1
-        elif target not in record["channels"]:
-            skipped["no_target"] += 1
+        elif not needed <= set(record["channels"]):
+            skipped["incomplete"] += 1
         else:
             subjects[part].append(Subject(unit, participant, path.parent, record))
     return subjects, dict(skipped)
@@ -109,13 +118,14 @@ class SliceBatches(Dataset):
     uniformly and, within the subject, of the slices that have any voxel to learn from.
 
     Augmentation is modest: half of the slices are mirrored left to right (a scalar map has no
-    handedness); intensities, normalised to about 0..1, take a random gamma and scale.
+    handedness; elements of a tensor that have, change sign); a T1's intensities, normalised to
+    about 0..1, take a random gamma and scale. FA has a unit, so its values stay.
 
     Parameters
     ----------
     subjects : sequence of Subject
     source, target : str
-        Channels.
+        Modalities; the source has one channel.
     context : int
         Neighbouring slices of the source seen, an odd number; beyond the volume they are 0.
     planes : sequence of str
@@ -171,8 +181,11 @@ class SliceBatches(Dataset):
             usable = self._usable_slices(subject, plane)
             index = int(usable[int(place[i] * len(usable))])
             sample = read_slice(subject, plane, index, self.source, self.target, self.context)
-            sample["source"] = augment_intensity(sample["source"], gamma[i], scale[i])
-            samples.append(mirror(sample, plane) if self.flip and mirrored[i] < 0.5 else sample)
+            if self.source == "t1":
+                sample["source"] = augment_intensity(sample["source"], gamma[i], scale[i])
+            if self.flip and mirrored[i] < 0.5:
+                sample = mirror(sample, plane, MODALITIES[self.target].mirror)
+            samples.append(sample)
         return collate(samples, plane, units)
 
     def steps(self, start: int, stop: int, workers: int) -> Iterator[Batch]:
@@ -187,7 +200,7 @@ class SliceBatches(Dataset):
         """Slices with any voxel to learn from; remembered, since it reads the whole mask."""
         key = (subject.unit, plane)
         if key not in self._usable:
-            mask = subject.open(plane)[:, subject.channel("target_mask")]
+            mask = subject.open(plane)[:, subject.places("target_mask")[0]]
             self._usable[key] = np.flatnonzero(mask.any(axis=(1, 2))).astype(np.int32)
         return self._usable[key]
 
@@ -200,17 +213,16 @@ def read_slice(
     Returns
     -------
     dict
-        ``source`` (context, H, W), ``target``, ``mask`` and ``brain`` (1, H, W).
+        ``source`` (context, H, W), ``target`` (channels, H, W), ``mask`` and ``brain`` (1, H, W).
     """
     array = subject.open(plane)
     first, last = index - context // 2, index + context // 2 + 1
     window = np.zeros((context, *array.shape[2:]), dtype=np.float32)
     inside = slice(max(first, 0), min(last, len(array)))
-    window[inside.start - first : inside.stop - first] = array[inside, subject.channel(source)]
+    window[inside.start - first : inside.stop - first] = array[inside, subject.places(source)[0]]
     slices = {"target": target, "mask": "target_mask", "brain": "brain"}
     return {"source": window} | {
-        key: array[index, [subject.channel(name)]].astype(np.float32)
-        for key, name in slices.items()
+        key: array[index, subject.places(name)].astype(np.float32) for key, name in slices.items()
     }
 
 
@@ -219,12 +231,24 @@ def augment_intensity(source: NDArray, gamma: float, scale: float) -> NDArray[np
     return (scale * np.sign(source) * np.abs(source) ** gamma).astype(np.float32)
 
 
-def mirror(sample: Mapping[str, NDArray], plane: str) -> dict[str, NDArray]:
+def mirror(
+    sample: Mapping[str, NDArray], plane: str, factors: Sequence[int] = (1,)
+) -> dict[str, NDArray]:
     """Give the slice that the person mirrored left to right would have.
 
     Columns of axial and coronal slices run from left to right; sagittal slices are stacked in that
     direction, so that their neighbours change sides.
+
+    Parameters
+    ----------
+    sample : mapping
+        Of `read_slice`.
+    plane : str
+    factors : sequence of int
+        Of the target's channels: -1 for an element that changes sign in a mirror.
     """
+    signs = np.asarray(factors, np.float32)[:, None, None]
+    sample = {**sample, "target": sample["target"] * signs}
     if plane == "sagittal":
         return {**sample, "source": sample["source"][::-1]}
     return {key: np.flip(image, -1) for key, image in sample.items()}
@@ -245,7 +269,7 @@ def whole_subject(
     subject: Subject, plane: str, source: str, target: str, context: int, batch_size: int
 ) -> Iterator[Batch]:
     """All slices of a subject that have any voxel to judge, in order, in batches."""
-    mask = subject.open(plane)[:, subject.channel("target_mask")]
+    mask = subject.open(plane)[:, subject.places("target_mask")[0]]
     indices = np.flatnonzero(mask.any(axis=(1, 2)))
     for start in range(0, len(indices), batch_size):
         chosen = indices[start : start + batch_size]

@@ -1,4 +1,7 @@
-"""Diffusion maps to the common grid: registration to the T1, target mask, quality."""
+"""Diffusion maps to the common grid: registration to the T1, target mask, quality.
+
+FA always; tensors and tract density where a task of the study needs them.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,12 +10,17 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from nibabel.affines import apply_affine
+from nibabel.streamlines import ArraySequence
 from numpy.typing import NDArray
 
+from m2m import density
+from m2m.modalities import MODALITIES, log_tensor, tensor_of_log
+from m2m.mrtrix3 import ProgramError
 from m2m.options import Grid
 from m2m.qc import CYAN, RED, YELLOW, Panel, draw, grey
 from m2m.register import Registration, align, mutual_information, warp
-from m2m.stage import DataError, parse_options, recorded, require_ok, whole
+from m2m.stage import DataError, parse_options, read_json, recorded, require_ok, whole
+from m2m.tensors import nearest_rotation, rotate
 from m2m.volume import Volume, load, require_same_grid, resample, resample_inside, save
 
 # FA that white matter exceeds: its outline shows over the T1 whether the two agree.
@@ -145,16 +153,83 @@ def quality(
     }
 
 
-def _rotation(transform: NDArray) -> NDArray[np.float64]:
-    """Rotation nearest to a transform's linear part."""
-    u, _, v = np.linalg.svd(transform[:3, :3])
-    return u @ v
-
-
 def _rotation_deg(transform: NDArray) -> float:
     """Angle of a transform's rotation."""
-    cosine = (np.trace(_rotation(transform)) - 1) / 2
+    cosine = (np.trace(nearest_rotation(transform[:3, :3])) - 1) / 2
     return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+
+
+def carry_tensor(tensor: Volume, dwi_mask: Volume, carried: Carried) -> Volume:
+    """Bring tensors to the common grid: interpolated as logarithms, turned with the head.
+
+    Parameters
+    ----------
+    tensor : Volume, shape (X, Y, Z, 6)
+        mm2/s, world axes of the diffusion series. A voxel without a fit counts as isotropic.
+    dwi_mask : Volume
+        On the same grid.
+    carried : Carried
+        Without a non-linear registration.
+
+    Returns
+    -------
+    Volume, shape (X, Y, Z, 6)
+        World axes of the T1; positive definite inside the target mask, 0 outside.
+
+    References
+    ----------
+    Alexander et al. (2001), IEEE TMI 20:1131, https://doi.org/10.1109/42.963816 (reorientation);
+    Arsigny et al. (2006), MRM 56:411, https://doi.org/10.1002/mrm.20965.
+    """
+    target, transform = carried.target, carried.registration.transform
+    logarithm = Volume(log_tensor(tensor.data), tensor.affine)
+    there = (target.affine, target.shape, transform)
+    on_grid = resample_inside(logarithm, dwi_mask, *there)[0].data
+    back = nearest_rotation(transform[:3, :3]).T
+    data = tensor_of_log(rotate(on_grid, back))
+    return Volume(np.where(target.data[..., None], data, 0), target.affine)
+
+
+def carry_density(
+    streamlines: ArraySequence, n_seeds: int, seeded_mm3: float, carried: Carried, method: str
+) -> tuple[Volume, Volume]:
+    """Map streamlines of the diffusion series' world on the common grid.
+
+    Parameters
+    ----------
+    streamlines : ArraySequence
+        DWI world mm.
+    n_seeds, seeded_mm3
+        As in `density.normalised`.
+    carried : Carried
+        Without a non-linear registration.
+    method : {"dipy", "tckmap"}
+
+    Returns
+    -------
+    tdi, count : Volume
+        Tract density, and streamlines per voxel; 0 outside the target mask.
+
+    Raises
+    ------
+    DataError
+        No streamline meets the target mask, or tckmap failed.
+    """
+    target, transform = carried.target, carried.registration.transform
+    moved = density.move(streamlines, np.linalg.inv(transform))
+    map_of = {"dipy": density.count_map, "tckmap": density.count_by_tckmap}[method]
+    try:
+        count = np.where(target.data, map_of(moved, target.affine, target.shape), 0)
+    except ProgramError as error:
+        raise DataError(str(error).splitlines()[0], remedy="see the log") from error
+    if not count.any():
+        raise DataError(
+            "no streamline meets the brain", value=f"{len(moved)} streamlines",
+            remedy="look at the tractogram's picture and at the registration",
+        )  # fmt: skip
+    in_t1_mm3 = seeded_mm3 / abs(np.linalg.det(transform[:3, :3]))
+    tdi = density.normalised(count, n_seeds, in_t1_mm3, target.affine)
+    return Volume(tdi, target.affine), Volume(count, target.affine)
 
 
 def colour_fa(v1: Volume, carried: Carried) -> NDArray[np.float64]:
@@ -174,7 +249,7 @@ def colour_fa(v1: Volume, carried: Carried) -> NDArray[np.float64]:
     """
     fa, transform = carried.fa, carried.registration.transform
     direction = resample(v1, fa.affine, fa.shape, transform, 0, carried.displacement).data
-    return np.abs(direction @ _rotation(transform)) * fa.data[..., None]
+    return np.abs(direction @ nearest_rotation(transform[:3, :3])) * fa.data[..., None]
 
 
 def picture(t1: Volume, brain: NDArray, v1: Volume, b0: Volume, carried: Carried):
@@ -211,11 +286,23 @@ def main(
     picture_path: Annotated[Path, typer.Option("--picture")],
     status: Annotated[Path, typer.Option()],
     options: Annotated[str, typer.Option(help="JSON of the section grid")],
+    tensor: Annotated[Path | None, typer.Option(help="Tensors of the DWI")] = None,
+    out_tensor: Annotated[Path | None, typer.Option(help="Tensors on the grid")] = None,
+    tractogram: Annotated[Path | None, typer.Option(help="Streamlines of the DWI, .tck")] = None,
+    tractography_status: Annotated[Path | None, typer.Option()] = None,
+    out_tdi: Annotated[Path | None, typer.Option(help="Tract density on the grid")] = None,
+    out_count: Annotated[Path | None, typer.Option(help="Streamlines per voxel")] = None,
 ) -> None:
-    """Register DWI to T1 by mutual information and bring FA to the common grid."""
+    """Register DWI to T1 by mutual information and bring FA to the common grid.
+
+    Tensors and tract density too, where they are given.
+    """
     settings = parse_options(Grid, options)
-    with recorded("grid", unit, status, [out_fa, out_target_mask, picture_path]) as record:
-        require_ok(anat_status, dti_status)
+    further = [path for path in (out_tensor, out_tdi, out_count) if path]
+    with recorded(
+        "grid", unit, status, [out_fa, out_target_mask, picture_path, *further]
+    ) as record:
+        require_ok(anat_status, dti_status, *([tractography_status] if tractogram else []))
         t1_grid, brain_grid, fa_dwi, mask_dwi = (load(p) for p in (t1w, brain, fa, dwi_mask))
         carried = carry(t1_grid, brain_grid, fa_dwi, mask_dwi, settings.registration)
         inside = brain_grid.data > 0
@@ -223,5 +310,24 @@ def main(
         sources = [t1w, fa, dwi_mask]
         save(out_fa, carried.fa, sources)
         save(out_target_mask, carried.target, sources, dtype=np.uint8, Type="Brain")
+        if out_tensor:
+            save(
+                out_tensor, carry_tensor(load(tensor), mask_dwi, carried), [t1w, tensor],
+                Description=MODALITIES["dti"].description,
+            )  # fmt: skip
+        if tractogram:
+            seeding, method = read_json(tractography_status), settings.density
+            streamlines = density.load_tractogram(tractogram)
+            seeds = seeding["n_seeds"], seeding["seeded_mm3"]
+            tdi, count = carry_density(streamlines, *seeds, carried, method)
+            about = {"NumberOfSeeds": seeds[0], "Mapping": method}
+            description = MODALITIES["tdi"].description
+            save(out_tdi, tdi, [t1w, tractogram], Description=description, **about)
+            description = "Streamlines per voxel"
+            save(out_count, count, [t1w, tractogram], np.int32, Description=description, **about)
+            record |= {
+                "n_streamlines": len(streamlines),
+                "tdi_mean": round(float(tdi.data[carried.target.data].mean()), 4),
+            }
         with whole(picture_path) as temporary:
             picture(t1_grid, inside, load(v1), load(b0), carried).save(temporary, optimize=True)

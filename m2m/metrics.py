@@ -1,4 +1,4 @@
-"""How near a synthetic map is to the true one: voxels, structure, regions of interest.
+"""How near a synthetic map is to the true one: voxels, structure, directions, regions of interest.
 
 Everything is computed on float images with a stated data range. Both images are set to zero
 outside the target mask first, so voxels outside it cannot change a value.
@@ -7,6 +7,8 @@ References
 ----------
 SSIM: Wang et al. (2004), IEEE TIP 13:600-612, https://doi.org/10.1109/TIP.2003.819861.
 Concordance: Lin (1989), Biometrics 45:255-268, https://doi.org/10.2307/2532051.
+Overlap: Dice (1945), Ecology 26:297-302, https://doi.org/10.2307/1932409.
+Distance of tensors: Arsigny et al. (2006), MRM 56:411-421, https://doi.org/10.1002/mrm.20965.
 """
 
 from collections.abc import Mapping
@@ -15,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from skimage.metrics import structural_similarity
+
+from m2m import tensors
 
 SSIM_WINDOW = 11
 
@@ -78,6 +82,45 @@ def concordance(true: ArrayLike, synthetic: ArrayLike) -> float:
     if spread == 0:
         return float("nan")
     return float(2 * np.mean((x - x.mean()) * (y - y.mean())) / spread)
+
+
+def dice(true: NDArray[np.bool_], synthetic: NDArray[np.bool_]) -> float:
+    """Overlap of two sets of voxels, 2 |A and B| / (|A| + |B|), 0 to 1; NaN if both are empty."""
+    size = int(true.sum() + synthetic.sum())
+    return float("nan") if size == 0 else 2 * int((true & synthetic).sum()) / size
+
+
+def median_angle_deg(true: NDArray, synthetic: NDArray, region: NDArray) -> float:
+    """Median angle between two fields of axes over a region, 0 to 90 degrees; 60 by chance.
+
+    Parameters
+    ----------
+    true, synthetic : ndarray, shape (X, Y, Z, 3)
+        Unit vectors, their signs without meaning. A vector of 0, where nothing was predicted,
+        is at a right angle to everything.
+    region : ndarray of bool, shape (X, Y, Z)
+        NaN where it is empty.
+    """
+    if not region.any():
+        return float("nan")
+    cosine = np.abs((true[region].astype(np.float64) * synthetic[region]).sum(axis=-1))
+    return float(np.median(np.degrees(np.arccos(np.clip(cosine, 0, 1)))))
+
+
+def log_distance(true: NDArray, synthetic: NDArray, region: NDArray) -> float:
+    """Mean log-Euclidean distance of two tensor fields over a region: |log A - log B|, Frobenius.
+
+    Parameters
+    ----------
+    true, synthetic : ndarray, shape (X, Y, Z, 6)
+        mm2/s, elements as in `m2m.tensors`; the distance has no unit.
+    region : ndarray of bool, shape (X, Y, Z)
+        NaN where it is empty.
+    """
+    if not region.any():
+        return float("nan")
+    difference = tensors.logarithm(true[region]) - tensors.logarithm(synthetic[region])
+    return float(np.linalg.norm(tensors.to_matrix(difference), axis=(-2, -1)).mean())
 
 
 def ssim_map(true: NDArray, synthetic: NDArray, data_range: float = 1.0) -> NDArray[np.float64]:

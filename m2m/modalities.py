@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m import tensors
+from m2m.bids import KIND_OF
 
 # Streamlines per voxel, for each one seeded per such volume: above is rare, and scaled above 1.
 TOP_DENSITY = 100.0
@@ -58,8 +59,8 @@ class Modality:
         For captions.
     channels : tuple of str
         Names of its channels in the slices.
-    kind, synthetic : str
-        Its file on the common grid, and the predicted one: keys of `m2m.bids.KINDS`.
+    kind : str
+        Its file on the common grid: a key of `m2m.bids.KINDS`.
     description : str
         For the sidecar.
     scale, unscale : callable
@@ -74,27 +75,31 @@ class Modality:
     title: str
     channels: tuple[str, ...]
     kind: str
-    synthetic: str = ""
     description: str = ""
     scale: Callable[[NDArray], NDArray] = unchanged
     unscale: Callable[[NDArray], NDArray] = unchanged
     limits: tuple[float, float] = (-np.inf, np.inf)
     mirror: tuple[int, ...] = (1,)
 
+    @property
+    def synthetic(self) -> str:
+        """Kind of its predicted file."""
+        return f"synth-{self.kind}"
+
 
 MODALITIES = {
-    "t1": Modality("T1", ("t1",), "t1w"),
+    "t1": Modality("T1", ("t1",), KIND_OF["t1"]),
     "fa": Modality(
-        "FA", ("fa",), "fa", "synth-fa", "Fractional anisotropy, 0 to 1", limits=(0.0, 1.0)
+        "FA", ("fa",), KIND_OF["fa"], "Fractional anisotropy, 0 to 1", limits=(0.0, 1.0)
     ),
     "tdi": Modality(
-        "tract density", ("tdi",), "tdi", "synth-tdi",
+        "tract density", ("tdi",), KIND_OF["tdi"],
         "Streamlines per voxel, for each one seeded per volume of a voxel",
         log_density, density_of_log, limits=(0.0, np.inf),
     ),
     "dti": Modality(
         "diffusion tensor", tuple(f"dti-{i}" for i in ("xx", "xy", "xz", "yy", "yz", "zz")),
-        "tensor", "synth-tensor", "Diffusion tensor: Dxx, Dxy, Dxz, Dyy, Dyz, Dzz, mm2/s",
+        KIND_OF["dti"], "Diffusion tensor: Dxx, Dxy, Dxz, Dyy, Dyz, Dzz, mm2/s",
         log_tensor, tensor_of_log, mirror=(1, -1, -1, 1, 1, 1),
     ),
 }  # fmt: skip

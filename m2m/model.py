@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from m2m.modalities import MODALITIES
 from m2m.stage import DataError, file_digest, read_json, whole, write_json, write_text
 
 METRIC = "brain_mae"
-"""Validation metric: mean absolute error inside the target mask, mean over people; lower wins."""
+"""Validation metric: mean absolute error of scaled values inside the target mask, mean over
+people; lower wins."""
 
 CARD = """# {model} ({task})
 
@@ -30,8 +32,7 @@ Predicts {target} from {source} of the brain. Made by m2m {code_version}.
 
 - Training: {n_train} people. Validation: {n_validation} people.
 - {cohort}
-- Grid: {spacing_mm} mm, {shape} voxels. Intensities: percentiles {t1_range_percent} of {source}
-  inside the brain become 0 and 1.
+- Grid: {spacing_mm} mm, {shape} voxels. Scales: {scales}
 - Split {split_hash}, data {data_hash}.
 
 ## Validation
@@ -55,6 +56,12 @@ the training cohort's mean map and with rescaled {source} on people it has not s
 Family {family}, {parameters} parameters, weights of step {best_step}. Configuration
 {fingerprint}. All options are in model.json; weights are safetensors (sha256 {weights}).
 """
+SCALES = {
+    "t1": "percentiles {:g} and {:g} of T1 inside the brain become 0 and 1.",
+    "fa": "FA as it is.",
+    "tdi": "tract density d becomes log(1 + d) / log(101).",
+    "dti": "a tensor D becomes (log D - log 0.7e-3) / 3.",
+}
 SIMULATED = (
     "**These people are simulated**: figures show that the software works, and say nothing "
     "about real brains."
@@ -116,11 +123,13 @@ def save_model(
         )
     else:
         validation = "None: no validation subject was given; these are the last weights."
+    source, target = (MODALITIES[record[key]] for key in ("source", "target"))
     facts = record | {
-        "source": record["source"].upper(),
-        "target": record["target"].upper(),
+        "source": source.title,
+        "target": target.title,
         "shape": " x ".join(str(n) for n in record["shape"]),
-        "t1_range_percent": " and ".join(f"{p:g}" for p in record["t1_range_percent"]),
+        "scales": SCALES[record["source"]].format(*record["t1_range_percent"])
+        + (" " + SCALES[record["target"]]),
         "cohort": SIMULATED if simulated else "See the dataset's own description.",
         "validation": validation,
     }

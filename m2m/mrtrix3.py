@@ -9,13 +9,17 @@ Tournier et al. (2019), NeuroImage 202:116137, https://doi.org/10.1016/j.neuroim
 """
 
 import functools
+import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+# Places tried for each seed that shall have a direction.
+TRIES = 100
 PROGRESS = re.compile(r"\[ *\d+%\]")
 
 
@@ -33,13 +37,15 @@ class Call:
     exit_status: int
 
 
-def run(*arguments: str | Path | float) -> Call:
+def run(*arguments: str | Path | float, seed: int | None = None) -> Call:
     """Run one MRtrix3 command to its end.
 
     Parameters
     ----------
     *arguments : str, path or float
         The command and its arguments, each passed on as it is.
+    seed : int, optional
+        Of its random numbers; two runs are then equal if it uses one thread.
 
     Raises
     ------
@@ -50,7 +56,7 @@ def run(*arguments: str | Path | float) -> Call:
     command = tuple(str(argument) for argument in arguments)
     if shutil.which(command[0]) is None:
         raise ProgramError(f"{command[0]} is not on PATH; install MRtrix3, which it belongs to")
-    status, log = _finished(command)
+    status, log = _finished(command, {} if seed is None else {"MRTRIX_RNG_SEED": str(seed)})
     print(" ".join(command), log, sep="\n", flush=True)
     if status != 0:
         lines = log.strip().splitlines() or ["(no message)"]
@@ -71,16 +77,24 @@ def version() -> str:
     return words[2] if len(words) > 2 else "unknown"
 
 
-def _finished(command: tuple[str, ...]) -> tuple[int, str]:
+def _finished(command: tuple[str, ...], variables: dict[str, str] | None = None) -> tuple[int, str]:
     """Exit status and log of a command, standard error last, without progress bars."""
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    environment = os.environ | (variables or {})
+    text = {"capture_output": True, "text": True, "errors": "replace"}
+    done = subprocess.run(command, env=environment, check=False, **text)
     lines = (done.stdout + done.stderr).splitlines()
     return done.returncode, "\n".join(line for line in lines if not PROGRESS.search(line))
 
 
-def _option(name: str, *values: str | Path | float | None) -> list[str | Path | float]:
-    """``-name value…``, or nothing where a value is None."""
-    return [] if None in values else [f"-{name}", *values]
+def _options(**values: object) -> list[str | Path | float]:
+    """``-name value…`` of each, a flag where it is True, nothing where it is None or False."""
+    arguments = []
+    for name, value in values.items():
+        if value is None or value is False:
+            continue
+        of = [] if value is True else value if isinstance(value, tuple) else [value]
+        arguments += [f"-{name}", *of]
+    return arguments
 
 
 def mrconvert(
@@ -92,14 +106,8 @@ def mrconvert(
     threads: int | None = None,
 ) -> Call:
     """Convert an image; gradients go in from, or out to, FSL's (bvec, bval) files."""
-    return run(
-        "mrconvert",
-        image,
-        out,
-        *_option("fslgrad", *(fslgrad or [None])),
-        *_option("export_grad_fsl", *(export_fslgrad or [None])),
-        *_option("nthreads", threads),
-    )
+    gradients = _options(fslgrad=fslgrad, export_grad_fsl=export_fslgrad)
+    return run("mrconvert", image, out, *gradients, *_options(nthreads=threads))
 
 
 def dwidenoise(dwi: Path, out: Path, *, threads: int | None = None) -> Call:
@@ -109,12 +117,7 @@ def dwidenoise(dwi: Path, out: Path, *, threads: int | None = None) -> Call:
     ----------
     Veraart et al. (2016), NeuroImage 142:394, https://doi.org/10.1016/j.neuroimage.2016.08.016
     """
-    return run(
-        "dwidenoise",
-        dwi,
-        out,
-        *_option("nthreads", threads),
-    )
+    return run("dwidenoise", dwi, out, *_options(nthreads=threads))
 
 
 def mrdegibbs(image: Path, out: Path, *, threads: int | None = None) -> Call:
@@ -124,7 +127,7 @@ def mrdegibbs(image: Path, out: Path, *, threads: int | None = None) -> Call:
     ----------
     Kellner et al. (2016), MRM 76:1574, https://doi.org/10.1002/mrm.26054
     """
-    return run("mrdegibbs", image, out, *_option("nthreads", threads))
+    return run("mrdegibbs", image, out, *_options(nthreads=threads))
 
 
 def dwifslpreproc(
@@ -150,19 +153,10 @@ def dwifslpreproc(
     scratch : path
         Folder for its intermediate files; must not exist.
     """
-    return run(
-        "dwifslpreproc",
-        dwi,
-        out,
-        "-rpe_none",
-        "-pe_dir",
-        phase_encoding,
-        *_option("readout_time", readout_s),
-        # The leading space keeps MRtrix3 from reading the value as an option of its own.
-        *_option("eddy_options", f" --slm={slm}"),
-        *_option("scratch", scratch),
-        *_option("nthreads", threads),
-    )
+    # The leading space keeps MRtrix3 from reading the value as an option of its own.
+    eddy = {"readout_time": readout_s, "eddy_options": f" --slm={slm}"}
+    acquired = _options(rpe_none=True, pe_dir=phase_encoding, **eddy)
+    return run("dwifslpreproc", dwi, out, *acquired, *_options(scratch=scratch, nthreads=threads))
 
 
 def dwibiascorrect(
@@ -174,14 +168,8 @@ def dwibiascorrect(
     threads: int | None = None,
 ) -> Call:
     """Divide by the smooth receive field that ANTs' N4 or FSL's fast finds in the b = 0 image."""
-    return run(
-        "dwibiascorrect",
-        algorithm,
-        dwi,
-        out,
-        *_option("scratch", scratch),
-        *_option("nthreads", threads),
-    )
+    options = _options(scratch=scratch, nthreads=threads)
+    return run("dwibiascorrect", algorithm, dwi, out, *options)
 
 
 def dwi2tensor(
@@ -207,16 +195,8 @@ def dwi2tensor(
     ----------
     Veraart et al. (2013), NeuroImage 81:335, https://doi.org/10.1016/j.neuroimage.2013.05.028
     """
-    return run(
-        "dwi2tensor",
-        dwi,
-        out,
-        *(["-ols"] if ols else []),
-        *_option("iter", iterations),
-        *_option("fslgrad", *(fslgrad or [None])),
-        *_option("mask", mask),
-        *_option("nthreads", threads),
-    )
+    options = _options(ols=ols, iter=iterations, fslgrad=fslgrad, mask=mask, nthreads=threads)
+    return run("dwi2tensor", dwi, out, *options)
 
 
 def tensor2metric(
@@ -230,13 +210,161 @@ def tensor2metric(
     threads: int | None = None,
 ) -> Call:
     """Compute maps of a tensor image; `vector` is the first eigenvector, of unit length."""
-    return run(
-        "tensor2metric",
-        tensor,
-        *_option("fa", fa),
-        *_option("adc", adc),
-        *_option("ad", ad),
-        *_option("rd", rd),
-        *(["-modulate", "none", *_option("vector", vector)] if vector else []),
-        *_option("nthreads", threads),
-    )
+    modulate = "none" if vector else None
+    maps = _options(fa=fa, adc=adc, ad=ad, rd=rd, modulate=modulate, vector=vector)
+    return run("tensor2metric", tensor, *maps, *_options(nthreads=threads))
+
+
+def dwi2response(
+    dwi: Path,
+    out: Sequence[Path],
+    *,
+    algorithm: Literal["tournier", "dhollander"],
+    grad: Path,
+    mask: Path,
+    scratch: Path,
+    threads: int | None = None,
+) -> Call:
+    """Estimate the signal of one fibre (tournier), or of three tissues (dhollander).
+
+    Parameters
+    ----------
+    out : sequence of paths
+        Response functions: of white matter; with dhollander also of grey matter and CSF.
+    grad : path
+        MRtrix3's gradient table: x y z b in rows, scanner axes.
+    scratch : path
+        Folder for its intermediate files; must not exist.
+
+    References
+    ----------
+    Tournier et al. (2013), NMR Biomed 26:1775, https://doi.org/10.1002/nbm.3017;
+    Dhollander et al. (2016), ISMRM Workshop on Breaking the Barriers of Diffusion MRI, 5
+    """
+    options = _options(grad=grad, mask=mask, scratch=scratch, nthreads=threads)
+    return run("dwi2response", algorithm, dwi, *out, *options)
+
+
+def dwi2fod(
+    dwi: Path,
+    pairs: Sequence[tuple[Path, Path]],
+    *,
+    algorithm: Literal["csd", "msmt_csd"],
+    grad: Path,
+    mask: Path,
+    threads: int | None = None,
+) -> Call:
+    """Fit fibre orientation distributions by constrained spherical deconvolution.
+
+    Parameters
+    ----------
+    pairs : sequence of (path, path)
+        Response function of a tissue, and its distribution, which is written.
+
+    References
+    ----------
+    Tournier et al. (2007), NeuroImage 35:1459, https://doi.org/10.1016/j.neuroimage.2007.02.016;
+    Jeurissen et al. (2014), NeuroImage 103:411, https://doi.org/10.1016/j.neuroimage.2014.07.061
+    """
+    paths = [path for pair in pairs for path in pair]
+    options = _options(grad=grad, mask=mask, nthreads=threads)
+    return run("dwi2fod", algorithm, dwi, *paths, *options)
+
+
+def tckgen(
+    source: Path,
+    out: Path,
+    *,
+    algorithm: Literal["iFOD2", "SD_STREAM", "Tensor_Det", "FACT"],
+    seeds: Path,
+    n_seeds: int,
+    per_voxel: bool,
+    mask: Path,
+    cutoff: float,
+    angle_deg: float,
+    step_mm: float,
+    length_mm: tuple[float, float],
+    seed: int,
+    grad: Path | None = None,
+    act: Path | None = None,
+) -> Call:
+    """Track from random places in a mask, in one thread: reproducibly.
+
+    Parameters
+    ----------
+    source : path
+        FODs (iFOD2, SD_STREAM), a diffusion series (Tensor_Det) or directions (FACT).
+    seeds, mask : path
+        Where streamlines begin, and where they end on leaving.
+    n_seeds : int
+        In each voxel, if `per_voxel`; otherwise so many that have a direction, in all voxels
+        together. FACT and SD_STREAM try a random one at each place, and mostly fail.
+    cutoff : float
+        Of the FOD's amplitude, the tensor's FA or the direction's length.
+    length_mm : (float, float)
+        Shorter streamlines are dropped, longer ones are cut off.
+    act : path, optional
+        Five-tissue image for anatomically-constrained tractography.
+
+    References
+    ----------
+    Tournier et al. (2010), ISMRM 18:1670 (iFOD2); Tournier et al. (2012), Int J Imaging Syst
+    Technol 22:53, https://doi.org/10.1002/ima.22005 (SD_STREAM); Basser et al. (2000), MRM
+    44:625, https://doi.org/10.1002/1522-2594(200010)44:4<625::AID-MRM17>3.0.CO;2-O (Tensor_Det);
+    Mori et al. (1999), Ann Neurol 45:265 (FACT); Smith et al. (2012), NeuroImage 62:1924,
+    https://doi.org/10.1016/j.neuroimage.2012.06.005 (act)
+    """
+    if per_voxel:
+        begin = {"seed_random_per_voxel": (seeds, n_seeds), "select": 0}
+    else:
+        begin = {"seed_image": seeds, "seeds": TRIES * n_seeds, "select": n_seeds}
+    step = {"cutoff": cutoff, "angle": angle_deg, "step": step_mm}
+    length = {"minlength": length_mm[0], "maxlength": length_mm[1]}
+    options = _options(algorithm=algorithm, **begin, mask=mask, **step, **length)
+    options += _options(grad=grad, act=act, nthreads=0)
+    return run("tckgen", source, out, *options, seed=seed)
+
+
+def tckmap(
+    tracks: Path,
+    out: Path,
+    *,
+    template: Path,
+    upsample: int | None = None,
+    threads: int | None = None,
+) -> Call:
+    """Count the streamlines that cross each voxel of a template's grid.
+
+    References
+    ----------
+    Calamante et al. (2010), NeuroImage 53:1233, https://doi.org/10.1016/j.neuroimage.2010.07.024
+    """
+    options = _options(template=template, upsample=upsample, nthreads=threads)
+    return run("tckmap", tracks, out, *options)
+
+
+def tcksift2(tracks: Path, fod: Path, weights: Path, *, mu: Path, act: Path | None = None) -> Call:
+    """Weigh streamlines so that their density fits the FODs, in one thread: reproducibly.
+
+    Parameters
+    ----------
+    weights : path
+        Text, written: one number per streamline.
+    mu : path
+        Text, written: the proportionality coefficient.
+
+    References
+    ----------
+    Smith et al. (2015), NeuroImage 119:338, https://doi.org/10.1016/j.neuroimage.2015.06.092
+    """
+    return run("tcksift2", tracks, fod, weights, *_options(out_mu=mu, act=act, nthreads=0))
+
+
+def five_tissues(t1w: Path, out: Path, *, scratch: Path, threads: int | None = None) -> Call:
+    """Segment a T1 into five tissues for ACT, by FSL's programs (``5ttgen fsl``).
+
+    References
+    ----------
+    Smith et al. (2012), NeuroImage 62:1924, https://doi.org/10.1016/j.neuroimage.2012.06.005
+    """
+    return run("5ttgen", "fsl", t1w, out, *_options(scratch=scratch, nthreads=threads))

@@ -23,7 +23,7 @@ class Macro2MicroObjective(nn.Module):
     Everything is judged inside the target mask: outside, the true map is 0 by construction and
     the translation is multiplied by a mask when it is used, so it is free there.
 
-    A batch is a dictionary: ``source`` (N, context, H, W), ``target`` (N, 1, H, W) and its
+    A batch is a dictionary: ``source`` (N, context, H, W), ``target`` (N, C, H, W) and its
     ``mask`` (N, 1, H, W).
 
     Parameters
@@ -36,19 +36,27 @@ class Macro2MicroObjective(nn.Module):
     seed : int
         Of the crops. The generator of random numbers is part of the state dictionary, so that a
         resumed training draws the same crops.
+    channels : int
+        Of the target.
     """
 
     def __init__(
-        self, weights: options.Losses, discriminators: options.Discriminators, seed: int = 0
+        self,
+        weights: options.Losses,
+        discriminators: options.Discriminators,
+        seed: int = 0,
+        channels: int = 1,
     ):
         super().__init__()
         self.weights = weights
         self.crops = discriminators
         self.generator = torch.Generator().manual_seed(seed)
         width = discriminators.width
-        self.image_discriminator = ImageDiscriminator(width) if weights.adversarial else None
+        self.image_discriminator = (
+            ImageDiscriminator(width, channels) if weights.adversarial else None
+        )
         self.patch_discriminator = (
-            PatchDiscriminator(width, discriminators.crop_size)
+            PatchDiscriminator(width, discriminators.crop_size, channels)
             if weights.patch_adversarial
             else None
         )
@@ -133,7 +141,7 @@ class Macro2MicroObjective(nn.Module):
         return terms
 
     def _crops(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Crops (N, n, 1, size, size) inside the mask."""
+        """Crops (N, n, C, size, size) inside the mask."""
         crops = self.crops
         return brain_crops(
             image, mask, crops.crops, crops.crop_fraction, crops.crop_size, self.generator

@@ -13,6 +13,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from m2m.modalities import MODALITIES
 from m2m.options import Slices
 from m2m.stage import DataError, parse_options, read_json, recorded, require_ok, whole, write_text
 from m2m.volume import load, require_same_grid
@@ -101,23 +102,36 @@ def stack(volumes: Mapping[str, NDArray], plane: str) -> NDArray[np.float16]:
 
 
 def gather(
-    t1w: Path, brain: Path, fa: Path | None, target_mask: Path | None, percent: tuple[float, float]
+    t1w: Path,
+    brain: Path,
+    truth: Mapping[str, Path],
+    target_mask: Path,
+    percent: tuple[float, float],
 ) -> tuple[dict[str, NDArray], dict[str, Any]]:
-    """Load a unit's volumes on the common grid as channels, and what the record says of them."""
-    t1, mask = load(t1w), load(brain)
-    volumes = {"fa": load(fa), "target_mask": load(target_mask)} if fa and target_mask else {}
-    for name, volume in {"brain": mask, **volumes}.items():
+    """Load a unit's volumes on the common grid as channels, and what the record says of them.
+
+    Parameters
+    ----------
+    t1w, brain, target_mask : path
+    truth : mapping of str to path
+        Measured maps by modality; they are scaled as `m2m.modalities` says.
+    percent : (float, float)
+        Of `normalise`, for T1.
+    """
+    t1, mask, target = load(t1w), load(brain), load(target_mask)
+    volumes = {name: load(path) for name, path in truth.items()}
+    for name, volume in {"brain": mask, "target mask": target, **volumes}.items():
         require_same_grid(t1, volume, f"T1 and {name}")
     data, limits = normalise(t1.data, mask.data, percent)
     channels = {"t1": data}
-    if volumes:
-        channels["fa"] = volumes["fa"].data
-    channels["brain"] = mask.data > 0
-    if volumes:
-        channels["target_mask"] = volumes["target_mask"].data > 0
+    for name, volume in volumes.items():
+        modality = MODALITIES[name]
+        scaled = modality.scale(volume.data).reshape(*volume.shape, -1)
+        channels |= dict(zip(modality.channels, np.moveaxis(scaled, -1, 0), strict=True))
+    channels |= {"brain": mask.data > 0, "target_mask": target.data > 0}
     return channels, {
         "channels": list(channels),
-        "ranges": {"t1": list(limits)} | ({"fa": [0.0, 1.0]} if volumes else {}),
+        "t1_range": list(limits),
         "affine": t1.affine.tolist(),
         "shape": list(t1.shape),
         "spacing_mm": round(float(t1.spacing_mm.mean()), 4),
@@ -130,24 +144,27 @@ def main(
     t1w: Annotated[Path, typer.Option()],
     brain: Annotated[Path, typer.Option()],
     anat_status: Annotated[Path, typer.Option()],
+    fa: Annotated[Path, typer.Option()],
+    target_mask: Annotated[Path, typer.Option()],
+    grid_status: Annotated[Path, typer.Option()],
     axial: Annotated[Path, typer.Option()],
     coronal: Annotated[Path, typer.Option()],
     sagittal: Annotated[Path, typer.Option()],
     record: Annotated[Path, typer.Option()],
     options: Annotated[str, typer.Option(help="JSON of the section slices")],
-    fa: Annotated[Path | None, typer.Option()] = None,
-    target_mask: Annotated[Path | None, typer.Option()] = None,
-    grid_status: Annotated[Path | None, typer.Option()] = None,
+    tdi: Annotated[Path | None, typer.Option(help="Tract density, where a task needs it")] = None,
+    tensor: Annotated[Path | None, typer.Option(help="Tensors, where a task needs them")] = None,
 ) -> None:
     """Cut normalised slices in three orientations; a failed or excluded unit gets empty files."""
     percent = parse_options(Slices, options).t1_range_percent
     outputs = {"axial": axial, "coronal": coronal, "sagittal": sagittal}
-    statuses = [path for path in (anat_status, grid_status) if path]
+    truth = {"fa": fa} | ({"tdi": tdi} if tdi else {}) | ({"dti": tensor} if tensor else {})
+    statuses = anat_status, grid_status
     with recorded("slices", unit, record, outputs.values()) as content:
         require_ok(*statuses)
         content["excluded"] = [r for path in statuses for r in read_json(path)["excluded"]]
         content["grid_to_mni"] = read_json(anat_status)["grid_to_mni"]
-        channels, about = gather(t1w, brain, fa, target_mask, percent)
+        channels, about = gather(t1w, brain, truth, target_mask, percent)
         sha256 = hashlib.sha256()
         for plane, path in outputs.items():
             if content["excluded"]:

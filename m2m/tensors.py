@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 ROWS, COLUMNS = (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)
 DIAGONAL = (0, 3, 5)
 _PLACES = ((0, 1, 2), (1, 3, 4), (2, 4, 5))
-# Below any tissue's: what a smaller eigenvalue, which noise makes, is taken for.
-LEAST_MM2_PER_S = 5e-5
+# Below any tissue's, and above free water's at any temperature: smaller and larger eigenvalues,
+# which noise makes, are taken for these.
+LEAST_MM2_PER_S, MOST_MM2_PER_S = 5e-5, 5e-3
 
 
 class Measures(NamedTuple):
@@ -51,15 +52,22 @@ def from_matrix(matrix: NDArray) -> NDArray:
 
 
 def logarithm(six: NDArray) -> NDArray:
-    """Matrix logarithm of tensors in mm2/s, shape (..., 6); eigenvalues from `LEAST_MM2_PER_S`."""
+    """Matrix logarithm of tensors in mm2/s, shape (..., 6).
+
+    Eigenvalues below `LEAST_MM2_PER_S` or above `MOST_MM2_PER_S` are taken for these.
+    """
     evals, evecs = np.linalg.eigh(to_matrix(np.asarray(six, np.float64)))
-    return _compose(np.log(np.maximum(evals, LEAST_MM2_PER_S)), evecs)
+    return _compose(np.log(_in_range(evals)), evecs)
 
 
 def exponential(six: NDArray) -> NDArray:
-    """Matrix exponential, shape (..., 6): positive definite whatever goes in."""
+    """Inverse of `logarithm`, shape (..., 6): positive definite whatever goes in."""
     evals, evecs = np.linalg.eigh(to_matrix(np.asarray(six, np.float64)))
-    return _compose(np.exp(evals), evecs)
+    return _compose(_in_range(np.exp(evals)), evecs)
+
+
+def _in_range(evals: NDArray) -> NDArray:
+    return evals.clip(LEAST_MM2_PER_S, MOST_MM2_PER_S)
 
 
 def _compose(evals: NDArray, evecs: NDArray) -> NDArray:

@@ -1,7 +1,8 @@
-"""Translate a whole T1 volume with a trained model.
+"""Translate a whole volume with a trained model.
 
-In the workflow the T1 is on the common grid already. A T1 on its own, of any orientation and
-resolution, is brought there first, and the prediction is carried back to the T1's own voxels.
+In the workflow the source, a T1 or an FA map, is on the common grid already. A T1 on its own, of
+any orientation and resolution, is brought there first, and the prediction is carried back to the
+T1's own voxels.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ import typer
 from numpy.typing import NDArray
 
 from m2m import baselines
+from m2m.modalities import MODALITIES
 from m2m.model import load_model
 from m2m.options import Anat
 from m2m.slices import PLANES, normalise
@@ -25,24 +27,27 @@ Record = Mapping[str, Any]
 
 
 class Person(NamedTuple):
-    """A T1 on a model's grid.
+    """The source image on a model's grid.
 
     Attributes
     ----------
-    t1 : Volume
+    image : Volume
+        T1, or FA.
     brain : Volume
         Boolean, on the same grid.
     to_mni : ndarray, shape (4, 4)
         World mm to MNI152 mm.
     """
 
-    t1: Volume
+    image: Volume
     brain: Volume
     to_mni: NDArray[np.float64]
 
     def source(self, record: Record) -> NDArray[np.float32]:
-        """T1 normalised as the model's training slices were, 0 outside the brain."""
-        return normalise(self.t1.data, self.brain.data, record["t1_range_percent"])[0]
+        """Scale the image as the model's training slices were, 0 outside the brain."""
+        if record["source"] == "t1":
+            return normalise(self.image.data, self.brain.data, record["t1_range_percent"])[0]
+        return np.where(self.brain.data, MODALITIES[record["source"]].scale(self.image.data), 0)
 
 
 class Network(NamedTuple):
@@ -64,10 +69,10 @@ class Network(NamedTuple):
 
 
 def predict(person: Person, tensors: Tensors, record: Record, network: Network) -> Volume:
-    """Predict the target on the person's grid: 0 outside the brain, 0 to 1 inside.
+    """Predict the scaled target on the person's grid, 0 outside the brain.
 
-    Networks and lines are unbounded. The clip to 0..1, the range that FA has by definition, is
-    part of what each model is, and its validation has it too.
+    Networks and lines are unbounded. The clip to the target's limits (0..1 for FA, 0 and more for
+    a density) is part of what each model is, and its validation has it too.
 
     Parameters
     ----------
@@ -76,10 +81,28 @@ def predict(person: Person, tensors: Tensors, record: Record, network: Network) 
         Of `model.load_model`.
     network : Network
         How to run a network; the baselines have no use for it.
+
+    Returns
+    -------
+    Volume
+        Shape (X, Y, Z), or (X, Y, Z, 6) for tensors. `unscaled` turns it into the target's unit.
     """
     image = FAMILIES[record["family"]](person, tensors, record, network)
-    inside = np.where(person.brain.data, image, 0).clip(0, 1)
-    return Volume(inside.astype(np.float32), person.t1.affine)
+    image = np.where(
+        _like(person.brain.data, image), image.clip(*MODALITIES[record["target"]].limits), 0
+    )
+    return Volume(image.astype(np.float32), person.image.affine)
+
+
+def unscaled(image: Volume, inside: NDArray, record: Record) -> Volume:
+    """Turn a scaled prediction into the target's unit, 0 outside a mask (X, Y, Z)."""
+    data = MODALITIES[record["target"]].unscale(image.data)
+    return Volume(np.where(_like(inside, data), data, 0), image.affine)
+
+
+def _like(mask: NDArray, image: NDArray) -> NDArray:
+    """A mask (X, Y, Z) that goes with an image of one or of several channels."""
+    return mask.reshape(*mask.shape, *[1] * (image.ndim - 3))
 
 
 def _by_network(
@@ -90,7 +113,7 @@ def _by_network(
     from m2m import inference
 
     return inference.translate_volume(
-        inference.load_network(tensors, record["options"]), person.source(record),
+        inference.load_network(tensors, record), person.source(record),
         context=record["options"]["network"]["context"],
         planes=network.planes or record["options"]["planes"],
         batch_size=network.batch_size, device=inference.choose_device(network.device),
@@ -101,13 +124,14 @@ def _by_mean_map(
     person: Person, tensors: Tensors, record: Record, network: Network
 ) -> NDArray[np.float32]:
     """The training cohort's mean, by the T1's affine registration to the template."""
-    return baselines.predict_mean_map(tensors, person.t1.affine, person.t1.shape, person.to_mni)
+    grid = person.image
+    return baselines.predict_mean_map(tensors, grid.affine, grid.shape, person.to_mni)
 
 
 def _by_line(
     person: Person, tensors: Tensors, record: Record, network: Network
 ) -> NDArray[np.float32]:
-    """T1 on the target's scale."""
+    """Source on the target's scale."""
     return baselines.predict_line(tensors, person.source(record))
 
 
@@ -126,7 +150,17 @@ def predict_native(
         Brain mask on the T1's voxels; None: found from the T1.
     tensors, record, network
         As in `predict`.
+
+    Raises
+    ------
+    DataError
+        The model does not start from a T1.
     """
+    if record["source"] != "t1":
+        raise DataError(
+            f"the model translates {MODALITIES[record['source']].title}, not a T1",
+            remedy="give a map on the common grid with --anat-status and --brain",
+        )
     # Registration to the template, which nothing else here needs.
     from m2m.anat import prepare
 
@@ -134,7 +168,8 @@ def predict_native(
     found = prepare(t1, mask, grid)
     person = Person(found.t1, found.brain, found.grid_to_mni)
     image = predict(person, tensors, record, network)
-    return resample_inside(image, person.brain, t1.affine, t1.shape)[0]
+    carried, inside = resample_inside(image, person.brain, t1.affine, t1.shape)
+    return unscaled(carried, inside.data, record)
 
 
 def parse_planes(text: str) -> tuple[str, ...]:
@@ -146,69 +181,82 @@ def parse_planes(text: str) -> tuple[str, ...]:
 
 
 def main(
-    t1w: Annotated[Path, typer.Argument(help="T1-weighted volume, NIfTI.")],
+    source: Annotated[Path, typer.Argument(help="T1w (or FA on the grid), NIfTI.")],
     weights: Annotated[Path, typer.Option(help="model.safetensors of `m2m train`.")],
     out: Annotated[Path, typer.Option(help="Volume to write, .nii.gz.")],
-    brain: Annotated[Path | None, typer.Option(help="Brain mask on the T1's voxels.")] = None,
+    brain: Annotated[Path | None, typer.Option(help="Brain mask on the source's voxels.")] = None,
     anat_status: Annotated[
         Path | None,
-        typer.Option(help="Status of `m2m anat`: the T1 is on the common grid already."),
+        typer.Option(help="Status of `m2m anat`: the source is on the common grid already."),
+    ] = None,
+    require: Annotated[
+        list[Path] | None, typer.Option(help="Status of what made the source; repeat.")
     ] = None,
     unit: Annotated[str, typer.Option(help="Name in the status file.")] = "",
     status: Annotated[Path | None, typer.Option(help="Status file to write, JSON.")] = None,
     record: Annotated[Path | None, typer.Option(help="Default: model.json by the weights.")] = None,
+    task: Annotated[str, typer.Option(help="Default: the task the model was trained for.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Slices at a time.")] = 16,
     planes: Annotated[str, typer.Option(help="Orientations to average, e.g. axial,coronal.")] = "",
 ) -> None:
-    """Translate a whole T1 volume; the result is on the T1's own voxels.
+    """Translate a whole volume; the result is on its own voxels, in the target's unit.
 
     Research only: no clinical use.
     """
     network = Network(parse_planes(planes), batch_size, device)
     tensors, about = load_model(weights, record or weights.with_name("model.json"))
     with recorded("translate", unit, status, [out]) if status else nullcontext({}) as numbers:
-        image = predict_file(t1w, brain, anat_status, tensors, about, network)
+        require_ok(*(require or []))
+        image = predict_file(source, brain, anat_status, tensors, about, network)
+        target = MODALITIES[about["target"]]
         save(
-            out, image, [path for path in (t1w, brain, weights) if path],
-            Description=f"{about['target'].upper()} predicted from {about['source'].upper()}; "
-            "research only, no clinical use",
-            Task=about["task"], Model=about["model"], Family=about["family"],
+            out, image, [path for path in (source, brain, weights) if path],
+            Description=f"{target.description}; predicted from "
+            f"{MODALITIES[about['source']].title}, research only, no clinical use",
+            Task=task or about["task"], Model=about["model"], Family=about["family"],
             WeightsSHA256=about["weights"], Fingerprint=about["fingerprint"],
             TrainedOnSimulatedPeople=about["simulated"],
         )  # fmt: skip
-        numbers |= {key: about[key] for key in ("task", "model", "weights")}
+        numbers |= {"task": task or about["task"]}
+        numbers |= {key: about[key] for key in ("model", "weights")}
 
 
 def predict_file(
-    t1w: Path,
+    source: Path,
     brain: Path | None,
     anat_status: Path | None,
     tensors: Tensors,
     record: Record,
     network: Network,
 ) -> Volume:
-    """Predict from files: a T1 on the common grid where `anat_status` is given, else a native one.
+    """Predict from files, on the common grid where `anat_status` is given, else a native T1.
 
     Raises
     ------
     DataError
-        A file is bad, an earlier stage failed, or the grid's spacing is not the model's.
+        A file is bad, an earlier stage failed, the grid's spacing is not the model's, or an FA
+        map leaves 0..1.
     """
     if anat_status is None:
         mask = load(brain) if brain else None
-        return predict_native(load(t1w), mask, tensors, record, network)
+        return predict_native(load(source), mask, tensors, record, network)
     require_ok(anat_status)
     if brain is None:
-        raise DataError("a T1 on the common grid needs its brain mask", remedy="give --brain")
-    t1, mask = load(t1w), load(brain)
-    require_same_grid(t1, mask, str(brain))
-    if not np.allclose(t1.spacing_mm, record["spacing_mm"], rtol=1e-3):
+        raise DataError("a volume on the common grid needs its brain mask", remedy="give --brain")
+    image, mask = load(source), load(brain)
+    require_same_grid(image, mask, str(brain))
+    if not np.allclose(image.spacing_mm, record["spacing_mm"], rtol=1e-3):
         raise DataError(
             f"the model was trained at {record['spacing_mm']} mm",
-            file=t1w, value=f"{t1.spacing_mm.round(3)} mm",
+            file=source, value=f"{image.spacing_mm.round(3)} mm",
             remedy="set anat.spacing_mm to the model's, or leave --anat-status out",
         )  # fmt: skip
+    if record["source"] == "fa" and not 0 <= image.data.min() <= image.data.max() <= 1:
+        raise DataError(
+            "is no FA map: values leave 0 to 1", file=source,
+            value=f"{image.data.min():g} to {image.data.max():g}", remedy="give FA itself",
+        )  # fmt: skip
     to_mni = np.array(read_json(anat_status)["grid_to_mni"])
-    person = Person(t1, Volume(mask.data > 0, mask.affine), to_mni)
-    return predict(person, tensors, record, network)
+    person = Person(image, Volume(mask.data > 0, mask.affine), to_mni)
+    return unscaled(predict(person, tensors, record, network), person.brain.data, record)

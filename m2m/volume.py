@@ -249,7 +249,7 @@ def resample_inside(
     Parameters
     ----------
     volume : Volume
-        Shape (X, Y, Z).
+        Shape (X, Y, Z) or (X, Y, Z, channels).
     mask : Volume
         On the same grid; where it is not 0, the volume counts.
     affine, shape, world, displacement
@@ -264,14 +264,15 @@ def resample_inside(
     """
     require_same_grid(volume, mask, "mask")
     spacing_mm = float(nib.affines.voxel_sizes(affine).mean())
-    weight = (mask.data > 0).astype(np.float32)
-    pair = Volume(np.stack([volume.data * weight, weight], axis=-1), volume.affine)
-    carried = resample(blur_to(pair, spacing_mm), affine, shape, world, 1, displacement).data
-    inside = carried[..., 1] >= 0.5 - 1e-4
-    data = np.divide(
-        carried[..., 0], carried[..., 1], where=inside, out=np.zeros(inside.shape, carried.dtype)
-    )
-    return Volume(data, affine), Volume(inside, affine)
+    weight = (mask.data > 0).astype(np.float32)[..., None]
+    channels = volume.data.reshape(*volume.shape, -1)
+    weighted = Volume(np.concatenate([channels * weight, weight], axis=-1), volume.affine)
+    carried = resample(blur_to(weighted, spacing_mm), affine, shape, world, 1, displacement).data
+    total, share = carried[..., :-1], carried[..., -1:]
+    inside = share >= 0.5 - 1e-4
+    data = np.divide(total, share, where=inside, out=np.zeros(total.shape, total.dtype))
+    data = data.reshape(*data.shape[:3], *volume.data.shape[3:])
+    return Volume(data, affine), Volume(inside[..., 0], affine)
 
 
 def coarsen(volume: Volume, spacing_mm: float) -> Volume:

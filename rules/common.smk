@@ -1,6 +1,7 @@
 """All Python of the workflow: the checked configuration, paths, and functions for inputs."""
 
 import functools
+import json
 import os
 import shutil
 import sys
@@ -35,7 +36,11 @@ MODEL = f"{ROOT}/models/{{task}}/{{model}}"
 EVALUATION = f"{ROOT}/evaluation/{{task}}"
 FIGURES = f"{ROOT}/figures"
 REPORT = f"{ROOT}/report.html"
-FIRST_TASK = next(iter(CONFIG.tasks))
+# What the tasks need besides FA: streamlines and their density, tensors on the common grid.
+TRACTS = bool(CONFIG.modalities & {"tdi", "dti"})
+TENSORS = "dti" in CONFIG.modalities
+GRID_MAPS = ["fa", *(["tdi"] if TRACTS else []), *(["tensor"] if TENSORS else [])]
+TENSOR_TASKS = [name for name, task in CONFIG.tasks.items() if task.target == "dti"]
 M2M_ENV = "../envs/m2m.yaml"
 
 # Jobs call `m2m`: of the environment that the rule deploys, else of the one that runs Snakemake.
@@ -48,6 +53,7 @@ wildcard_constraints:
     participant=r"[A-Za-z0-9]+",
     task="|".join(CONFIG.tasks),
     model="|".join(CONFIG.models),
+    measure="|".join(bids.measure(bids.KIND_OF[name]) for name in ("fa", "tdi", "dti")),
 
 
 def stop_if_commands_are_missing():
@@ -55,10 +61,12 @@ def stop_if_commands_are_missing():
     if workflow.deployment_settings.deployment_method:
         return  # conda or a container brings them
     needed = [*CONFIG.preprocess.commands, *CONFIG.dti.mask.commands]
+    if TRACTS:
+        needed += [*CONFIG.tractography.commands, *CONFIG.grid.commands]
     if missing := [command for command in needed if shutil.which(command) is None]:
         raise WorkflowError(
-            f"Not on this machine's PATH: {', '.join(missing)}. The chains chosen under "
-            f"preprocess and dti.mask need them: install them or choose another chain."
+            f"Not on this machine's PATH: {', '.join(missing)}. What is chosen under preprocess, "
+            f"dti.mask, tractography and grid.density needs them: install them or choose otherwise."
         )
 
 
@@ -76,13 +84,17 @@ def simulated_flag(wildcards):
 
 
 def model_options(wildcards):
-    """The JSON of one model's section."""
-    return options(CONFIG.models[wildcards.model])
+    """The JSON of one model's section, with the task's own number of steps where it has one."""
+    model, steps = CONFIG.models[wildcards.model], CONFIG.tasks[wildcards.task].steps
+    if steps is not None and hasattr(model, "training"):
+        training = model.training.model_copy(update={"steps": steps})
+        model = model.model_copy(update={"training": training})
+    return options(model)
 
 
 def task_options(wildcards):
-    """The JSON of one task's section, without the list of models that try it."""
-    return options(CONFIG.tasks[wildcards.task], exclude={"models"})
+    """The JSON of what a task translates, without the models that try it and for how long."""
+    return options(CONFIG.tasks[wildcards.task], exclude={"models", "steps"})
 
 
 def folder(unit):
@@ -180,11 +192,12 @@ def paths(kind, names, root=ROOT):
     return [bids.unit_path(root, kind, folder(unit), unit) for unit in names]
 
 
-def per_unit(kind, *states):
-    """Input function: one kind of file for every unit in any of these states."""
+def per_unit(kinds, *states):
+    """Input function: files of one kind, or of several, for every unit in any of these states."""
 
     def wanted(wildcards):
-        return paths(kind, units(*states))
+        kinds_wanted = [kinds] if isinstance(kinds, str) else kinds
+        return [path for kind in kinds_wanted for path in paths(kind, units(*states))]
 
     return wanted
 
@@ -244,106 +257,55 @@ def listed_subjects(wildcards):
     return sorted(name for name in os.listdir(RAWDATA) if name.startswith("sub-"))
 
 
-# -- translation and what follows --------------------------------------------------------------
+# -- diffusion and grid ------------------------------------------------------------------------
 
 
-def slice_record(unit):
-    """Slice record of one unit."""
-    return f"{ROOT}/slices/{folder(unit)}/{unit}_slices.json"
+def grid_inputs():
+    """Further inputs of the grid's job, where tasks need them."""
+    return {"tractogram": at("tractogram")} if TRACTS else {}
 
 
-def slice_records(wildcards):
-    """Slice records of everybody with both scans."""
-    return [slice_record(unit) for unit in units("paired")]
+def grid_outputs():
+    """Further maps on the common grid, where tasks need them."""
+    tracts = {"tdi": at("tdi"), "streamlines": at("count")} if TRACTS else {}
+    return tracts | ({"tensor": at("tensor")} if TENSORS else {})
 
 
-def slices_to_fit(wildcards):
-    """Slice records that a model is fitted and chosen on."""
-    return [slice_record(unit) for unit in units_of_part("train", "validation")]
+def one(kind, wildcards, root=ROOT):
+    """Path of one of the wildcards' unit's files."""
+    return bids.unit_path(root, kind, wildcards.folder, wildcards.unit)
 
 
-def synthetic(task, model, names):
-    """Synthetic volumes of one model."""
-    return paths("synth-fa", names, SYNTHETIC.format(task=task, model=model))
-
-
-def every_translation(wildcards):
-    """Synthetic volumes of every task and model."""
-    return [
-        path
-        for task, section in CONFIG.tasks.items()
-        for model in section.models
-        for path in synthetic(task, model, units_to_translate())
-    ]
-
-
-def training_gpus(wildcards):
-    """GPUs that a model's training asks for; the trivial baselines ask for none."""
-    training = getattr(CONFIG.models[wildcards.model], "training", None)
-    return training.devices if training else 0
-
-
-def test_truth(wildcards):
-    """True maps of the test units."""
-    return paths("fa", units_of_part("test"))
-
-
-def test_synthesis(wildcards):
-    """Synthetic volumes of one task and model for the test units."""
-    return synthetic(wildcards.task, wildcards.model, units_of_part("test"))
-
-
-def every_model(pattern):
-    """One file for every task and model, below the dataset's folder."""
-    return [
-        f"{ROOT}/{pattern.format(task=task, model=model)}"
-        for task, section in CONFIG.tasks.items()
-        for model in section.models
-    ]
-
-
-def synthetic_flags():
-    """`--synthetic` for each dataset of synthetic maps."""
-    folders = every_model("synthetic/{task}/{model}")
-    return [part for folder in folders for part in ("--synthetic", folder)]
-
-
-def every_task(pattern):
-    """One file for every task, below the dataset's folder."""
-    return [f"{ROOT}/{pattern.format(task=task)}" for task in CONFIG.tasks]
-
-
-def models_of(pattern):
-    """Input function: one file for every model of the wildcard's task."""
-
-    def wanted(wildcards):
-        models = CONFIG.tasks[wildcards.task].models
-        return [
-            f"{ROOT}/{pattern.format(task=wildcards.task, model=m)}" for m in models
+def grid_flags(wildcards, input, output):
+    """Flags of `m2m grid` for the further maps."""
+    flags = []
+    if TRACTS:
+        status = one("tractography-status", wildcards)
+        flags += ["--tractogram", input.tractogram, "--tractography-status", status]
+        flags += ["--out-tdi", output.tdi, "--out-count", output.streamlines]
+    if TENSORS:
+        flags += [
+            "--tensor",
+            one("dwi-tensor", wildcards),
+            "--out-tensor",
+            output.tensor,
         ]
-
-    return wanted
-
-
-def model_flags(task):
-    """`--models` for each model of a task, the first one being the one under test."""
-    return [part for model in CONFIG.tasks[task].models for part in ("--models", model)]
+    return flags
 
 
-def task_model_flags(wildcards):
-    """`--models` for each model of the wildcard's task."""
-    return model_flags(wildcards.task)
+def slices_flags(wildcards, output):
+    """Flags of `m2m slices` for the further maps that tasks translate."""
+    chosen = {"tdi": "tdi", "tensor": "dti"}
+    return [
+        part
+        for name, modality in chosen.items()
+        if modality in CONFIG.modalities
+        for part in (f"--{name}", output[name])
+    ]
 
 
-def roi_options(wildcards):
-    """The evaluation's section; a simulated cohort's regions are its own bundles."""
-    section = CONFIG.evaluation
-    if SIMULATED and section.rois.image is None:
-        rois = section.rois.model_copy(
-            update={
-                "image": bids.unit_path(TRUTH, "truth-bundles"),
-                "labels": Path(f"{TRUTH}/desc-bundles_dseg.tsv"),
-            }
-        )
-        section = section.model_copy(update={"rois": rois})
-    return options(section)
+def five_tissue(wildcards):
+    """A person's 5TT image, where anatomical constraints are chosen and it is given."""
+    image = CONFIG.tractography.mrtrix3.five_tissue
+    given = CONFIG.tractography.backend == "mrtrix3" and image and "{" in image
+    return image.format(**wildcards) if given else []

@@ -1,4 +1,4 @@
-"""Diffusion: optional corrections, brain mask, tensor fit."""
+"""Diffusion: optional corrections, brain mask, tensor fit, tractography."""
 
 if CONFIG.preprocess.chain != "none":
 
@@ -77,3 +77,42 @@ rule dti:
         " --fa {output.fa} --md {output.md} --ad {output.ad} --rd {output.rd} --v1 {output.v1}"
         " --tensor {output.tensor} --mask {output.mask} --b0 {output.b0}"
         " --status {output.status} --options {params.options:q} > {log} 2>&1"
+
+
+rule track:
+    """Whole-brain streamlines (DIPY: Garyfallidis et al. 2014, Front Neuroinform 8:8; MRtrix3:
+    Tournier et al. 2019, NeuroImage 202:116137, iFOD2: Tournier et al. 2010, ISMRM 1670).
+    """
+    input:
+        dwi=corrected("dwi", "dwi"),
+        bval=corrected("bval", "bval"),
+        bvec=corrected("bvec", "bvec"),
+        status=at("dti-status"),
+        five_tissue=five_tissue,
+    output:
+        tractogram=at("tractogram"),
+        picture=at("tractography-picture"),
+        status=at("tractography-status"),
+    log:
+        log("track", "{folder}/{unit}"),
+    benchmark:
+        bench("track", "{folder}/{unit}")
+    conda:
+        M2M_ENV if CONFIG.tractography.backend == "dipy" else "../envs/mrtrix3.yaml"
+    resources:
+        mem_mb=memory(4000),
+        runtime=720,
+    params:
+        # Made by the same job as the status; planning costs by the file.
+        tensor=at("dwi-tensor"),
+        mask=at("dwi-mask"),
+        five_tissue=flag("--five-tissue", "five_tissue"),
+        dti=options(CONFIG.dti),
+        options=options(CONFIG.tractography),
+        version=VERSIONS["tractography"],
+    shell:
+        "m2m tractography --unit {wildcards.unit} --dwi {input.dwi:q} --bval {input.bval:q}"
+        " --bvec {input.bvec:q} --tensor {params.tensor} --mask {params.mask}"
+        " --require {input.status} {params.five_tissue:q} --tractogram {output.tractogram}"
+        " --picture {output.picture} --status {output.status} --dti-options {params.dti:q}"
+        " --options {params.options:q} > {log} 2>&1"

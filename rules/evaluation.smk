@@ -2,19 +2,24 @@
 
 
 rule evaluate_model:
-    """SSIM (Wang et al. 2004, IEEE TIP 13:600), PSNR, MAE; concordance (Lin 1989, Biometrics 45:255)."""
+    """SSIM (Wang et al. 2004, IEEE TIP 13:600), PSNR, MAE; concordance (Lin 1989, Biometrics 45:255).
+
+    Dice (1945, Ecology 26:297) of tracts; log-Euclidean distance (Arsigny et al. 2006, MRM 56:411).
+    """
     input:
         synthetic=test_synthesis,
-        fa=test_truth,
+        truth=test_truth,
+        streamlines=test_tractograms,
         units=UNITS,
         split=SPLIT,
         split_record=SPLIT_RECORD,
         quality=QUALITY,
-        record=f"{MODEL}/model.json",
+        record=model_records,
     output:
         metrics=f"{EVALUATION}/{{model}}/metrics.tsv",
         profile=f"{EVALUATION}/{{model}}/profile.tsv",
         rois=f"{EVALUATION}/{{model}}/rois.tsv",
+        bundles=f"{EVALUATION}/{{model}}/bundles.tsv",
     log:
         log("evaluate_model", "{task}_{model}"),
     benchmark:
@@ -26,13 +31,17 @@ rule evaluate_model:
         runtime=120,
     params:
         root=dataset_root,
+        target=target_of,
+        streamlines=streamlines_flag,
+        records=record_flags,
         options=roi_options,
         version=VERSIONS["evaluate"],
     shell:
-        "m2m evaluate --task {wildcards.task} --model {wildcards.model} --root {params.root}"
-        " --units {input.units} --split {input.split} --split-record {input.split_record}"
-        " --quality {input.quality} --model-record {input.record} --metrics {output.metrics}"
-        " --profile {output.profile} --rois {output.rois}"
+        "m2m evaluate --task {wildcards.task} --model {wildcards.model} --target {params.target}"
+        " --root {params.root} --units {input.units} --split {input.split}"
+        " --split-record {input.split_record} --quality {input.quality} {params.records}"
+        " {params.streamlines} --metrics {output.metrics} --profile {output.profile}"
+        " --rois {output.rois} --bundles {output.bundles}"
         " --options {params.options:q} > {log} 2>&1"
 
 

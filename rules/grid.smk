@@ -35,15 +35,18 @@ rule anat:
 
 rule grid:
     """DWI registered to the T1 by mutual information, kept only where it improves it; FA on the
-    grid; then slices of three orientations, normalised per volume, to be memory-mapped. One job,
+    grid, tensors and tract density (Calamante et al. 2010, NeuroImage 53:1233) where tasks need
+    them; then slices of three orientations, normalised per volume, to be memory-mapped. One job,
     since each costs a cluster seconds and the plan memory.
     """
     input:
+        **grid_inputs(),
         t1w=at("t1w"),
         anat=at("anat-status"),
         fa=at("dwi-fa"),
         dti=at("dti-status"),
     output:
+        **grid_outputs(),
         fa=at("fa"),
         target=at("target-mask"),
         picture=at("picture"),
@@ -68,6 +71,8 @@ rule grid:
         v1=at("dwi-v1"),
         b0=at("b0"),
         mask=at("dwi-mask"),
+        further=grid_flags,
+        further_slices=slices_flags,
         options=options(CONFIG.grid),
         slices=options(CONFIG.slices),
         version=[VERSIONS["grid"], VERSIONS["slices"]],
@@ -76,11 +81,11 @@ rule grid:
         " --wm {params.wm} --anat-status {input.anat} --fa {input.fa} --v1 {params.v1}"
         " --b0 {params.b0} --dwi-mask {params.mask} --dti-status {input.dti}"
         " --out-fa {output.fa} --out-target-mask {output.target} --picture {output.picture}"
-        " --status {output.status} --options {params.options:q} > {log} 2>&1 && "
+        " --status {output.status} {params.further} --options {params.options:q} > {log} 2>&1 && "
         "m2m slices --unit {wildcards.unit} --t1w {input.t1w} --brain {params.brain}"
         " --anat-status {input.anat} --fa {output.fa} --target-mask {output.target}"
         " --grid-status {output.status} --axial {output.axial} --coronal {output.coronal}"
-        " --sagittal {output.sagittal} --record {output.record}"
+        " --sagittal {output.sagittal} --record {output.record} {params.further_slices}"
         " --options {params.slices:q} >> {log} 2>&1"
 
 

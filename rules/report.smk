@@ -2,10 +2,10 @@
 
 
 rule figures:
-    """Every figure as PDF and PNG, with its source data as TSV."""
+    """Every figure of every task as PDF and PNG, with its source data as TSV."""
     input:
         every_model("evaluation/{task}/{model}/metrics.tsv"),
-        every_model("models/{task}/{model}/metrics.jsonl"),
+        every_fit("models/{task}/{model}/metrics.jsonl"),
         every_task("evaluation/{task}/comparison.tsv"),
         units=UNITS,
         split=SPLIT,
@@ -16,15 +16,14 @@ rule figures:
         expand(
             "{folder}/{name}.{extension}",
             folder=FIGURES,
-            name=["flow", "panel", "metrics", "profile", "rois", "training"],
+            name=["flow", *TASK_FIGURES],
             extension=["pdf", "tsv"],
         ),
-        panel=report(f"{FIGURES}/panel.png", category="Figures"),
         flow=report(f"{FIGURES}/flow.png", category="Cohort"),
-        metrics=report(f"{FIGURES}/metrics.png", category="Figures"),
-        profile=report(f"{FIGURES}/profile.png", category="Figures"),
-        rois=report(f"{FIGURES}/rois.png", category="Figures"),
-        training=report(f"{FIGURES}/training.png", category="Training"),
+        tasks=report(
+            expand("{folder}/{name}.png", folder=FIGURES, name=TASK_FIGURES),
+            category="Figures",
+        ),
     log:
         log("figures", "figures"),
     benchmark:
@@ -37,13 +36,12 @@ rule figures:
     params:
         root=dataset_root,
         folder=figures_folder,
-        task=FIRST_TASK,
-        models=model_flags(FIRST_TASK),
+        tasks=task_flags,
         simulated=simulated_flag,
         options=options(CONFIG.report),
         version=VERSIONS["figures"],
     shell:
-        "m2m figures --root {params.root} --task {params.task} {params.models}"
+        "m2m figures --root {params.root} {params.tasks:q}"
         " --units {input.units} --split {input.split} --split-record {input.record}"
         " --quality {input.quality} --flow {input.flow} --out-dir {params.folder}"
         " {params.simulated} --options {params.options:q} > {log} 2>&1"
@@ -72,13 +70,12 @@ rule report:
     params:
         root=dataset_root,
         folder=figures_folder,
-        task=FIRST_TASK,
-        models=model_flags(FIRST_TASK),
+        tasks=task_flags,
         simulated=simulated_flag,
         config=options(CONFIG),
         options=options(CONFIG.report),
         version=VERSIONS["report"],
     shell:
-        "m2m report --root {params.root} --task {params.task} {params.models}"
+        "m2m report --root {params.root} {params.tasks:q}"
         " --figures-dir {params.folder} {params.simulated} --config-json {params.config:q}"
         " --out {output.page} --options {params.options:q} > {log} 2>&1"

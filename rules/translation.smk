@@ -1,4 +1,4 @@
-"""Translation: two rules serve every task and every model."""
+"""Translation: two rules serve every task and every model; streamlines of synthetic tensors."""
 
 
 rule train_model:
@@ -41,18 +41,18 @@ rule train_model:
 
 
 rule translate_volume:
-    """A whole T1 volume translated, three orientations averaged (Kim et al., arXiv:2412.11277)."""
+    """A whole volume translated, three orientations averaged (Kim et al., arXiv:2412.11277)."""
     input:
-        t1w=at("t1w"),
+        source=source_image,
         anat=at("anat-status"),
-        weights=f"{MODEL}/model.safetensors",
+        weights=model_weights,
     output:
-        fa=at("synth-fa", SYNTHETIC),
+        map=at("synth", SYNTHETIC),
         status=at("synth-status", SYNTHETIC),
     log:
-        log("translate_volume", "{task}_{model}/{folder}/{unit}"),
+        log("translate_volume", "{task}_{model}/{folder}/{unit}_{measure}"),
     benchmark:
-        bench("translate_volume", "{task}_{model}/{folder}/{unit}")
+        bench("translate_volume", "{task}_{model}/{folder}/{unit}_{measure}")
     conda:
         M2M_ENV
     resources:
@@ -61,8 +61,49 @@ rule translate_volume:
     params:
         # Made by the same job as the T1; planning costs by the file.
         brain=at("brain"),
+        require=source_status,
         version=VERSIONS["translate"],
     shell:
-        "m2m translate {input.t1w} --brain {params.brain} --anat-status {input.anat}"
-        " --weights {input.weights} --unit {wildcards.unit}"
-        " --out {output.fa} --status {output.status} > {log} 2>&1"
+        "m2m translate {input.source} --brain {params.brain} --anat-status {input.anat}"
+        " {params.require} --weights {input.weights} --unit {wildcards.unit}"
+        " --task {wildcards.task} --out {output.map} --status {output.status} > {log} 2>&1"
+
+
+if TENSOR_TASKS:
+
+    ruleorder: track_synthetic > translate_volume
+
+    rule track_synthetic:
+        input:
+            tensor=at("synth-tensor", SYNTHETIC),
+            brain=at("brain"),
+        output:
+            fa=at("synth-fa", SYNTHETIC),
+            md=at("synth-md", SYNTHETIC),
+            v1=at("synth-v1", SYNTHETIC),
+            tdi=at("synth-tdi", SYNTHETIC),
+            tractogram=at("synth-tractogram", SYNTHETIC),
+            picture=at("tractography-picture", SYNTHETIC),
+            status=at("synth-tractography-status", SYNTHETIC),
+        log:
+            log("track_synthetic", "{task}_{model}/{folder}/{unit}"),
+        benchmark:
+            bench("track_synthetic", "{task}_{model}/{folder}/{unit}")
+        """FA, MD, V1 and streamlines of synthetic tensors: the tracking of the measured ones."""
+        wildcard_constraints:
+            task="|".join(TENSOR_TASKS),
+        conda:
+            M2M_ENV if CONFIG.tractography.backend == "dipy" else "../envs/mrtrix3.yaml"
+        resources:
+            mem_mb=memory(4000),
+            runtime=720,
+        params:
+            # Made by the same job as the tensor.
+            translated=translation_status,
+            options=options(CONFIG.tractography),
+            version=VERSIONS["tractography"],
+        shell:
+            "m2m tractography --unit {wildcards.unit} --tensor {input.tensor} --mask {input.brain}"
+            " --require {params.translated} --fa {output.fa} --md {output.md} --v1 {output.v1}"
+            " --tdi {output.tdi} --tractogram {output.tractogram} --picture {output.picture}"
+            " --status {output.status} --options {params.options:q} > {log} 2>&1"

@@ -22,6 +22,14 @@ def _not_here(reason: str) -> None:
 
 
 @pytest.fixture
+def rng():
+    """Random numbers, the same in every test."""
+    import numpy as np  # after the threads are set
+
+    return np.random.default_rng(3)
+
+
+@pytest.fixture
 def shared_data() -> Path:
     """Folder of the real scans, beside the repository."""
     folder = ROOT.parent / "shared" / "data"

@@ -1,20 +1,35 @@
-"""A small results tree as the earlier stages leave it: three models of known quality."""
+"""A small results tree as the earlier stages leave it: models of known quality, several tasks."""
 
 import json
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import apply_affine
 from PIL import Image
 from scipy import ndimage
 
 from m2m.bids import unit_path
+from m2m.density import save_tractogram
 from m2m.evaluate import compare
 from m2m.evaluate import main as evaluate
-from m2m.options import Evaluation, Rois
+from m2m.modalities import MODALITIES
+from m2m.options import Evaluation, Rois, Task
 from m2m.stage import digest, read_table, write_json, write_table, write_text
+from m2m.tensors import from_matrix
 
 TASK, MODELS = "t1-fa", ("macro2micro", "mean", "t1")
+TASKS = {
+    TASK: Task(models=MODELS),
+    "fa-tdi": Task(source="fa", target="tdi", models=MODELS[:2]),
+    "t1-fa-tdi": Task(target="tdi", chain=(TASK, "fa-tdi"), models=MODELS[:2]),
+    "t1-dti": Task(target="dti", models=MODELS[:2]),
+}
+# How each model's tensors are wrong: turned about z, and of another mean diffusivity.
+TURN_DEG, MD_MM2_PER_S = {"true": 0, "macro2micro": 10, "mean": 30, "t1": 0}, 0.8e-3
+MD_ERROR_MM2_PER_S = {"true": 0, "macro2micro": 2e-5, "mean": 1e-4, "t1": 0}
+# The bundle that the mean map's tractogram lacks.
+LACKING = 1
 SHAPE, SPACING_MM = (28, 34, 26), 6.0
 BUNDLES = {1: "genu", 2: "splenium", 3: "left CST", 4: "right CST", 5: "left SLF", 6: "right SLF"}
 PARTS = {
@@ -60,6 +75,51 @@ def bundles():
     return np.where(wm, np.minimum(octant, len(BUNDLES)), 0)
 
 
+def density(fa):
+    """Tract density that rises with FA."""
+    return 60 * np.clip(fa - 0.2, 0, None)
+
+
+def tensor(fa, kind="true"):
+    """Tensors of one FA and mean diffusivity whose direction circles the z axis, (X, Y, Z, 6)."""
+    x, y, _ = grid()
+    angle = np.arctan2(y, x) + np.pi / 2 + np.radians(TURN_DEG[kind])
+    v1 = np.stack([np.cos(angle), np.sin(angle), np.zeros(SHAPE)], axis=-1)
+    a = (fa / np.sqrt(3 - 2 * fa**2))[..., None, None]
+    shape = (1 - a) * np.eye(3) + 3 * a * v1[..., :, None] * v1[..., None, :]
+    six = (MD_MM2_PER_S + MD_ERROR_MM2_PER_S[kind]) * from_matrix(shape)
+    return np.where((common_fa()[1] < 1)[..., None], six, 0)
+
+
+def length_mm(label):
+    """Length of every line of a bundle."""
+    return 4 + 0.4 * label
+
+
+def streamlines(kind, index):
+    """Short lines in each bundle, denser in its middle, in T1 world mm.
+
+    macro2micro's lie a little beside the true ones; mean's are the same for everybody.
+    """
+    rng = np.random.default_rng(500 + (0 if kind == "mean" else index))
+    beside = np.array([0.5, 0, 0]) if kind == "macro2micro" else 0
+    lines = []
+    for label in BUNDLES:
+        voxels = np.argwhere(bundles() == label)
+        weight = np.exp(-((voxels - voxels.mean(0)) ** 2).sum(1) / 18)
+        starts = rng.choice(voxels, 150, p=weight / weight.sum())
+        steps = np.linspace(-0.5, 0.5, 5)[:, None] * np.array([0, length_mm(label), 0])
+        if kind != "mean" or label != LACKING:
+            lines += [apply_affine(AFFINE, start) + steps + beside for start in starts]
+    return nib.streamlines.ArraySequence([line.astype(np.float32) for line in lines])
+
+
+def t1_to_dwi():
+    """A turn of 20 degrees about x and a shift, T1 world mm to DWI world mm."""
+    c, s = np.cos(np.radians(20)), np.sin(np.radians(20))
+    return np.array([[1, 0, 0, 5.0], [0, c, -s, -3], [0, s, c, 8], [0, 0, 0, 1]])
+
+
 def person(root, unit, index):
     """Write the grid's images of one person; return true FA, T1 and the brain."""
     rng = np.random.default_rng(index)
@@ -67,10 +127,13 @@ def person(root, unit, index):
     brain = radius < 1
     fa = np.where(brain, np.clip(mean * (1 + 0.12 * rng.normal()) + 0.06 * smooth(rng), 0.01, 1), 0)
     t1 = np.where(brain, 300 + 500 * fa + 20 * smooth(rng, 1.0), 0)
-    for kind, data in {"fa": fa, "t1w": t1}.items():
+    for kind, data in {"fa": fa, "t1w": t1, "tdi": density(fa), "tensor": tensor(fa)}.items():
         save(unit_path(root, kind, unit, unit), data)
     for kind, data in {"brain": brain, "target-mask": brain, "wm": (bundles() > 0)}.items():
         save(unit_path(root, kind, unit, unit), data, np.uint8)
+    moved = streamlines("true", index)
+    moved._data = apply_affine(t1_to_dwi(), moved._data).astype(np.float32)
+    save_tractogram(unit_path(root, "tractogram", unit, unit), moved)
     save(unit_path(root / "truth", "truth-bundles", unit, unit), bundles(), np.int16)
     picture = Path(unit_path(root, "picture", unit, unit))
     picture.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +143,8 @@ def person(root, unit, index):
         write_json(
             unit_path(root, f"{stage}-status", unit, unit),
             {"unit": unit, "stage": stage, "status": "ok", "excluded": [],
-             "grid_to_mni": np.eye(4).tolist(), "fa_mean": round(float(fa[brain].mean()), 4)},
+             "t1_to_dwi": t1_to_dwi().tolist(), "grid_to_mni": np.eye(4).tolist(),
+             "fa_mean": round(float(fa[brain].mean()), 4)},
         )  # fmt: skip
     return fa, t1, brain
 
@@ -95,9 +159,25 @@ def translations(fa, t1, brain, index):
     }
 
 
-def build(root, parts=PARTS):
+def synthesise(root, unit, index, images, tasks):
+    """Write one person's synthetic maps and streamlines of every task and model."""
+    for model, fa in translations(*images, index).items():
+        for task, section in tasks.items():
+            if model not in section.models:
+                continue
+            folder = root / "synthetic" / task / model
+            values = {"fa": fa, "tdi": density(fa), "dti": tensor(fa, model)}
+            kind = MODALITIES[section.target].synthetic
+            save(unit_path(folder, kind, unit, unit), values[section.target])
+            if section.target == "dti":
+                path = unit_path(folder, "synth-tractogram", unit, unit)
+                save_tractogram(path, streamlines(model, index))
+
+
+def build(root, parts=PARTS, tasks=(TASK,)):
     """Write cohort tables, volumes, models and synthetic maps below `root`."""
     root, units = Path(root), list(parts)
+    chosen = {task: TASKS[task] for task in tasks}
     columns = ("unit", "folder", "participant_id", "t1w", "dwi", "state", "reason")
     rows = [
         {"unit": u, "folder": u, "participant_id": u, "state": "paired", "t1w": "a", "dwi": "b"}
@@ -137,11 +217,10 @@ def build(root, parts=PARTS):
     for index, (unit, part) in enumerate(parts.items()):
         images = person(root, unit, index)
         if part == "test":
-            for model, data in translations(*images, index).items():
-                path = unit_path(root / "synthetic" / TASK / model, "synth-fa", unit, unit)
-                save(path, data)
-    for model in MODELS:
-        write_model(root, model, parts, hash_)
+            synthesise(root, unit, index, images, chosen)
+    for task, section in chosen.items():
+        for model in section.models if section.chain is None else ():
+            write_model(root, task, model, parts, hash_)
     write_table(
         root / "truth/desc-bundles_dseg.tsv",
         [{"index": i, "name": name} for i, name in BUNDLES.items()], ("index", "name"),
@@ -149,10 +228,10 @@ def build(root, parts=PARTS):
     return root
 
 
-def write_model(root, model, parts, split_hash):
-    folder = root / "models" / TASK / model
+def write_model(root, task, model, parts, split_hash):
+    folder = root / "models" / task / model
     record = {
-        "task": TASK, "model": model, "family": model, "split_hash": split_hash,
+        "task": task, "model": model, "family": model, "split_hash": split_hash,
         "train_participants": [u for u, p in parts.items() if p == "train"],
         "validation_participants": [u for u, p in parts.items() if p == "validation"],
         "n_train": 5, "n_validation": 1, "parameters": 1234 if model == "macro2micro" else 0,
@@ -184,25 +263,43 @@ def evaluation_options(root):
     return Evaluation(rois=rois, bootstrap=200).model_dump_json()
 
 
-def run_evaluation(root, models=MODELS, options=None):
-    """Run evaluate for each model, then compare."""
+def run_evaluation(root, models=None, options=None, task=TASK):
+    """Run evaluate for each model of a task, then compare."""
+    section = TASKS[task]
+    models = models or section.models
     options = options or evaluation_options(root)
     cohort = root / "cohort"
     for model in models:
-        folder = root / "evaluation" / TASK / model
+        folder = root / "evaluation" / task / model
+        tables = [folder / f"{name}.tsv" for name in ("metrics", "profile", "rois", "bundles")]
         evaluate(
-            TASK, model, root, cohort / "units.tsv", cohort / "split.tsv", cohort / "split.json",
-            cohort / "quality.tsv", root / "models" / TASK / model / "model.json",
-            folder / "metrics.tsv", folder / "profile.tsv", folder / "rois.tsv", options,
+            task, model, section.target, root, cohort / "units.tsv", cohort / "split.tsv",
+            cohort / "split.json", cohort / "quality.tsv",
+            [root / "models" / link / model / "model.json" for link in section.chain or [task]],
+            *tables, options, streamlines=section.target == "dti",
         )  # fmt: skip
-    return run_compare(root, models, options)
+    return run_compare(root, models, options, task)
 
 
-def run_compare(root, models=MODELS, options=None):
+def run_compare(root, models=MODELS, options=None, task=TASK):
     options = options or evaluation_options(root)
-    evaluation = root / "evaluation" / TASK
+    evaluation = root / "evaluation" / task
     compare(
-        TASK, root, list(models), root / "cohort/flow.json", evaluation / "summary.tsv",
+        task, root, list(models), root / "cohort/flow.json", evaluation / "summary.tsv",
         evaluation / "comparison.tsv", options,
     )  # fmt: skip
     return root
+
+
+def study(root, parts=PARTS):
+    """Build and evaluate every task of `TASKS`."""
+    build(root, parts, TASKS)
+    for task in TASKS:
+        run_evaluation(root, task=task)
+    return root
+
+
+def tasks_json(*names):
+    """What `--tasks` is given."""
+    chosen = {name: TASKS[name].model_dump() for name in names or TASKS}
+    return json.dumps(chosen)

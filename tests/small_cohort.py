@@ -33,7 +33,7 @@ def write_subject(folder, unit, channels, names=CHANNELS, **record):
         folder / f"{unit}_slices.json",
         {
             "status": "ok", "excluded": [], "channels": list(names),
-            "ranges": {"t1": [0, 1], "fa": [0, 1]}, "affine": AFFINE.tolist(),
+            "t1_range": [0, 1], "affine": AFFINE.tolist(),
             "shape": list(channels.shape[1:]), "spacing_mm": 6.0, "t1_range_percent": [1, 99],
             "grid_to_mni": np.eye(4).tolist(),
             "sha256": hashlib.sha256(channels.tobytes()).hexdigest(),

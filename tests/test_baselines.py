@@ -6,6 +6,7 @@ from nibabel.affines import apply_affine
 
 from m2m.baselines import fit_line, fit_mean_map, predict_line, predict_mean_map
 from m2m.template import load_template
+from m2m.tensors import nearest_rotation, rotate
 from m2m.volume import Volume
 
 SPACING_MM = 8.0
@@ -98,3 +99,29 @@ def test_the_line_recovers_planted_coefficients_whatever_the_people():
 def test_a_source_that_does_not_vary_is_an_error():
     with pytest.raises(ValueError, match="does not vary over 5 voxels"):
         fit_line([(np.full(5, 0.5), np.arange(5.0))])
+
+
+def test_the_mean_of_turned_heads_is_one_tensor_turned_to_each():
+    """Everybody has the same tensor in template axes, so a new person's is that, turned back."""
+    known = np.array([1.6e-3, 2e-4, -1e-4, 4e-4, 1e-4, 3e-4])
+
+    def tensors_of(to_mni):
+        return rotate(known, nearest_rotation(np.linalg.inv(to_mni)[:3, :3]))
+
+    def somebody(seed):
+        to_mni = place(seed)
+        field = np.broadcast_to(tensors_of(to_mni), (*SHAPE, 6)).astype(np.float32)
+        return Volume(field, AFFINE), np.ones(SHAPE, bool), to_mni
+
+    fitted = fit_mean_map((somebody(seed) for seed in range(3)), SPACING_MM)
+    to_mni = place(99)
+    found = predict_mean_map(fitted, AFFINE, SHAPE, to_mni)
+    assert np.allclose(found[8, 10, 8], tensors_of(to_mni), rtol=1e-3)
+    assert not np.allclose(found[8, 10, 8], known, rtol=0.01), "heads are turned"
+
+
+def test_each_channel_has_its_own_line(rng):
+    source = rng.random(50)
+    target = np.column_stack([2 * source + 1, -source])
+    line = fit_line([(source, target)])
+    assert np.allclose(predict_line(line, source.reshape(5, 10, 1))[2, 3, 0], target[23])

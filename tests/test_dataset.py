@@ -19,13 +19,14 @@ from m2m.dataset import (
     read_slice,
     whole_subject,
 )
+from m2m.modalities import MODALITIES
 from m2m.slices import PLANES, extract
 
 
 @pytest.fixture(scope="module")
 def subjects(tmp_path_factory):
     root = tmp_path_factory.mktemp("cohort")
-    return find_subjects(root / "slices", write_cohort(root), "fa")[0]
+    return find_subjects(root / "slices", write_cohort(root), "t1", "fa")[0]
 
 
 def batches(subjects, **changes):
@@ -95,7 +96,9 @@ def test_a_mirrored_slice_is_the_slice_of_the_mirrored_person(tmp_path, plane):
     channels = person(3)
     write_subject(tmp_path, "sub-a", channels)
     write_subject(tmp_path, "sub-b", channels[:, ::-1])
-    same, mirrored = find_subjects(tmp_path, {"sub-a": "train", "sub-b": "train"}, "fa")[0]["train"]
+    same, mirrored = find_subjects(tmp_path, {"sub-a": "train", "sub-b": "train"}, "t1", "fa")[0][
+        "train"
+    ]
     index = 8
     other = SHAPE[0] - 1 - index if plane == "sagittal" else index
     expected = read_slice(mirrored, plane, other, "t1", "fa", 3)
@@ -104,6 +107,48 @@ def test_a_mirrored_slice_is_the_slice_of_the_mirrored_person(tmp_path, plane):
     assert not np.array_equal(
         found["source"], read_slice(same, plane, index, "t1", "fa", 3)["source"]
     )
+
+
+@pytest.fixture(scope="module")
+def with_tensors(tmp_path_factory):
+    """A person and the same one mirrored left to right, with tensors as target."""
+    folder = tmp_path_factory.mktemp("tensors")
+    names = ("t1", *MODALITIES["dti"].channels, "brain", "target_mask")
+    t1, _, brain, mask = person(5)
+    six = np.random.default_rng(6).standard_normal((6, *SHAPE)) * mask
+    factors = np.array(MODALITIES["dti"].mirror)[:, None, None, None]
+    for unit, tensor, others in (("sub-a", six, (t1, brain, mask)),
+                                 ("sub-b", (factors * six)[:, ::-1],
+                                  [image[::-1] for image in (t1, brain, mask)])):  # fmt: skip
+        write_subject(folder, unit, np.stack([others[0], *tensor, *others[1:]]), names)
+    parts = {"sub-a": "train", "sub-b": "train"}
+    return find_subjects(folder, parts, "t1", "dti")[0]["train"]
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_a_mirrored_tensor_is_that_of_the_mirrored_person(with_tensors, plane):
+    same, mirrored = with_tensors
+    other = SHAPE[0] - 1 - 8 if plane == "sagittal" else 8
+    expected = read_slice(mirrored, plane, other, "t1", "dti", 3)
+    sample = read_slice(same, plane, 8, "t1", "dti", 3)
+    assert sample["target"].shape[0] == 6
+    found = mirror(sample, plane, MODALITIES["dti"].mirror)
+    assert all(np.array_equal(found[key], expected[key]) for key in expected)
+
+
+def test_a_tensor_volume_has_its_elements_last(with_tensors):
+    subject = with_tensors[0]
+    volume = subject.volume("dti").data
+    assert volume.shape == (*SHAPE, 6)
+    stack = extract(volume[..., 2], "coronal").astype(np.float32)
+    assert np.array_equal(stack[8], read_slice(subject, "coronal", 8, "t1", "dti", 1)["target"][2])
+
+
+def test_a_map_with_a_unit_keeps_its_values(subjects):
+    source = SliceBatches(subjects["train"], "fa", "t1", context=1, planes=("axial",),
+                          batch_size=4, seed=5, flip=False, jitter=0.5)  # fmt: skip
+    batch = source[0]
+    assert torch.allclose(batch["source"], 0.6 * batch["target"] ** 2, atol=1e-3)
 
 
 def test_without_augmentation_samples_are_as_stored(subjects):
@@ -130,10 +175,10 @@ def test_subjects_that_cannot_be_trained_on_are_counted(tmp_path):
     write_subject(tmp_path, "sub-4", person(4)[[0, 2]], ("t1", "brain"))
     write_subject(tmp_path, "sub-6_ses-1", person(6))
     write_subject(tmp_path, "sub-7", person(7))
-    subjects, skipped = find_subjects(tmp_path, parts, "fa")
+    subjects, skipped = find_subjects(tmp_path, parts, "t1", "fa")
     assert [s.unit for s in subjects["train"]] == ["sub-1"]
     assert [(s.unit, s.participant) for s in subjects["validation"]] == [("sub-6_ses-1", "sub-6")]
-    assert skipped == {"failed": 1, "excluded": 1, "no_target": 1}
+    assert skipped == {"failed": 1, "excluded": 1, "incomplete": 1}
 
 
 def test_a_whole_subject_is_every_slice_with_a_mask_once(subjects):

@@ -4,13 +4,17 @@ import nibabel as nib
 import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import load_file
 from workflow import CHECKOUT, PLAN, planned, snakemake
 
-from m2m import bids
+from m2m import bids, tensors
+from m2m.modalities import MODALITIES, log_density
+from m2m.options import load_config
 from m2m.stage import file_digest, read_json, read_table
 
 pytestmark = pytest.mark.end_to_end
 MODELS = ("macro2micro", "mean", "t1")
+TASKS = load_config(CHECKOUT / "tests/config.yaml").tasks
 
 
 def run_tiny(folder):
@@ -32,31 +36,63 @@ def test_units(root):
 test_units.__test__ = False
 
 
-def synthetic(root, model):
-    folder = root / "synthetic/t1-fa" / model
-    return [bids.unit_path(folder, "synth-fa", unit, unit) for unit in test_units(root)]
+def synthetic(root, task, model, kind=None):
+    folder = root / "synthetic" / task / model
+    kind = kind or MODALITIES[TASKS[task].target].synthetic
+    return [bids.unit_path(folder, kind, unit, unit) for unit in test_units(root)]
 
 
-def test_every_model_translates_every_test_person_on_the_true_grid(tiny):
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_gives_every_test_person_a_map_on_the_true_grid(tiny, task, model):
+    target = TASKS[task].target
+    assert synthetic(tiny, task, model)
+    for unit, path in zip(test_units(tiny), synthetic(tiny, task, model), strict=True):
+        image = nib.load(path)
+        truth = nib.load(bids.unit_path(tiny, MODALITIES[target].kind, unit, unit))
+        assert image.shape == truth.shape
+        np.testing.assert_allclose(image.affine, truth.affine)
+        data = image.get_fdata()
+        assert data.std() > 0
+        if target == "dti":
+            measures = tensors.measures(data[data.any(axis=-1)])
+            assert measures.md.min() > 0 and 0 < measures.fa.max() <= 1
+        else:
+            assert data.min() >= 0 and (target == "tdi" or data.max() <= 1)
+
+
+def test_the_network_s_tensors_carry_streamlines_in_the_brain(tiny):
+    for unit, path in zip(test_units(tiny), synthetic(tiny, "t1-dti", "mean", "synth-tractogram"),
+                          strict=True):  # fmt: skip
+        brain = nib.load(bids.unit_path(tiny, "brain", unit, unit))
+        points = np.concatenate(list(nib.streamlines.load(path).streamlines))
+        voxels = np.rint(nib.affines.apply_affine(np.linalg.inv(brain.affine), points)).astype(int)
+        assert len(points) > 100 and brain.get_fdata()[tuple(voxels.T)].mean() > 0.95
+
+
+def test_the_maps_of_a_chain_are_those_of_its_links(tiny):
+    """fa-tdi's own line, applied to the synthetic FA: nothing else happens in between."""
+    weights = load_file(tiny / "models/fa-tdi/t1/model.safetensors")
+    paths = zip(synthetic(tiny, "t1-fa", "t1"), synthetic(tiny, "t1-fa-tdi", "t1"), strict=True)
+    for fa_path, tdi_path in paths:
+        fa, tdi = (nib.load(path).get_fdata() for path in (fa_path, tdi_path))
+        line = (weights["intercept"] + weights["slope"] * fa).clip(0)
+        inside = tdi > 0
+        assert inside.any()
+        np.testing.assert_allclose(log_density(tdi)[inside], line[inside], atol=1e-4)
+
+
+@pytest.mark.parametrize("task", [name for name, task in TASKS.items() if not task.chain])
+def test_no_test_person_is_among_those_that_a_model_was_fitted_on(tiny, task):
     for model in MODELS:
-        assert synthetic(tiny, model)
-        for unit, path in zip(test_units(tiny), synthetic(tiny, model), strict=True):
-            image, truth = nib.load(path), nib.load(bids.unit_path(tiny, "fa", unit, unit))
-            assert image.shape == truth.shape
-            np.testing.assert_allclose(image.affine, truth.affine)
-            data = image.get_fdata()
-            assert data.min() >= 0 and data.max() <= 1 and data.std() > 0
-
-
-def test_no_test_person_is_among_those_that_a_model_was_fitted_on(tiny):
-    for model in MODELS:
-        record = read_json(tiny / "models/t1-fa" / model / "model.json")
+        record = read_json(tiny / "models" / task / model / "model.json")
         fitted = {*record["train_participants"], *record["validation_participants"]}
         assert fitted and not fitted & set(test_units(tiny))
 
 
-def test_summary_counts_everybody(tiny):
-    rows = read_table(tiny / "evaluation/t1-fa/summary.tsv")
+@pytest.mark.parametrize("task", TASKS)
+def test_summary_counts_everybody(tiny, task):
+    rows = read_table(tiny / "evaluation" / task / "summary.tsv")
     assert {row["model"] for row in rows} == set(MODELS)
     for row in rows:
         assert int(row["n_input"]) == 6
@@ -74,9 +110,9 @@ def test_a_second_run_has_nothing_to_do(tiny):
     assert "Nothing to be done" in run.stdout
 
 
-def test_a_changed_option_of_one_model_fits_only_that_model_again(tiny, tmp_path):
+def test_a_changed_option_of_one_task_fits_only_its_network_again(tiny, tmp_path):
     config = yaml.safe_load((CHECKOUT / "tests/config.yaml").read_text())
-    config["models"]["macro2micro"]["training"]["steps"] = 25
+    config["tasks"]["t1-tdi"]["steps"] = 25
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config))
     run = snakemake(tiny.parents[1], *PLAN, configfile=str(path))
@@ -94,15 +130,22 @@ def test_a_deleted_map_is_made_again_for_its_person_only(tiny):
     try:
         run = snakemake(tiny.parents[1], *PLAN)
         jobs = planned(run.stdout)
-        assert jobs["dti"] == jobs["grid"] == 1
-        assert not {"simulate", "anat", "train_model", "translate_volume"} & set(jobs)
+        assert jobs["dti"] == jobs["track"] == jobs["grid"] == 1
+        # Of the tasks, only fa-tdi has measured FA as its source.
+        assert jobs["translate_volume"] == len(MODELS)
+        assert not {"simulate", "anat", "train_model"} & set(jobs)
     finally:
         path.write_bytes(original)
 
 
 def test_two_runs_from_scratch_give_the_same_synthetic_maps(tiny, tmp_path):
     again = run_tiny(tmp_path)
-    for model in MODELS:
-        for first, second in zip(synthetic(tiny, model), synthetic(again, model), strict=True):
-            digests = [file_digest(p) for p in (first, second)]
-            assert digests[0] == digests[1], first
+    for task in TASKS:
+        for model in MODELS:
+            paths = [synthetic(root, task, model) for root in (tiny, again)]
+            for first, second in zip(*paths, strict=True):
+                assert file_digest(first) == file_digest(second), first
+    for kind in ("tractogram", "tdi"):
+        for unit in test_units(tiny):
+            first, second = (bids.unit_path(root, kind, unit, unit) for root in (tiny, again))
+            assert file_digest(first) == file_digest(second), first

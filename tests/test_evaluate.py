@@ -5,10 +5,13 @@ import shutil
 import numpy as np
 import pytest
 import report_tree as tree
+from nibabel.streamlines import ArraySequence
 
 from m2m.bids import unit_path
+from m2m.evaluate.streamlines import density_r, region_of
 from m2m.evaluate.subjects import refuse_leak, test_units
 from m2m.stage import read_json, read_table, write_json, write_table, write_text
+from m2m.volume import Volume
 
 test_units.__test__ = False
 
@@ -90,14 +93,16 @@ def test_the_mean_map_tells_nobody_apart_and_the_person_specific_map_does(evalua
 def test_a_model_that_saw_a_test_participant_is_refused_by_name(study):
     path = study / "models/t1-fa/mean/model.json"
     write_json(path, read_json(path) | {"train_participants": ["sub-01", "sub-03"]})
-    with pytest.raises(ValueError, match=r"model mean was trained or chosen with .* sub-03"):
+    with pytest.raises(
+        ValueError, match=r"model mean of task t1-fa was trained or chosen with .* sub-03"
+    ):
         tree.run_evaluation(study, ["mean"])
 
 
 def test_a_model_that_was_chosen_on_a_test_participant_is_refused_too():
-    record = {"model": "m", "split_hash": "a", "train_participants": []}
+    record = {"task": "t1-fa", "model": "m", "split_hash": "a", "train_participants": []}
     with pytest.raises(ValueError, match="sub-09"):
-        refuse_leak(record | {"validation_participants": ["sub-09"]}, "a", ["sub-09"])
+        refuse_leak([record | {"validation_participants": ["sub-09"]}], "a", ["sub-09"])
 
 
 def test_a_model_of_another_split_is_refused(study):
@@ -135,7 +140,8 @@ def test_nobody_to_test_gives_tables_with_headers_only(study, capsys):
     write_table(study / "cohort/quality.tsv", rows, list(quality[0]))
     tree.run_evaluation(study)
     assert "nothing to evaluate" in capsys.readouterr().out
-    for name in ("mean/metrics", "mean/profile", "mean/rois", "summary", "comparison"):
+    for name in ("mean/metrics", "mean/profile", "mean/rois", "mean/bundles", "summary",
+                 "comparison"):  # fmt: skip
         assert table(study, name) == []
         assert (study / "evaluation/t1-fa" / f"{name}.tsv").read_text().count("\n") == 1
 
@@ -182,3 +188,138 @@ def test_two_sessions_of_a_person_are_one_subject(tmp_path):
     row = value(table(root, "summary"), region="brain", metric="ssim")
     assert row["n_subjects"] == "5"
     shutil.rmtree(root)
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    """Every task: FA, tract density, a chain of both, tensors with streamlines."""
+    return tree.study(tmp_path_factory.mktemp("several") / "ds")
+
+
+def test_tract_density_is_compared_on_its_logarithmic_scale_and_by_dice(several):
+    row = value(read_table(several / "evaluation/fa-tdi/mean/metrics.tsv"), unit="sub-07",
+                region="brain")  # fmt: skip
+    where = "sub-07", "sub-07"
+    true = tree.load(unit_path(several, "tdi", *where))
+    synthetic = tree.load(unit_path(several / "synthetic/fa-tdi/mean", "synth-tdi", *where))
+    brain = tree.load(unit_path(several, "target-mask", *where)) > 0
+    r = np.corrcoef(np.log1p(true[brain]), np.log1p(synthetic[brain]))[0, 1]
+    assert float(row["pearson"]) == pytest.approx(r, abs=1e-5)
+    tracts = [(image > 5)[brain] for image in (true, synthetic)]
+    both = 2 * (tracts[0] & tracts[1]).sum() / (tracts[0].sum() + tracts[1].sum())
+    assert 0.5 < both < 1
+    assert float(row["dice"]) == pytest.approx(both, rel=1e-5)
+    assert row["angle_deg"] is row["md_mae_um2_per_ms"] is None
+
+
+def test_regional_means_of_a_density_are_in_natural_units(several):
+    rows = read_table(several / "evaluation/fa-tdi/mean/rois.tsv")
+    true = tree.load(unit_path(several, "tdi", "sub-07", "sub-07"))
+    row = value(rows, unit="sub-07", roi="genu")
+    assert float(row["true"]) == pytest.approx(true[tree.bundles() == 1].mean(), rel=1e-4)
+    assert float(row["true"]) > 1
+
+
+def test_tensors_are_off_by_the_turn_and_the_diffusivity_they_were_made_with(several):
+    for model in ("macro2micro", "mean"):
+        rows = read_table(several / f"evaluation/t1-dti/{model}/metrics.tsv")
+        wm = value(rows, unit="sub-08", region="wm")
+        assert float(wm["angle_deg"]) == pytest.approx(tree.TURN_DEG[model], abs=0.1)
+        brain = value(rows, unit="sub-08", region="brain")
+        expected = 1e3 * tree.MD_ERROR_MM2_PER_S[model]
+        assert float(brain["md_mae_um2_per_ms"]) == pytest.approx(expected, rel=1e-3)
+        assert float(brain["log_distance"]) > np.sqrt(3) * expected
+
+
+def test_tensors_are_compared_by_the_fa_they_have(several):
+    ours = read_table(several / "evaluation/t1-dti/mean/metrics.tsv")
+    same = read_table(several / "evaluation/t1-fa/mean/metrics.tsv")
+    for unit, region in (("sub-06", "brain"), ("sub-11", "wm")):
+        a, b = (value(rows, unit=unit, region=region) for rows in (ours, same))
+        assert float(a["ssim"]) == pytest.approx(float(b["ssim"]), rel=1e-4)
+        assert float(a["mae"]) == pytest.approx(float(b["mae"]), rel=1e-3)
+
+
+def test_a_bundle_that_the_synthesis_lacks_counts_as_zero(several):
+    rows = read_table(several / "evaluation/t1-dti/mean/bundles.tsv")
+    lost = value(rows, unit="sub-09", bundle=tree.BUNDLES[tree.LACKING])
+    assert int(lost["true_n"]) >= 5
+    assert (lost["synthetic_n"], lost["synthetic_volume_mm3"], lost["density_r"]) == ("0",) * 3
+    assert lost["synthetic_length_mm"] is None
+    own = [row for row in rows if row["unit"] == "sub-09"]
+    metric = value(read_table(several / "evaluation/t1-dti/mean/metrics.tsv"), unit="sub-09",
+                   region="bundles")  # fmt: skip
+    mean = np.mean([float(row["density_r"]) for row in own])
+    assert float(metric["density_r"]) == pytest.approx(mean, rel=1e-4)
+
+
+def test_true_streamlines_meet_the_synthetic_ones_in_the_space_of_the_t1(several):
+    """Only the transform of the grid's status brings the two together."""
+    rows = read_table(several / "evaluation/t1-dti/macro2micro/bundles.tsv")
+    labels = {name: label for label, name in tree.BUNDLES.items()}
+    for row in rows:
+        expected = tree.length_mm(labels[row["bundle"]])
+        assert float(row["true_length_mm"]) == pytest.approx(expected, rel=1e-4)
+    summary = read_table(several / "evaluation/t1-dti/summary.tsv")
+    r = {row["model"]: float(row["mean"]) for row in summary if row["metric"] == "density_r"}
+    assert r["macro2micro"] > 0.9 > 0.5 > r["mean"]
+    lengths = [row for row in summary if row["metric"] == "length_concordance"]
+    assert [float(row["mean"]) for row in lengths] == pytest.approx([1, 1], abs=1e-4)
+
+
+def test_failed_streamlines_cost_the_bundles_and_not_the_map(tmp_path, capsys):
+    parts = {"sub-01": "train", "sub-02": "validation", "sub-03": "test"}
+    root = tree.build(tmp_path / "ds", parts, ["t1-dti"])
+    path = unit_path(root / "synthetic/t1-dti/mean", "synth-tractogram", "sub-03", "sub-03")
+    write_text(path, "")
+    tree.run_evaluation(root, task="t1-dti")
+    assert "bundles left out: sub-03" in capsys.readouterr().out
+    rows = read_table(root / "evaluation/t1-dti/mean/metrics.tsv")
+    bundles = value(rows, region="bundles")
+    assert bundles["density_r"] is None and "cannot be read" in bundles["problem"]
+    assert float(value(rows, region="brain")["ssim"]) > 0.5
+    for row in read_table(root / "evaluation/t1-dti/summary.tsv"):
+        assert row["n_failed"] == "0"
+    assert read_table(root / "evaluation/t1-dti/mean/bundles.tsv") == []
+
+
+def test_without_a_label_image_streamlines_are_not_compared_and_it_is_said(tmp_path, capsys):
+    parts = {"sub-01": "train", "sub-02": "validation", "sub-03": "test"}
+    root = tree.build(tmp_path / "ds", parts, ["t1-dti"])
+    tree.run_evaluation(root, ["mean"], "{}", "t1-dti")
+    assert "ROI concordance and bundles are not computed" in capsys.readouterr().out
+    assert read_table(root / "evaluation/t1-dti/mean/bundles.tsv") == []
+
+
+def test_a_chain_is_refused_for_either_of_its_networks(tmp_path):
+    parts = {"sub-01": "train", "sub-02": "validation", "sub-03": "test"}
+    root = tree.build(tmp_path / "ds", parts, tree.TASKS)
+    path = root / "models/fa-tdi/mean/model.json"
+    write_json(path, read_json(path) | {"validation_participants": ["sub-03"]})
+    tree.run_evaluation(root)
+    with pytest.raises(ValueError, match=r"model mean of task fa-tdi was trained .* sub-03"):
+        tree.run_evaluation(root, ["mean"], task="t1-fa-tdi")
+
+
+LABELS = np.zeros((4, 6, 4), int)
+LABELS[:, :3], LABELS[:, 3:5] = 1, 2
+
+
+def test_a_streamline_belongs_to_the_region_with_most_of_its_points_if_half_lie_there():
+    def line(*ys):
+        return np.array([[2.0, 2 * y, 2.0] for y in ys], np.float32)
+
+    lines = ArraySequence([
+        line(0, 1, 2, 3), line(2, 3, 4, 5), line(4, 5, 5, 5), line(1, 2, 3, 4),
+        line(3, 40, -9), line(3, 4, 5),
+    ])  # fmt: skip
+    labels = Volume(LABELS, np.diag([2.0, 2, 2, 1]))
+    # Most in 1; half in 2; a quarter in 2; half and half: the lower label; outside; two thirds.
+    assert region_of(lines, labels).tolist() == [1, 2, 0, 1, 0, 2]
+
+
+def test_density_r_is_over_the_voxels_that_either_visits():
+    a, b = np.zeros(50), np.zeros(50)
+    a[:4], b[2:6] = (1, 2, 3, 4), (3, 4, 1, 1)
+    assert density_r(a, b) == pytest.approx(np.corrcoef(a[:6], b[:6])[0, 1])
+    assert density_r(a, 0 * b) == 0

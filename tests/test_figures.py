@@ -4,20 +4,29 @@ import numpy as np
 import pytest
 import report_tree as tree
 from matplotlib.colors import to_rgb
+from nibabel.streamlines import ArraySequence
 from PIL import Image
 
-from m2m.figures import cohort, panel, style, training
+from m2m.bids import unit_path
+from m2m.evaluate.maps import compared
+from m2m.figures import cohort, study, style, training, views
 from m2m.figures import main as figures
 from m2m.options import Report
+from m2m.report.pictures import FIGURES
 from m2m.stage import read_table, write_text
 
-NAMES = ("flow", "panel", "metrics", "profile", "rois", "training")
+NAMES = ["flow"] + [
+    f"{task}/{name}"
+    for task, section in tree.TASKS.items()
+    for name, (*_, targets) in FIGURES.items()
+    if section.target in targets
+]
 
 
-def draw(root, simulated=True, models=tree.MODELS):
+def draw(root, simulated=True, tasks=tree.TASKS):
     folder = root / "cohort"
     figures(
-        root, tree.TASK, list(models), folder / "units.tsv", folder / "split.tsv",
+        root, tree.tasks_json(*tasks), folder / "units.tsv", folder / "split.tsv",
         folder / "split.json", folder / "quality.tsv", folder / "flow.json", root / "figures",
         simulated, Report(band_resamples=50).model_dump_json(),
     )  # fmt: skip
@@ -34,11 +43,16 @@ def coarse():
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    root = tree.run_evaluation(tree.build(tmp_path_factory.mktemp("results") / "ds"))
-    return draw(root)
+    return draw(tree.study(tmp_path_factory.mktemp("results") / "ds"))
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_of_the_report_is_drawn_and_no_other(drawn):
+    assert sorted(str(p.relative_to(drawn).with_suffix("")) for p in drawn.rglob("*.png")) == (
+        sorted(NAMES)
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "t1-fa-tdi/training"])
 def test_each_figure_is_a_pdf_a_png_and_its_numbers(drawn, name):
     pdf = (drawn / f"{name}.pdf").read_bytes()
     assert pdf.startswith(b"%PDF") and pdf.rstrip().endswith(b"%%EOF")
@@ -63,7 +77,7 @@ def test_the_metrics_drawn_are_the_metrics_measured(drawn):
     expected = {r["participant_id"]: float(r["ssim"]) for r in measured if r["region"] == "brain"}
     shown = {
         r["participant_id"]: float(r["value"])
-        for r in read_table(drawn / "metrics.tsv")
+        for r in read_table(drawn / "t1-fa/metrics.tsv")
         if (r["model"], r["region"], r["metric"]) == ("mean", "brain", "ssim")
     }
     assert shown == expected
@@ -73,7 +87,7 @@ def test_the_profile_is_the_mean_over_units(drawn):
     rows = read_table(drawn.parent / "evaluation/t1-fa/t1/profile.tsv")
     expected = np.mean([float(r["mae"]) for r in rows if float(r["offset_mm"]) == 0])
     (shown,) = [
-        r for r in read_table(drawn / "profile.tsv")
+        r for r in read_table(drawn / "t1-fa/profile.tsv")
         if (r["model"], r["metric"]) == ("t1", "mae") and float(r["offset_mm"]) == 0
     ]  # fmt: skip
     assert float(shown["mean"]) == pytest.approx(expected, rel=1e-4)
@@ -84,22 +98,22 @@ def test_the_profile_is_the_mean_over_units(drawn):
 def test_the_panel_shows_the_best_the_median_and_the_worst_by_the_first_model(drawn):
     rows = read_table(drawn.parent / "evaluation/t1-fa/macro2micro/metrics.tsv")
     ssim = {r["unit"]: float(r["ssim"]) for r in rows if r["region"] == "brain"}
-    shown = {r["rank"]: r["unit"] for r in read_table(drawn / "panel.tsv")}
+    shown = {r["rank"]: r["unit"] for r in read_table(drawn / "t1-fa/panel.tsv")}
     assert ssim[shown["best"]] == max(ssim.values())
     assert ssim[shown["worst"]] == min(ssim.values())
     assert ssim[shown["worst"]] < ssim[shown["median"]] < ssim[shown["best"]]
 
 
 def test_ranking_never_shows_one_unit_twice():
-    assert panel.ranked({}) == {}
-    assert panel.ranked({"a": 0.9}) == {"best": "a"}
-    assert panel.ranked({"a": 0.9, "b": 0.8}) == {"best": "a", "worst": "b"}
+    assert study.ranked({}) == {}
+    assert study.ranked({"a": 0.9}) == {"best": "a"}
+    assert study.ranked({"a": 0.9, "b": 0.8}) == {"best": "a", "worst": "b"}
 
 
 def test_a_slice_is_shown_with_the_front_up_and_the_right_to_the_right():
     image = np.zeros((4, 5, 6))
     image[3, 4, 2] = 1
-    axial = panel.cut(image, "axial", 2)
+    axial = views.cut(image, "axial", 2)
     assert axial.shape == (5, 4)
     assert axial[-1, -1] == 1  # drawn with the origin at the lower left
 
@@ -124,7 +138,7 @@ def test_failed_and_excluded_units_leave_the_flow_between_paired_and_used():
 
 
 def test_every_step_of_training_is_drawn(drawn):
-    rows = read_table(drawn / "training.tsv")
+    rows = read_table(drawn / "t1-fa/training.tsv")
     names = {row["name"] for row in rows}
     assert names == {"image", "low", "grad_norm/generator", "brain_mae"}
     assert {row["model"] for row in rows if row["step"] is None} == {"mean", "t1"}
@@ -141,19 +155,22 @@ def test_nested_training_records_become_one_name_each(tmp_path):
 @pytest.fixture
 def empty_study(tmp_path):
     """Nobody to test, nothing trained in steps."""
-    root = tree.build(tmp_path / "ds", {"sub-01": "train", "sub-02": "validation"})
-    write_text(root / "models" / tree.TASK / "macro2micro/metrics.jsonl", "")
-    return tree.run_evaluation(root)
+    root = tree.build(tmp_path / "ds", {"sub-01": "train", "sub-02": "validation"}, tree.TASKS)
+    for task in tree.TASKS:
+        if not tree.TASKS[task].chain:
+            write_text(root / "models" / task / "macro2micro/metrics.jsonl", "")
+        tree.run_evaluation(root, task=task)
+    return root
 
 
 def test_simulated_people_are_named_on_every_figure_and_real_ones_are_not(empty_study, monkeypatch):
     notes = []
     monkeypatch.setattr("m2m.figures.save", lambda *arguments: notes.append(arguments[-1]))
-    draw(empty_study, simulated=True)
-    assert len(notes) == len(NAMES)
+    draw(empty_study, simulated=True, tasks=[tree.TASK])
+    assert len(notes) == 6
     assert all("says nothing about brains" in note and "n_used 2" in note for note in notes)
     notes.clear()
-    draw(empty_study, simulated=False)
+    draw(empty_study, simulated=False, tasks=[tree.TASK])
     assert all(note.startswith("n_input 3") for note in notes)
 
 
@@ -161,5 +178,91 @@ def test_nobody_to_test_gives_every_figure_in_words(empty_study):
     folder = draw(empty_study, simulated=False)
     for name in NAMES:
         assert all((folder / f"{name}.{ending}").stat().st_size for ending in ("pdf", "png", "tsv"))
-    assert read_table(folder / "panel.tsv") == []
-    assert (folder / "panel.tsv").read_text().startswith("rank\tunit")
+    assert read_table(folder / "t1-fa/panel.tsv") == []
+    assert (folder / "t1-fa/panel.tsv").read_text().startswith("rank\tunit")
+
+
+def test_the_projected_density_is_the_largest_along_each_ray(drawn):
+    root = drawn.parent
+    rows = [
+        r for r in read_table(drawn / "fa-tdi/projections.tsv")
+        if (r["rank"], r["plane"]) == ("best", "coronal")
+    ]  # fmt: skip
+    unit = rows[0]["unit"]
+    brain = tree.load(unit_path(root, "target-mask", unit, unit)) > 0
+    expected = {}
+    for column, path in {
+        "true": unit_path(root, "tdi", unit, unit),
+        "macro2micro": unit_path(root / "synthetic/fa-tdi/macro2micro", "synth-tdi", unit, unit),
+    }.items():
+        density = np.where(brain, tree.load(path), 0).max(axis=1)
+        expected[column] = (np.log1p(density) / np.log(101))[brain.any(axis=1)].mean()
+    expected["difference"] = expected["macro2micro"] - expected["true"]
+    shown = {row["column"]: float(row["value"]) for row in rows}
+    assert shown == pytest.approx(expected, rel=1e-4)
+
+
+def test_streamlines_are_drawn_where_there_are_some(drawn):
+    rows = read_table(drawn / "t1-dti/projections.tsv")
+    drawn_lines = {r["column"]: int(r["value"]) for r in rows if r["quantity"] == "streamlines"}
+    n = 150 * len(tree.BUNDLES)
+    assert drawn_lines == {"true": n, "macro2micro": n}
+
+
+def test_the_bundles_drawn_are_the_bundles_measured(drawn):
+    shown = [
+        {key: value for key, value in row.items() if key != "model"}
+        for row in read_table(drawn / "t1-dti/bundles.tsv")
+        if row["model"] == "mean"
+    ]
+    assert shown == read_table(drawn.parent / "evaluation/t1-dti/mean/bundles.tsv")
+
+
+def test_the_error_of_a_tensor_in_the_panel_is_that_of_its_fa(drawn):
+    rows = read_table(drawn / "t1-dti/panel.tsv")
+    own = [r for r in rows if (r["rank"], r["plane"]) == ("worst", "axial")]
+    columns = {row["column"]: row for row in own}
+    assert list(columns) == ["t1", "true", "macro2micro", "macro2micro error", "mean", "mean error"]
+    fa = float(columns["true"]["mean"])
+    assert 0.1 < fa < 0.6
+    assert 0 < float(columns["mean error"]["mean_absolute_error"]) < fa
+
+
+def test_a_chain_has_no_training_of_its_own_and_says_so(drawn):
+    assert read_table(drawn / "t1-fa-tdi/training.tsv") == []
+    assert read_table(drawn / "fa-tdi/training.tsv")
+
+
+def test_direction_gives_the_colour_and_fa_the_brightness():
+    six = np.zeros((2, 1, 1, 6))
+    six[0, 0, 0] = 1e-3 * np.array([1.0, 0, 0, 0.6, 0, 0.6])  # along x
+    six[1, 0, 0] = 1e-3 * np.array([0.5, 0, 0, 0.5, 0, 0.5])  # no direction
+    one = compared("dti", six)
+    look = views.LOOKS["dti"]
+    colours = look.picture(one)
+    assert colours[0, 0, 0] == pytest.approx([one.image[0, 0, 0] / look.top, 0, 0], abs=1e-6)
+    assert 0.3 < colours[0, 0, 0, 0] < 1
+    assert colours[1, 0, 0] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_ray_has_the_colour_of_its_largest_value():
+    by, colours = np.zeros((2, 3, 4)), np.zeros((2, 3, 4, 3))
+    by[1, 2, 0], by[1, 2, 3] = 0.4, 0.9
+    colours[1, 2, 0], colours[1, 2, 3] = (1, 0, 0), (0, 0, 1)
+    axial = views.project_colours(colours, by, "axial")
+    assert axial.shape == (3, 2, 3)
+    assert axial[2, 1].tolist() == [0, 0, 1]
+
+
+def test_streamlines_are_projected_to_pixels_of_a_millimetre_with_their_direction():
+    affine = np.diag([2.0, 2, 2, 1])
+    line = np.array([[2.0, 4, 6], [3, 4, 6], [4, 4, 6]], np.float32)  # along x
+    elsewhere = np.array([[2.0, 4, 2], [2, 4, 3], [90, 4, 3]], np.float32)
+    lines = ArraySequence([line, elsewhere])
+    start, size = np.array([0, 1, 0]), np.array([4, 4, 5])
+    colours, count = views.draw_streamlines(lines, affine, start, size, "axial")
+    # Voxel 0 reaches from -1 to 1 mm; the box starts at y = 1 mm. Middles at x = 2.5 and 3.5.
+    assert count.shape == (8, 8)
+    assert count[3, [3, 4]].tolist() == [2, 1]
+    assert count.sum() == 3
+    assert colours[3, 4].tolist() == [1, 0, 0]

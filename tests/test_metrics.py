@@ -5,6 +5,7 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from m2m import metrics, statistics
+from m2m.tensors import from_matrix
 
 SHAPE = (24, 26, 5)
 
@@ -196,3 +197,44 @@ def test_the_band_ignores_slices_that_somebody_lacks():
     assert mean == pytest.approx([3, 3])
     assert (low <= mean).all() and (mean <= high).all()
     assert np.isnan(statistics.band(curves[:2], 200, 1)[1]).all()
+
+
+def test_dice_of_known_sets():
+    a, b = np.zeros((2, 10), bool)
+    assert np.isnan(metrics.dice(a, b))
+    a[:4], b[2:8] = True, True
+    assert metrics.dice(a, b) == pytest.approx(2 * 2 / (4 + 6))
+    assert metrics.dice(a, a) == 1
+    assert metrics.dice(a, ~a) == 0
+
+
+def test_the_angle_of_two_axes_is_the_turn_between_them_whatever_their_signs():
+    turn = np.radians(25)
+    true = np.zeros((4, 4, 4, 3))
+    true[..., 0] = 1
+    turned = np.zeros_like(true)
+    turned[..., 0], turned[..., 1] = -np.cos(turn), -np.sin(turn)
+    region = np.ones(true.shape[:3], bool)
+    assert metrics.median_angle_deg(true, turned, region) == pytest.approx(25)
+    assert metrics.median_angle_deg(true, 0 * true, region) == pytest.approx(90)
+    assert np.isnan(metrics.median_angle_deg(true, turned, ~region))
+
+
+def test_random_axes_are_sixty_degrees_apart_in_the_median():
+    axes = np.random.default_rng(0).normal(size=(2, 20, 20, 20, 3))
+    a, b = axes / np.linalg.norm(axes, axis=-1, keepdims=True)
+    region = np.ones(a.shape[:3], bool)
+    assert metrics.median_angle_deg(a, b, region) == pytest.approx(60, abs=1.5)
+
+
+def test_the_log_distance_of_scaled_tensors_is_the_logarithm_of_the_factor():
+    region = np.ones((2, 2, 2), bool)
+    rng = np.random.default_rng(1)
+    rotation, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    true = np.tile(from_matrix(rotation @ np.diag([1.7, 0.5, 0.3]) @ rotation.T), (2, 2, 2, 1))
+    true *= 1e-3
+    assert metrics.log_distance(true, true, region) == pytest.approx(0, abs=1e-9)
+    # log(2 D) = log D + log 2 I, whose Frobenius norm is sqrt(3) log 2.
+    distance = metrics.log_distance(true, 2 * true, region)
+    assert distance == pytest.approx(np.sqrt(3) * np.log(2))
+    assert metrics.log_distance(2 * true, true, region) == pytest.approx(distance)

@@ -6,6 +6,20 @@ from m2m import mrtrix3
 from m2m.mrtrix3 import ProgramError
 
 A, B, T = Path("a.mif"), Path("b.mif"), Path("scratch")
+C, D, G, M = Path("c.mif"), Path("d.mif"), Path("gradients.b"), Path("mask.mif")
+TRACKING = {
+    "seeds": C,
+    "mask": M,
+    "cutoff": 0.1,
+    "angle_deg": 45.0,
+    "step_mm": 1.0,
+    "length_mm": (20.0, 200.0),
+    "seed": 7,
+}
+ENDS = (
+    *("-mask", M, "-cutoff", 0.1, "-angle", 45.0, "-step", 1.0),
+    *("-minlength", 20.0, "-maxlength", 200.0),
+)
 
 
 @pytest.fixture
@@ -26,7 +40,13 @@ def program(tmp_path, monkeypatch):
 def recorded(monkeypatch):
     """The arguments of each command, which is not run."""
     commands = []
-    monkeypatch.setattr(mrtrix3, "run", lambda *arguments: commands.append(list(arguments)))
+    monkeypatch.setattr(
+        mrtrix3,
+        "run",
+        lambda *arguments, seed=None: commands.append(
+            list(arguments) + ([] if seed is None else [{"seed": seed}])
+        ),
+    )
     return commands
 
 
@@ -74,6 +94,47 @@ def recorded(monkeypatch):
             lambda: mrtrix3.tensor2metric(A, fa=B, vector=T),
             ["tensor2metric", A, "-fa", B, "-modulate", "none", "-vector", T],
         ),
+        (
+            lambda: mrtrix3.dwi2response(
+                A, [B, C, D], algorithm="dhollander", grad=G, mask=M, scratch=T, threads=2
+            ),
+            [
+                *("dwi2response", "dhollander", A, B, C, D, "-grad", G, "-mask", M),
+                *("-scratch", T, "-nthreads", 2),
+            ],
+        ),
+        (
+            lambda: mrtrix3.dwi2fod(A, [(B, C), (D, T)], algorithm="msmt_csd", grad=G, mask=M),
+            ["dwi2fod", "msmt_csd", A, B, C, D, T, "-grad", G, "-mask", M],
+        ),
+        (
+            lambda: mrtrix3.tckgen(A, B, algorithm="iFOD2", n_seeds=2, per_voxel=True, **TRACKING),
+            [
+                *("tckgen", A, B, "-algorithm", "iFOD2", "-seed_random_per_voxel", C, 2),
+                *("-select", 0, *ENDS, "-nthreads", 0, {"seed": 7}),
+            ],
+        ),
+        (
+            lambda: mrtrix3.tckgen(
+                A, B, algorithm="FACT", n_seeds=30, per_voxel=False, act=T, grad=G, **TRACKING
+            ),
+            [
+                *("tckgen", A, B, "-algorithm", "FACT", "-seed_image", C, "-seeds", 3000),
+                *("-select", 30, *ENDS, "-grad", G, "-act", T, "-nthreads", 0, {"seed": 7}),
+            ],
+        ),
+        (
+            lambda: mrtrix3.tckmap(A, B, template=C, upsample=3, threads=1),
+            ["tckmap", A, B, "-template", C, "-upsample", 3, "-nthreads", 1],
+        ),
+        (
+            lambda: mrtrix3.tcksift2(A, B, C, mu=D, act=T),
+            ["tcksift2", A, B, C, "-out_mu", D, "-act", T, "-nthreads", 0],
+        ),
+        (
+            lambda: mrtrix3.five_tissues(A, B, scratch=T),
+            ["5ttgen", "fsl", A, B, "-scratch", T],
+        ),
     ],
 )
 def test_each_command_is_this_list(recorded, call, expected):
@@ -88,6 +149,13 @@ def test_arguments_reach_the_program_as_they_are(program):
     assert call.log.splitlines() == [f"<{awkward}>", "<p q>", "<0.5>"]
     assert call.arguments == ("echoes", awkward, "p q", "0.5")
     assert call.exit_status == 0
+
+
+def test_a_seed_reaches_the_program_and_nothing_else_does(program, monkeypatch):
+    monkeypatch.delenv("MRTRIX_RNG_SEED", raising=False)
+    program("draws", 'echo "<$MRTRIX_RNG_SEED>"')
+    assert mrtrix3.run("draws", seed=3).log == "<3>"
+    assert mrtrix3.run("draws").log == "<>"
 
 
 def test_a_missing_program_is_named(monkeypatch):

@@ -51,6 +51,19 @@ def test_each_term_alone_reaches_every_parameter_of_the_generator(batch, term):
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
+@pytest.mark.parametrize("term", TERMS)
+def test_each_term_sees_every_channel_of_a_tensor(batch, term):
+    torch.manual_seed(0)
+    weights = options.Losses(**(dict.fromkeys(TERMS, 0.0) | {term: 1.0}))
+    judge = Macro2MicroObjective(weights, SMALL, seed=5, channels=6)
+    six = batch | {"target": torch.randn(3, 6, 32, 40) * batch["mask"]}
+    images = [torch.randn(3, 6, 32, 40, requires_grad=True) for _ in range(3)]
+    judge.generator_terms(six, Translation(*images))[term].backward()
+    (gradient,) = [image.grad for image in images if image.grad is not None]
+    assert (gradient.abs().sum(dim=(0, 2, 3)) > 0).all()
+    assert not gradient[:, :, :8].any(), "outside the mask the translation is free"
+
+
 @pytest.mark.parametrize("term", ["low", "high"])
 def test_each_band_reaches_its_own_head_only(batch, term):
     network = generator()

@@ -69,6 +69,53 @@ def test_a_task_names_only_models_that_exist():
         with_section(tasks={"t1-fa": {"models": ["mean", "unet"]}})
 
 
+LINKS = {
+    "t1-fa": {"models": ["mean"]},
+    "fa-tdi": {"source": "fa", "target": "tdi", "models": ["mean"]},
+}
+
+
+@pytest.mark.parametrize(
+    ("chain", "message"),
+    [
+        ({"chain": ["t1-fa", "fa-dti"]}, "two tasks that are no chains"),
+        ({"chain": ["fa-tdi", "t1-fa"]}, "t1 to tdi is not fa to tdi, then t1 to fa"),
+        ({"chain": ["t1-fa", "fa-tdi"], "source": "fa"}, "fa to tdi is not t1 to fa"),
+        ({"chain": ["t1-fa", "fa-tdi"], "models": ["mean", "line"]}, r"\['line'\], not in both"),
+    ],
+)
+def test_a_chain_whose_links_do_not_fit_is_refused(chain, message):
+    chain = {"target": "tdi", "models": ["mean"]} | chain
+    models = {"mean": {"family": "mean"}, "line": {"family": "t1"}}
+    with pytest.raises(ValidationError, match=message):
+        with_section(models=models, tasks=LINKS | {"t1-fa-tdi": chain})
+
+
+def test_a_chain_of_fitting_links_is_accepted():
+    chain = {"target": "tdi", "chain": ["t1-fa", "fa-tdi"], "models": ["mean"]}
+    config = with_section(models={"mean": {"family": "mean"}}, tasks=LINKS | {"both": chain})
+    assert config.modalities == {"t1", "fa", "tdi"}
+
+
+def test_streamlines_are_not_carried_by_a_registration_without_a_matrix():
+    sections = {"models": {"mean": {"family": "mean"}}, "grid": {"registration": "syn"}}
+    assert with_section(tasks={"t1-fa": LINKS["t1-fa"]}, **sections)
+    with pytest.raises(ValidationError, match="syn carries FA only"):
+        with_section(tasks={"fa-tdi": LINKS["fa-tdi"]}, **sections)
+
+
+@pytest.mark.parametrize(
+    ("tractography", "commands"),
+    [
+        ({}, set()),
+        ({"backend": "mrtrix3"}, {"tckgen", "dwi2response", "dwi2fod"}),
+        ({"backend": "mrtrix3", "mrtrix3": {"algorithm": "Tensor_Det"}}, {"tckgen"}),
+    ],
+)
+def test_a_backend_names_the_programs_that_it_needs(tractography, commands):
+    assert set(with_section(tractography=tractography).tractography.commands) == commands
+
+
 def test_options_do_not_change_after_they_were_checked():
     config = with_section()
     with pytest.raises(ValidationError, match="frozen"):

@@ -9,8 +9,10 @@ import report_tree as tree
 import yaml
 from PIL import Image
 
-from m2m import report
+from m2m.bids import unit_path
 from m2m.options import Config, Report, load_config
+from m2m.report import main as report
+from m2m.report import pictures, words
 from m2m.stage import read_table, write_text
 
 
@@ -26,7 +28,11 @@ class Page(HTMLParser):
         attributes = dict(attributes)
         self.elements.append((tag, attributes))
         if tag == "table":
-            self.rows = self.tables.setdefault(attributes.get("id"), [])
+            self.rows = []
+            if name := attributes.get("id"):
+                self.tables[name] = self.rows
+            else:
+                self.tables.setdefault(None, []).append(self.rows)
         elif tag == "tr":
             self.rows.append([])
         elif tag in ("td", "th"):
@@ -47,13 +53,14 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def write_page(root, simulated=True, title="A <study> & more", limit=60):
-    for name in report.FIGURES:
+def write_page(root, simulated=True, title="A <study> & more", limit=60, tasks=tree.TASKS):
+    names = [f"{task}/{name}" for task in tasks for name in pictures.FIGURES]
+    for name in ["flow", *names]:
         path = root / "figures" / f"{name}.png"
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(exist_ok=True, parents=True)
         Image.linear_gradient("L").save(path)
-    report.main(
-        root, tree.TASK, list(tree.MODELS), root / "figures", simulated,
+    report(
+        root, tree.tasks_json(*tasks), root / "figures", simulated,
         load_config("config.yaml").model_dump_json(), root / "report.html",
         Report(title=title, max_subject_pages=limit).model_dump_json(),
     )  # fmt: skip
@@ -62,7 +69,7 @@ def write_page(root, simulated=True, title="A <study> & more", limit=60):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    root = tree.run_evaluation(tree.build(tmp_path_factory.mktemp("results") / "ds"))
+    root = tree.study(tmp_path_factory.mktemp("results") / "ds")
     write_page(root)
     return root
 
@@ -81,14 +88,15 @@ def numbers(cell):
     return [float(n.replace("−", "-")) for n in re.findall(r"[−-]?\d+\.\d+", cell)]
 
 
-def test_every_number_of_the_summary_is_the_number_of_the_table(root, page):
+@pytest.mark.parametrize("task", tree.TASKS)
+def test_every_number_of_the_summary_is_the_number_of_the_table(root, page, task):
     table = {
         (r["region"], r["metric"], r["model"]): r
-        for r in read_table(root / "evaluation/t1-fa/summary.tsv")
+        for r in read_table(root / f"evaluation/{task}/summary.tsv")
     }
-    regions = {name: key for key, name in report.REGIONS.items()}
-    metrics = {name: key for key, (name, _, _) in report.METRICS.items()}
-    header, *rows = page.tables["summary-table"]
+    regions = {name: key for key, name in words.REGIONS.items()}
+    metrics = {name: key for key, (name, _, _) in words.METRICS.items()}
+    header, *rows = page.tables[f"summary-{task}"]
     models, checked = header[2:-1], 0
     for region, metric, *cells, _ in rows:
         for model, cell in zip(models, cells, strict=True):
@@ -96,25 +104,64 @@ def test_every_number_of_the_summary_is_the_number_of_the_table(root, page):
             if row is None:
                 assert cell == "n/a"
                 continue
-            digits = report.METRICS[metrics[metric]][1]
+            digits = words.METRICS[metrics[metric]][1]
             expected = [round(float(row[key]), digits) for key in ("mean", "low", "high")]
             assert numbers(cell) == pytest.approx(expected, abs=1e-9)
             checked += 1
-    assert checked > 40
+    assert checked > 30
     assert not table, "numbers that the page does not show"
 
 
-def test_every_paired_difference_is_the_number_of_the_table(root, page):
-    table = read_table(root / "evaluation/t1-fa/comparison.tsv")
-    rows = page.tables["comparison-table"][1:]
+@pytest.mark.parametrize("task", tree.TASKS)
+def test_every_paired_difference_is_the_number_of_the_table(root, page, task):
+    table = read_table(root / f"evaluation/{task}/comparison.tsv")
+    rows = page.tables[f"comparison-{task}"][1:]
     assert len(rows) == len(table)
-    names = {key: name for key, (name, _, _) in report.METRICS.items()}
+    names = {key: name for key, (name, _, _) in words.METRICS.items()}
     shown = {(r[0], r[1], r[2]): r[3] for r in rows}
     for row in table:
-        key = f"{row['model']} − {row['baseline']}", report.REGIONS[row["region"]]
-        digits = report.METRICS[row["metric"]][1]
+        key = f"{row['model']} − {row['baseline']}", words.REGIONS[row["region"]]
+        digits = words.METRICS[row["metric"]][1]
         expected = [round(float(row[k]), digits) for k in ("difference", "low", "high")]
         assert numbers(shown[*key, names[row["metric"]]]) == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_table_at_the_top_has_every_tasks_headlines(root, page):
+    header, *rows = page.tables["overview-table"]
+    assert [row[0] for row in rows] == [
+        "T1 to FA", "FA to tract density", "T1 to FA to tract density", "T1 to diffusion tensor",
+    ]  # fmt: skip
+    column = header.index("brain SSIM")
+    for (task, section), row in zip(tree.TASKS.items(), rows, strict=True):
+        table = read_table(root / f"evaluation/{task}/summary.tsv")
+        (ssim,) = [
+            r for r in table
+            if (r["model"], r["region"], r["metric"]) == ("macro2micro", "brain", "ssim")
+        ]  # fmt: skip
+        expected = [round(float(ssim[key]), 3) for key in ("mean", "low", "high")]
+        assert numbers(row[column]) == pytest.approx(expected, abs=1e-9)
+        assert row[2].startswith("better against mean")
+        tracts = row[header.index("tracts")]
+        assert ("Dice" in tracts) == (section.target == "tdi")
+        assert ("density r" in tracts) == (section.target == "dti")
+
+
+def test_what_the_metrics_are_of_is_said_for_each_task(page):
+    assert "Pearson's r is the correlation of log density" in page.text
+    assert "of the FA that the tensors have" in page.text
+
+
+def test_every_task_has_its_section_and_no_two_elements_share_a_name(page):
+    ids = [attributes["id"] for _, attributes in page.elements if attributes.get("id")]
+    assert len(set(ids)) == len(ids)
+    for task in tree.TASKS:
+        assert {f"{part}-{task}" for part in ("result", "maps", "metrics", "training")} <= set(ids)
+
+
+def test_a_chain_shows_the_networks_of_both_its_tasks(page):
+    tables = [rows for rows in page.tables[None] if rows[0][:2] == ["model", "task"]]
+    assert len(tables) == len(tree.TASKS)
+    assert {row[1] for row in tables[2][1:]} == {"t1-fa", "fa-tdi"}
 
 
 def test_no_request_leaves_the_page(text, page):
@@ -129,12 +176,14 @@ def test_no_request_leaves_the_page(text, page):
 
 def test_every_image_has_words_and_every_link_an_end(page):
     images = [attributes for tag, attributes in page.elements if tag == "img"]
-    assert len(images) == len(report.FIGURES) + 12
+    targets = [section.target for section in tree.TASKS.values()]
+    n = sum(target in drawn for target in targets for *_, drawn in pictures.FIGURES.values())
+    assert len(images) == 1 + n + 12
     assert all(len(attributes["alt"]) > 20 for attributes in images)
-    targets = {attributes.get("id") for _, attributes in page.elements}
+    ends = {attributes.get("id") for _, attributes in page.elements}
     for tag, attributes in page.elements:
         if tag == "a":
-            assert attributes["href"].removeprefix("#") in targets
+            assert attributes["href"].removeprefix("#") in ends
 
 
 def test_text_has_the_contrast_that_wcag_asks_for(text):
@@ -163,27 +212,30 @@ def test_the_headline_says_what_the_intervals_say(page):
 
 
 @pytest.mark.parametrize(
-    ("metric", "low", "high", "words"),
+    ("metric", "low", "high", "said"),
     [
         ("ssim", "0.1", "0.2", "better"),
         ("ssim", "-0.2", "-0.1", "worse"),
         ("mae", "-0.2", "-0.1", "better"),
         ("mae", "0.1", "0.2", "worse"),
+        ("angle_deg", "-4", "-1", "better"),
+        ("log_distance", "0.1", "0.2", "worse"),
+        ("density_r", "0.1", "0.2", "better"),
         ("psnr", "-0.1", "0.2", "not told apart"),
         ("psnr", None, None, "too few subjects"),
     ],
 )
-def test_a_verdict_follows_the_interval_and_the_metrics_direction(metric, low, high, words):
-    assert report.verdict({"metric": metric, "low": low, "high": high}) == words
+def test_a_verdict_follows_the_interval_and_the_metrics_direction(metric, low, high, said):
+    assert words.verdict({"metric": metric, "low": low, "high": high}) == said
 
 
 def test_the_page_says_who_took_part_and_what_it_is_not(page):
-    for words in (
+    for part in (
         "n_input", "n_failed", "n_excluded", "n_used", "has no DWI", "macro2micro: n_input",
         "Simulated people: shows that the machinery works", "Not a medical device",
         "snakemake --cores all",
     ):  # fmt: skip
-        assert words in page.text
+        assert part in page.text
 
 
 def test_real_people_are_not_called_simulated(root):
@@ -194,18 +246,18 @@ def test_real_people_are_not_called_simulated(root):
 def test_a_failed_unit_comes_first_with_its_reason_and_pages_are_limited(root):
     quality = read_table(root / "cohort/quality.tsv")
     quality[3] |= {"state": "failed", "reason": "no brain found", "unit": "sub-77"}
-    pages = report.subjects(root, quality, 4)
+    pages = pictures.subjects(root, quality, 4)
     assert [page["unit"] for page in pages] == ["sub-77", "sub-06", "sub-07", "sub-08"]
-    assert (pages[0]["reason"], pages[0]["picture"]) == ("no brain found", None)
+    assert (pages[0]["reason"], pages[0]["pictures"]) == ("no brain found", [])
     assert ("DWI coverage", "0.970") in pages[1]["numbers"]
 
 
 def test_a_large_picture_is_made_small(tmp_path):
     path = tmp_path / "large.png"
     Image.effect_noise((2400, 1600), 60).save(path)
-    assert len(report.data_uri(path, 1000, "JPEG")) < path.stat().st_size / 5
+    assert len(pictures.data_uri(path, 1000, "JPEG")) < path.stat().st_size / 5
     write_text(tmp_path / "failed.png", "")
-    assert report.data_uri(tmp_path / "failed.png", 1000, "JPEG") is None
+    assert pictures.data_uri(tmp_path / "failed.png", 1000, "JPEG") is None
 
 
 def test_the_configuration_in_the_page_makes_the_same_study(text):
@@ -214,15 +266,27 @@ def test_the_configuration_in_the_page_makes_the_same_study(text):
     assert config == load_config("config.yaml")
 
 
+def test_a_streamline_picture_stands_beside_the_quality_picture(tmp_path):
+    root = tree.build(tmp_path / "ds", {"sub-01": "train", "sub-02": "test"})
+    Image.linear_gradient("L").save(unit_path(root, "tractography-picture", "sub-02", "sub-02"))
+    quality = read_table(root / "cohort/quality.tsv")
+    pages = {page["unit"]: page["pictures"] for page in pictures.subjects(root, quality, 9)}
+    assert [len(pages[unit]) for unit in ("sub-01", "sub-02")] == [1, 2]
+    assert "streamlines" in pages["sub-02"][1][0]
+
+
 def test_a_study_without_test_subjects_still_has_its_page(tmp_path):
-    root = tree.build(tmp_path / "ds", {"sub-01": "train", "sub-02": "validation"})
-    tree.run_evaluation(root)
+    root = tree.build(tmp_path / "ds", {"sub-01": "train", "sub-02": "validation"}, tree.TASKS)
+    for task in tree.TASKS:
+        tree.run_evaluation(root, task=task)
     page = Page(write_page(root))
-    assert "Nothing to evaluate" in page.text
+    assert page.text.count("Nothing to evaluate") == len(tree.TASKS)
     assert "sub-01" in page.text
 
 
 def test_a_study_without_regions_says_so(tmp_path):
-    root = tree.build(tmp_path / "ds", {"sub-01": "train", "sub-02": "test"})
-    tree.run_evaluation(root, options="{}")
-    assert "ROI concordance was not computed" in Page(write_page(root)).text
+    root = tree.build(tmp_path / "ds", {"sub-01": "train", "sub-02": "test"}, ["t1-dti"])
+    tree.run_evaluation(root, options="{}", task="t1-dti")
+    text = Page(write_page(root, tasks=["t1-dti"])).text
+    assert "ROI concordance was not computed" in text
+    assert "Streamlines were not compared by bundle" in text

@@ -6,17 +6,14 @@ import numpy as np
 import pytest
 
 from m2m import slices
+from m2m.modalities import MODALITIES, density_of_log, tensor_of_log
 from m2m.options import Slices
 from m2m.stage import DataError, read_json, write_json
+from m2m.tensors import from_matrix, to_matrix
 from m2m.volume import Volume, save
 
 SHAPE = (5, 8, 7)
 AFFINE = np.array([[3.0, 0, 0, -7], [0, 3, 0, -10], [0, 0, 3, -9], [0, 0, 0, 1]])
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(3)
 
 
 @pytest.mark.parametrize("plane", slices.PLANES)
@@ -112,7 +109,7 @@ def test_the_record_turns_slices_back_into_the_volumes(unit):
         np.testing.assert_array_equal(brain, volumes["brain"])
         np.testing.assert_array_equal(target, volumes["target_mask"])
         np.testing.assert_allclose(fa, volumes["fa"], atol=1e-3)
-        back = slices.denormalise(t1.astype(float), brain, record["ranges"]["t1"])
+        back = slices.denormalise(t1.astype(float), brain, record["t1_range"])
         np.testing.assert_allclose(back, volumes["t1w"], atol=0.5)
 
 
@@ -127,11 +124,27 @@ def test_two_runs_have_one_hash_and_another_image_has_another(unit):
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_a_person_without_dwi_has_two_channels(unit):
-    _, arguments = unit
-    slices.main(**arguments | {"fa": None, "target_mask": None, "grid_status": None})
-    assert read_json(arguments["record"])["channels"] == ["t1", "brain"]
-    assert np.load(arguments["axial"]).shape == (7, 2, 8, 5)
+def test_density_and_tensors_come_back_from_their_scales(unit, rng):
+    volumes, arguments = unit
+    target = volumes["target_mask"]
+    density = np.where(target, rng.gamma(1.0, 8.0, SHAPE), 0)
+    root = rng.normal(0, 0.005, (*SHAPE, 3, 3)) + 0.03 * np.eye(3)
+    six = np.where(target[..., None], from_matrix(root @ np.swapaxes(root, -1, -2)), 0)
+    for name, data in (("tdi", density), ("tensor", six)):
+        arguments[name] = arguments["record"].with_name(f"{name}.nii.gz")
+        save(arguments[name], Volume(np.float32(data), AFFINE))
+    slices.main(**arguments)
+    record = read_json(arguments["record"])
+    names = record["channels"]
+    assert names[1:3] == ["fa", "tdi"] and names[3:9] == list(MODALITIES["dti"].channels)
+    array = np.load(arguments["coronal"]).astype(np.float64)
+    channels = [slices.assemble(array[:, c], "coronal") for c in range(len(names))]
+    np.testing.assert_allclose(density_of_log(channels[2]), density, rtol=0.01, atol=0.01)
+    assert channels[2][~target].max() == 0
+    scaled = np.stack(channels[3:9], axis=-1)[target]
+    found, true = tensor_of_log(scaled), six[target]
+    assert np.linalg.eigvalsh(to_matrix(found)).min() > 0
+    np.testing.assert_allclose(found, true, rtol=0.02, atol=3e-5)
 
 
 def test_an_excluded_person_keeps_the_reason_and_has_no_slices(unit):

@@ -33,7 +33,7 @@ def cohort(tmp_path_factory):
     """Folder, and the subjects in it."""
     root = tmp_path_factory.mktemp("cohort")
     parts = write_cohort(root, n_train=3, n_validation=2)
-    return root, find_subjects(root / "slices", parts, "fa")[0]
+    return root, find_subjects(root / "slices", parts, "t1", "fa")[0]
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +190,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
 def test_a_value_that_is_not_finite_stops_with_step_term_and_subject(fabric, tmp_path):
     write_subject(tmp_path, "sub-bad", person(0))
     array = tmp_path / "sub-bad_axial.npy"
-    subjects = find_subjects(tmp_path, {"sub-bad": "train"}, "fa")[0]
+    subjects = find_subjects(tmp_path, {"sub-bad": "train"}, "t1", "fa")[0]
     content = subjects["train"][0].open("axial").copy()
     content[:, 1][content[:, 3] > 0] = float("nan")
     with array.open("wb") as stream:
@@ -357,7 +357,7 @@ def test_two_processes_take_the_steps_of_one(fabric, tmp_path):
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     two = read_rows(tmp_path / "metrics.jsonl")
-    subjects = find_subjects(tmp_path / "slices", parts, "fa")[0]
+    subjects = find_subjects(tmp_path / "slices", parts, "t1", "fa")[0]
     _, alone = fit((tmp_path, subjects), fabric, tmp_path / "one", options)
     one = read_rows(alone.folder / "metrics.jsonl")
     assert [row["split"] for row in two] == ["train", "train", "validation"]

@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 from m2m import anat, inference
 from m2m.cli import app
 from m2m.dataset import find_subjects, whole_subject
+from m2m.modalities import log_density, log_tensor
 from m2m.model import Fit, load_model, save_model
 from m2m.stage import DataError, read_json, write_json
+from m2m.tensors import to_matrix
 from m2m.translate import Network, Person, parse_planes, predict
 from m2m.volume import Volume, load, resample, same_grid, save
 
@@ -86,6 +88,18 @@ def test_an_identity_network_returns_the_volume(planes, batch_size):
     assert network.largest <= batch_size
 
 
+def test_channels_of_a_network_come_back_in_order():
+    data = volume().data
+
+    class Both(torch.nn.Module):
+        def forward(self, source, plane):
+            return type("Translation", (), {"image": torch.cat([source, -2 * source], dim=1)})
+
+    found = inference.translate_volume(Both(), data, context=1, planes=PLANES, batch_size=8)
+    assert found.shape == (*SHAPE, 2)
+    assert np.allclose(found[..., 0], data) and np.allclose(found[..., 1], -2 * data)
+
+
 def test_neighbours_come_in_order_and_are_zero_beyond_the_volume():
     data = volume().data
     options = {"context": 3, "planes": ("axial",), "batch_size": 4}
@@ -97,7 +111,7 @@ def test_neighbours_come_in_order_and_are_zero_beyond_the_volume():
 
 def test_slices_of_translation_are_slices_of_training(tmp_path):
     """The network sees the same context in both, or it would be used on what it never saw."""
-    subject = find_subjects(tmp_path / "slices", write_cohort(tmp_path), "fa")[0]["train"][0]
+    subject = find_subjects(tmp_path / "slices", write_cohort(tmp_path), "t1", "fa")[0]["train"][0]
     seen = {}
 
     class Listening(Neighbour):
@@ -141,6 +155,67 @@ def test_the_workflow_s_volume_stays_on_its_grid(tmp_path, brain):
     sidecar = read_json(tmp_path / "out" / "fa.json")
     assert sidecar["WeightsSHA256"] == read_json(tmp_path / "model.json")["weights"]
     assert sidecar["TrainedOnSimulatedPeople"] is False and len(sidecar["Sources"]) == 3
+
+
+def translate_grid(folder, image, brain, *further, **record):
+    """Translate a map on the common grid by a line; the result."""
+    paths = write_grid_person(folder, image, brain)
+    return run("translate", paths[0], "--brain", paths[1], "--anat-status", paths[2], "--weights",
+               write_line(folder, **record), "--out", folder / "out.nii.gz", *further)  # fmt: skip
+
+
+def test_fa_becomes_density_in_its_own_unit(tmp_path, brain):
+    fa = volume()
+    result = translate_grid(tmp_path, fa, brain, intercept=-0.1, source="fa", target="tdi")
+    assert result.exit_code == 0, result.output
+    found = load(tmp_path / "out.nii.gz").data
+    assert np.allclose(log_density(found)[brain], (fa.data - 0.1).clip(0)[brain], atol=1e-5)
+    assert not found[~brain].any() and found.max() > 10
+
+
+def test_what_is_no_fa_is_refused_as_fa(tmp_path, brain):
+    tensor = Volume(3 * volume().data, FLIPPED)
+    result = translate_grid(tmp_path, tensor, brain, source="fa", target="tdi")
+    assert result.exit_code == 1 and "values leave 0 to 1" in result.output
+
+
+def test_a_failed_source_is_passed_on(tmp_path, brain):
+    finding = {"problem": "no streamline is left", "file": "", "value": "", "remedy": ""}
+    made = tmp_path / "made.json"
+    write_json(made, {"stage": "translate", "status": "failed", "finding": finding})
+    status = tmp_path / "status.json"
+    result = translate_grid(tmp_path, volume(), brain, "--require", made, "--status", status,
+                            "--unit", "sub-1", source="fa", target="tdi")  # fmt: skip
+    assert result.exit_code == 0 and (tmp_path / "out.nii.gz").read_bytes() == b""
+    assert read_json(status)["finding"]["problem"].endswith("no streamline is left")
+
+
+def test_predicted_tensors_are_positive_definite(tmp_path, brain):
+    slopes = np.array([0.5, 0.2, -0.1, -0.3, 0.1, -0.4])
+    t1 = volume()
+    paths = write_grid_person(tmp_path, t1, brain)
+    record = read_json(write_line(tmp_path).with_name("model.json")) | {"target": "dti"}
+    fit = Fit({"intercept": np.full(6, 0.05), "slope": slopes}, None)
+    save_model(fit, record, tmp_path / "model.safetensors", tmp_path / "model.json",
+               tmp_path / "model_card.md")  # fmt: skip
+    weights, out = tmp_path / "model.safetensors", tmp_path / "t.nii.gz"
+    result = run("translate", paths[0], "--brain", paths[1], "--anat-status", paths[2],
+                 "--weights", weights, "--out", out)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    found = load(out).data
+    assert found.shape == (*SHAPE, 6) and not found[~brain].any()
+    evals = np.linalg.eigvalsh(to_matrix(found[brain].astype(np.float64)))
+    assert evals.min() > 0
+    source = Person(t1, Volume(brain, FLIPPED), np.eye(4)).source(record)[brain]
+    assert np.allclose(log_tensor(found)[brain], 0.05 + source[:, None] * slopes, atol=1e-4)
+
+
+def test_a_model_of_fa_does_not_take_a_t1_of_its_own(tmp_path):
+    save(tmp_path / "t1.nii.gz", volume())
+    weights = write_line(tmp_path, source="fa", target="tdi")
+    t1, out = tmp_path / "t1.nii.gz", tmp_path / "out.nii.gz"
+    result = run("translate", t1, "--weights", weights, "--out", out)
+    assert result.exit_code == 1 and "translates FA, not a T1" in result.output
 
 
 def test_a_native_volume_comes_back_on_its_own_voxels(tmp_path, monkeypatch):
@@ -211,7 +286,9 @@ def test_a_baseline_is_trained_and_translates_from_its_files(tmp_path, family):
     assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [
         {"step": None, "split": "validation", "brain_mae": record["validation"]["value"]}
     ]
-    subject = find_subjects(tmp_path / "slices", {"sub-02": "validation"}, "fa")[0]["validation"][0]
+    subject = find_subjects(tmp_path / "slices", {"sub-02": "validation"}, "t1", "fa")[0][
+        "validation"
+    ][0]
     paths = write_grid_person(tmp_path, subject.volume("t1"), subject.mask())
     out = tmp_path / "fa.nii.gz"
     result = run("translate", paths[0], "--brain", paths[1], "--anat-status", paths[2],

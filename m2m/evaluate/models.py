@@ -130,7 +130,8 @@ def compare(
     values = pd.concat([by_participant(table), identification], ignore_index=True)
     values = values.astype({"value": float})
     counts = {key: int(read_json(flow)[key]) for key in FLOW}
-    failed = table[table["problem"].notna()]
+    # A problem of one region only costs that region's values, not the unit.
+    failed = table[table["problem"].notna() & table["region"].isna()]
 
     def counted(row: dict[str, Any], *names: str) -> dict[str, Any]:
         lost = failed.loc[failed["model"].isin(names), "unit"].nunique()

@@ -2,36 +2,78 @@
 
 Whole-slice values stand beside the brain's and the white matter's for comparison with the
 literature only: they are mostly background. Lin's concordance is over a person's ROI means.
+`m2m.evaluate.maps` says which image of each modality is compared.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 
 from m2m import metrics as measures
 from m2m import volume
 from m2m.bids import unit_path
 from m2m.cohort.split import load_split, part_by_participant
-from m2m.evaluate.tables import METRIC_COLUMNS, PROFILE_COLUMNS, ROI_COLUMNS, printed
-from m2m.options import Evaluation, Rois
+from m2m.evaluate import regions as roi
+from m2m.evaluate import streamlines as tracts
+from m2m.evaluate.maps import compared, further_metrics
+from m2m.evaluate.tables import (
+    BUNDLE_COLUMNS,
+    METRIC_COLUMNS,
+    PROFILE_COLUMNS,
+    ROI_COLUMNS,
+    printed,
+)
+from m2m.modalities import MODALITIES
+from m2m.options import Evaluation
 from m2m.stage import DataError, parse_options, read_json, read_table, write_table
-
-# Gives the label image of a unit on the unit's grid.
-RoiSource = Callable[[dict[str, str], volume.Volume], NDArray[np.int32]]
 
 
 @dataclass(frozen=True)
-class Evaluated:
-    """What one unit adds to the three tables."""
+class Comparison:
+    """What is compared, and how.
 
-    metrics: list[dict[str, Any]]
-    profile: list[dict[str, Any]]
-    rois: list[dict[str, Any]]
+    Attributes
+    ----------
+    target : {"fa", "tdi", "dti"}
+    root, synthetic_root : Path
+        Datasets of the true and of the synthetic maps.
+    options : Evaluation
+    labels_of : RoiSource or None
+        Gives the regions of interest, where there are any.
+    names : dict of int to str
+        Of regions.
+    streamlines : bool
+        Whether synthetic streamlines are compared too.
+    """
+
+    target: str
+    root: Path
+    synthetic_root: Path
+    options: Evaluation
+    labels_of: roi.RoiSource | None
+    names: dict[int, str]
+    streamlines: bool = False
+
+
+@dataclass
+class Evaluated:
+    """Rows of the four tables."""
+
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    profile: list[dict[str, Any]] = field(default_factory=list)
+    rois: list[dict[str, Any]] = field(default_factory=list)
+    bundles: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, other: "Evaluated") -> None:
+        """Append another's rows."""
+        self.metrics += other.metrics
+        self.profile += other.profile
+        self.rois += other.rois
+        self.bundles += other.bundles
 
 
 def test_units(
@@ -57,61 +99,42 @@ def test_units(
     ]
 
 
-def refuse_leak(record: Mapping[str, Any], split_hash: str, tested: Collection[str]) -> None:
-    """Refuse a model that has seen a test participant, or was trained on another split.
+def refuse_leak(
+    records: Iterable[Mapping[str, Any]], split_hash: str, tested: Collection[str]
+) -> None:
+    """Refuse a network that has seen a test participant, or was trained on another split.
+
+    Parameters
+    ----------
+    records : iterable of mapping
+        model.json of every network behind the maps: a chain of tasks has two.
+    split_hash : str
+        Of the current split.
+    tested : collection of str
+        Participants.
 
     Raises
     ------
     ValueError
         Names the participants, or the two hashes.
     """
-    seen = {*record["train_participants"], *record["validation_participants"]}
-    if both := sorted(seen & set(tested)):
-        raise ValueError(
-            f"model {record['model']} was trained or chosen with test participants "
-            f"{', '.join(both)}; train it again on the current split"
-        )
-    if record["split_hash"] != split_hash:
-        raise ValueError(
-            f"model {record['model']} was trained on split {record['split_hash']}, the current "
-            f"split is {split_hash}; train it again"
-        )
+    for record in records:
+        name = f"model {record['model']} of task {record['task']}"
+        seen = {*record["train_participants"], *record["validation_participants"]}
+        if both := sorted(seen & set(tested)):
+            raise ValueError(
+                f"{name} was trained or chosen with test participants {', '.join(both)}; train "
+                "it again on the current split"
+            )
+        if record["split_hash"] != split_hash:
+            raise ValueError(
+                f"{name} was trained on split {record['split_hash']}, the current split is "
+                f"{split_hash}; train it again"
+            )
 
 
-def roi_source(options: Rois, root: Path) -> RoiSource | None:
-    """Find the label image that goes with each unit: one for everybody, or one for each."""
-    if options.image is None:
-        return None
-    pattern = options.image
-    shared = None if "{" in pattern else volume.load(pattern, np.int32)
-
-    def labels_of(unit: dict[str, str], grid: volume.Volume) -> NDArray[np.int32]:
-        folder, name = unit["folder"], unit["unit"]
-        labels = shared or volume.load(pattern.format(folder=folder, unit=name), np.int32)
-        world = None
-        if options.space == "MNI152":
-            world = np.array(read_json(unit_path(root, "anat-status", folder, name))["grid_to_mni"])
-        return volume.resample(labels, grid.affine, grid.shape, world, order=0).data
-
-    return labels_of
-
-
-def roi_names(path: Path | None) -> dict[int, str]:
-    """Names by label, from a TSV with the columns index and name."""
-    if path is None:
-        return {}
-    return {int(row["index"]): str(row["name"]) for row in read_table(path)}
-
-
-def evaluate_unit(
-    unit: dict[str, str],
-    root: Path,
-    synthetic_root: Path,
-    labels_of: RoiSource | None,
-    names: Mapping[int, str],
-    min_roi_voxels: int,
-) -> Evaluated:
-    """Compare one unit's synthetic map with its true one.
+def evaluate_unit(unit: dict[str, str], how: Comparison) -> Evaluated:
+    """Compare one unit's synthetic map, and streamlines, with the true ones.
 
     Raises
     ------
@@ -119,9 +142,10 @@ def evaluate_unit(
         A map is missing, empty (its stage failed) or unreadable.
     """
     where = unit["folder"], unit["unit"]
-    true = volume.load(unit_path(root, "fa", *where))
-    synthetic = volume.load(unit_path(synthetic_root, "synth-fa", *where))
-    masks = {k: volume.load(unit_path(root, k, *where)) for k in ("target-mask", "wm")}
+    modality = MODALITIES[how.target]
+    true = volume.load(unit_path(how.root, modality.kind, *where))
+    synthetic = volume.load(unit_path(how.synthetic_root, modality.synthetic, *where))
+    masks = {k: volume.load(unit_path(how.root, k, *where)) for k in ("target-mask", "wm")}
     for name, image in {"synthetic map": synthetic, **masks}.items():
         volume.require_same_grid(true, image, f"{unit['unit']}, true map and {name}")
     brain = masks["target-mask"].data > 0
@@ -130,15 +154,25 @@ def evaluate_unit(
         "brain": brain,
         "wm": brain & (masks["wm"].data > 0),
     }
-    values, similarity = measures.region_metrics(true.data, synthetic.data, brain, regions)
-    profile = measures.slice_profile(
-        true.data, synthetic.data, brain, similarity, float(true.spacing_mm[2])
-    )
+    a, b = (compared(how.target, image.data) for image in (true, synthetic))
+    values, similarity = measures.region_metrics(a.image, b.image, brain, regions)
+    further = further_metrics(how.target, a, b, regions, how.options.density_threshold)
+    for region, numbers in further.items():
+        values[region] |= numbers
+    spacing_mm = float(true.spacing_mm[2])
+    profile = measures.slice_profile(a.image, b.image, brain, similarity, spacing_mm)
     rois: list[measures.Roi] = []
-    if labels_of is not None:
-        labels = labels_of(unit, true)
-        rois = measures.roi_means(true.data, synthetic.data, labels, brain, names, min_roi_voxels)
-        values["rois"] = agreement(rois)
+    bundles: list[dict[str, Any]] = []
+    if how.labels_of is not None:
+        labels = how.labels_of(unit, true)
+        rois = measures.roi_means(
+            a.regional, b.regional, labels, brain, how.names, how.options.min_roi_voxels
+        )
+        values["rois"] = roi.agreement(rois)
+        if how.streamlines:
+            bundles, values["bundles"] = evaluate_bundles(
+                unit, volume.Volume(labels, true.affine), how
+            )
     who = {"unit": unit["unit"]}
     return Evaluated(
         [
@@ -146,63 +180,84 @@ def evaluate_unit(
             for region, numbers in values.items()
         ],
         [who | row for row in profile],
-        [who | {"roi": roi.name} | asdict(roi) for roi in rois],
+        [who | {"roi": one.name} | asdict(one) for one in rois],
+        [who | row for row in bundles],
     )
 
 
-def agreement(rois: Sequence[measures.Roi]) -> dict[str, float]:
-    """Lin's concordance, and the mean difference, of one person's ROI means."""
-    true, synthetic = ([getattr(roi, kind) for roi in rois] for kind in ("true", "synthetic"))
-    return {
-        "concordance": measures.concordance(true, synthetic),
-        "bias": float(np.subtract(synthetic, true).mean()) if rois else float("nan"),
-        "n_voxels": sum(roi.n_voxels for roi in rois),
-    }
+def evaluate_bundles(
+    unit: dict[str, str], labels: volume.Volume, how: Comparison
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Compare one unit's streamlines; bad ones are a problem of the bundles, not of the map.
+
+    Returns
+    -------
+    rows of bundles.tsv; values of the region ``bundles``, or its ``problem``
+    """
+    where = unit["folder"], unit["unit"]
+    try:
+        rows = tracts.compare_bundles(
+            tracts.true_streamlines(how.root, *where),
+            tracts.synthetic_streamlines(how.synthetic_root, *where),
+            labels, how.names, how.options.min_bundle_streamlines,
+        )  # fmt: skip
+        if not rows:
+            least = how.options.min_bundle_streamlines
+            raise DataError(f"no region has {least} true streamlines")
+    except DataError as error:
+        print(f"bundles left out: {unit['unit']}: {error}")
+        return [], {"problem": str(error)}
+    return rows, tracts.agreement(rows)
 
 
 def main(
     task: Annotated[str, typer.Option(help="Name of the task, e.g. t1-fa.")],
     model: Annotated[str, typer.Option(help="Name of the model.")],
+    target: Annotated[str, typer.Option(help="What the task predicts: fa, tdi or dti.")],
     root: Annotated[Path, typer.Option(help="The derivative dataset, results/<dataset>.")],
     units: Annotated[Path, typer.Option(help="cohort/units.tsv")],
     split: Annotated[Path, typer.Option(help="cohort/split.tsv")],
     split_record: Annotated[Path, typer.Option(help="cohort/split.json")],
     quality: Annotated[Path, typer.Option(help="cohort/quality.tsv")],
-    model_record: Annotated[Path, typer.Option(help="models/<task>/<model>/model.json")],
+    model_record: Annotated[
+        list[Path], typer.Option(help="models/<task>/<model>/model.json; a chain has two.")
+    ],
     metrics: Annotated[Path, typer.Option(help="Table to write: one row per unit and region.")],
     profile: Annotated[Path, typer.Option(help="Table to write: one row per unit and slice.")],
     rois: Annotated[Path, typer.Option(help="Table to write: one row per unit and region.")],
+    bundles: Annotated[Path, typer.Option(help="Table to write: one row per unit and bundle.")],
     options: Annotated[str, typer.Option(help="Section evaluation of the configuration, JSON.")],
+    streamlines: Annotated[
+        bool, typer.Option(help="Whether synthetic streamlines are compared too.")
+    ] = False,
 ) -> None:
     """Compare one model's synthetic volumes with the truth, on the test subjects."""
     section = parse_options(Evaluation, options)
     parts = part_by_participant(load_split(split, split_record))
     tested = test_units(read_table(units), parts, read_table(quality))
     held_out = {participant for participant, part in parts.items() if part == "test"}
-    refuse_leak(read_json(model_record), read_json(split_record)["hash"], held_out)
-    labels_of = roi_source(section.rois, root)
-    names = roi_names(section.rois.labels)
-    synthetic_root = root / "synthetic" / task / model
-    rows, profiles, regions = [], [], []
+    records = [read_json(path) for path in model_record]
+    refuse_leak(records, read_json(split_record)["hash"], held_out)
+    how = Comparison(
+        target, root, root / "synthetic" / task / model, section,
+        roi.roi_source(section.rois, root), roi.roi_names(section.rois.labels), streamlines,
+    )  # fmt: skip
+    done, n_failed = Evaluated(), 0
     for unit in tested:
         try:
-            done = evaluate_unit(
-                unit, root, synthetic_root, labels_of, names, section.min_roi_voxels
-            )
+            done.add(evaluate_unit(unit, how))
         except DataError as error:
             print(f"left out: {unit['unit']}: {error}")
-            rows.append({**unit, "problem": str(error)})
-            continue
-        rows += done.metrics
-        profiles += done.profile
-        regions += done.rois
-    write_table(metrics, printed(rows), METRIC_COLUMNS)
-    write_table(profile, printed(profiles), PROFILE_COLUMNS)
-    write_table(rois, printed(regions), ROI_COLUMNS)
-    failed = sum("problem" in row for row in rows)
+            done.metrics.append({**unit, "problem": str(error)})
+            n_failed += 1
+    write_table(metrics, printed(done.metrics), METRIC_COLUMNS)
+    write_table(profile, printed(done.profile), PROFILE_COLUMNS)
+    write_table(rois, printed(done.rois), ROI_COLUMNS)
+    write_table(bundles, printed(done.bundles), BUNDLE_COLUMNS)
     if not tested:
         print(f"{task} {model}: nothing to evaluate, no used test unit has both scans")
     else:
-        print(f"{task} {model}: {len(tested) - failed} units evaluated, {failed} left out")
-    if labels_of is None:
-        print("ROI concordance is not computed: evaluation.rois.image is not set")
+        print(f"{task} {model}: {len(tested) - n_failed} units evaluated, {n_failed} left out")
+    if how.labels_of is None:
+        what = "ROI concordance and bundles are" if streamlines else "ROI concordance is"
+        print(f"{what} not computed: evaluation.rois.image is not set")

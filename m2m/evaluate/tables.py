@@ -8,11 +8,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-METRICS = ("psnr", "ssim", "mae", "pearson", "concordance", "bias")
+# Of images; of regions of interest; of tract density; of tensors; of bundles.
+METRICS = (
+    "psnr", "ssim", "mae", "pearson", "concordance", "bias", "dice",
+    "md_mae_um2_per_ms", "angle_deg", "log_distance",
+    "length_concordance", "volume_concordance", "density_r",
+)  # fmt: skip
 FLOW = ("n_input", "n_failed", "n_excluded", "n_incomplete", "n_used")
 METRIC_COLUMNS = ("unit", "participant_id", "region", *METRICS, "n_voxels", "problem")
 PROFILE_COLUMNS = ("unit", "offset_mm", "ssim", "psnr", "mae", "n_voxels")
 ROI_COLUMNS = ("unit", "roi", "true", "synthetic", "n_voxels")
+BUNDLE_COLUMNS = (
+    "unit", "bundle", "true_n", "synthetic_n", "true_length_mm", "synthetic_length_mm",
+    "true_volume_mm3", "synthetic_volume_mm3", "density_r",
+)  # fmt: skip
 SUMMARY_COLUMNS = ("task", "model", "region", "metric", "mean", "low", "high", "n_subjects", *FLOW)
 COMPARISON_COLUMNS = (
     "task", "model", "baseline", "region", "metric", "difference", "low", "high", "p",
@@ -37,11 +46,12 @@ def load_tables(root: Path, task: str, models: Sequence[str], name: str) -> pd.D
     tables = [
         pd.read_csv(
             root / "evaluation" / task / model / f"{name}.tsv", sep="\t",
-            dtype={"unit": str, "participant_id": str, "roi": str, "problem": str},
+            dtype=dict.fromkeys(("unit", "participant_id", "roi", "bundle", "problem"), str),
         ).assign(model=model)
         for model in models
     ]  # fmt: skip
-    return pd.concat(tables, ignore_index=True)
+    filled = [table for table in tables if not table.empty]
+    return pd.concat(filled or tables[:1], ignore_index=True)
 
 
 def by_participant(metrics: pd.DataFrame) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from m2m.evaluate.tables import individuality
 from m2m.figures.style import (
     DOUBLE_MM,
     INK,
+    LOWER_IS_BETTER,
     MARKERS,
     METRICS,
     MUTED,
@@ -23,16 +24,22 @@ from m2m.figures.style import (
 from m2m.metrics import concordance, correlation_across_people
 from m2m.statistics import MIN_SUBJECTS, band
 
-PANELS = (
-    ("brain", "ssim"), ("brain", "psnr"), ("brain", "mae"), ("brain", "pearson"),
-    ("wm", "ssim"), ("wm", "psnr"), ("wm", "mae"), ("rois", "concordance"),
-)  # fmt: skip
+_IMAGE = (("brain", "ssim"), ("brain", "psnr"), ("brain", "mae"), ("brain", "pearson"))
+_WM, _ROIS = (("wm", "ssim"), ("wm", "psnr"), ("wm", "mae")), ("rois", "concordance")
+PANELS = {
+    "fa": (*_IMAGE, *_WM, _ROIS),
+    "tdi": (*_IMAGE, *_WM[:2], ("brain", "dice"), _ROIS),
+    "dti": (
+        *_IMAGE[:3], ("wm", "angle_deg"), ("brain", "log_distance"),
+        ("brain", "md_mae_um2_per_ms"), _ROIS, ("bundles", "density_r"),
+    ),
+}  # fmt: skip
 PROFILE_COLUMNS = ("model", "offset_mm", "metric", "mean", "low", "high", "n_units")
 ROI_COLUMNS = ("model", "unit", "roi", "true", "synthetic", "n_voxels")
 
 
 def draw_metrics(
-    values: pd.DataFrame, summary: pd.DataFrame, models: Sequence[str]
+    values: pd.DataFrame, summary: pd.DataFrame, models: Sequence[str], target: str
 ) -> tuple[Figure, list[dict[str, Any]]]:
     """Draw every subject's value under every model, joined by lines, with mean and interval.
 
@@ -43,6 +50,7 @@ def draw_metrics(
     summary : DataFrame
         summary.tsv.
     models : sequence of str
+    target : {"fa", "tdi", "dti"}
 
     Returns
     -------
@@ -52,15 +60,15 @@ def draw_metrics(
     """
     figure = new_figure(DOUBLE_MM, 98)
     for i, (axes, (region, metric)) in enumerate(
-        zip(figure.subplots(2, 4).flat, PANELS, strict=True)
+        zip(figure.subplots(2, 4).flat, PANELS[target], strict=True)
     ):
         chosen = values[(values["region"] == region) & (values["metric"] == metric)]
         table = chosen.pivot(index="participant_id", columns="model", values="value")
         table = table.reindex(columns=list(models))
         estimates = summary[(summary["region"] == region) & (summary["metric"] == metric)]
         _paired(axes, table, estimates.set_index("model"))
-        better = "lower is better" if metric == "mae" else "higher is better"
-        name = "" if region == "rois" else f", {REGIONS[region]}"
+        better = "lower is better" if metric in LOWER_IS_BETTER else "higher is better"
+        name = "" if region in ("rois", "bundles") else f", {REGIONS[region]}"
         axes.set_title(f"{METRICS[metric]}{name}")
         axes.set_ylabel(better, color=MUTED, fontsize=6)
         letter(axes, "abcdefgh"[i])
@@ -133,7 +141,7 @@ def draw_profile(
 
 
 def draw_rois(
-    rois: pd.DataFrame, participants: Mapping[str, str], models: Sequence[str]
+    rois: pd.DataFrame, participants: Mapping[str, str], models: Sequence[str], regional: str
 ) -> tuple[Figure, list[dict[str, Any]]]:
     """Draw true against synthetic ROI means; from three people on, correlations across them.
 
@@ -144,6 +152,8 @@ def draw_rois(
     participants : mapping
         Unit to participant.
     models : sequence of str
+    regional : str
+        What the means are of, e.g. FA.
     """
     colour = colours(models)
     names = list(dict.fromkeys(rois["roi"]))
@@ -152,7 +162,9 @@ def draw_rois(
     top, *bottom = figure.subfigures(
         2 if height else 1, 1, squeeze=False, height_ratios=(62, height) if height else None
     )[:, 0]
-    ends = np.nanquantile(rois[["true", "synthetic"]], (0, 1)) + np.array([-0.03, 0.03])
+    low, high = np.nanquantile(rois[["true", "synthetic"]], (0, 1))
+    margin = 0.05 * (high - low) or 0.03
+    ends = np.array([low - margin, high + margin])
     panels = top.subplots(1, len(models), sharex=True, sharey=True, squeeze=False)[0]
     for i, (axes, model) in enumerate(zip(panels, models, strict=True)):
         chosen = rois[rois["model"] == model]
@@ -160,10 +172,10 @@ def draw_rois(
         axes.plot(chosen["true"], chosen["synthetic"], linestyle="", marker=MARKERS[i % 7],
                   markersize=2.4, color=colour[model], alpha=0.55, markeredgewidth=0)  # fmt: skip
         together = f"{concordance(chosen['true'], chosen['synthetic']):.3f}"
-        axes.set(xlim=ends, ylim=ends, aspect="equal", xlabel="true FA of the region")
+        axes.set(xlim=ends, ylim=ends, aspect="equal", xlabel=f"true {regional} of the region")
         axes.set_title(f"{model}: pooled concordance {together.replace('nan', 'n/a')}")
         letter(axes, "abcdefg"[i % 7])
-    panels[0].set_ylabel("synthetic FA of the region")
+    panels[0].set_ylabel(f"synthetic {regional} of the region")
     if height:
         axes = bottom[0].subplots()
         _across_people(axes, rois, participants, models, names)

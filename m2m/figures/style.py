@@ -32,11 +32,15 @@ RC = {
 
 REGIONS = {
     "brain": "brain", "wm": "white matter", "slice": "whole slices", "rois": "regions of interest",
+    "bundles": "bundles",
 }  # fmt: skip
 METRICS = {
     "ssim": "SSIM", "psnr": "PSNR (dB)", "mae": "MAE", "pearson": "Pearson's r",
-    "concordance": "ROI concordance",
+    "concordance": "ROI concordance", "dice": "Dice of tracts", "log_distance": "log distance",
+    "md_mae_um2_per_ms": "MAE of MD (µm²/ms)", "angle_deg": "angle (°)",
+    "density_r": "density r",
 }  # fmt: skip
+LOWER_IS_BETTER = {"mae", "md_mae_um2_per_ms", "angle_deg", "log_distance"}
 
 
 def colours(models: Sequence[str]) -> dict[str, str]:

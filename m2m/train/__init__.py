@@ -44,8 +44,10 @@ def main(
     """
     task_chosen = parse_options(Task, task_options)
     chosen = TypeAdapter(Model).validate_json(options)
+    if task_chosen.chain:
+        raise typer.BadParameter(f"{task} is a chain of {task_chosen.chain}: train these instead")
     parts = part_by_participant(load_split(split, split_record))
-    subjects, skipped = find_subjects(slices_dir, parts, task_chosen.target)
+    subjects, skipped = find_subjects(slices_dir, parts, task_chosen.source, task_chosen.target)
     grid = common_grid(subjects, slices_dir, skipped)
     about = {
         "task": task, "model": model, "family": chosen.family,

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from m2m import baselines
 from m2m.dataset import Subject
+from m2m.modalities import MODALITIES
 from m2m.model import METRIC, Fit
 from m2m.options import Task
 from m2m.volume import Volume
@@ -15,7 +16,7 @@ Subjects = Mapping[str, Sequence[Subject]]
 
 
 def fit_mean_map(subjects: Subjects, task: Task) -> Fit:
-    """Mean of the target in template space, judged on the validation people."""
+    """Mean of the scaled target in template space, judged on the validation people."""
 
     def people() -> Iterator[tuple[Volume, NDArray, NDArray]]:
         for subject in subjects["train"]:
@@ -59,9 +60,9 @@ def _validate(
     """Mean absolute error inside the target mask, mean over subjects; None without any."""
     if not subjects:
         return None
-    errors = []
+    errors, limits = [], MODALITIES[task.target].limits
     for subject in subjects:
         inside = subject.mask()
         true = subject.volume(task.target).data[inside]
-        errors.append(np.abs(predict(subject)[inside].clip(0, 1) - true).mean())
+        errors.append(np.abs(predict(subject)[inside].clip(*limits) - true).mean())
     return {"metric": METRIC, "value": float(np.mean(errors)), "n_subjects": len(subjects)}

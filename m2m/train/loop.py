@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from m2m.dataset import Batch, SliceBatches, Subject, whole_subject
 from m2m.inference import build_network, choose_device
+from m2m.modalities import MODALITIES
 from m2m.model import METRIC, Fit
 from m2m.objectives import OBJECTIVES
 from m2m.options import Macro2Micro, Task, Training
@@ -72,16 +73,21 @@ class Loop:
     fabric : Fabric
         Launched.
     options : Macro2Micro
+    channels : int
+        Of the target.
     """
 
-    def __init__(self, fabric: Fabric, options: Macro2Micro):
+    def __init__(self, fabric: Fabric, options: Macro2Micro, channels: int = 1):
         training, weights = options.training, options.losses
         self.fabric, self.training = fabric, training
         self.every = options.discriminators.every
-        generator = build_network(options).to(fabric.device, memory_format=torch.channels_last)
+        generator = build_network(options, channels)
+        generator = generator.to(fabric.device, memory_format=torch.channels_last)
         self.generator = generator
         self.ema = copy.deepcopy(generator).requires_grad_(False).eval()
-        objective = OBJECTIVES[options.family](weights, options.discriminators, training.seed)
+        objective = OBJECTIVES[options.family](
+            weights, options.discriminators, training.seed, channels
+        )
         self.objective = objective.to(fabric.device)
         self.rates = {"generator": training.learning_rate}
         self.optimizers = {
@@ -212,6 +218,7 @@ def validate(
     options: Macro2Micro,
 ) -> float:
     """Mean absolute error inside the target mask, mean over subjects; first orientation only."""
+    limits = MODALITIES[task.target].limits
     errors = torch.zeros(len(subjects), device=fabric.device)
     for i in range(fabric.global_rank, len(subjects), fabric.world_size):
         total = count = 0.0
@@ -220,8 +227,8 @@ def validate(
             options.network.context, options.training.batch_size,
         ):  # fmt: skip
             batch = fabric.to_device(batch)
-            image = network(batch["source"], batch["plane"]).image.clamp(0, 1)
-            error = (image - batch["target"]).abs() * batch["mask"]
+            image = network(batch["source"], batch["plane"]).image.clamp(*limits)
+            error = (image - batch["target"]).abs().mean(dim=1, keepdim=True) * batch["mask"]
             total, count = total + error.sum(), count + batch["mask"].sum()
         errors[i] = total / count
     return float(fabric.all_reduce(errors, reduce_op="sum").mean())
@@ -255,7 +262,8 @@ def fit_network(
     """
     training = options.training
     make_reproducible(training.seed, fabric.device)
-    loop, best, start = Loop(fabric, options), None, 0
+    channels = len(MODALITIES[task.target].channels)
+    loop, best, start = Loop(fabric, options, channels), None, 0
     if state := checkpoints.load():
         loop.restore(state)
         best, start = state["best"], state["step"]

@@ -1,0 +1,178 @@
+"""Volumes as pictures: slices and projections in three planes, how each modality is coloured.
+
+In every picture the subject's right (axial, coronal) or front (sagittal) is to the right.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import Normalize
+from nibabel.affines import apply_affine
+from nibabel.streamlines import ArraySequence
+from numpy.typing import NDArray
+
+from m2m.evaluate.maps import Compared
+
+PLANES = ("axial", "coronal", "sagittal")
+AXIS = {"axial": 2, "coronal": 1, "sagittal": 0}
+SIDES = "Left of a picture is the subject's left (axial, coronal) or back (sagittal)."
+DIRECTIONS = "Red: left to right; green: back to front; blue: up and down."
+ERRORS = "RdBu_r"
+PIXEL_MM = 1.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a map of one modality is shown.
+
+    Attributes
+    ----------
+    title : str
+        Of its picture.
+    cmap : str
+        Colours of the compared image; empty where directions give the colour.
+    top, error_top : float
+        Of the compared image and of its error: shown in full.
+    scale : str
+        What the compared image is.
+    regional : str
+        What regional means are of.
+    """
+
+    title: str
+    cmap: str
+    top: float
+    error_top: float
+    scale: str
+    regional: str
+
+    def picture(self, one: Compared) -> NDArray:
+        """Grey values, shape (X, Y, Z), or colours 0 to 1, shape (X, Y, Z, 3), of a map."""
+        if one.tensor is None:
+            return one.image
+        return np.clip(np.abs(one.tensor.v1) * one.image[..., None] / self.top, 0, 1)
+
+    @property
+    def style(self) -> dict[str, Any]:
+        """Colours for imshow; nothing for pictures that have their own."""
+        return {"cmap": self.cmap, "vmin": 0, "vmax": self.top} if self.cmap else {}
+
+    @property
+    def error_style(self) -> dict[str, Any]:
+        """Colours of an error for imshow."""
+        return {"cmap": ERRORS, "vmin": -self.error_top, "vmax": self.error_top}
+
+
+LOOKS = {
+    "fa": Look("FA", "gray", 0.9, 0.3, "FA", "FA"),
+    "tdi": Look("density", "inferno", 1.2, 0.5, "tract density, log-scaled", "tract density"),
+    "dti": Look("colour FA", "", 0.7, 0.3, "FA", "FA"),
+}
+
+
+def cut(image: NDArray, plane: str, index: int) -> NDArray:
+    """One slice, rows from bottom to top; the subject's right, or front, is to the right."""
+    return upright(np.take(image, index, axis=AXIS[plane]))
+
+
+def project(image: NDArray, plane: str) -> NDArray:
+    """Maximum along the axis that a plane cuts, oriented as `cut`."""
+    return upright(image.max(axis=AXIS[plane]))
+
+
+def project_colours(colours: NDArray, by: NDArray, plane: str) -> NDArray:
+    """Colour, shape (..., 3), of the voxel with the largest value of `by` along each ray."""
+    axis = AXIS[plane]
+    largest = np.expand_dims(by.argmax(axis=axis), (axis, 3))
+    return upright(np.take_along_axis(colours, largest, axis=axis).squeeze(axis))
+
+
+def upright(image: NDArray) -> NDArray:
+    """Rows become columns, a colour's channels stay last."""
+    return np.swapaxes(image, 0, 1)
+
+
+def windows(masks: Sequence[NDArray]) -> list[tuple[NDArray, NDArray, NDArray]]:
+    """Boxes of one size around everybody's mask, two voxels wider where the grids allow.
+
+    Parameters
+    ----------
+    masks : sequence of ndarray of bool, shape (X, Y, Z)
+
+    Returns
+    -------
+    list of (start, size, centre)
+        Voxel indices, shape (3,); the centre is the mask's, in the whole grid.
+    """
+    boxes = []
+    for mask in masks:
+        indices = np.argwhere(mask)
+        low = np.maximum(indices.min(0) - 2, 0)
+        boxes.append((low, np.minimum(indices.max(0) + 3, mask.shape)))
+    size = np.max([high - low for low, high in boxes], axis=0)
+    size = np.minimum(size, np.min([mask.shape for mask in masks], axis=0))
+    found = []
+    for (low, high), mask in zip(boxes, masks, strict=True):
+        centre = (low + high) // 2
+        start = np.clip(centre - size // 2, 0, np.array(mask.shape) - size)
+        found.append((start, size, centre))
+    return found
+
+
+def crop(image: NDArray, start: NDArray, size: NDArray) -> NDArray:
+    """Cut a box out of an image."""
+    return image[tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))]
+
+
+def draw_streamlines(
+    streamlines: ArraySequence, affine: NDArray, start: NDArray, size: NDArray, plane: str
+) -> tuple[NDArray, NDArray]:
+    """Project streamlines: how many steps cross each pixel of 1 mm, and their mean direction.
+
+    Parameters
+    ----------
+    streamlines : ArraySequence
+        World mm.
+    affine : ndarray, shape (4, 4)
+        Of the grid that the box is cut from.
+    start, size : ndarray, shape (3,)
+        Box, in voxels.
+    plane : str
+
+    Returns
+    -------
+    colours : ndarray, shape (H, W, 3)
+        Size of the mean direction along x, y, z, the largest of them 1; oriented as `cut`.
+    count : ndarray, shape (H, W)
+    """
+    points = streamlines.get_data()
+    ends = np.cumsum([len(line) for line in streamlines])[:-1] - 1
+    steps = np.delete(np.diff(points, axis=0), ends, axis=0)
+    middles = np.delete((points[1:] + points[:-1]) / 2, ends, axis=0)
+    per_voxel = max(1, round(float(np.linalg.norm(affine[:3, 0]) / PIXEL_MM)))
+    voxels = apply_affine(np.linalg.inv(affine), middles) - start + 0.5
+    pixels, shape = np.floor(voxels * per_voxel).astype(int), size * per_voxel
+    inside = np.all((pixels >= 0) & (pixels < shape), axis=1)
+    across = [axis for axis in range(3) if axis != AXIS[plane]]
+    flat = np.ravel_multi_index(tuple(pixels[inside][:, across].T), shape[across])
+    n_pixels = int(np.prod(shape[across]))
+    sums = [np.bincount(flat, np.abs(part), n_pixels) for part in steps[inside].T]
+    count = np.bincount(flat, minlength=n_pixels).reshape(shape[across])
+    colours = np.stack(sums, axis=-1).reshape(*shape[across], 3)
+    largest = colours.max(axis=-1, keepdims=True)
+    colours = np.divide(colours, largest, out=np.zeros_like(colours), where=largest > 0)
+    return upright(colours), upright(count)
+
+
+def draw_scale(axes: Axes, style: dict[str, Any], label: str) -> None:
+    """Draw a horizontal colour scale."""
+    mappable = ScalarMappable(Normalize(style["vmin"], style["vmax"]), style["cmap"])
+    bar = Colorbar(axes, mappable, orientation="horizontal")
+    bar.outline.set_linewidth(0.4)
+    bar.set_label(label, labelpad=1)
+    axes.tick_params(length=1.5, pad=1)

@@ -1,0 +1,129 @@
+"""One HTML page that opens without a network: results by task, cohort, quality, provenance.
+
+Every number in it is read from a table of the results; nothing is computed here.
+"""
+
+import importlib.metadata
+import json
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import TypeAdapter
+
+import m2m
+from m2m.options import Report, Task
+from m2m.report.pictures import flow_figure, subjects, task_figures
+from m2m.report.words import (
+    COUNTS,
+    MEASURED,
+    OVERVIEW,
+    comparison_rows,
+    counts_by_model,
+    headlines,
+    overview_row,
+    sentence,
+    summary_rows,
+    task_title,
+)
+from m2m.stage import VERSIONS, parse_options, read_json, read_table, write_text
+
+MAX_FINDINGS = 300
+
+
+def model_rows(root: Path, name: str, task: Task) -> list[dict[str, Any]]:
+    """What was fitted, on whom, from which data and code: a chain runs models of two tasks."""
+    rows = []
+    for link in task.chain or (name,):
+        for model in task.models:
+            record = read_json(root / "models" / link / model / "model.json")
+            validation = record.get("validation")
+            if validation is not None:
+                validation = "{metric} {value:.4f}, {n_subjects} people".format(**validation)
+            keys = ("family", "n_train", "n_validation", "parameters", "best_step", "fingerprint")
+            rows.append(
+                {"task": link, "model": model, "validation": validation}
+                | {key: record.get(key) for key in keys}
+            )
+    return rows
+
+
+def versions() -> list[tuple[str, str]]:
+    """Version of m2m, of Python and of every package that m2m needs, where it is installed."""
+    names = sorted(
+        re.split(r"[^\w.-]", requirement)[0]
+        for requirement in importlib.metadata.requires("m2m") or []
+        if "extra ==" not in requirement
+    )
+    return [
+        ("m2m", m2m.__version__),
+        ("Python", platform.python_version()),
+        *((name, importlib.metadata.version(name)) for name in names),
+    ]
+
+
+def render(context: Mapping[str, Any]) -> str:
+    """Fill the page's template; a value that is missing is an error."""
+    environment = Environment(
+        loader=PackageLoader("m2m", "templates"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template("report.html.j2").render(context)
+
+
+def task_context(root: Path, figures: Path, name: str, tasks: Mapping[str, Task]) -> dict[str, Any]:
+    """What the page says of one task."""
+    task = tasks[name]
+    models: Sequence[str] = task.models
+    evaluation = root / "evaluation" / name
+    summary = read_table(evaluation / "summary.tsv")
+    comparison = read_table(evaluation / "comparison.tsv")
+    tiles = headlines(summary, comparison, models[0])
+    title = task_title(task, tasks)
+    overview = overview_row(title, name, models[0], tiles)
+    regions = {row["region"] for row in summary}
+    return {
+        "name": name, "title": title, "models": models, "chain": task.chain,
+        "measured": MEASURED[task.target], "tiles": tiles, "overview": overview,
+        "headline": sentence(tiles, models[0], overview["n"]),
+        "summary": summary_rows(summary, models), "comparison": comparison_rows(comparison),
+        "counts": counts_by_model(summary, models),
+        "has_rois": "rois" in regions,
+        "lacks_bundles": task.target == "dti" and "bundles" not in regions,
+        "figures": task_figures(figures, name, task.target),
+        "fitted": model_rows(root, name, task),
+    }  # fmt: skip
+
+
+def main(
+    root: Annotated[Path, typer.Option(help="The derivative dataset, results/<dataset>.")],
+    tasks: Annotated[str, typer.Option(help="Section tasks of the configuration, JSON.")],
+    figures_dir: Annotated[Path, typer.Option(help="Folder of the figures.")],
+    simulated: Annotated[bool, typer.Option(help="Whether the people are simulated.")],
+    config_json: Annotated[str, typer.Option(help="The whole configuration, JSON.")],
+    out: Annotated[Path, typer.Option(help="The page to write.")],
+    options: Annotated[str, typer.Option(help="Section report of the configuration, JSON.")],
+) -> None:
+    """Write the report: one page, self-contained."""
+    section, cohort = parse_options(Report, options), root / "cohort"
+    chosen = TypeAdapter(dict[str, Task]).validate_json(tasks)
+    quality, findings = read_table(cohort / "quality.tsv"), read_table(cohort / "cohort_status.tsv")
+    context = {
+        "title": section.title, "simulated": simulated,
+        "tasks": [task_context(root, figures_dir, name, chosen) for name in chosen],
+        "overview": OVERVIEW, "count_names": COUNTS,
+        "flow": read_json(cohort / "flow.json"), "flow_figure": flow_figure(figures_dir),
+        "findings": findings[:MAX_FINDINGS], "n_findings": len(findings),
+        "subjects": subjects(root, quality, section.max_subject_pages), "n_units": len(quality),
+        "split_hash": read_json(cohort / "split.json")["hash"],
+        "config": yaml.safe_dump(json.loads(config_json), sort_keys=False, allow_unicode=True),
+        "versions": versions(), "stage_versions": VERSIONS,
+    }  # fmt: skip
+    page = render(context)
+    write_text(out, page)
+    print(f"wrote {out} ({len(page.encode()) / 1e6:.1f} MB)")

@@ -1,0 +1,156 @@
+"""Pictures of the page: figures with their captions, and everybody's quality pictures."""
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from m2m.bids import unit_folder, unit_path
+from m2m.report.words import Row, printed
+
+QUALITY = {
+    "grid_fa_mean": ("mean FA", 3), "grid_fa_wm": ("white-matter FA", 3),
+    "dti_md_median_mm2_per_s": ("median MD (mm²/s)", 5), "grid_coverage": ("DWI coverage", 3),
+    "grid_r_t1_fa": ("r(T1, FA)", 3), "grid_shift_mm": ("shift (mm)", 1),
+    "grid_mi_headers": ("MI, headers", 4), "grid_mi_registered": ("MI, registered", 4),
+    "grid_kept": ("alignment kept", 0), "grid_tdi_mean": ("mean tract density", 2),
+    "tractography_n_streamlines": ("streamlines", 0),
+    "tractography_mean_length_mm": ("mean length (mm)", 1), "anat_brain_volume_l": ("brain (l)", 2),
+}  # fmt: skip
+FLOW = (
+    "Who took part",
+    "Flow of the cohort from the dataset to the test subjects, who left it and why; where they are "
+    "known, age and sex of each part of the split.",
+)
+PICTURES = {
+    "picture": "slices in three planes of T1 with the outline of FA, mean b0 with the masks, FA, "
+    "and colour FA",
+    "tractography-picture": "streamlines of the whole brain, coloured by their direction",
+}
+# Of a task, in the page's order: title, caption, format in the page, targets it is drawn for.
+EVERY = ("fa", "tdi", "dti")
+FIGURES = {
+    "panel": (
+        "The maps",
+        "Source, truth, and each model's map with its error, for the test subjects with the best, "
+        "the median and the worst SSIM of the first model, in three planes.",
+        "JPEG", EVERY,
+    ),
+    "projections": (
+        "The whole map at a glance",
+        "Projections of the first model's map beside the true one, for the same subjects: the "
+        "maximum along each ray; of directions, the colour where FA is largest; of streamlines, "
+        "where they were drawn, the mean direction of those that cross, brighter where there are "
+        "more.",
+        "JPEG", ("tdi", "dti"),
+    ),
+    "metrics": (
+        "Every test subject under every model",
+        "Each dot is one test subject, grey lines join the same subject; black: mean and 95 % "
+        "bootstrap interval over subjects.",
+        "PNG", EVERY,
+    ),
+    "profile": (
+        "From the centre of the brain to its edge",
+        "Quality of each axial slice inside the brain by its height above the brain's centre; "
+        "bands are 95 % bootstrap intervals.",
+        "PNG", EVERY,
+    ),
+    "rois": (
+        "Regions of interest",
+        "Mean of each region, synthetic against true, for every test subject; and, per region, "
+        "the correlation of true and synthetic means across subjects.",
+        "PNG", EVERY,
+    ),
+    "bundles": (
+        "Streamlines by bundle",
+        "Length and volume of each bundle, synthetic against true, for every test subject; and the "
+        "correlation of true and synthetic streamline counts over the voxels that either visits.",
+        "PNG", ("dti",),
+    ),
+    "training": (
+        "Training",
+        "Terms of the loss, the validation metric and the gradients of every network, by step.",
+        "PNG", EVERY,
+    ),
+}  # fmt: skip
+
+
+def data_uri(path: Path, width: int, form: str) -> str | None:
+    """Encode a picture for the page, at most `width` pixels wide; None where there is none.
+
+    A PNG, for lines and letters, gets 128 colours of its own.
+    """
+    if not path.exists() or path.stat().st_size == 0:
+        return None
+    with Image.open(path) as image:
+        picture = image.convert("RGB")
+    if picture.width > width:
+        height = round(picture.height * width / picture.width)
+        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+    if form == "PNG":
+        picture = picture.quantize(128)
+    buffer = io.BytesIO()
+    picture.save(buffer, form, quality=82, optimize=True)
+    text = base64.b64encode(buffer.getvalue()).decode()
+    return f"data:image/{form.lower()};base64,{text}"
+
+
+def flow_figure(folder: Path) -> dict[str, str | None]:
+    """The cohort's flow with its title and caption."""
+    title, caption = FLOW
+    picture = data_uri(folder / "flow.png", 1800, "PNG")
+    return {"name": "flow", "title": title, "caption": caption, "picture": picture}
+
+
+def task_figures(folder: Path, task: str, target: str) -> dict[str, dict[str, str | None]]:
+    """Figures of one task with their titles and captions, by name."""
+    return {
+        name: {
+            "name": f"{task}/{name}", "title": title, "caption": caption,
+            "picture": data_uri(folder / task / f"{name}.png", 1800, form),
+        }
+        for name, (title, caption, form, targets) in FIGURES.items()
+        if target in targets
+    }  # fmt: skip
+
+
+def subjects(root: Path, quality: Sequence[Row], limit: int) -> list[dict[str, Any]]:
+    """Quality pages: failed and excluded units first, then test, validation, training.
+
+    Parameters
+    ----------
+    root : Path
+    quality : rows of quality.tsv
+    limit : int
+        Pages at most.
+    """
+    order = {"failed": 0, "excluded": 1, "incomplete": 5}
+    parts = {"test": 2, "validation": 3, "train": 4}
+
+    def rank(row: Row) -> int:
+        return order.get(row["state"] or "", parts.get(row["part"] or "", 6))
+
+    pages = []
+    for row in sorted(quality, key=rank)[:limit]:
+        unit = row["unit"] or ""
+        pictures = [
+            (words, data_uri(Path(unit_path(root, kind, unit_folder(unit), unit)), 1000, "JPEG"))
+            for kind, words in PICTURES.items()
+        ]
+        numbers = [
+            (name, printed(row[key], digits))
+            for key, (name, digits) in QUALITY.items()
+            if row.get(key) is not None
+        ]
+        pages.append(
+            {
+                "unit": unit, "state": row["state"], "part": row["part"] or "no part",
+                "reason": row["reason"] or "", "numbers": numbers,
+                "pictures": [(words, uri) for words, uri in pictures if uri],
+            }
+        )  # fmt: skip
+    return pages

@@ -1,0 +1,233 @@
+"""Numbers of the tables as words and cells: nothing is computed here but a verdict.
+
+Every function takes rows of summary.tsv and comparison.tsv and gives what the page prints.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from m2m.modalities import MODALITIES
+from m2m.options import Task
+
+Row = Mapping[str, str | None]
+REGIONS = {
+    "brain": "brain", "wm": "white matter", "rois": "ROIs", "bundles": "bundles",
+    "slice": "whole slices",
+}  # fmt: skip
+# Metric: name, digits after the point, which way is better.
+METRICS = {
+    "ssim": ("SSIM", 3, "higher"),
+    "psnr": ("PSNR (dB)", 2, "higher"),
+    "mae": ("mean absolute error", 4, "lower"),
+    "pearson": ("Pearson's r", 3, "higher"),
+    "dice": ("Dice of tracts", 3, "higher"),
+    "md_mae_um2_per_ms": ("mean absolute error of MD (µm²/ms)", 4, "lower"),
+    "log_distance": ("log-Euclidean distance", 3, "lower"),
+    "angle_deg": ("angle between directions (°, median)", 1, "lower"),
+    "concordance": ("Lin's concordance", 3, "higher"),
+    "bias": ("bias (synthetic minus true)", 4, "nearer 0"),
+    "identification": ("identification rate", 2, "higher"),
+    "correlation_across_people": ("Pearson's r across people, mean of ROIs", 3, "higher"),
+    "length_concordance": ("Lin's concordance of lengths", 3, "higher"),
+    "volume_concordance": ("Lin's concordance of volumes", 3, "higher"),
+    "density_r": ("density r", 3, "higher"),
+}
+HEADLINES = {
+    ("brain", "ssim"): "brain SSIM",
+    ("brain", "psnr"): "brain PSNR (dB)",
+    ("rois", "concordance"): "ROI concordance",
+    ("brain", "dice"): "Dice of tracts",
+    ("wm", "angle_deg"): "angle in white matter (°)",
+    ("bundles", "density_r"): "bundle density r",
+}
+# Headlines that every task has: columns of the table at the top.
+OVERVIEW = ("brain SSIM", "brain PSNR (dB)", "ROI concordance")
+COUNTS = ("n_input", "n_failed", "n_excluded", "n_incomplete", "n_used")
+# What the metrics of each target are of.
+MEASURED = {
+    "fa": "Images are FA.",
+    "tdi": "SSIM, PSNR, mean absolute error and Pearson's r are of log-scaled tract density, "
+    "log(1 + d) / log(101), so Pearson's r is the correlation of log density. Dice is the overlap "
+    "of the brain's voxels denser than evaluation.density_threshold. Means of regions are of the "
+    "density itself: streamlines per voxel, for each one seeded per volume of a voxel.",
+    "dti": "SSIM, PSNR, mean absolute error and Pearson's r, and means of regions, are of the FA "
+    "that the tensors have. The angle is between principal directions, in white matter with true "
+    "FA above 0.2: by chance 60°. Bundles are streamlines that lie for the most part in one "
+    "region: lengths, volumes and densities of those drawn from the synthetic tensors against "
+    "those of the scan; a bundle that the synthesis lacks has density r and volume 0.",
+}
+
+
+def task_title(task: Task, tasks: Mapping[str, Task]) -> str:
+    """Say what is translated to what: T1 to FA to tract density."""
+    steps = [tasks[link].target for link in task.chain if link in tasks] if task.chain else []
+    images = [task.source, *steps[:-1], task.target]
+    return " to ".join(MODALITIES[image].title for image in images)
+
+
+def printed(text: str | None, digits: int) -> str:
+    """Print a table's number to a number of digits; n/a stays n/a."""
+    if text is None:
+        return "n/a"
+    try:
+        return f"{float(text):.{digits}f}".replace("-", "−")
+    except ValueError:
+        return text
+
+
+def interval(row: Row, digits: int) -> str:
+    """Print ``[low, high]`` of a row, or that there is none."""
+    if row["low"] is None:
+        return "[interval n/a]"
+    return f"[{printed(row['low'], digits)}, {printed(row['high'], digits)}]"
+
+
+def summary_rows(summary: Sequence[Row], models: Sequence[str]) -> list[dict[str, Any]]:
+    """Arrange the summary as one row per region and metric, one cell per model.
+
+    Returns
+    -------
+    list of dict
+        region, metric, better, main (part of the headline), cells: list of (mean, interval) texts.
+    """
+    found = {(row["region"], row["metric"], row["model"]): row for row in summary}
+    rows = []
+    for region, region_name in REGIONS.items():
+        for metric, (name, digits, better) in METRICS.items():
+            own = [found.get((region, metric, model)) for model in models]
+            if not any(own):
+                continue
+            rows.append(
+                {
+                    "region": region_name, "metric": name, "better": better,
+                    "main": (region, metric) in HEADLINES,
+                    "cells": [
+                        (printed(row["mean"], digits), interval(row, digits))
+                        if row else ("n/a", "") for row in own
+                    ],
+                }
+            )  # fmt: skip
+    return rows
+
+
+def comparison_rows(comparison: Sequence[Row]) -> list[dict[str, str]]:
+    """Arrange paired differences: texts, and what the interval says."""
+    rows = []
+    for region, region_name in REGIONS.items():
+        for row in comparison:
+            if row["region"] != region or row["metric"] not in METRICS:
+                continue
+            name, digits, _ = METRICS[row["metric"]]
+            rows.append(
+                {
+                    "pair": f"{row['model']} − {row['baseline']}", "region": region_name,
+                    "metric": name, "difference": printed(row["difference"], digits),
+                    "interval": interval(row, digits),
+                    "p": printed(row["p"], 4), "n": row["n_subjects"] or "0",
+                    "verdict": verdict(row),
+                }
+            )  # fmt: skip
+    return rows
+
+
+def verdict(row: Row) -> str:
+    """Say what the interval of a paired difference says: better, worse, or neither."""
+    better = METRICS[row["metric"] or ""][2]
+    if row["low"] is None or row["high"] is None:
+        return "too few subjects"
+    if better not in ("higher", "lower"):
+        return ""
+    low, high = float(row["low"]), float(row["high"])
+    if low <= 0 <= high:
+        return "not told apart"
+    return "better" if (low > 0) == (better == "higher") else "worse"
+
+
+def headlines(
+    summary: Sequence[Row], comparison: Sequence[Row], main_model: str
+) -> list[dict[str, Any]]:
+    """The main results: value and interval of the first model, and its lead over each baseline."""
+    tiles = []
+    for (region, metric), name in HEADLINES.items():
+        digits = METRICS[metric][1]
+        for row in summary:
+            if (row["model"], row["region"], row["metric"]) != (main_model, region, metric):
+                continue
+            leads = [
+                {
+                    "baseline": pair["baseline"], "verdict": verdict(pair),
+                    "difference": printed(pair["difference"], digits),
+                    "interval": interval(pair, digits),
+                }
+                for pair in comparison
+                if (pair["model"], pair["region"], pair["metric"]) == (main_model, region, metric)
+            ]  # fmt: skip
+            tiles.append(
+                {
+                    "name": name, "value": printed(row["mean"], digits),
+                    "interval": interval(row, digits), "n": row["n_subjects"],
+                    "leads": leads,
+                }
+            )  # fmt: skip
+    return tiles
+
+
+def sentence(tiles: Sequence[Mapping[str, Any]], model: str, n_subjects: str) -> str:
+    """Say the result in words: against each baseline, in which main metrics the model leads."""
+    outcomes: dict[str, dict[str, list[str]]] = {}
+    for tile in tiles:
+        for lead in tile["leads"]:
+            outcomes.setdefault(lead["baseline"], {}).setdefault(lead["verdict"], []).append(
+                tile["name"]
+            )
+    words = {
+        "better": "is better than {} in {}", "worse": "is worse than {} in {}",
+        "not told apart": "cannot be told apart from {} in {}",
+        "too few subjects": "cannot be compared with {} in {} (too few subjects)",
+    }  # fmt: skip
+    parts = [
+        phrase.format(baseline, enumerate_words(found[kind]))
+        for baseline, found in outcomes.items()
+        for kind, phrase in words.items()
+        if kind in found
+    ]
+    subjects = f"On {n_subjects} test subject{'' if n_subjects == '1' else 's'}, {model} "
+    return subjects + ("; it ".join(parts) if parts else "stands alone, without a baseline") + "."
+
+
+def enumerate_words(words: Sequence[str]) -> str:
+    """Join words as in a sentence: a, b and c."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def counts_by_model(summary: Sequence[Row], models: Sequence[str]) -> list[dict[str, Any]]:
+    """How many came in, failed, were excluded and used, and were tested, for each model."""
+    rows = []
+    for model in models:
+        own = [row for row in summary if row["model"] == model]
+        if own:
+            subjects = max(int(row["n_subjects"] or 0) for row in own)
+            rows.append({"model": model, "subjects": subjects} | {k: own[0][k] for k in COUNTS})
+    return rows
+
+
+def overview_row(
+    title: str, name: str, model: str, tiles: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """One task in the table at the top: its headline numbers, and its leads in brain SSIM.
+
+    Returns
+    -------
+    dict
+        name, title, model, n (subjects); cells: (value, interval) of each of `OVERVIEW`, n/a
+        where not defined; further: name, value and interval of the other headlines; leads:
+        baseline and verdict.
+    """
+    found = {tile["name"]: (tile["value"], tile["interval"]) for tile in tiles}
+    main = next((tile for tile in tiles if tile["name"] == OVERVIEW[0]), None)
+    return {
+        "name": name, "title": title, "model": model,
+        "n": main["n"] if main else "0", "leads": main["leads"] if main else [],
+        "cells": [found.get(headline, ("n/a", "")) for headline in OVERVIEW],
+        "further": [(key, *found[key]) for key in found if key not in OVERVIEW],
+    }  # fmt: skip

@@ -1,0 +1,209 @@
+"""All Python of tasks and models: what is translated by what, and what follows from it."""
+
+
+def links(task):
+    """Tasks whose models a task runs one after the other: itself, or the links of its chain."""
+    return CONFIG.tasks[task].chain or (task,)
+
+
+def slice_record(unit):
+    """Slice record of one unit."""
+    return f"{ROOT}/slices/{folder(unit)}/{unit}_slices.json"
+
+
+def slice_records(wildcards):
+    """Slice records of everybody with both scans."""
+    return [slice_record(unit) for unit in units("paired")]
+
+
+def slices_to_fit(wildcards):
+    """Slice records that a model is fitted and chosen on."""
+    # With the further maps named, a task that is added to the study has its slices cut again:
+    # Snakemake does not notice an output that a rule did not have before.
+    names = units_of_part("train", "validation")
+    further = [path for kind in GRID_MAPS[1:] for path in paths(kind, names)]
+    return [slice_record(unit) for unit in names] + further
+
+
+def units_to_translate(task):
+    """Units that no network was fitted on: the test part, and people who have the source only."""
+    t1_only = units("t1w-only") if CONFIG.tasks[task].source == "t1" else []
+    return units_of_part("test") + t1_only
+
+
+def synthetic_kind(task):
+    """Kind of what a task predicts."""
+    return f"synth-{bids.KIND_OF[CONFIG.tasks[task].target]}"
+
+
+def synthetic(task, model, names):
+    """Synthetic volumes of one model."""
+    root = SYNTHETIC.format(task=task, model=model)
+    return paths(synthetic_kind(task), names, root)
+
+
+def every_translation(wildcards):
+    """Synthetic volumes of every task and model."""
+    return [
+        path
+        for task, section in CONFIG.tasks.items()
+        for model in section.models
+        for path in synthetic(task, model, units_to_translate(task))
+    ]
+
+
+def source_image(wildcards):
+    """What a task translates: T1, FA, or what the first link of its chain made of it."""
+    if CONFIG.tasks[wildcards.task].chain:
+        first = links(wildcards.task)[0]
+        return synthetic(first, wildcards.model, [wildcards.unit])
+    return one(bids.KIND_OF[CONFIG.tasks[wildcards.task].source], wildcards)
+
+
+def translation_status(wildcards, task=None):
+    """Status of a unit's translation by the wildcards' model, of the task or of another."""
+    task = task or wildcards.task
+    root = SYNTHETIC.format(task=task, model=wildcards.model)
+    measure = bids.measure(synthetic_kind(task))
+    return one("synth-status", wildcards, root).format(measure=measure)
+
+
+def source_status(wildcards):
+    """`--require` with the status of what made the source; the T1's is that of anat."""
+    if CONFIG.tasks[wildcards.task].chain:
+        first = links(wildcards.task)[0]
+        return ["--require", translation_status(wildcards, first)]
+    fa = CONFIG.tasks[wildcards.task].source == "fa"
+    return ["--require", one("grid-status", wildcards)] if fa else []
+
+
+def model_weights(wildcards):
+    """Weights of the model that gives a task's target."""
+    last = links(wildcards.task)[-1]
+    return f"{ROOT}/models/{last}/{wildcards.model}/model.safetensors"
+
+
+def model_records(wildcards):
+    """Records of every model that a task runs: none of them may have seen a test person."""
+    return [
+        f"{ROOT}/models/{link}/{wildcards.model}/model.json"
+        for link in links(wildcards.task)
+    ]
+
+
+def training_gpus(wildcards):
+    """GPUs that a model's training asks for; the trivial baselines ask for none."""
+    training = getattr(CONFIG.models[wildcards.model], "training", None)
+    return training.devices if training else 0
+
+
+def target_of(wildcards):
+    """What a task predicts."""
+    return CONFIG.tasks[wildcards.task].target
+
+
+def test_truth(wildcards):
+    """True maps of the test units."""
+    return paths(bids.KIND_OF[target_of(wildcards)], units_of_part("test"))
+
+
+def test_synthesis(wildcards):
+    """Synthetic volumes of one task and model for the test units."""
+    return synthetic(wildcards.task, wildcards.model, units_of_part("test"))
+
+
+def test_tractograms(wildcards):
+    """Streamlines of the test units' synthetic tensors, for a task that predicts tensors."""
+    if wildcards.task not in TENSOR_TASKS:
+        return []
+    root = SYNTHETIC.format(task=wildcards.task, model=wildcards.model)
+    return paths("synth-tractogram", units_of_part("test"), root)
+
+
+def streamlines_flag(wildcards):
+    """Whether streamlines are compared."""
+    tensors = wildcards.task in TENSOR_TASKS
+    return "--streamlines" if tensors else "--no-streamlines"
+
+
+def every_model(pattern, tasks=CONFIG.tasks):
+    """One file for every task and model, below the dataset's folder."""
+    return [
+        f"{ROOT}/{pattern.format(task=task, model=model)}"
+        for task in tasks
+        for model in CONFIG.tasks[task].models
+    ]
+
+
+def every_fit(pattern):
+    """One file for every model that is fitted: a chain runs models of other tasks."""
+    fitted = [name for name, task in CONFIG.tasks.items() if not task.chain]
+    return every_model(pattern, fitted)
+
+
+def synthetic_flags():
+    """`--synthetic` for each dataset of synthetic maps."""
+    folders = every_model("synthetic/{task}/{model}")
+    return [part for folder in folders for part in ("--synthetic", folder)]
+
+
+def every_task(pattern):
+    """One file for every task, below the dataset's folder."""
+    return [f"{ROOT}/{pattern.format(task=task)}" for task in CONFIG.tasks]
+
+
+def models_of(pattern):
+    """Input function: one file for every model of the wildcard's task."""
+
+    def wanted(wildcards):
+        models = CONFIG.tasks[wildcards.task].models
+        return [
+            f"{ROOT}/{pattern.format(task=wildcards.task, model=m)}" for m in models
+        ]
+
+    return wanted
+
+
+def task_model_flags(wildcards):
+    """`--models` for each model of the wildcard's task, the first one being under test."""
+    models = CONFIG.tasks[wildcards.task].models
+    return [part for model in models for part in ("--models", model)]
+
+
+def task_flags(wildcards):
+    """`--tasks` with the JSON of every task."""
+    tasks = {name: task.model_dump(mode="json") for name, task in CONFIG.tasks.items()}
+    return ["--tasks", json.dumps(tasks)]
+
+
+# Figures of a task, by what it predicts.
+_FIGURES = ("panel", "metrics", "profile", "rois", "training")
+FIGURES_OF = {
+    "fa": _FIGURES,
+    "tdi": (*_FIGURES, "projections"),
+    "dti": (*_FIGURES, "projections", "bundles"),
+}
+TASK_FIGURES = [
+    f"{task}/{name}"
+    for task, section in CONFIG.tasks.items()
+    for name in FIGURES_OF[section.target]
+]
+
+
+def record_flags(wildcards, input):
+    """`--model-record` for every model that a task runs."""
+    return [part for path in input.record for part in ("--model-record", path)]
+
+
+def roi_options(wildcards):
+    """The evaluation's section; a simulated cohort's regions are its own bundles."""
+    section = CONFIG.evaluation
+    if SIMULATED and section.rois.image is None:
+        rois = section.rois.model_copy(
+            update={
+                "image": bids.unit_path(TRUTH, "truth-bundles"),
+                "labels": Path(f"{TRUTH}/desc-bundles_dseg.tsv"),
+            }
+        )
+        section = section.model_copy(update={"rois": rois})
+    return options(section)

@@ -1,0 +1,164 @@
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.streamlines import ArraySequence
+
+from m2m import density
+from m2m.mrtrix3 import ProgramError
+from m2m.stage import DataError
+
+SHAPE = (6, 7, 8)
+EYE = np.eye(4)
+
+
+def count(*points, affine=EYE, shape=SHAPE):
+    return density.count_map(ArraySequence(np.array(p, float) for p in points), affine, shape)
+
+
+def test_a_diagonal_streamline_marks_the_diagonal_once():
+    found = count([[0, 0, 0], [5, 5, 5]])
+    expected = np.zeros(SHAPE, int)
+    expected[range(6), range(6), range(6)] = 1
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_no_voxel_between_two_far_points_is_left_out():
+    found = count([[0, 2, 3], [5, 2, 3]])
+    assert found.sum() == 6
+    np.testing.assert_array_equal(found[:, 2, 3], 1)
+
+
+def test_a_streamline_that_comes_back_counts_once_and_two_count_twice():
+    there_and_back = [[0, 1, 1], [5, 1, 1], [0, 1, 1]]
+    np.testing.assert_array_equal(count(there_and_back)[:, 1, 1], 1)
+    np.testing.assert_array_equal(count(there_and_back, there_and_back)[:, 1, 1], 2)
+
+
+def test_what_lies_outside_the_grid_is_left_out():
+    found = count([[-4, 2, 3], [20, 2, 3]], [[0, -9, 0], [0, -5, 0]])
+    np.testing.assert_array_equal(found[:, 2, 3], 1)
+    assert found.sum() == 6
+
+
+def test_voxels_are_found_through_a_turned_flipped_grid_of_unequal_sizes():
+    affine = np.array([[0, 2.0, 0, -9], [-3.0, 0, 0, 20], [0, 0, 4.0, 7], [0, 0, 0, 1]])
+    centres = nib.affines.apply_affine(affine, [[1, 0, 5], [1, 6, 5]])
+    found = count(centres, affine=affine)
+    np.testing.assert_array_equal(found[1, :, 5], 1)
+    assert found.sum() == 7
+
+
+def test_points_alone_and_no_streamline_are_no_error():
+    assert count([[1, 1, 1]])[1, 1, 1] == 1
+    assert density.count_map(ArraySequence(), EYE, SHAPE).sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("tracks", "equal", "correlation"), [("tensordet_257", 1.0, 1.0), ("ifod2_500", 0.9, 0.999)]
+)
+@pytest.mark.parametrize("spacing_mm", [2.0, 3.0])
+def test_counts_agree_with_tckmap_on_real_streamlines(
+    shared_data, needs_tool, tracks, equal, correlation, spacing_mm
+):
+    # iFOD2's points are 1.25 mm apart: tckmap rounds the corners between them, we do not.
+    needs_tool("tckmap")
+    streamlines = density.load_tractogram(shared_data / f"oracle_mrtrix/tracks_{tracks}.tck")
+    low, high = streamlines.get_data().min(axis=0), streamlines.get_data().max(axis=0)
+    affine = np.diag([-spacing_mm, spacing_mm, spacing_mm, 1.0])
+    affine[:3, 3] = high[0] + 0.3, low[1], low[2]
+    shape = tuple(np.ceil((high - low) / spacing_mm).astype(int) + 2)
+    ours = density.count_map(streamlines, affine, shape)
+    theirs = density.count_by_tckmap(streamlines, affine, shape)
+    crossed = (ours > 0) | (theirs > 0)
+    assert crossed.sum() > 50
+    assert (ours == theirs)[crossed].mean() >= equal
+    assert np.corrcoef(ours[crossed], theirs[crossed])[0, 1] >= correlation - 1e-9
+    assert abs(int(ours.sum()) - int(theirs.sum())) <= 0.005 * theirs.sum()
+
+
+def test_a_missing_tckmap_is_named(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ProgramError, match="tckmap is not on PATH"):
+        density.count_by_tckmap(ArraySequence([np.zeros((2, 3))]), EYE, SHAPE)
+
+
+def test_density_does_not_depend_on_seeds_or_voxels():
+    # Straight streamlines through all of a 12 mm cube, one from each seed: one that starts in a
+    # 12 mm column of voxels crosses each of its voxels, so density is column / voxel.
+    for spacing, per_mm2 in ((1.0, 1), (1.0, 3), (2.0, 1), (4.0, 2)):
+        n = int(12 / spacing)
+        xy = (np.stack(np.meshgrid(*[np.arange(12 * per_mm2)] * 2), -1).reshape(-1, 2) + 0.5) / (
+            per_mm2
+        )
+        lines = ArraySequence(np.array([[x, y, 0.5], [x, y, 11.5]]) for x, y in xy)
+        affine = np.diag([spacing, spacing, spacing, 1.0])
+        affine[:3, 3] = spacing / 2
+        counted = density.count_map(lines, affine, (n, n, n))
+        found = density.normalised(counted, len(lines), 12.0**3, affine)
+        np.testing.assert_allclose(found, 12 / spacing, rtol=1e-6)
+        assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize(("n_seeds", "seeded_mm3"), [(0, 10.0), (5, 0.0)])
+def test_no_seeds_give_no_density(n_seeds, seeded_mm3):
+    with pytest.raises(ValueError, match="give no density"):
+        density.normalised(np.ones((2, 2, 2)), n_seeds, seeded_mm3, EYE)
+
+
+def test_saved_streamlines_come_back(tmp_path):
+    points = [np.random.default_rng(i).normal(size=(n, 3)) * 40 for i, n in enumerate((2, 9, 5))]
+    density.save_tractogram(tmp_path / "a.tck", ArraySequence(points))
+    found = density.load_tractogram(tmp_path / "a.tck")
+    assert len(found) == 3
+    for ours, theirs in zip(found, points, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tck"]
+
+
+def test_mrtrix3_reads_the_same_world_coordinates(tmp_path, needs_tool):
+    needs_tool("tckmap")
+    affine = np.diag([-2.0, 3.0, 2.5, 1.0])
+    affine[:3, 3] = 20, -30, 11
+    inside = nib.affines.apply_affine(affine, [[2, 1, 3], [2, 5, 3]])
+    found = density.count_by_tckmap(ArraySequence([inside]), affine, SHAPE)
+    np.testing.assert_array_equal(found[2, 1:6, 3], 1)
+    assert found.sum() == 5
+
+
+def broken(path, kind):
+    streamlines = ArraySequence([np.ones((4, 3)), np.zeros((3, 3))])
+    if kind == "missing":
+        return
+    if kind == "nan":
+        streamlines[0][1, 0] = np.nan
+    if kind == "without streamlines":
+        streamlines = ArraySequence()
+    density.save_tractogram(path, streamlines)
+    if kind == "zero bytes":
+        path.write_bytes(b"")
+    if kind == "text":
+        path.write_text("hello")
+    if kind == "cut off":
+        path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize(
+    "kind", ["missing", "zero bytes", "text", "cut off", "nan", "without streamlines"]
+)
+def test_a_tractogram_that_cannot_be_used_is_named(tmp_path, kind):
+    path = tmp_path / "a.tck"
+    broken(path, kind)
+    with pytest.raises(DataError) as caught:
+        density.load_tractogram(path)
+    assert caught.value.file == str(path)
+    assert caught.value.remedy
+
+
+def test_moving_there_and_back_changes_nothing():
+    turn = np.eye(4)
+    turn[:3, :3] = [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
+    turn[:3, 3] = 5, 6, 7
+    line = ArraySequence([np.array([[1.0, 0, 0], [2.0, 0, 0]])])
+    moved = density.move(line, turn)
+    np.testing.assert_allclose(moved[0], [[5, 7, 7], [5, 8, 7]])
+    np.testing.assert_allclose(density.move(moved, np.linalg.inv(turn))[0], line[0])
