@@ -68,6 +68,7 @@ KINDS = {
     "b0": ("dwi", bids_name("dwiref", ".nii.gz", space="dwi", desc="meanb0")),
     "dti-status": ("dwi", bids_name("status", ".json", desc="dti")),
     "tractogram": ("dwi", bids_name("tractogram", ".tck", space="dwi")),
+    "sift2-weights": ("dwi", bids_name("weights", ".txt", space="dwi", desc="sift2")),
     "tractography-status": ("dwi", bids_name("status", ".json", desc="tractography")),
     "tractography-picture": ("figures", bids_name("tractogram", ".png", desc="quality")),
     "t1w": ("anat", bids_name("T1w", ".nii.gz", space="T1w", desc="preproc")),

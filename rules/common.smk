@@ -78,6 +78,11 @@ def options(section, **without):
     return section.model_dump_json(**without)
 
 
+def configuration(wildcards):
+    """The JSON of all of it; from a function, so that {folder} in a path is no wildcard."""
+    return options(CONFIG)
+
+
 def simulated_flag(wildcards):
     """Whether pages and cards must say that the people are simulated."""
     return "--simulated" if SIMULATED else "--no-simulated"
@@ -295,17 +300,35 @@ def grid_flags(wildcards, input, output):
 
 def slices_flags(wildcards, output):
     """Flags of `m2m slices` for the further maps that tasks translate."""
-    chosen = {"tdi": "tdi", "tensor": "dti"}
+    flags = ["--tdi", output.tdi] if "tdi" in CONFIG.modalities else []
+    return flags + (["--tensor", output.tensor] if TENSORS else [])
+
+
+ACT = CONFIG.tractography.mrtrix3.five_tissue
+FROM_T1 = "5ttgen-fsl"
+
+
+def track_inputs():
+    """Further inputs of tracking: a person's 5TT image, or the T1 that it is made from."""
+    if CONFIG.tractography.backend != "mrtrix3" or not ACT:
+        return {}
+    return {"t1w": scan("t1w")} if ACT == FROM_T1 else {"five_tissue": ACT}
+
+
+def track_outputs():
+    """Further outputs of tracking: SIFT2's weights, where they are wanted."""
+    section = CONFIG.tractography
+    weights = section.backend == "mrtrix3" and section.mrtrix3.sift2
+    return {"weights": at("sift2-weights")} if weights else {}
+
+
+def track_flags(wildcards, input, output):
+    """Flags of `m2m tractography` for them."""
+    given = {"--t1w": input, "--five-tissue": input, "--weights": output}
+    names = {flag: flag[2:].replace("-", "_") for flag in given}
     return [
         part
-        for name, modality in chosen.items()
-        if modality in CONFIG.modalities
-        for part in (f"--{name}", output[name])
+        for flag, files in given.items()
+        if files.get(names[flag])
+        for part in (flag, files[names[flag]])
     ]
-
-
-def five_tissue(wildcards):
-    """A person's 5TT image, where anatomical constraints are chosen and it is given."""
-    image = CONFIG.tractography.mrtrix3.five_tissue
-    given = CONFIG.tractography.backend == "mrtrix3" and image and "{" in image
-    return image.format(**wildcards) if given else []

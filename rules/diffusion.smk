@@ -84,12 +84,13 @@ rule track:
     Tournier et al. 2019, NeuroImage 202:116137, iFOD2: Tournier et al. 2010, ISMRM 1670).
     """
     input:
+        **track_inputs(),
         dwi=corrected("dwi", "dwi"),
         bval=corrected("bval", "bval"),
         bvec=corrected("bvec", "bvec"),
         status=at("dti-status"),
-        five_tissue=five_tissue,
     output:
+        **track_outputs(),
         tractogram=at("tractogram"),
         picture=at("tractography-picture"),
         status=at("tractography-status"),
@@ -106,13 +107,13 @@ rule track:
         # Made by the same job as the status; planning costs by the file.
         tensor=at("dwi-tensor"),
         mask=at("dwi-mask"),
-        five_tissue=flag("--five-tissue", "five_tissue"),
+        further=track_flags,
         dti=options(CONFIG.dti),
         options=options(CONFIG.tractography),
         version=VERSIONS["tractography"],
     shell:
         "m2m tractography --unit {wildcards.unit} --dwi {input.dwi:q} --bval {input.bval:q}"
         " --bvec {input.bvec:q} --tensor {params.tensor} --mask {params.mask}"
-        " --require {input.status} {params.five_tissue:q} --tractogram {output.tractogram}"
+        " --require {input.status} {params.further:q} --tractogram {output.tractogram}"
         " --picture {output.picture} --status {output.status} --dti-options {params.dti:q}"
         " --options {params.options:q} > {log} 2>&1"

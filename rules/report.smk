@@ -72,7 +72,7 @@ rule report:
         folder=figures_folder,
         tasks=task_flags,
         simulated=simulated_flag,
-        config=options(CONFIG),
+        config=configuration,
         options=options(CONFIG.report),
         version=VERSIONS["report"],
     shell:

@@ -71,9 +71,10 @@ rule translate_volume:
 
 if TENSOR_TASKS:
 
-    ruleorder: track_synthetic > translate_volume
-
     rule track_synthetic:
+        """FA, MD, V1 and streamlines of synthetic tensors, tracked as the measured ones are
+        (Garyfallidis et al. 2014, Front Neuroinform 8:8).
+        """
         input:
             tensor=at("synth-tensor", SYNTHETIC),
             brain=at("brain"),
@@ -89,7 +90,6 @@ if TENSOR_TASKS:
             log("track_synthetic", "{task}_{model}/{folder}/{unit}"),
         benchmark:
             bench("track_synthetic", "{task}_{model}/{folder}/{unit}")
-        """FA, MD, V1 and streamlines of synthetic tensors: the tracking of the measured ones."""
         wildcard_constraints:
             task="|".join(TENSOR_TASKS),
         conda:
@@ -107,3 +107,6 @@ if TENSOR_TASKS:
             " --require {params.translated} --fa {output.fa} --md {output.md} --v1 {output.v1}"
             " --tdi {output.tdi} --tractogram {output.tractogram} --picture {output.picture}"
             " --status {output.status} --options {params.options:q} > {log} 2>&1"
+
+    # Both could make the FA of a task that predicts tensors.
+    ruleorder: track_synthetic > translate_volume

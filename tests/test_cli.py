@@ -110,15 +110,17 @@ def flags_in(text):
 
 def calls_in_the_rules():
     """(command, flags) of every rule that calls `m2m`, those from workflow functions included."""
-    common = (ROOT / "rules" / "common.smk").read_text()
-    parts = re.split(r"^def (\w+)", common, flags=re.M)[1:]
+    files = {path.stem: path.read_text() for path in sorted((ROOT / "rules").glob("*.smk"))}
+    parts = re.split(r"^def (\w+)", files["common"] + files["tasks"], flags=re.M)[1:]
     functions = {name: flags_in(body) for name, body in zip(parts[::2], parts[1::2], strict=True)}
-    for path in sorted((ROOT / "rules").glob("*.smk")):
-        for text in re.split(r"^ *(?:rule|checkpoint) ", path.read_text(), flags=re.M)[1:]:
+    for content in files.values():
+        for text in re.split(r"^ *(?:rule|checkpoint) ", content, flags=re.M)[1:]:
             _, *calls = re.split(r"\bm2m ([a-z]+) (?=[-{])", text)
-            called = [functions[word] for word in re.findall(r"\w+", text) if word in functions]
+            params = dict(re.findall(r"^ +(\w+)=(.+)", text, flags=re.M))
             for name, arguments in zip(calls[::2], calls[1::2], strict=True):
-                yield name, flags_in(arguments).union(*called)
+                used = " ".join(params[key] for key in re.findall(r"\{params\.(\w+)", arguments))
+                called = [functions[word] for word in re.findall(r"\w+", used) if word in functions]
+                yield name, flags_in(arguments).union(flags_in(used), *called)
 
 
 @pytest.mark.parametrize(("name", "flags"), list(calls_in_the_rules()))

@@ -79,9 +79,9 @@ class MrtrixTracking(Section):
     )
     fod_cutoff: PositiveFloat = Field(0.05, description="Least FOD amplitude")
     five_tissue: str | None = Field(
-        None, description="ACT: 5TT image in T1 space, with {folder} and {unit}; or 5ttgen-fsl"
+        None, description="ACT: 5TT image in DWI space, with {folder} and {unit}; or 5ttgen-fsl"
     )
-    sift2: bool = Field(False, description="Weigh streamlines by SIFT2")
+    sift2: bool = Field(False, description="Save SIFT2's weights; densities count alike")
 
 
 class Tractography(Section):
