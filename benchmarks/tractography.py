@@ -93,7 +93,7 @@ def correlations(counts: dict[str, np.ndarray], mask: np.ndarray) -> list[str]:
 def machine(threads: int) -> str:
     """What it ran on."""
     dipy = f"DIPY {version('dipy')}, MRtrix3 {mrtrix3.version()}"
-    return f"{os.cpu_count()} cores, {threads} threads; Python {platform.python_version()}, {dipy}"
+    return f"{os.cpu_count()} cores, threads: {threads}; Python {platform.python_version()}, {dipy}"
 
 
 def main() -> None:

@@ -91,10 +91,14 @@ def model_records(wildcards):
     ]
 
 
-def training_gpus(wildcards):
-    """GPUs that a model's training asks for; the trivial baselines ask for none."""
-    training = getattr(CONFIG.models[wildcards.model], "training", None)
-    return training.devices if training else 0
+def training_need(key, otherwise):
+    """What a model's training asks for, by a key of its section; the baselines ask for little."""
+
+    def need(wildcards):
+        training = getattr(CONFIG.models[wildcards.model], "training", None)
+        return getattr(training, key) if training else otherwise
+
+    return need
 
 
 def target_of(wildcards):

@@ -19,11 +19,11 @@ rule train_model:
         bench("train_model", "{task}_{model}")
     conda:
         M2M_ENV
-    threads: 8
+    threads: training_need("threads", 1)
     resources:
         mem_mb=memory(8000),
         runtime=1440,
-        gpu=training_gpus,
+        gpu=training_need("devices", 0),
     params:
         slices=slices_folder,
         # Not an output: Snakemake deletes outputs before a retry, and training resumes from here.

@@ -65,6 +65,26 @@ def test_a_five_tissue_image_is_made_from_the_t1(monkeypatch, tmp_path):
     ]
 
 
+@pytest.mark.parametrize(("n_shells", "fitted"), [(3, ["wm", "gm", "csf"]), (2, ["wm", "csf"])])
+def test_multi_tissue_fods_have_as_many_tissues_as_shells_can_tell_apart(
+    monkeypatch, tmp_path, n_shells, fitted
+):
+    commands = []
+
+    def run(*arguments, seed=None):
+        commands.append([str(argument) for argument in arguments])
+        if arguments[0] == "dwi2response":
+            np.savetxt(arguments[3], np.ones((n_shells, 4)))
+
+    monkeypatch.setattr(mrtrix3, "run", run)
+    field = straight(shape=(3, 3, 3), scan=True)
+    fod = mrtrix_backend._fod(field, "dhollander", tmp_path, 1, [])
+    pairs = [str(tmp_path / f"{t}.{end}") for t in fitted for end in ("txt", "mif")]
+    assert commands[1][:3] == ["dwi2fod", "msmt_csd", str(tmp_path / "dwi.nii")]
+    assert commands[1][3 : commands[1].index("-grad")] == pairs
+    assert fod == tmp_path / "wm.mif"
+
+
 def test_act_without_a_t1_is_a_finding():
     with pytest.raises(DataError, match="no T1"):
         track(straight(shape=(4, 4, 4), scan=True), mrtrix(five_tissue="5ttgen-fsl"))

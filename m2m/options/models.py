@@ -69,6 +69,7 @@ class Training(Section):
     validation_subjects: PositiveInt = Field(16, description="At most so many, evenly chosen")
     checkpoint_every: PositiveInt = 250
     workers: int = Field(0, ge=0, description="Processes that read slices ahead")
+    threads: PositiveInt = Field(8, description="Of the CPU; one each trains small networks faster")
     seed: Annotated[int, Field(ge=0)] = 1
     precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
         "auto", description="auto: bf16 where the hardware has it"

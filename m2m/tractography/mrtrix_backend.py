@@ -87,7 +87,7 @@ def track(
         source = _source(field, options, scratch, threads, calls, act is not None)
         tracks = scratch / "tracks.tck"
         calls.append(_tckgen(source, seeded, field.affine, options, scratch, tracks, act))
-        streamlines = _grown(tracks)
+        streamlines = nib.streamlines.load(tracks).streamlines
         kept, n_long = of_length(streamlines, options.length_mm)
         streamlines = streamlines[kept]
         weights = mu = None
@@ -119,11 +119,6 @@ def _programs_as_findings() -> Iterator[None]:
             str(error).splitlines()[0],
             remedy="read the log; look at the series, or choose another tractography.backend",
         ) from error
-
-
-def _grown(tracks: Path) -> nib.streamlines.ArraySequence:
-    """Streamlines that tckgen wrote; none is no error here."""
-    return nib.streamlines.load(tracks).streamlines
 
 
 def _save(path: Path, data: NDArray, affine: NDArray, dtype: type = np.float32) -> Path:
@@ -169,11 +164,13 @@ def _fod(field: Field, response: str, scratch: Path, threads: int, calls: list[C
     """Fibre orientation distributions: of the highest shell, or multi-tissue of all shells."""
     series = field.series
     several = response == "dhollander"
-    chosen = (series.bvals == 0) | several | highest_shell(series.bvals, series.bvecs)
+    if several:
+        chosen = np.ones(len(series.bvals), bool)
+    else:
+        chosen = (series.bvals == 0) | highest_shell(series.bvals, series.bvecs)
     image, grad = _save_series(field, chosen, scratch)
     mask = _save(scratch / "brain.nii", field.mask, field.affine, np.uint8)
     tissues = ("wm", "gm", "csf") if several else ("wm",)
-    # With b = 0 and one shell there is information for two tissues; CSF and white matter differ.
     responses = [scratch / f"{tissue}.txt" for tissue in tissues]
     n = {"grad": grad, "mask": mask, "threads": threads}
     calls.append(
@@ -182,6 +179,7 @@ def _fod(field: Field, response: str, scratch: Path, threads: int, calls: list[C
         )
     )
     pairs = [(path, path.with_suffix(".mif")) for path in responses]
+    # b = 0 and one shell tell two tissues apart: white matter and CSF.
     if several and len(np.loadtxt(responses[0], ndmin=2)) < 3:
         pairs = [pairs[0], pairs[2]]
     calls.append(mrtrix3.dwi2fod(image, pairs, algorithm="msmt_csd" if several else "csd", **n))

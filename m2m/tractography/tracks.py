@@ -68,7 +68,8 @@ class Tractogram:
     seeded_mm3 : float
         Volume of the voxels that the seeds lie in.
     n_dropped_short, n_dropped_long : int
-        Seeds whose streamline was shorter (or never began), or longer, than asked for.
+        Seeds whose streamline was shorter than asked for, never began or met ACT's wrong tissue;
+        and those whose streamline was longer.
     model, algorithm : str
         What was used.
     weights : ndarray, shape (len(streamlines),), or None

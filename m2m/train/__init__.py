@@ -111,8 +111,8 @@ def common_grid(subjects: Subjects, slices_dir: Path, skipped: Mapping[str, int]
 
 
 def configuration(about: Mapping[str, Any], options: Macro2Micro | MeanMap | RescaledT1) -> dict:
-    """All that decides the weights, for the fingerprint; reading ahead does not."""
-    without = {"training": {"workers"}} if isinstance(options, Macro2Micro) else None
+    """All that decides the weights, for the fingerprint; how it is computed does not."""
+    without = {"training": {"workers", "threads"}} if isinstance(options, Macro2Micro) else None
     keys = ("source", "target", "data_hash", "split_hash", "code_version")
     return {
         **{key: about[key] for key in keys},
