@@ -1,6 +1,6 @@
 """What an image is: its file, its channels, how its values become a network's and come back.
 
-A network sees and predicts *scaled* values, about 0 to 1. T1 has no unit, so its scale is each
+A network sees and predicts *scaled* values, of about the size of 1. T1 has no unit, so its scale is each
 volume's own (`m2m.slices.normalise`); every other scale below is a fixed function and its exact
 inverse, the same for everybody.
 """
@@ -16,8 +16,8 @@ from m2m.bids import KIND_OF
 
 # Streamlines per voxel, for each one seeded per such volume: above is rare, and scaled above 1.
 TOP_DENSITY = 100.0
-# Middle and spread of the logarithm of brain tissue's diffusivities.
-MIDDLE_LOG, SPREAD_LOG = float(np.log(0.7e-3)), 3.0
+# Middle of the logarithm of brain tissue's diffusivities.
+MIDDLE_LOG = float(np.log(0.7e-3))
 _MIDDLE = np.where(np.equal(tensors.ROWS, tensors.COLUMNS), MIDDLE_LOG, 0.0)
 
 
@@ -32,16 +32,15 @@ def density_of_log(scaled: NDArray) -> NDArray[np.float32]:
 
 
 def log_tensor(six: NDArray) -> NDArray[np.float32]:
-    """Scale tensors in mm2/s, shape (..., 6): (log D - log 0.7e-3 I) / 3; 0 stays 0."""
+    """Scale tensors in mm2/s, shape (..., 6): log D - log 0.7e-3 I; 0 stays 0."""
     there = np.any(six != 0, axis=-1, keepdims=True)
-    scaled = (tensors.logarithm(np.where(there, six, 1.0)) - _MIDDLE) / SPREAD_LOG
+    scaled = tensors.logarithm(np.where(there, six, 1.0)) - _MIDDLE
     return np.where(there, scaled, 0).astype(np.float32)
 
 
 def tensor_of_log(scaled: NDArray) -> NDArray[np.float32]:
     """Inverse of `log_tensor`: positive definite in every voxel."""
-    log = np.asarray(scaled, np.float64) * SPREAD_LOG + _MIDDLE
-    return tensors.exponential(log).astype(np.float32)
+    return tensors.exponential(np.asarray(scaled, np.float64) + _MIDDLE).astype(np.float32)
 
 
 def unchanged(values: NDArray) -> NDArray:

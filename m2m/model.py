@@ -60,7 +60,7 @@ SCALES = {
     "t1": "percentiles {:g} and {:g} of T1 inside the brain become 0 and 1.",
     "fa": "FA as it is.",
     "tdi": "tract density d becomes log(1 + d) / log(101).",
-    "dti": "a tensor D becomes (log D - log 0.7e-3) / 3.",
+    "dti": "a tensor D becomes log D - log 0.7e-3.",
 }
 SIMULATED = (
     "**These people are simulated**: figures show that the software works, and say nothing "

@@ -24,15 +24,15 @@ def test_no_streamline_is_zero_and_the_top_density_is_one():
     np.testing.assert_allclose(log_density(np.array([0.0, TOP_DENSITY])), [0, 1])
 
 
-def test_scaled_tensors_of_tissue_lie_within_one():
+def test_scaled_tensors_of_tissue_are_of_the_size_of_one():
     tissue = {"water": [3e-3] * 3, "callosum": [1.7e-3, 3e-4, 2e-4], "grey": [8e-4] * 3}
     for name, (a, b, c) in tissue.items():
         scaled = log_tensor(np.array([a, 0, 0, b, 0, c]))
-        assert np.abs(scaled).max() < 1, name
+        assert np.abs(scaled).max() < 2, name
 
 
 def test_whatever_a_network_says_is_a_positive_definite_tensor(rng):
-    six = tensor_of_log(rng.normal(0, 1, (200, 6)))
+    six = tensor_of_log(rng.normal(0, 3, (200, 6)))
     assert np.linalg.eigvalsh(tensors.to_matrix(six.astype(np.float64))).min() > 0
 
 

@@ -12,6 +12,7 @@ from dipy.reconst.dti import TensorModel
 from scipy import ndimage
 from typer.testing import CliRunner
 
+from m2m import tensors
 from m2m.cli import app
 from m2m.options import Effects, Phantom
 from m2m.phantom import anatomy, brain, labels, people, signal
@@ -208,7 +209,7 @@ def test_truth_stands_where_the_head_was(dataset):
     )
     full = np.empty((len(strong), 3, 3))
     elements = tensor.get_fdata()[tuple(strong.T)]
-    full[:, signal.ROWS, signal.COLUMNS] = full[:, signal.COLUMNS, signal.ROWS] = elements
+    full[:, tensors.ROWS, tensors.COLUMNS] = full[:, tensors.COLUMNS, tensors.ROWS] = elements
     true = np.linalg.eigh(full)[1][..., -1]
     angle = np.degrees(np.arccos(np.minimum(np.abs((fitted * true).sum(axis=1)), 1)))
     assert np.median(angle) < 2
@@ -219,7 +220,7 @@ def test_truth_tensor_and_regions_agree_with_the_truth_fa(dataset):
     fa, tensor, regions = (
         nib.load(paths[f"truth-{k}"]).get_fdata() for k in ("fa", "tensor", "bundles")
     )
-    again = signal.fractional_anisotropy(tensor.reshape(-1, 6)).reshape(fa.shape)
+    again = tensors.measures(tensor.reshape(-1, 6)).fa.reshape(fa.shape)
     np.testing.assert_allclose(again, fa, atol=1e-4)
     assert set(np.unique(regions)) <= set(range(len(NAMES) + 1))
     table = (dataset / "truth" / "dseg.tsv").read_text().splitlines()

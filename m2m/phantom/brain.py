@@ -12,6 +12,7 @@ from m2m.phantom.anatomy import CSF, GREY, WHITE, Template
 from m2m.phantom.bundles import BUNDLES, locate
 from m2m.phantom.people import Person, stream
 from m2m.phantom.shape import Shape, flow, growth_velocity, random_velocity
+from m2m.tensors import measures
 
 FASCICLES = 3
 MIN_WHITE = 0.02
@@ -213,7 +214,7 @@ def simulate_diffusion(
     region = (fibres.weight > REGION_WEIGHT) & (fractions[white, WHITE] > REGION_WHITE)
     labels = np.zeros(len(points), dtype=np.int16)
     labels[white] = (1 + fibres.bundle) * region
-    return Diffusion(inside, total, tensor, signal.fractional_anisotropy(tensor), labels)
+    return Diffusion(inside, total, tensor, measures(tensor).fa.astype(np.float32), labels)
 
 
 def simulate_t1(

@@ -12,8 +12,8 @@ from dipy.core.gradients import generate_bvecs
 from numpy.typing import NDArray
 from scipy import ndimage
 
-# Order of the six elements of a tensor: Dxx, Dxy, Dxz, Dyy, Dyz, Dzz (BEP016).
-ROWS, COLUMNS = (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)
+from m2m.tensors import COLUMNS, ROWS
+
 SCHEME_SEED = 7
 
 
@@ -82,15 +82,6 @@ def fit_tensor(signal: NDArray, bvals: NDArray, directions: NDArray) -> NDArray[
     products = directions[:, ROWS] * directions[:, COLUMNS] * factor
     design = np.column_stack([-bvals[:, None] * products, np.ones(len(bvals))])
     return (np.log(signal) @ np.linalg.pinv(design).T)[:, :6].astype(np.float32)
-
-
-def fractional_anisotropy(tensor: NDArray) -> NDArray[np.float32]:
-    """FA, shape (N,), of tensors given by six elements, shape (N, 6); 0 for a zero tensor."""
-    trace = tensor[:, [0, 3, 5]].sum(axis=1)
-    square = (tensor**2 * np.where(np.equal(ROWS, COLUMNS), 1.0, 2.0)).sum(axis=1)
-    ratio = np.divide(trace**2, square, out=np.full(len(tensor), 3.0), where=square > 0)
-    # The trace squared is at most three times the square; 0 guards the rounding.
-    return np.sqrt(np.maximum(1.5 - 0.5 * ratio, 0)).astype(np.float32)
 
 
 def bias_field(
