@@ -101,5 +101,5 @@ def _density(
     axes.grid(axis="y", color="#eeeeee", linewidth=0.5)
     axes.set_axisbelow(True)
     axes.axvline(0, color="#d0d0d0", linewidth=0.6, zorder=0)
-    axes.set_title("Density of streamlines in the voxels that either visits")
+    axes.set_title("Density r of each bundle")
     axes.set_xlabel("Pearson's r of true and synthetic counts; 0: the synthesis lacks the bundle")
