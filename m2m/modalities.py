@@ -1,8 +1,8 @@
 """What an image is: its file, its channels, how its values become a network's and come back.
 
-A network sees and predicts *scaled* values, of about the size of 1. T1 has no unit, so its scale is each
-volume's own (`m2m.slices.normalise`); every other scale below is a fixed function and its exact
-inverse, the same for everybody.
+A network sees and predicts *scaled* values, of about the size of 1. T1 has no unit, so its scale is
+each volume's own (`m2m.slices.normalise`); every other scale below is a fixed function and its
+exact inverse, the same for everybody.
 """
 
 from collections.abc import Callable
