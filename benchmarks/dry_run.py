@@ -3,7 +3,8 @@
 Scans are the zero-byte files of a BIDS dataset. The cohort's tables are written here, as if the
 checkpoint had run, so that the plan holds every job of every person. Nothing is executed.
 
-    python benchmarks/dry_run.py 100 1000 10000
+    python benchmarks/dry_run.py 100 1000 10000                   # T1 to FA
+    python benchmarks/dry_run.py 1000 --tasks t1-fa fa-tdi        # some tasks of config.yaml
 """
 
 import argparse
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 
 import psutil
+import yaml
 
 from m2m.phantom import labels
 from m2m.stage import write_json, write_table
@@ -52,13 +54,20 @@ def lay_out(folder: Path, n_subjects: int) -> None:
     write_json(cohort / "split.json", {})
 
 
-def plan(folder: Path) -> tuple[float, float]:
+def write_config(path: Path, tasks: list[str]) -> None:
+    """Write config.yaml with these tasks only, for the dataset on disk."""
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config |= {"dataset": "scale", "cohort": {"source": "bids", "bids_dir": "rawdata"}}
+    config["tasks"] = {name: config["tasks"][name] for name in tasks}
+    path.write_text(yaml.safe_dump(config))
+
+
+def plan(folder: Path, tasks: list[str]) -> tuple[float, float]:
     """Run the dry run; return seconds and peak memory in GB."""
+    write_config(folder / "config.yaml", tasks)
     command = [
         *(sys.executable, "-m", "snakemake", "-n", "-q", "--snakefile", str(ROOT / "Snakefile")),
-        *("--configfile", str(ROOT / "config.yaml"), "--directory", str(folder), "--config"),
-        "dataset=scale",
-        "cohort={source: bids, bids_dir: rawdata}",
+        *("--configfile", str(folder / "config.yaml"), "--directory", str(folder)),
     ]
     start, peak = time.perf_counter(), 0
     log = folder / "plan.log"
@@ -85,11 +94,13 @@ def main() -> None:
     """Print a row for each size of cohort."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("subjects", type=int, nargs="*", default=[100, 1000, 10000])
+    parser.add_argument("--tasks", nargs="+", default=["t1-fa"])
+    wanted = parser.parse_args()
     print("subjects\tseconds\tpeak_GB")
-    for n_subjects in parser.parse_args().subjects:
+    for n_subjects in wanted.subjects:
         with tempfile.TemporaryDirectory() as name:
             lay_out(Path(name), n_subjects)
-            seconds, gigabytes = plan(Path(name))
+            seconds, gigabytes = plan(Path(name), wanted.tasks)
             print(f"{n_subjects}\t{seconds:.1f}\t{gigabytes:.2f}", flush=True)
 
 

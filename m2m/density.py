@@ -11,6 +11,7 @@ https://doi.org/10.1016/j.neuroimage.2019.116137
 """
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -28,6 +29,8 @@ from m2m.volume import Volume
 
 # Points lie no further apart than this part of a voxel, as in tckmap.
 STEP_PER_VOXEL = 1 / 3
+# Streamlines that are refined together.
+CHUNK = 10_000
 
 
 def load_tractogram(path: str | Path) -> ArraySequence:
@@ -89,33 +92,32 @@ def count_map(
     to_padded = np.linalg.inv(affine)
     to_padded[:3, 3] += 1
     parts = parts_of_a_step(streamlines, affine)
-    refined = (
-        _refined(nib.affines.apply_affine(to_padded, points), parts).clip(0, padded - 1)
-        for points in streamlines
-    )
-    return density_map(refined, np.eye(4), padded).astype(np.int32)[1:-1, 1:-1, 1:-1]
+    count = np.zeros(padded, np.int32)
+    for points, steps, lengths in _chunks(streamlines):
+        # (points, parts, 3): each point, and the places on the way to the next.
+        places = points[:, None] + steps[:, None] * (np.arange(parts) / parts)[:, None]
+        voxels = nib.affines.apply_affine(to_padded, places.reshape(-1, 3)).clip(0, padded - 1)
+        lines = np.split(voxels, parts * np.cumsum(lengths)[:-1])
+        count += density_map(lines, np.eye(4), padded).astype(np.int32)
+    return count[1:-1, 1:-1, 1:-1]
 
 
 def parts_of_a_step(streamlines: ArraySequence, affine: NDArray) -> int:
     """Into how many parts each step is divided, so that none is longer than part of a voxel."""
-    longest = max((_longest_step(points) for points in streamlines), default=0.0)
+    squares = ((steps**2).sum(axis=1).max(initial=0.0) for _, steps, _ in _chunks(streamlines))
     allowed = STEP_PER_VOXEL * nib.affines.voxel_sizes(affine).min()
-    return max(1, int(np.ceil(longest / allowed - 1e-3)))
+    return max(1, int(np.ceil(max(squares, default=0.0) ** 0.5 / allowed - 1e-3)))
 
 
-def _longest_step(points: NDArray) -> float:
-    """Length of the longest step of one streamline, mm."""
-    return float((np.diff(points, axis=0) ** 2).sum(axis=1).max(initial=0.0) ** 0.5)
-
-
-def _refined(points: NDArray, parts: int) -> NDArray:
-    """Divide every step, shape (N, 3), into as many equal parts."""
-    if parts == 1 or len(points) < 2:
-        return points
-    at = np.arange(parts * (len(points) - 1) + 1) / parts
-    before = np.minimum(at.astype(int), len(points) - 2)
-    share = (at - before)[:, None]
-    return points[before] * (1 - share) + points[before + 1] * share
+def _chunks(streamlines: ArraySequence) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
+    """Points (N, 3), steps to the next (0 at a streamline's end) and lengths, some at a time."""
+    for start in range(0, len(streamlines), CHUNK):
+        chunk = streamlines[start : start + CHUNK]
+        points = chunk.get_data().astype(np.float64)
+        lengths = np.array([len(line) for line in chunk])
+        steps = np.diff(points, axis=0, append=points[-1:])
+        steps[np.cumsum(lengths) - 1] = 0
+        yield points, steps, lengths
 
 
 def count_by_tckmap(

@@ -186,8 +186,9 @@ def carry_tensor(tensor: Volume, dwi_mask: Volume, carried: Carried) -> Volume:
     there = (target.affine, target.shape, transform)
     on_grid = resample_inside(logarithm, dwi_mask, *there)[0].data
     back = nearest_rotation(transform[:3, :3]).T
-    data = tensor_of_log(rotate(on_grid, back))
-    return Volume(np.where(target.data[..., None], data, 0), target.affine)
+    data = np.zeros_like(on_grid)
+    data[target.data] = tensor_of_log(rotate(on_grid[target.data], back))
+    return Volume(data, target.affine)
 
 
 def carry_density(

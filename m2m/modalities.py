@@ -33,9 +33,10 @@ def density_of_log(scaled: NDArray) -> NDArray[np.float32]:
 
 def log_tensor(six: NDArray) -> NDArray[np.float32]:
     """Scale tensors in mm2/s, shape (..., 6): log D - log 0.7e-3 I; 0 stays 0."""
-    there = np.any(six != 0, axis=-1, keepdims=True)
-    scaled = tensors.logarithm(np.where(there, six, 1.0)) - _MIDDLE
-    return np.where(there, scaled, 0).astype(np.float32)
+    there = np.any(six != 0, axis=-1)
+    scaled = np.zeros(six.shape, np.float32)
+    scaled[there] = tensors.logarithm(six[there]) - _MIDDLE
+    return scaled
 
 
 def tensor_of_log(scaled: NDArray) -> NDArray[np.float32]:

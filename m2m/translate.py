@@ -96,8 +96,9 @@ def predict(person: Person, tensors: Tensors, record: Record, network: Network) 
 
 def unscaled(image: Volume, inside: NDArray, record: Record) -> Volume:
     """Turn a scaled prediction into the target's unit, 0 outside a mask (X, Y, Z)."""
-    data = MODALITIES[record["target"]].unscale(image.data)
-    return Volume(np.where(_like(inside, data), data, 0), image.affine)
+    data = np.zeros_like(image.data)
+    data[inside] = MODALITIES[record["target"]].unscale(image.data[inside])
+    return Volume(data, image.affine)
 
 
 def _like(mask: NDArray, image: NDArray) -> NDArray:

@@ -30,6 +30,7 @@ rule figures:
         bench("figures", "figures")
     conda:
         M2M_ENV
+    threads: 4
     resources:
         mem_mb=memory(2000),
         runtime=60,
@@ -44,7 +45,7 @@ rule figures:
         "m2m figures --root {params.root} {params.tasks:q}"
         " --units {input.units} --split {input.split} --split-record {input.record}"
         " --quality {input.quality} --flow {input.flow} --out-dir {params.folder}"
-        " {params.simulated} --options {params.options:q} > {log} 2>&1"
+        " {params.simulated} --threads {threads} --options {params.options:q} > {log} 2>&1"
 
 
 rule report:

@@ -326,6 +326,19 @@ def test_a_failed_fit_is_passed_on_with_empty_files(stage_files):
         assert stage_files[name].stat().st_size == 0
 
 
+def test_a_failed_tracking_leaves_no_map_that_looks_like_data(stage_files, tmp_path):
+    finding = {"problem": "tckgen ended with exit status 1: [ERROR] no seeds", "file": "",
+               "value": "", "remedy": ""}  # fmt: skip
+    failed, tracks = tmp_path / "tracks.json", tmp_path / "tracks.tck"
+    write_json(failed, {"status": "failed", "stage": "tractography", "finding": finding})
+    tracks.write_text("")
+    maps = {name: tmp_path / f"{name}.nii.gz" for name in ("out_tdi", "out_count")}
+    grid.main(**stage_files, tractogram=tracks, tractography_status=failed, **maps)
+    problem = read_json(stage_files["status"])["finding"]["problem"]
+    assert problem == "stage tractography failed: tckgen ended with exit status 1: [ERROR] no seeds"
+    assert all(path.stat().st_size == 0 for path in (stage_files["out_fa"], *maps.values()))
+
+
 def test_an_unreadable_t1_is_named_in_the_status(tmp_path):
     (tmp_path / "t1.nii.gz").write_bytes(b"not an image")
     outputs = {name: tmp_path / f"{name}.nii.gz" for name in ("out_t1w", "out_brain", "out_wm")}

@@ -5,7 +5,9 @@ in the folder of figures, the others in a folder per task.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -131,6 +133,7 @@ def main(
     out_dir: Annotated[Path, typer.Option(help="Folder to write to.")],
     simulated: Annotated[bool, typer.Option(help="Whether the people are simulated.")],
     options: Annotated[str, typer.Option(help="Section report of the configuration, JSON.")],
+    threads: Annotated[int, typer.Option(min=1, help="Tasks drawn at a time.")] = 1,
 ) -> None:
     """Draw the figures of every task, each with its source data."""
     people = load_split(split, split_record)
@@ -148,9 +151,22 @@ def main(
     with paper_style():
         figure, rows = flow_figure(studies, unit_rows, people, quality_rows)
         save(figure, printed(rows), cohort.COLUMNS, out_dir / "flow", note)
-        print(f"wrote {out_dir}/flow.pdf, .png, .tsv")
+    print(f"wrote {out_dir}/flow.pdf, .png, .tsv")
+    draw = partial(draw_task, out_dir=out_dir, note=note)
+    if threads == 1:
         for study in studies:
-            for name, (draw, columns) in task_figures(study).items():
-                figure, rows = draw()
-                save(figure, printed(rows), columns, out_dir / study.name / name, note)
-            print(f"wrote the figures of {study.name} to {out_dir / study.name}")
+            print(draw(study))
+        return
+    # Fresh processes: none inherits what the libraries' threads hold.
+    with ProcessPoolExecutor(threads, mp_context=get_context("spawn")) as pool:
+        for line in pool.map(draw, studies):
+            print(line)
+
+
+def draw_task(study: Study, out_dir: Path, note: str) -> str:
+    """Draw and save the figures of one task; say so."""
+    with paper_style():
+        for name, (draw, columns) in task_figures(study).items():
+            figure, rows = draw()
+            save(figure, printed(rows), columns, out_dir / study.name / name, note)
+    return f"wrote the figures of {study.name} to {out_dir / study.name}"

@@ -129,6 +129,8 @@ def save_maps(
     field: Field, found: Tractogram, paths: dict[str, Path | None], sources: list[Path]
 ) -> None:
     """Save the maps that have a path: FA, MD, V1 of the tensors, density of the streamlines."""
+    if not any(paths.values()):
+        return
     measures = tensors.measures(np.where(field.mask[..., None], field.tensor, 0))
     axes = {"EncodingAxis": 3, "Reference": "xyz", "AntipodalSymmetry": True, "FillValue": 0.0}
     vector = {"OrientationEncoding": axes | {"Type": "unit3vector"}}

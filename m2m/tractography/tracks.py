@@ -48,7 +48,9 @@ class Field:
     @cached_property
     def fa(self) -> NDArray[np.float64]:
         """Fractional anisotropy, shape (X, Y, Z), 0 outside the mask."""
-        return np.where(self.mask, tensors.measures(self.tensor).fa, 0)
+        fa = np.zeros(self.mask.shape)
+        fa[self.mask] = tensors.measures(self.tensor[self.mask]).fa
+        return fa
 
     @property
     def voxel_mm3(self) -> float:
