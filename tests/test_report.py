@@ -140,10 +140,22 @@ def test_the_table_at_the_top_has_every_tasks_headlines(root, page):
         ]  # fmt: skip
         expected = [round(float(ssim[key]), 3) for key in ("mean", "low", "high")]
         assert numbers(row[column]) == pytest.approx(expected, abs=1e-9)
-        assert row[2].startswith("better against mean")
+        assert row[2].startswith("mean:better in ")
         tracts = row[header.index("tracts")]
         assert ("Dice" in tracts) == (section.target == "tdi")
         assert ("density r" in tracts) == (section.target == "dti")
+
+
+def test_a_model_that_is_better_here_and_worse_there_is_not_called_better():
+    def tile(*verdicts):
+        leads = zip(("mean", "t1"), verdicts, strict=True)
+        return {"leads": [{"baseline": name, "verdict": verdict} for name, verdict in leads]}
+
+    found = words.standings([tile("better", "better"), tile("worse", "not told apart")])
+    assert found == [
+        {"baseline": "mean", "text": "better in 1, worse in 1 of 2", "kind": ""},
+        {"baseline": "t1", "text": "better in 1 of 2", "kind": "better"},
+    ]
 
 
 def test_what_the_metrics_are_of_is_said_for_each_task(page):

@@ -211,23 +211,44 @@ def counts_by_model(summary: Sequence[Row], models: Sequence[str]) -> list[dict[
     return rows
 
 
+def standings(tiles: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Against each baseline, in how many headlines the model is better, and in how many worse.
+
+    Returns
+    -------
+    list of dict
+        baseline, text, kind (better or worse where all that differ agree, else empty).
+    """
+    verdicts: dict[str, list[str]] = {}
+    for tile in tiles:
+        for lead in tile["leads"]:
+            verdicts.setdefault(lead["baseline"], []).append(lead["verdict"])
+    rows = []
+    for baseline, found in verdicts.items():
+        counts = {kind: found.count(kind) for kind in ("better", "worse") if kind in found}
+        text = ", ".join(f"{kind} in {n}" for kind, n in counts.items()) or "not told apart"
+        kind = next(iter(counts)) if len(counts) == 1 else ""
+        rows.append({"baseline": baseline, "text": f"{text} of {len(found)}", "kind": kind})
+    return rows
+
+
 def overview_row(
     title: str, name: str, model: str, tiles: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """One task in the table at the top: its headline numbers, and its leads in brain SSIM.
+    """One task in the table at the top: its headline numbers, and how it stands to each baseline.
 
     Returns
     -------
     dict
         name, title, model, n (subjects); cells: (value, interval) of each of `OVERVIEW`, n/a
-        where not defined; further: name, value and interval of the other headlines; leads:
-        baseline and verdict.
+        where not defined; further: name, value and interval of the other headlines; standings: of
+        `standing`, by baseline.
     """
     found = {tile["name"]: (tile["value"], tile["interval"]) for tile in tiles}
     main = next((tile for tile in tiles if tile["name"] == OVERVIEW[0]), None)
     return {
         "name": name, "title": title, "model": model,
-        "n": main["n"] if main else "0", "leads": main["leads"] if main else [],
+        "n": main["n"] if main else "0", "standings": standings(tiles),
         "cells": [found.get(headline, ("n/a", "")) for headline in OVERVIEW],
         "further": [(key, *found[key]) for key in found if key not in OVERVIEW],
     }  # fmt: skip
