@@ -80,7 +80,7 @@ def draw_projections(study: Study, people: Sequence[Person]) -> tuple[Figure, li
 
 
 def _maps(study: Study, person: Person, start: NDArray, size: NDArray, plane: str) -> list[Picture]:
-    """Projections of the true and the main model's map; of a density also their difference."""
+    """Projections of the true and the main model's map, and their difference (tensors: of FA)."""
     look, columns = study.look, {"true": person.true}
     columns[study.models[0]] = person.synthetic.get(study.models[0])
     pictures, flat = [], []
@@ -95,14 +95,12 @@ def _maps(study: Study, person: Person, start: NDArray, size: NDArray, plane: st
             shown = project_colours(crop(look.picture(one), start, size), image, plane)
         mean = float(flat[-1][_covered(person, start, size, plane)].mean())
         pictures.append(Picture(column, shown, look.style, f"mean {look.scale}", mean))
-    if study.task.target != "dti":
-        difference = flat[1] - flat[0] if len(flat) == 2 else None
-        mean = None
-        if difference is not None:
-            mean = float(difference[_covered(person, start, size, plane)].mean())
-        what = f"mean {look.scale}"
-        pictures.append(Picture("difference", difference, look.error_style, what, mean))
-    return pictures
+    difference = mean = None
+    if len(flat) == 2:
+        difference = flat[1] - flat[0]
+        mean = float(difference[_covered(person, start, size, plane)].mean())
+    what = f"mean {look.scale}"
+    return [*pictures, Picture("difference", difference, look.error_style, what, mean)]
 
 
 def _covered(person: Person, start: NDArray, size: NDArray, plane: str) -> NDArray[np.bool_]:
@@ -128,17 +126,27 @@ def _tractograms(study: Study, person: Person) -> dict[str, ArraySequence]:
 def _tracts(
     pair: Mapping[str, ArraySequence], person: Person, start: NDArray, size: NDArray, plane: str
 ) -> list[Picture]:
-    """Direction-coded projections of streamlines, on one scale of brightness."""
+    """Direction-coded projections of streamlines, on one scale of brightness; the difference."""
     drawn = {
         column: draw_streamlines(streamlines, person.affine, start, size, plane)
         for column, streamlines in pair.items()
     }
     count = drawn["true"][1]
     full = float(np.percentile(count[count > 0], 99)) if count.any() else 1.0
+    bright = {
+        column: np.minimum(np.log1p(count) / np.log1p(full), 1)
+        for column, (_, count) in drawn.items()
+    }
+    true, synthetic = bright.values()
+    n_true, n_synthetic = (len(streamlines) for streamlines in pair.values())
     return [
-        Picture(column, colours * np.minimum(np.log1p(count) / np.log1p(full), 1)[..., None], {},
-                "streamlines", len(pair[column]))
-        for column, (colours, count) in drawn.items()
+        *(
+            Picture(column, colours * bright[column][..., None], {}, "streamlines",
+                    len(pair[column]))
+            for column, (colours, _) in drawn.items()
+        ),
+        Picture("difference", synthetic - true, {"cmap": "RdBu_r", "vmin": -1, "vmax": 1},
+                "streamlines", n_synthetic - n_true),
     ]  # fmt: skip
 
 
@@ -181,6 +189,10 @@ def _draw(study: Study, rows: Sequence[Row], size: NDArray) -> Figure:
     if has_scale:
         draw_foot(study, figure, height, "difference of projections")
     else:
-        figure.text(0.5, 4.2 / height, f"{DIRECTIONS} {SIDES}", fontsize=5.5, color=MUTED,
+        words = (
+            f"{DIRECTIONS} {SIDES}\nDifference, synthetic minus true: FA within "
+            f"±{study.look.error_style['vmax']:g}; streamlines by their logarithm. Red is more."
+        )
+        figure.text(0.5, 4.2 / height, words, fontsize=5.5, color=MUTED,
                     ha="center", va="bottom")  # fmt: skip
     return figure
