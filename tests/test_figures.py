@@ -206,7 +206,7 @@ def test_streamlines_are_drawn_where_there_are_some(drawn):
     rows = read_table(drawn / "t1-dti/projections.tsv")
     drawn_lines = {r["column"]: int(r["value"]) for r in rows if r["quantity"] == "streamlines"}
     n = 150 * len(tree.BUNDLES)
-    assert drawn_lines == {"true": n, "macro2micro": n}
+    assert drawn_lines == {"true": n, "macro2micro": n, "difference": 0}
 
 
 def test_the_bundles_drawn_are_the_bundles_measured(drawn):
