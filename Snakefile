@@ -22,7 +22,7 @@ include: "rules/report.smk"
 rule all:
     default_target: True
     input:
-        REPORT,
+        page("report"),
         # Named, so that a deleted map is made again although the report is there.
         per_unit("dwi-fa", "paired", "dwi-only"),
         per_unit(GRID_MAPS, "paired"),
@@ -57,3 +57,23 @@ rule translate:
 rule evaluate:
     input:
         every_task("evaluation/{task}/summary.tsv"),
+
+
+rule figures:
+    input:
+        f"{study_figures('report')}/flow.png",
+
+
+rule report:
+    input:
+        page("report"),
+
+
+rule compare:
+    input:
+        study_page("compare"),
+
+
+rule ablation:
+    input:
+        study_page("ablation"),

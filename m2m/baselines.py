@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from m2m.template import load_template
 from m2m.tensors import nearest_rotation, rotate
+from m2m.uncertainty import Prediction
 from m2m.volume import Volume, resample, resample_inside
 
 SEEN = 0.5
@@ -37,7 +38,7 @@ def fit_mean_map(
     Returns
     -------
     dict
-        ``mean`` (X, Y, Z) or (X, Y, Z, 6), ``affine`` (4, 4) to MNI152 mm.
+        ``mean`` and ``sd`` over people, (X, Y, Z) or (X, Y, Z, 6), ``affine`` (4, 4) to MNI152 mm.
 
     Raises
     ------
@@ -45,27 +46,33 @@ def fit_mean_map(
         Nobody was given, or no voxel is covered by half of the people.
     """
     template = load_template("brain", spacing_mm)
-    total, weight, n_people = 0.0, np.zeros(template.shape), 0
+    total, squares, weight, n_people = 0.0, 0.0, np.zeros(template.shape), 0
     for volume, mask, to_mni in people:
         values, inside = resample_inside(
             volume, Volume(mask, volume.affine), template.affine, template.shape,
             np.linalg.inv(to_mni),
         )  # fmt: skip
-        total = total + turned(values.data, to_mni)
+        there = turned(values.data, to_mni)
+        total, squares = total + there, squares + there.astype(np.float64) ** 2
         weight += inside.data
         n_people += 1
     common = weight >= max(SEEN * n_people, 1)
     if not common.any():
         raise ValueError(f"no voxel of the template is covered by half of the {n_people} people")
-    mean = (total.T / np.where(common, weight, 1).T).T
+    mean, square = ((part.T / np.where(common, weight, 1).T).T for part in (total, squares))
+    sd = np.sqrt(np.maximum(square - mean.astype(np.float64) ** 2, 0))
     nearest = ndimage.distance_transform_edt(~common, return_distances=False, return_indices=True)
-    return {"mean": mean[tuple(nearest)].astype(np.float32), "affine": template.affine}
+    maps = {"mean": mean, "sd": sd}
+    maps = {name: part[tuple(nearest)].astype(np.float32) for name, part in maps.items()}
+    return maps | {"affine": template.affine}
 
 
 def predict_mean_map(
     tensors: Mapping[str, NDArray], affine: NDArray, shape: tuple[int, int, int], to_mni: NDArray
-) -> NDArray[np.float32]:
+) -> Prediction:
     """Carry the mean map to a person's grid, (X, Y, Z) or (X, Y, Z, 6).
+
+    The candidate for the deviation of its error is that over ``people``, element by element.
 
     Parameters
     ----------
@@ -76,8 +83,11 @@ def predict_mean_map(
     to_mni : ndarray, shape (4, 4)
         The person's world mm to MNI152 mm.
     """
-    mean = resample(Volume(tensors["mean"], tensors["affine"]), affine, shape, to_mni).data
-    return turned(mean, np.linalg.inv(to_mni))
+    mean, sd = (
+        resample(Volume(tensors[name], tensors["affine"]), affine, shape, to_mni).data
+        for name in ("mean", "sd")
+    )
+    return Prediction(turned(mean, np.linalg.inv(to_mni)), {"people": sd})
 
 
 def turned(values: NDArray, transform: NDArray) -> NDArray:
@@ -117,7 +127,8 @@ def fit_line(people: Iterable[tuple[NDArray, NDArray]]) -> dict[str, NDArray]:
     return {"intercept": (y - slope * x) / n, "slope": slope}
 
 
-def predict_line(tensors: Mapping[str, NDArray], source: NDArray) -> NDArray[np.float32]:
+def predict_line(tensors: Mapping[str, NDArray], source: NDArray) -> Prediction:
     """Target from source (X, Y, Z) by the line of `fit_line`; (X, Y, Z, 6) for tensors."""
     values = tensors["intercept"] + tensors["slope"] * source[..., None]
-    return (values if len(tensors["slope"]) > 1 else values[..., 0]).astype(np.float32)
+    image = values if len(tensors["slope"]) > 1 else values[..., 0]
+    return Prediction(image.astype(np.float32), {})

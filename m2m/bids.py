@@ -84,8 +84,12 @@ KINDS = {
     "picture": ("figures", bids_name("T1w", ".png", desc="quality")),
     **{f"synth-{p}": ("dwi", _map(p, "T1w", "synth")) for p in ("fa", "md", "v1", "tensor")},
     "synth-tdi": ("dwi", _map("tdi", "T1w", "synth", "tracts")),
+    # Standard deviation of what a task predicts, in scaled units.
+    **{f"synthsd-{p}": ("dwi", _map(p, "T1w", "synthsd")) for p in ("fa", "tensor")},
+    "synthsd-tdi": ("dwi", _map("tdi", "T1w", "synthsd", "tracts")),
     # Whatever a task predicts, for the workflow; {measure} as in `measure`.
     "synth": ("dwi", "space-T1w_desc-synth_{measure}_dwimap.nii.gz"),
+    "synthsd": ("dwi", "space-T1w_desc-synthsd_{measure}_dwimap.nii.gz"),
     "synth-status": ("dwi", "desc-synth_{measure}_status.json"),
     "synth-tractogram": ("dwi", bids_name("tractogram", ".tck", space="T1w", desc="synth")),
     "synth-tractography-status": ("dwi", bids_name("status", ".json", desc="synthtractography")),

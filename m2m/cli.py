@@ -25,6 +25,7 @@ COMMANDS = {
     "slices": ("m2m.slices:main", "Cut normalised slices in three orientations."),
     "collect": ("m2m.cohort.collect:main", "List the slices that models are fitted on."),
     "quality": ("m2m.cohort.quality:main", "Gather every subject's status and quality numbers."),
+    "encoder": ("m2m.train.encoder:main", "Train the encoder that images are compared in."),
     "train": ("m2m.train:main", "Train a model on a task."),
     "translate": ("m2m.translate:main", "Translate a whole volume."),
     "evaluate": ("m2m.evaluate:main", "Compare one model's volumes with the truth."),

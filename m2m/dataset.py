@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from m2m.modalities import MODALITIES
-from m2m.slices import PLANES, assemble
+from m2m.slices import PLANES, assemble, positions
 from m2m.stage import read_json
 from m2m.volume import Volume
 
@@ -58,6 +58,11 @@ class Subject:
         volumes = [assemble(channel, "axial") for channel in np.moveaxis(stack, 1, 0)]
         data = np.stack(volumes, axis=-1) if len(volumes) > 1 else volumes[0]
         return Volume(data, np.array(self.record["affine"]))
+
+    def positions(self, plane: str, index: int) -> NDArray[np.float32]:
+        """MNI152 mm of a slice's pixels, shape (3, H, W)."""
+        to_mni = np.array(self.record["grid_to_mni"]) @ np.array(self.record["affine"])
+        return positions(to_mni, self.record["shape"], plane, np.array([index]))[0]
 
     def mask(self) -> NDArray[np.bool_]:
         """Where the target was measured, shape (X, Y, Z)."""
@@ -137,6 +142,8 @@ class SliceBatches(Dataset):
         Whether half of the slices are mirrored.
     jitter : float
         Gamma and scale lie within ``exp(-jitter)`` and ``exp(jitter)``.
+    central_share : float
+        Share of the slices with any voxel to learn from that are drawn: the middle ones.
     rank, world : int
         This process and their number: each takes every `world`-th slice of the same batch.
 
@@ -158,6 +165,7 @@ class SliceBatches(Dataset):
         seed: int,
         flip: bool = True,
         jitter: float = 0.0,
+        central_share: float = 1.0,
         rank: int = 0,
         world: int = 1,
     ):
@@ -166,10 +174,11 @@ class SliceBatches(Dataset):
         self.subjects, self.source, self.target = subjects, source, target
         self.context, self.planes, self.batch_size, self.seed = context, planes, batch_size, seed
         self.flip, self.jitter, self.rank, self.world = flip, jitter, rank, world
+        self.central_share = central_share
         self._usable: dict[tuple[str, str], NDArray[np.int32]] = {}
 
     def __getitem__(self, step: int) -> Batch:
-        """Batch of a step: ``source``, ``target``, ``mask``, ``brain``, ``plane``, ``unit``."""
+        """Give a step's batch: what `read_slice` gives, stacked, ``plane`` and ``unit``."""
         rng = np.random.default_rng((self.seed, step))
         plane = self.planes[rng.integers(len(self.planes))]
         chosen = rng.integers(len(self.subjects), size=self.batch_size)
@@ -201,7 +210,9 @@ class SliceBatches(Dataset):
         key = (subject.unit, plane)
         if key not in self._usable:
             mask = subject.open(plane)[:, subject.places("target_mask")[0]]
-            self._usable[key] = np.flatnonzero(mask.any(axis=(1, 2))).astype(np.int32)
+            usable = np.flatnonzero(mask.any(axis=(1, 2))).astype(np.int32)
+            edge = int((1 - self.central_share) / 2 * len(usable))
+            self._usable[key] = usable[edge : len(usable) - edge]
         return self._usable[key]
 
 
@@ -213,7 +224,8 @@ def read_slice(
     Returns
     -------
     dict
-        ``source`` (context, H, W), ``target`` (channels, H, W), ``mask`` and ``brain`` (1, H, W).
+        ``source`` (context, H, W), ``position`` (3, H, W) in MNI152 mm, ``target``
+        (channels, H, W), ``mask`` and ``brain`` (1, H, W).
     """
     array = subject.open(plane)
     first, last = index - context // 2, index + context // 2 + 1
@@ -221,7 +233,7 @@ def read_slice(
     inside = slice(max(first, 0), min(last, len(array)))
     window[inside.start - first : inside.stop - first] = array[inside, subject.places(source)[0]]
     slices = {"target": target, "mask": "target_mask", "brain": "brain"}
-    return {"source": window} | {
+    return {"source": window, "position": subject.positions(plane, index)} | {
         key: array[index, subject.places(name)].astype(np.float32) for key, name in slices.items()
     }
 
@@ -248,7 +260,8 @@ def mirror(
         Of the target's channels: -1 for an element that changes sign in a mirror.
     """
     signs = np.asarray(factors, np.float32)[:, None, None]
-    sample = {**sample, "target": sample["target"] * signs}
+    place = sample["position"] * np.array([-1, 1, 1], np.float32)[:, None, None]
+    sample = {**sample, "target": sample["target"] * signs, "position": place}
     if plane == "sagittal":
         return {**sample, "source": sample["source"][::-1]}
     return {key: np.flip(image, -1) for key, image in sample.items()}

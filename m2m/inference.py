@@ -6,12 +6,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from pydantic import TypeAdapter
+from torch import Tensor, nn
 
 from m2m.modalities import MODALITIES
 from m2m.networks.octave import OctaveTranslator
-from m2m.options import Macro2Micro
-from m2m.slices import PLANES, assemble, extract
+from m2m.networks.published import PublishedTranslator
+from m2m.options import Macro2Micro, Model, NetworkModel, Published2023
+from m2m.slices import PLANES, assemble, extract, positions
+from m2m.uncertainty import Prediction
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -25,18 +28,35 @@ def choose_device(wanted: Device = "auto") -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def build_network(options: Macro2Micro, channels: int = 1) -> nn.Module:
+def build_network(options: NetworkModel, channels: int = 1) -> nn.Module:
     """Build the translator of a family's options: one channel in per slice, `channels` out."""
+    match options:
+        case Macro2Micro(network=network):
+            return OctaveTranslator(
+                network.context, network.widths, network.alpha, channels, planes=len(PLANES),
+                position=network.position, spread=options.losses.log_sd > 0,
+            )  # fmt: skip
+        case Published2023():
+            return PublishedTranslator(channels)
+    # MONAI takes seconds to load, and most models do without.
+    from m2m.networks.unet import UNetTranslator
+
     network = options.network
-    return OctaveTranslator(
-        network.context, network.widths, network.alpha, channels, planes=len(PLANES)
+    return UNetTranslator(
+        network.context, network.features, channels, network.dropout, network.position
     )
+
+
+def context_of(record: Mapping[str, Any]) -> int:
+    """Neighbouring slices that the network of a model's record sees."""
+    return TypeAdapter(Model).validate_python(record["options"]).context
 
 
 def load_network(tensors: Mapping[str, NDArray], record: Mapping[str, Any]) -> nn.Module:
     """Build the network of a model's record and give it its weights."""
     channels = len(MODALITIES[record["target"]].channels)
-    network = build_network(Macro2Micro.model_validate(record["options"]), channels)
+    options = TypeAdapter(Model).validate_python(record["options"])
+    network = build_network(options, channels)
     network.load_state_dict({name: torch.from_numpy(t) for name, t in tensors.items()})
     return network.eval()
 
@@ -45,43 +65,84 @@ def load_network(tensors: Mapping[str, NDArray], record: Mapping[str, Any]) -> n
 def translate_volume(
     network: nn.Module,
     source: NDArray[np.float32],
+    to_mni: NDArray[np.float64],
     *,
     context: int,
     planes: Sequence[str],
     batch_size: int,
     device: str = "cpu",
-) -> NDArray[np.float32]:
+) -> Prediction:
     """Translate a volume slice by slice in each orientation, and average the orientations.
 
-    Memory: the volume, its sum over orientations and a batch of slices, whatever their number.
+    The candidates for the deviation of its error are ``orientations``, how far these differ, where
+    there are several, and ``predicted``, the root mean square over orientations of what the
+    network expects, where it does.
+
+    Memory: the volume, three sums over orientations and a batch of slices, whatever their number.
 
     Parameters
     ----------
     network : Module
-        Called with slices (N, context, H, W) and orientations (N,); its ``image`` is (N, C, H, W).
+        Called with slices (N, context, H, W), orientations (N,) and MNI152 mm (N, 3, H, W).
     source : ndarray, shape (X, Y, Z)
         Scaled, 0 outside the brain.
+    to_mni : ndarray, shape (4, 4)
+        From voxels to MNI152 mm.
     context : int
         Neighbouring slices seen, an odd number; beyond the volume they are 0.
     planes : sequence of str
     batch_size : int
     device : str
-
-    Returns
-    -------
-    ndarray, shape (X, Y, Z), or (X, Y, Z, C) where the network gives several channels
-        As the network gives it: not clipped.
     """
-    network, total = network.to(device), 0.0
+    network = network.to(device)
+    total, squares, variance = 0.0, 0.0, 0.0
     for plane in planes:
-        stack = torch.from_numpy(np.ascontiguousarray(extract(source, plane)))  # (n, H, W)
-        edge = stack.new_zeros(context // 2, *stack.shape[1:])
-        windows = torch.cat([edge, stack, edge]).unfold(0, context, 1)  # (n, H, W, context)
-        images = []
-        for slices in windows.movedim(-1, 1).split(batch_size):  # (N, context, H, W)
-            number = torch.full((len(slices),), PLANES.index(plane), device=device)
-            images.append(network(slices.to(device), number).image.cpu())  # (N, C, H, W)
-        stacks = torch.cat(images).movedim(1, 0).numpy()  # (C, n, H, W)
-        total = total + np.stack([assemble(stack, plane) for stack in stacks], -1)  # (X, Y, Z, C)
-    mean = total / np.float32(len(planes))  # (X, Y, Z, C)
-    return mean if mean.shape[-1] > 1 else mean[..., 0]
+        image, log_sd = _translate_plane(
+            network, source, to_mni, plane, context, batch_size, device
+        )  # each (X, Y, Z, C)
+        total, squares = total + image, squares + image.astype(np.float64) ** 2
+        variance = None if log_sd is None else variance + np.exp(2 * log_sd)
+    n = len(planes)
+    sds = {}
+    if n > 1:
+        spread = np.maximum(squares / n - (total / n).astype(np.float64) ** 2, 0)
+        sds["orientations"] = np.sqrt(spread * n / (n - 1))
+    if variance is not None:
+        sds["predicted"] = np.sqrt(variance / n)
+    image = total / np.float32(n)  # (X, Y, Z, C)
+    if image.shape[-1] == 1:
+        image, sds = image[..., 0], {name: sd[..., 0] for name, sd in sds.items()}
+    return Prediction(image, {name: sd.astype(np.float32) for name, sd in sds.items()})
+
+
+def _translate_plane(
+    network: nn.Module,
+    source: NDArray[np.float32],
+    to_mni: NDArray[np.float64],
+    plane: str,
+    context: int,
+    batch_size: int,
+    device: str,
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Volumes (X, Y, Z, C) of the image and of its logarithmic error, from one orientation."""
+    stack = torch.from_numpy(np.ascontiguousarray(extract(source, plane)))  # (n, H, W)
+    edge = stack.new_zeros(context // 2, *stack.shape[1:])
+    windows = torch.cat([edge, stack, edge]).unfold(0, context, 1)  # (n, H, W, context)
+    parts: dict[str, list[Tensor]] = {"image": [], "log_sd": []}
+    for first in range(0, len(stack), batch_size):
+        slices = windows[first : first + batch_size].movedim(-1, 1)  # (N, context, H, W)
+        indices = np.arange(first, first + len(slices))
+        place = torch.from_numpy(positions(to_mni, source.shape, plane, indices))  # (N, 3, H, W)
+        number = torch.full((len(slices),), PLANES.index(plane), device=device)
+        translation = network(slices.to(device), number, place.to(device))
+        for name, found in parts.items():
+            if (values := getattr(translation, name)) is not None:
+                found.append(values.cpu())  # (N, C, H, W)
+    image, log_sd = (_assembled(torch.cat(found), plane) if found else None
+                     for found in parts.values())  # fmt: skip
+    return image, log_sd
+
+
+def _assembled(slices: Tensor, plane: str) -> NDArray[np.float32]:
+    """Volume (X, Y, Z, C) of slices (n, C, H, W)."""
+    return np.stack([assemble(c, plane) for c in slices.movedim(1, 0).numpy()], axis=-1)

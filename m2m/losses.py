@@ -18,6 +18,9 @@ Parameters = ParamSpec("Parameters")
 # coarser scale of a 64-pixel slice would be smaller than its window.
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001)
 
+# Of a predicted error: from exp(-7), below the noise of any map, to exp(2).
+LOG_SD_LIMITS = (-7.0, 2.0)
+
 
 def _single_precision(function: Callable[Parameters, Tensor]) -> Callable[Parameters, Tensor]:
     """Leave autocast and compute in float32: differences of squares drown in bfloat16."""
@@ -140,6 +143,55 @@ def _ssim_parts(a: Tensor, b: Tensor, data_range: float) -> tuple[Tensor, Tensor
     covariance = ab - mean_a * mean_b
     variances = (aa - mean_a**2) + (bb - mean_b**2)
     return luminance, (2 * covariance + c2) / (variances + c2)
+
+
+def feature_distance(
+    prediction: Sequence[Tensor], target: Sequence[Tensor], mask: Tensor
+) -> Tensor:
+    """Distance of two images' features inside the mask, mean over levels.
+
+    At each pixel of a level the features are a vector, scaled to length 1; the distance is the
+    mean absolute difference of its elements times their number.
+
+    Parameters
+    ----------
+    prediction, target : sequence of Tensor, each of shape (N k, C_i, H_i, W_i)
+        Features, level by level; k images for each item of the batch.
+    mask : Tensor, shape (N, 1, H, W)
+        Averaged over the pixels of a level.
+
+    References
+    ----------
+    Zhang et al. (2018), LPIPS, arXiv:1801.03924 (unit length at each pixel).
+    """
+    total = mask.new_zeros(())
+    for a, b in zip(prediction, target, strict=True):
+        inside = F.adaptive_avg_pool2d(mask, a.shape[-2:])  # (N, 1, H_i, W_i)
+        inside = inside.repeat_interleave(len(a) // len(mask), dim=0)  # (N k, 1, H_i, W_i)
+        total = total + a.shape[1] * masked_l1(_unit_length(a), _unit_length(b), inside)
+    return total / len(prediction)
+
+
+def _unit_length(features: Tensor) -> Tensor:
+    """Scale the vector at each pixel of (N, C, H, W) to length 1; short ones stay shorter."""
+    return features.float() / (features.float().square().sum(1, keepdim=True) + 1e-6).sqrt()
+
+
+@_single_precision
+def gaussian_nll(error: Tensor, log_sd: Tensor, mask: Tensor) -> Tensor:
+    """Negative log-likelihood of errors under their predicted standard deviations, in the mask.
+
+    Parameters
+    ----------
+    error, log_sd : Tensor, shape (N, C, H, W)
+    mask : Tensor, shape (N, 1, H, W)
+
+    References
+    ----------
+    Nix and Weigend (1994), https://doi.org/10.1109/ICNN.1994.374138.
+    """
+    log_sd = log_sd.clamp(*LOG_SD_LIMITS)
+    return masked_mean(log_sd + 0.5 * (error * torch.exp(-log_sd)) ** 2, mask)
 
 
 @_single_precision

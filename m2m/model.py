@@ -38,6 +38,8 @@ Predicts {target} from {source} of the brain. Made by m2m {code_version}.
 ## Validation
 
 {validation}
+Each prediction has a map of standard deviations, in scaled units ({method}, fitted on {n_fitted}
+people of the {part} part).
 
 ## Intended use
 
@@ -77,13 +79,22 @@ class Fit(NamedTuple):
         The weights.
     validation : dict or None
         ``metric``, ``value`` and ``n_subjects``; None where there is no validation subject.
+    uncertainty : dict
+        Which standard deviation goes with its predictions: of `m2m.train.judge.judge`.
     best_step : int
         The step whose weights these are; 0 where nothing is iterated.
     """
 
     tensors: dict[str, NDArray]
     validation: dict[str, Any] | None
+    uncertainty: dict[str, Any]
     best_step: int = 0
+
+
+def save_weights(tensors: Mapping[str, NDArray], path: str | Path) -> None:
+    """Write tensors as safetensors, whole or not at all."""
+    with whole(path) as temporary:
+        save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, temporary)
 
 
 def save_model(
@@ -105,15 +116,14 @@ def save_model(
     simulated : bool
         Whether the training people are simulated, for the card and the record.
     """
-    tensors = {name: np.ascontiguousarray(t) for name, t in fit.tensors.items()}
-    with whole(weights_path) as temporary:
-        save_file(tensors, temporary)
+    save_weights(fit.tensors, weights_path)
     record = {
         **record,
         "simulated": simulated,
         "best_step": fit.best_step,
         "validation": fit.validation,
-        "parameters": sum(t.size for t in tensors.values()),
+        "uncertainty": fit.uncertainty,
+        "parameters": sum(t.size for t in fit.tensors.values()),
         "weights": file_digest(weights_path),
     }
     write_json(record_path, record)
@@ -132,6 +142,9 @@ def save_model(
         + (" " + SCALES[record["target"]]),
         "cohort": SIMULATED if simulated else "See the dataset's own description.",
         "validation": validation,
+        "method": fit.uncertainty["method"],
+        "part": fit.uncertainty["part"],
+        "n_fitted": fit.uncertainty["n_subjects"],
     }
     write_text(card_path, CARD.format(**facts))
 

@@ -56,6 +56,34 @@ def assemble(slices: NDArray, plane: str) -> NDArray:
     return np.transpose(np.flip(slices, 1), np.argsort(_AXES[plane]))
 
 
+def positions(
+    to_mni: NDArray, shape: tuple[int, int, int], plane: str, indices: NDArray[np.intp]
+) -> NDArray[np.float32]:
+    """MNI152 coordinates of the pixels of slices.
+
+    Parameters
+    ----------
+    to_mni : ndarray, shape (4, 4)
+        From voxels of the volume to MNI152 mm.
+    shape : (int, int, int)
+        Of the volume.
+    plane : {"axial", "coronal", "sagittal"}
+    indices : ndarray of int, shape (n,)
+        Of the slices; they may lie beyond the volume.
+
+    Returns
+    -------
+    ndarray, shape (n, 3, H, W)
+        mm.
+    """
+    along, row, column = _AXES[plane]
+    rows, columns = np.arange(shape[row])[::-1], np.arange(shape[column])
+    parts = np.ix_(indices, [0], rows, columns)  # (n, 1, 1, 1), ..., (1, 1, 1, W)
+    axes = [to_mni[:3, axis].reshape(3, 1, 1) for axis in (along, row, column, 3)]
+    place = axes[0] * parts[0] + axes[1] * parts[2] + axes[2] * parts[3] + axes[3]
+    return place.astype(np.float32)
+
+
 def normalise(
     volume: NDArray, mask: NDArray, percent: tuple[float, float]
 ) -> tuple[NDArray[np.float32], tuple[float, float]]:

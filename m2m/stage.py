@@ -34,12 +34,13 @@ VERSIONS = {
     "slices": 2,
     "collect": 1,
     "quality": 1,
-    "train": 2,
-    "translate": 2,
-    "evaluate": 2,
-    "compare": 2,
-    "figures": 2,
-    "report": 2,
+    "encoder": 1,
+    "train": 3,
+    "translate": 3,
+    "evaluate": 3,
+    "compare": 3,
+    "figures": 3,
+    "report": 3,
 }
 
 

@@ -20,6 +20,7 @@ from m2m.model import load_model
 from m2m.options import Anat
 from m2m.slices import PLANES, normalise
 from m2m.stage import DataError, read_json, recorded, require_ok
+from m2m.uncertainty import Prediction, deviation
 from m2m.volume import Volume, load, require_same_grid, resample_inside, save
 
 Tensors = Mapping[str, NDArray]
@@ -68,7 +69,20 @@ class Network(NamedTuple):
     device: str = "auto"
 
 
-def predict(person: Person, tensors: Tensors, record: Record, network: Network) -> Volume:
+class Translated(NamedTuple):
+    """A prediction in scaled units, 0 outside the brain.
+
+    Attributes
+    ----------
+    image, sd : Volume
+        The image, and the standard deviation of its error; of the same shape.
+    """
+
+    image: Volume
+    sd: Volume
+
+
+def predict(person: Person, tensors: Tensors, record: Record, network: Network) -> Translated:
     """Predict the scaled target on the person's grid, 0 outside the brain.
 
     Networks and lines are unbounded. The clip to the target's limits (0..1 for FA, 0 and more for
@@ -84,14 +98,16 @@ def predict(person: Person, tensors: Tensors, record: Record, network: Network) 
 
     Returns
     -------
-    Volume
-        Shape (X, Y, Z), or (X, Y, Z, 6) for tensors. `unscaled` turns it into the target's unit.
+    Translated
+        Shape (X, Y, Z), or (X, Y, Z, 6) for tensors. `unscaled` turns the image into the target's
+        unit.
     """
-    image = FAMILIES[record["family"]](person, tensors, record, network)
-    image = np.where(
-        _like(person.brain.data, image), image.clip(*MODALITIES[record["target"]].limits), 0
-    )
-    return Volume(image.astype(np.float32), person.image.affine)
+    predicted = FAMILIES.get(record["family"], _by_network)(person, tensors, record, network)
+    limits = MODALITIES[record["target"]].limits
+    maps = predicted.image.clip(*limits), deviation(predicted, record["uncertainty"])
+    inside = _like(person.brain.data, predicted.image)
+    affine = person.image.affine
+    return Translated(*(Volume(np.where(inside, m, 0).astype(np.float32), affine) for m in maps))
 
 
 def unscaled(image: Volume, inside: NDArray, record: Record) -> Volume:
@@ -106,43 +122,38 @@ def _like(mask: NDArray, image: NDArray) -> NDArray:
     return mask.reshape(*mask.shape, *[1] * (image.ndim - 3))
 
 
-def _by_network(
-    person: Person, tensors: Tensors, record: Record, network: Network
-) -> NDArray[np.float32]:
+def _by_network(person: Person, tensors: Tensors, record: Record, network: Network) -> Prediction:
     """Orientations averaged."""
     # Torch takes longer to load than a baseline takes to compute.
     from m2m import inference
 
     return inference.translate_volume(
         inference.load_network(tensors, record), person.source(record),
-        context=record["options"]["network"]["context"],
+        person.to_mni @ person.image.affine, context=inference.context_of(record),
         planes=network.planes or record["options"]["planes"],
         batch_size=network.batch_size, device=inference.choose_device(network.device),
     )  # fmt: skip
 
 
-def _by_mean_map(
-    person: Person, tensors: Tensors, record: Record, network: Network
-) -> NDArray[np.float32]:
+def _by_mean_map(person: Person, tensors: Tensors, record: Record, network: Network) -> Prediction:
     """The training cohort's mean, by the T1's affine registration to the template."""
     grid = person.image
     return baselines.predict_mean_map(tensors, grid.affine, grid.shape, person.to_mni)
 
 
-def _by_line(
-    person: Person, tensors: Tensors, record: Record, network: Network
-) -> NDArray[np.float32]:
+def _by_line(person: Person, tensors: Tensors, record: Record, network: Network) -> Prediction:
     """Source on the target's scale."""
     return baselines.predict_line(tensors, person.source(record))
 
 
-FAMILIES = {"macro2micro": _by_network, "mean": _by_mean_map, "t1": _by_line}
+# All others are networks.
+FAMILIES = {"mean": _by_mean_map, "t1": _by_line}
 
 
 def predict_native(
     t1: Volume, mask: Volume | None, tensors: Tensors, record: Record, network: Network
-) -> Volume:
-    """Predict the target on a T1's own voxels, of any orientation and resolution.
+) -> Translated:
+    """Predict the target, in its unit, on a T1's own voxels, of any orientation and resolution.
 
     Parameters
     ----------
@@ -168,9 +179,12 @@ def predict_native(
     grid = Anat(spacing_mm=record["spacing_mm"], shape=record["shape"])
     found = prepare(t1, mask, grid)
     person = Person(found.t1, found.brain, found.grid_to_mni)
-    image = predict(person, tensors, record, network)
-    carried, inside = resample_inside(image, person.brain, t1.affine, t1.shape)
-    return unscaled(carried, inside.data, record)
+    carried = []
+    for part in predict(person, tensors, record, network):
+        part, inside = resample_inside(part, person.brain, t1.affine, t1.shape)
+        carried.append(part)
+    image, sd = carried
+    return Translated(unscaled(image, inside.data, record), sd)
 
 
 def parse_planes(text: str) -> tuple[str, ...]:
@@ -200,6 +214,9 @@ def main(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Slices at a time.")] = 16,
     planes: Annotated[str, typer.Option(help="Orientations to average, e.g. axial,coronal.")] = "",
+    out_sd: Annotated[
+        Path | None, typer.Option(help="Map of standard deviations to write, .nii.gz.")
+    ] = None,
 ) -> None:
     """Translate a whole volume; the result is on its own voxels, in the target's unit.
 
@@ -207,18 +224,26 @@ def main(
     """
     network = Network(parse_planes(planes), batch_size, device)
     tensors, about = load_model(weights, record or weights.with_name("model.json"))
-    with recorded("translate", unit, status, [out]) if status else nullcontext({}) as numbers:
+    outputs = [path for path in (out, out_sd) if path]
+    with recorded("translate", unit, status, outputs) if status else nullcontext({}) as numbers:
         require_ok(*(require or []))
-        image = predict_file(source, brain, anat_status, tensors, about, network)
-        target = MODALITIES[about["target"]]
-        save(
-            out, image, [path for path in (source, brain, weights) if path],
-            Description=f"{target.description}; predicted from "
-            f"{MODALITIES[about['source']].title}, research only, no clinical use",
-            Task=task or about["task"], Model=about["model"], Family=about["family"],
-            WeightsSHA256=about["weights"], Fingerprint=about["fingerprint"],
-            TrainedOnSimulatedPeople=about["simulated"],
-        )  # fmt: skip
+        image, sd = predict_file(source, brain, anat_status, tensors, about, network)
+        description = MODALITIES[about["target"]].description
+        sources = [path for path in (source, brain, weights) if path]
+        about_both = {
+            "Task": task or about["task"], "Model": about["model"], "Family": about["family"],
+            "WeightsSHA256": about["weights"], "Fingerprint": about["fingerprint"],
+            "TrainedOnSimulatedPeople": about["simulated"],
+        }  # fmt: skip
+        start = MODALITIES[about["source"]].title
+        origin = f"predicted from {start}, research only, no clinical use"
+        save(out, image, sources, Description=f"{description}; {origin}", **about_both)
+        if out_sd:
+            title = f"Standard deviation of the error, in scaled units, of: {description}"
+            save(
+                out_sd, sd, sources, Description=f"{title}; {origin}",
+                Uncertainty=about["uncertainty"], **about_both,
+            )  # fmt: skip
         numbers |= {"task": task or about["task"]}
         numbers |= {key: about[key] for key in ("model", "weights")}
 
@@ -230,8 +255,10 @@ def predict_file(
     tensors: Tensors,
     record: Record,
     network: Network,
-) -> Volume:
-    """Predict from files, on the common grid where `anat_status` is given, else a native T1.
+) -> Translated:
+    """Predict from files, on the common grid where `anat_status` is given, else on a native T1's.
+
+    The image is in the target's unit.
 
     Raises
     ------
@@ -260,4 +287,5 @@ def predict_file(
         )  # fmt: skip
     to_mni = np.array(read_json(anat_status)["grid_to_mni"])
     person = Person(image, Volume(mask.data > 0, mask.affine), to_mni)
-    return unscaled(predict(person, tensors, record, network), person.brain.data, record)
+    image, sd = predict(person, tensors, record, network)
+    return Translated(unscaled(image, person.brain.data, record), sd)

@@ -35,7 +35,12 @@ SYNTHETIC = f"{ROOT}/synthetic/{{task}}/{{model}}"
 MODEL = f"{ROOT}/models/{{task}}/{{model}}"
 EVALUATION = f"{ROOT}/evaluation/{{task}}"
 FIGURES = f"{ROOT}/figures"
-REPORT = f"{ROOT}/report.html"
+# Tasks by the page that shows them.
+STUDIES = {}
+for task, section in CONFIG.tasks.items():
+    STUDIES.setdefault(section.study, []).append(task)
+REPORTED = STUDIES.get("report", [])
+ENCODER = f"{ROOT}/encoders/{{target}}"
 # What the tasks need besides FA: streamlines and their density, tensors on the common grid.
 TRACTS = bool(CONFIG.modalities & {"tdi", "dti"})
 TENSORS = "dti" in CONFIG.modalities
@@ -53,6 +58,7 @@ wildcard_constraints:
     participant=r"[A-Za-z0-9]+",
     task="|".join(CONFIG.tasks),
     model="|".join(CONFIG.models),
+    target="fa|tdi|dti",
     measure="|".join(bids.measure(bids.KIND_OF[name]) for name in ("fa", "tdi", "dti")),
 
 
@@ -90,7 +96,8 @@ def simulated_flag(wildcards):
 
 def model_options(wildcards):
     """The JSON of one model's section, with the task's own number of steps where it has one."""
-    model, steps = CONFIG.models[wildcards.model], CONFIG.tasks[wildcards.task].steps
+    model = CONFIG.models[wildcards.model]
+    steps = CONFIG.tasks[wildcards.task].steps_of(wildcards.model)
     if steps is not None and hasattr(model, "training"):
         training = model.training.model_copy(update={"steps": steps})
         model = model.model_copy(update={"training": training})
@@ -98,8 +105,8 @@ def model_options(wildcards):
 
 
 def task_options(wildcards):
-    """The JSON of what a task translates, without the models that try it and for how long."""
-    return options(CONFIG.tasks[wildcards.task], exclude={"models", "steps"})
+    """The JSON of what a task translates, without who tries it, for how long, and why."""
+    return options(CONFIG.tasks[wildcards.task], exclude={"models", "steps", "study"})
 
 
 def folder(unit):
@@ -134,11 +141,6 @@ def dataset_root(wildcards):
 def slices_folder(wildcards):
     """Folder of everybody's slices."""
     return f"{ROOT}/slices"
-
-
-def figures_folder(wildcards):
-    """Folder of the figures."""
-    return FIGURES
 
 
 def at(kind, root=ROOT):
@@ -185,11 +187,6 @@ def units_of_part(*parts):
         for row in table(UNITS)
         if row["state"] == "paired" and row["participant_id"] in chosen
     ]
-
-
-def units_to_translate():
-    """Units that no network was fitted on: the test part, and people with a T1 only."""
-    return units_of_part("test") + units("t1w-only")
 
 
 def paths(kind, names, root=ROOT):

@@ -1,4 +1,4 @@
-"""All Python of tasks and models: what is translated by what, and what follows from it."""
+"""All Python of tasks, models and studies: what is translated by what, and what follows from it."""
 
 
 def links(task):
@@ -43,11 +43,11 @@ def synthetic(task, model, names):
 
 
 def every_translation(wildcards):
-    """Synthetic volumes of every task and model."""
+    """Synthetic volumes of every task and model of the report."""
     return [
         path
-        for task, section in CONFIG.tasks.items()
-        for model in section.models
+        for task in REPORTED
+        for model in CONFIG.tasks[task].models
         for path in synthetic(task, model, units_to_translate(task))
     ]
 
@@ -101,6 +101,14 @@ def training_need(key, otherwise):
     return need
 
 
+def encoder(wildcards):
+    """The workflow's own encoder, where a model compares images in its features."""
+    perceptual = getattr(CONFIG.models[wildcards.model], "perceptual", None)
+    if perceptual is None or perceptual.network != "self":
+        return []
+    return f"{ENCODER.format(target=target_of(wildcards))}/encoder.safetensors"
+
+
 def target_of(wildcards):
     """What a task predicts."""
     return CONFIG.tasks[wildcards.task].target
@@ -139,10 +147,11 @@ def every_model(pattern, tasks=CONFIG.tasks):
     ]
 
 
-def every_fit(pattern):
+def every_fit(pattern, tasks=REPORTED):
     """One file for every model that is fitted: a chain runs models of other tasks."""
-    fitted = [name for name, task in CONFIG.tasks.items() if not task.chain]
-    return every_model(pattern, fitted)
+    return every_model(
+        pattern, [task for task in tasks if not CONFIG.tasks[task].chain]
+    )
 
 
 def synthetic_flags():
@@ -151,9 +160,9 @@ def synthetic_flags():
     return [part for folder in folders for part in ("--synthetic", folder)]
 
 
-def every_task(pattern):
+def every_task(pattern, tasks=REPORTED):
     """One file for every task, below the dataset's folder."""
-    return [f"{ROOT}/{pattern.format(task=task)}" for task in CONFIG.tasks]
+    return [f"{ROOT}/{pattern.format(task=task)}" for task in tasks]
 
 
 def models_of(pattern):
@@ -174,24 +183,78 @@ def task_model_flags(wildcards):
     return [part for model in models for part in ("--models", model)]
 
 
-def task_flags(wildcards):
-    """`--tasks` with the JSON of every task."""
-    tasks = {name: task.model_dump(mode="json") for name, task in CONFIG.tasks.items()}
+def task_flags(study):
+    """`--tasks` with the JSON of every task of a study."""
+    tasks = {
+        name: CONFIG.tasks[name].model_dump(mode="json") for name in STUDIES[study]
+    }
     return ["--tasks", json.dumps(tasks)]
 
 
+def page(study):
+    """The page of a study."""
+    return f"{ROOT}/{study}.html"
+
+
+def study_page(study):
+    """Input function: the page of a study, or what is missing in the configuration."""
+
+    def wanted(wildcards):
+        if study not in STUDIES:
+            raise WorkflowError(f"No task of the configuration has study: {study}.")
+        return page(study)
+
+    return wanted
+
+
+def study_figures(study):
+    """Folder of a study's figures."""
+    return FIGURES if study == "report" else f"{FIGURES}/{study}"
+
+
+def figures_folder(study):
+    """Parameter function: folder of a study's figures."""
+
+    def folder_of_figures(wildcards):
+        return study_figures(study)
+
+    return folder_of_figures
+
+
+def report_options(study):
+    """The JSON of the section report; pages beside the main one say what they are of."""
+    kind = {"compare": ": comparison of models", "ablation": ": ablations"}.get(
+        study, ""
+    )
+    section = CONFIG.report
+    return options(section.model_copy(update={"title": f"{section.title}{kind}"}))
+
+
 # Figures of a task, by what it predicts.
-_FIGURES = ("panel", "metrics", "profile", "rois", "training")
+_FIGURES = (
+    "panel",
+    "metrics",
+    "profile",
+    "rois",
+    "training",
+    "agreement",
+    "spectrum",
+    "uncertainty",
+)
 FIGURES_OF = {
     "fa": _FIGURES,
     "tdi": (*_FIGURES, "projections"),
     "dti": (*_FIGURES, "projections", "bundles"),
 }
-TASK_FIGURES = [
-    f"{task}/{name}"
-    for task, section in CONFIG.tasks.items()
-    for name in FIGURES_OF[section.target]
-]
+
+
+def figures_of(study):
+    """Names of a study's figures below its folder."""
+    return [
+        f"{task}/{name}"
+        for task in STUDIES[study]
+        for name in FIGURES_OF[CONFIG.tasks[task].target]
+    ]
 
 
 def record_flags(wildcards, input):
@@ -211,3 +274,24 @@ def roi_options(wildcards):
         )
         section = section.model_copy(update={"rois": rois})
     return options(section)
+
+
+def mean_model(wildcards):
+    """The training people's mean map among a task's models, where the model is another one."""
+    models = CONFIG.tasks[wildcards.task].models
+    found = [name for name in models if CONFIG.models[name].family == "mean"][:1]
+    return found if found != [wildcards.model] else []
+
+
+def mean_maps(wildcards):
+    """Volumes of the mean map for the test units."""
+    return [
+        path
+        for model in mean_model(wildcards)
+        for path in synthetic(wildcards.task, model, units_of_part("test"))
+    ]
+
+
+def mean_flag(wildcards):
+    """`--mean-model` with the name of the mean map, where a task has one."""
+    return [part for model in mean_model(wildcards) for part in ("--mean-model", model)]

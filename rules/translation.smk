@@ -1,6 +1,35 @@
 """Translation: two rules serve every task and every model; streamlines of synthetic tensors."""
 
 
+rule train_encoder:
+    """Features to compare images in (denoising autoencoder: Vincent et al. 2008, ICML 1096)."""
+    input:
+        slices=SLICES,
+        split=SPLIT,
+        record=SPLIT_RECORD,
+    output:
+        weights=f"{ENCODER}/encoder.safetensors",
+        record=f"{ENCODER}/encoder.json",
+    log:
+        log("train_encoder", "{target}"),
+    benchmark:
+        bench("train_encoder", "{target}")
+    conda:
+        M2M_ENV
+    threads: CONFIG.encoder.threads
+    resources:
+        mem_mb=memory(4000),
+        runtime=240,
+    params:
+        slices=slices_folder,
+        options=options(CONFIG.encoder),
+        version=VERSIONS["encoder"],
+    shell:
+        "m2m encoder --target {wildcards.target} --slices-dir {params.slices}"
+        " --split {input.split} --split-record {input.record} --weights {output.weights}"
+        " --record {output.record} --options {params.options:q} > {log} 2>&1"
+
+
 rule train_model:
     """Fit one model to the training part (macro2micro: Kim et al., arXiv:2412.11277)."""
     input:
@@ -8,6 +37,7 @@ rule train_model:
         slices=SLICES,
         split=SPLIT,
         record=SPLIT_RECORD,
+        encoder=encoder,
     output:
         weights=f"{MODEL}/model.safetensors",
         record=f"{MODEL}/model.json",
@@ -30,13 +60,14 @@ rule train_model:
         training=f"{MODEL}/training",
         task=task_options,
         options=model_options,
+        encoder=flag("--encoder", "encoder"),
         simulated=simulated_flag,
         version=VERSIONS["train"],
     shell:
         "m2m train --task {wildcards.task} --model {wildcards.model} --slices-dir {params.slices}"
         " --split {input.split} --split-record {input.record} --training-dir {params.training}"
         " --weights {output.weights} --record {output.record} --card {output.card}"
-        " --metrics {output.metrics} {params.simulated} --task-options {params.task:q}"
+        " --metrics {output.metrics} {params.simulated} {params.encoder} --task-options {params.task:q}"
         " --options {params.options:q} 2>&1 | tee {log}"
 
 
@@ -48,6 +79,7 @@ rule translate_volume:
         weights=model_weights,
     output:
         map=at("synth", SYNTHETIC),
+        sd=at("synthsd", SYNTHETIC),
         status=at("synth-status", SYNTHETIC),
     log:
         log("translate_volume", "{task}_{model}/{folder}/{unit}_{measure}"),
@@ -66,7 +98,7 @@ rule translate_volume:
     shell:
         "m2m translate {input.source} --brain {params.brain} --anat-status {input.anat}"
         " {params.require} --weights {input.weights} --unit {wildcards.unit}"
-        " --task {wildcards.task} --out {output.map} --status {output.status} > {log} 2>&1"
+        " --task {wildcards.task} --out {output.map} --out-sd {output.sd} --status {output.status} > {log} 2>&1"
 
 
 if TENSOR_TASKS:

@@ -40,7 +40,7 @@ def person(seed):
 def test_the_mean_of_people_who_are_one_map_is_that_map_for_someone_new():
     tensors = fit_mean_map((person(seed) for seed in range(4)), SPACING_MM)
     to_mni = place(99)
-    found = predict_mean_map(tensors, AFFINE, SHAPE, to_mni)
+    found = predict_mean_map(tensors, AFFINE, SHAPE, to_mni).image
     inner = (slice(4, -4),) * 3
     assert np.abs(found - known_map(to_mni))[inner].max() < 0.01
 
@@ -50,7 +50,7 @@ def test_the_mean_of_identical_people_on_the_template_grid_is_exact():
     data = np.random.default_rng(0).random(template.shape).astype(np.float32)
     everybody = [(Volume(data, template.affine), np.ones(template.shape, bool), np.eye(4))] * 3
     tensors = fit_mean_map(everybody, SPACING_MM)
-    found = predict_mean_map(tensors, template.affine, template.shape, np.eye(4))
+    found = predict_mean_map(tensors, template.affine, template.shape, np.eye(4)).image
     assert np.allclose(found, data, atol=1e-6)
 
 
@@ -65,6 +65,19 @@ def test_each_person_counts_where_the_target_was_measured():
     mean = fit_mean_map(people, SPACING_MM)["mean"]
     assert np.allclose(mean[:8], 0.2) and np.allclose(mean[8:10], 0.4)
     assert np.allclose(mean[10:], 0.6)
+
+
+def test_the_spread_over_people_comes_with_the_mean_map():
+    template = load_template("brain", SPACING_MM)
+    everywhere = np.ones(template.shape, bool)
+    people = [
+        (Volume(np.full(template.shape, value), template.affine), everywhere, np.eye(4))
+        for value in (0.1, 0.4, 0.7)
+    ]
+    tensors = fit_mean_map(people, SPACING_MM)
+    assert np.allclose(tensors["sd"], np.std([0.1, 0.4, 0.7]), atol=1e-6)
+    found = predict_mean_map(tensors, template.affine, template.shape, np.eye(4))
+    assert np.allclose(found.sds["people"][5:9, 5:9, 5:9], np.std([0.1, 0.4, 0.7]), atol=1e-4)
 
 
 def test_a_voxel_that_few_people_cover_takes_its_nearest_neighbours_value():
@@ -93,7 +106,7 @@ def test_the_line_recovers_planted_coefficients_whatever_the_people():
     assert found["slope"] == pytest.approx(slope, abs=1e-9) == pytest.approx(0.4, abs=0.01)
     assert found["intercept"] == pytest.approx(intercept, abs=1e-9)
     grid = source[:8].reshape(2, 2, 2)
-    assert np.allclose(predict_line(found, grid), intercept + slope * grid)
+    assert np.allclose(predict_line(found, grid).image, intercept + slope * grid)
 
 
 def test_a_source_that_does_not_vary_is_an_error():
@@ -115,7 +128,7 @@ def test_the_mean_of_turned_heads_is_one_tensor_turned_to_each():
 
     fitted = fit_mean_map((somebody(seed) for seed in range(3)), SPACING_MM)
     to_mni = place(99)
-    found = predict_mean_map(fitted, AFFINE, SHAPE, to_mni)
+    found = predict_mean_map(fitted, AFFINE, SHAPE, to_mni).image
     assert np.allclose(found[8, 10, 8], tensors_of(to_mni), rtol=1e-3)
     assert not np.allclose(found[8, 10, 8], known, rtol=0.01), "heads are turned"
 
@@ -124,4 +137,4 @@ def test_each_channel_has_its_own_line(rng):
     source = rng.random(50)
     target = np.column_stack([2 * source + 1, -source])
     line = fit_line([(source, target)])
-    assert np.allclose(predict_line(line, source.reshape(5, 10, 1))[2, 3, 0], target[23])
+    assert np.allclose(predict_line(line, source.reshape(5, 10, 1)).image[2, 3, 0], target[23])

@@ -1,12 +1,24 @@
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load, save
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from m2m.networks import octave
 from m2m.networks.discriminators import ImageDiscriminator, PatchDiscriminator, brain_crops
-from m2m.networks.octave import Octave, OctaveConv2d, OctaveTranslator
+from m2m.networks.features import Autoencoder, Vgg19Features
+from m2m.networks.octave import (
+    Octave,
+    OctaveConv2d,
+    OctaveTranslator,
+    Translation,
+    wave_features,
+)
+from m2m.networks.published import PublishedTranslator
+from m2m.networks.unet import UNetTranslator
 
 PLANES = torch.tensor([0, 1, 2])
 
@@ -18,6 +30,13 @@ def translator(alpha: float = 0.5, context: int = 3) -> OctaveTranslator:
 
 def source(height: int, width: int, context: int = 3) -> torch.Tensor:
     return torch.rand(3, context, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def translate(network: nn.Module, x: torch.Tensor, planes: torch.Tensor) -> Translation:
+    """Give every pixel the place of its row and column, in mm."""
+    rows, columns = torch.meshgrid(*(torch.arange(n).float() for n in x.shape[-2:]), indexing="ij")
+    place = torch.stack([columns, rows, rows]).expand(len(x), 3, *x.shape[-2:])
+    return network(x, planes, place)
 
 
 def disc(height: int, width: int, radius: float, row: float, column: float) -> torch.Tensor:
@@ -54,16 +73,16 @@ def test_octave_convolution_exchanges_the_branches_as_chen_defines():
 @pytest.mark.parametrize("alpha", [0.0, 0.05, 0.5])
 @pytest.mark.parametrize("size", [(64, 80), (61, 47), (9, 20)])
 def test_output_has_the_size_of_the_input_and_image_is_low_plus_high(alpha, size):
-    translation = translator(alpha)(source(*size), PLANES)
-    for part in translation:
+    translation = translate(translator(alpha), source(*size), PLANES)
+    for part in translation[:3]:
         assert part.shape == (3, 1, *size)
     torch.testing.assert_close(translation.image, translation.low + translation.high)
 
 
 def test_padding_inside_equals_padding_outside():
     network, x = translator(), source(61, 77)
-    padded = network(F.pad(x, (0, 3, 0, 3)), PLANES).image[..., :61, :77]
-    torch.testing.assert_close(network(x, PLANES).image, padded, rtol=0, atol=0)
+    padded = translate(network, F.pad(x, (0, 3, 0, 3)), PLANES).image[..., :61, :77]
+    torch.testing.assert_close(translate(network, x, PLANES).image, padded, rtol=0, atol=0)
 
 
 def without_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +97,9 @@ def test_translator_is_not_affine_even_without_the_norms_statistics(monkeypatch,
     network = translator()
     a, b = source(32, 40) - 0.5, source(32, 40).flip(3) - 0.5
     with torch.no_grad():
-        f_sum, f_a, f_b, f_0 = (getattr(network(x, PLANES), part) for x in (a + b, a, b, 0 * a))
+        f_sum, f_a, f_b, f_0 = (
+            getattr(translate(network, x, PLANES), part) for x in (a + b, a, b, 0 * a)
+        )
     bend = (f_sum - f_a - f_b + f_0).abs().mean()
     assert bend > 0.02 * f_a.std()
 
@@ -88,7 +109,7 @@ def test_receptive_field_covers_the_brain_without_the_norms_statistics(monkeypat
     without_statistics(monkeypatch)
     x = source(*size).requires_grad_()
     for part in ("image", "low", "high"):
-        output = getattr(translator()(x, PLANES), part)
+        output = getattr(translate(translator(), x, PLANES), part)
         (gradient,) = torch.autograd.grad(output[0, 0, *pixel], x)
         rows, columns = gradient[0].abs().sum(0).nonzero().T
         distance = ((rows - pixel[0]) ** 2 + (columns - pixel[1]) ** 2).float().sqrt()
@@ -104,14 +125,16 @@ def test_skips_carry_detail_in_each_branch(monkeypatch):
             nn.init.zeros_(weight)
     x = source(32, 40).requires_grad_()
     for part in ("low", "high"):
-        (gradient,) = torch.autograd.grad(getattr(network(x, PLANES), part)[0, 0, 16, 20], x)
+        (gradient,) = torch.autograd.grad(
+            getattr(translate(network, x, PLANES), part)[0, 0, 16, 20], x
+        )
         assert gradient.abs().max() > 0
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5])
 def test_every_parameter_of_the_translator_receives_gradient(alpha):
     network = translator(alpha)
-    translation = network(source(32, 40), PLANES)
+    translation = translate(network, source(32, 40), PLANES)
     (translation.image.square().sum()).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad.abs().sum() > 0, name
@@ -119,20 +142,22 @@ def test_every_parameter_of_the_translator_receives_gradient(alpha):
 
 def test_a_slice_does_not_depend_on_the_batch_around_it():
     network, x = translator(), source(32, 40)
-    together = network(x, PLANES).image
+    together = translate(network, x, PLANES).image
     for i in range(3):
-        torch.testing.assert_close(together[i : i + 1], network(x[i : i + 1], PLANES[i : i + 1])[0])
+        torch.testing.assert_close(
+            together[i : i + 1], translate(network, x[i : i + 1], PLANES[i : i + 1])[0]
+        )
 
 
 def test_orientation_changes_the_translation_and_learns_alone():
     network, x = translator(), source(32, 40)[:1]
-    network(x, torch.tensor([1])).image.square().sum().backward()
+    translate(network, x, torch.tensor([1])).image.square().sum().backward()
     norm = network.decode[0].norm_high
     assert norm.scale.weight.grad[1].abs().sum() > 0
     assert not norm.scale.weight.grad[[0, 2]].any()
     with torch.no_grad():
         norm.scale.weight[1] *= 2
-        sagittal, coronal = (network(x, torch.tensor([p])).image for p in (2, 1))
+        sagittal, coronal = (translate(network, x, torch.tensor([p])).image for p in (2, 1))
     assert (sagittal - coronal).abs().max() > 1e-4
 
 
@@ -140,7 +165,7 @@ def test_weights_saved_and_loaded_give_the_same_bits():
     network, x = translator(), source(32, 40)
     copy = OctaveTranslator(3, (8, 8, 12, 12))
     copy.load_state_dict(load(save(network.state_dict())))
-    assert torch.equal(copy(x, PLANES).image, network(x, PLANES).image)
+    assert torch.equal(translate(copy, x, PLANES).image, translate(network, x, PLANES).image)
 
 
 @pytest.mark.parametrize(
@@ -240,3 +265,83 @@ def test_crops_follow_the_generator_and_an_empty_mask_is_no_obstacle():
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert first.isfinite().all()
+
+
+def test_a_network_with_position_tells_places_apart_and_one_without_does_not():
+    x, planes = torch.ones(1, 3, 16, 16), torch.tensor([0])
+    places = [torch.zeros(1, 3, 16, 16), torch.full((1, 3, 16, 16), 20.0)]
+    for position in (True, False):
+        torch.manual_seed(0)
+        network = OctaveTranslator(3, (8, 8), position=position)
+        here, there = (network(x, planes, place).image for place in places)
+        assert torch.equal(here, there) != position
+
+
+def test_wave_features_are_sines_and_cosines_of_the_place():
+    place = torch.tensor([25.0, -50.0, 0.0]).view(1, 3, 1, 1)
+    waves = wave_features(place).flatten().tolist()
+    expected = [
+        f(2 * math.pi * x / wave) for wave in (200, 100, 50) for f in (math.sin, math.cos)
+        for x in (25, -50, 0)
+    ]  # fmt: skip
+    assert waves == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_published_generator_has_its_size_and_is_affine_behind_the_encoder():
+    torch.manual_seed(0)
+    network = PublishedTranslator()
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(221_000, rel=0.01)
+    encoder, decoder = (
+        sum(p.numel() for part in parts for p in part.parameters())
+        for parts in (
+            (network.stem, network.encode),
+            (network.decode, network.last, network.high, network.low, network.head),
+        )
+    )
+    assert encoder == pytest.approx(82_000, rel=0.01) and decoder == pytest.approx(
+        139_000, rel=0.01
+    )
+    with FlopCounterMode(display=False) as counter:
+        translate(network, torch.zeros(1, 1, 256, 256), PLANES[:1])
+    assert counter.get_total_flops() / 2 == pytest.approx(2.6e9, rel=0.1)
+
+
+def test_the_published_generator_keeps_the_size_and_sums_its_bands():
+    network = PublishedTranslator()
+    translation = translate(network, source(61, 47, 1), PLANES)
+    assert translation.image.shape == (3, 1, 61, 47) and translation.log_sd is None
+    torch.testing.assert_close(translation.image, translation.low + translation.high)
+    # No bias and no curvature: twice the features, twice the image.
+    doubled = translate(network, 2 * source(61, 47, 1), PLANES)
+    torch.testing.assert_close(doubled.image, 2 * translation.image, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(64, 80), (61, 47)])
+def test_a_u_net_keeps_the_size_and_every_parameter_receives_gradient(size):
+    torch.manual_seed(0)
+    network = UNetTranslator(3, (4, 4, 8, 8, 8), 2, position=True)
+    image = translate(network, source(*size), PLANES).image
+    assert image.shape == (3, 2, *size)
+    image.square().sum().backward()
+    # Instance normalisation takes away what the bias before it adds.
+    weights = [p for name, p in network.named_parameters() if not name.endswith("conv.bias")]
+    assert all(p.grad.abs().sum() > 0 for p in weights)
+
+
+def test_the_encoder_halves_each_level_and_the_autoencoder_keeps_the_size():
+    network = Autoencoder(1, (4, 6, 8))
+    image = torch.rand(2, 1, 24, 32)
+    shapes = [tuple(feature.shape) for feature in network.encoder(image)]
+    assert shapes == [(2, 4, 24, 32), (2, 6, 12, 16), (2, 8, 6, 8)]
+    assert network(torch.rand(2, 1, 23, 30)).shape == (2, 1, 23, 30)
+
+
+def test_vgg19_has_torchvisions_names_and_taps_five_levels():
+    network = Vgg19Features()
+    names = set(network.state_dict())
+    # torchvision.models.vgg19: convolutions at these places of `features`.
+    places = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28)
+    assert names == {f"features.{i}.{kind}" for i in places for kind in ("weight", "bias")}
+    features = network(torch.rand(2, 1, 32, 32))
+    assert [f.shape[1] for f in features] == [64, 128, 256, 512, 512]
+    assert [f.shape[-1] for f in features] == [32, 16, 8, 4, 2]

@@ -108,7 +108,7 @@ def test_the_loop_learns_one_slice_by_heart(cohort, fabric):
     errors = [float(loop.update(step, batch)["image"]) for step in range(400)]
     assert errors[-1] < 0.01 < 0.1 < errors[0]
     with torch.no_grad():
-        image = loop.ema(batch["source"], batch["plane"]).image
+        image = loop.ema(batch["source"], batch["plane"], batch["position"]).image
     error = ((image - batch["target"]).abs() * batch["mask"]).sum() / batch["mask"].sum()
     assert error < 0.01
 
@@ -213,7 +213,7 @@ def test_the_weights_of_the_best_step_are_given(cohort, fabric, tmp_path, monkey
     monkeypatch.setattr(loop_module, "validate", judge)
     result, _ = fit(cohort, fabric, tmp_path, small_model(validate_every=2))
     assert result.best_step == 4
-    assert result.validation == {"metric": "brain_mae", "value": 0.2, "n_subjects": 2}
+    assert result.validation["metric"] == "brain_mae" and result.validation["n_subjects"] == 2
     assert all(torch.equal(torch.from_numpy(result.tensors[k]), seen[1][k]) for k in seen[1])
     assert any(not torch.equal(seen[1][k], seen[2][k]) for k in seen[1])
 
@@ -231,7 +231,7 @@ def test_the_validation_value_is_the_error_inside_the_mask(cohort, fabric):
     subject = cohort[1]["validation"][0]
 
     class Constant(torch.nn.Module):
-        def forward(self, source, plane):
+        def forward(self, source, plane, position):
             return type("Image", (), {"image": torch.full_like(source[:, :1], 0.25)})
 
     found = loop_module.validate(fabric, Constant(), [subject], Task(), small_model())
@@ -292,8 +292,12 @@ def test_the_command_writes_weights_record_card_and_course(cohort, tmp_path):
         (1, "train"), (3, "validation"), (6, "train"), (6, "validation")
     ]  # fmt: skip
     assert rows[1]["subjects"] == ["sub-03", "sub-04"]
-    values = [row["brain_mae"] for row in rows if row["split"] == "validation"]
-    assert record["validation"]["value"] == min(values)
+    values = {row["step"]: row["brain_mae"] for row in rows if row["split"] == "validation"}
+    assert record["best_step"] == min(values, key=values.get)
+    uncertainty = record["uncertainty"]
+    assert uncertainty["part"] == "validation" and uncertainty["n_subjects"] == 2
+    assert set(uncertainty["nll"]) == {"constant", "orientations", "predicted"}
+    assert uncertainty["nll"][uncertainty["method"]] == min(uncertainty["nll"].values())
 
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
     assert run(*arguments, "--simulated").exit_code == 0
@@ -313,7 +317,7 @@ def test_two_runs_from_scratch_give_identical_files(cohort, tmp_path):
 
 def test_options_and_data_change_the_fingerprint_but_reading_ahead_does_not(cohort, tmp_path):
     about = {"source": "t1", "target": "fa", "data_hash": "d", "split_hash": "s"}
-    about |= {"code_version": "1"}
+    about |= {"code_version": "1", "encoder": None}
 
     def fingerprint(options, **changes):
         return Checkpoints(tmp_path, configuration(about | changes, options)).fingerprint

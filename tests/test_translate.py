@@ -14,12 +14,17 @@ from m2m.cli import app
 from m2m.dataset import find_subjects, whole_subject
 from m2m.modalities import log_density, log_tensor
 from m2m.model import Fit, load_model, save_model
+from m2m.networks.octave import Translation
 from m2m.stage import DataError, read_json, write_json
 from m2m.tensors import to_matrix
 from m2m.translate import Network, Person, parse_planes, predict
 from m2m.volume import Volume, load, resample, same_grid, save
 
 PLANES = ("axial", "coronal", "sagittal")
+UNCERTAINTY = {
+    "method": "constant", "factors": {"constant": 0.07}, "nll": {"constant": 0.0},
+    "part": "validation", "n_subjects": 1,
+}  # fmt: skip
 SHAPE = (23, 27, 21)
 # Voxels run right to left and front to back, and axes are swapped: as scanners do.
 FLIPPED = np.array([[0, -3.0, 0, 40], [-3.0, 0, 0, 36], [0, 0, 3.0, -30], [0, 0, 0, 1]])
@@ -37,9 +42,14 @@ class Neighbour(torch.nn.Module):
         super().__init__()
         self.number, self.largest = number, 0
 
-    def forward(self, source, plane):
+    def forward(self, source, plane, position):
         self.largest = max(self.largest, len(source))
-        return type("Translation", (), {"image": source[:, self.number, None]})
+        return Translation(source[:, self.number, None])
+
+
+def subject_to_mni(subject):
+    """From voxels of a subject's volume to MNI152 mm."""
+    return np.array(subject.record["grid_to_mni"]) @ np.array(subject.record["affine"])
 
 
 def run(*arguments):
@@ -55,8 +65,8 @@ def write_line(folder, intercept=0.0, slope=1.0, **changes):
         "fingerprint": "f",
     } | changes  # fmt: skip
     tensors = {"intercept": np.array([intercept]), "slope": np.array([slope])}
-    save_model(Fit(tensors, None), record, folder / "model.safetensors", folder / "model.json",
-               folder / "model_card.md")  # fmt: skip
+    fit, names = Fit(tensors, None, UNCERTAINTY), ("model.safetensors", "model.json", "card.md")
+    save_model(fit, record, *(folder / name for name in names))
     return folder / "model.safetensors"
 
 
@@ -82,9 +92,11 @@ def brain():
 def test_an_identity_network_returns_the_volume(planes, batch_size):
     network, data = Neighbour(2), volume().data
     found = inference.translate_volume(
-        network, data, context=5, planes=planes, batch_size=batch_size
+        network, data, np.eye(4), context=5, planes=planes, batch_size=batch_size
     )
-    assert np.allclose(found, data, atol=1e-6)
+    assert set(found.sds) == ({"orientations"} if len(planes) > 1 else set())
+    assert all(sd.max() < 1e-3 for sd in found.sds.values())
+    assert np.allclose(found.image, data, atol=1e-6)
     assert network.largest <= batch_size
 
 
@@ -92,10 +104,12 @@ def test_channels_of_a_network_come_back_in_order():
     data = volume().data
 
     class Both(torch.nn.Module):
-        def forward(self, source, plane):
-            return type("Translation", (), {"image": torch.cat([source, -2 * source], dim=1)})
+        def forward(self, source, plane, position):
+            return Translation(torch.cat([source, -2 * source], dim=1))
 
-    found = inference.translate_volume(Both(), data, context=1, planes=PLANES, batch_size=8)
+    found = inference.translate_volume(
+        Both(), data, np.eye(4), context=1, planes=PLANES, batch_size=8
+    ).image
     assert found.shape == (*SHAPE, 2)
     assert np.allclose(found[..., 0], data) and np.allclose(found[..., 1], -2 * data)
 
@@ -103,35 +117,38 @@ def test_channels_of_a_network_come_back_in_order():
 def test_neighbours_come_in_order_and_are_zero_beyond_the_volume():
     data = volume().data
     options = {"context": 3, "planes": ("axial",), "batch_size": 4}
-    below = inference.translate_volume(Neighbour(0), data, **options)
-    above = inference.translate_volume(Neighbour(2), data, **options)
+    below = inference.translate_volume(Neighbour(0), data, np.eye(4), **options).image
+    above = inference.translate_volume(Neighbour(2), data, np.eye(4), **options).image
     assert np.array_equal(below[..., 1:], data[..., :-1]) and not below[..., 0].any()
     assert np.array_equal(above[..., :-1], data[..., 1:]) and not above[..., -1].any()
 
 
 def test_slices_of_translation_are_slices_of_training(tmp_path):
-    """The network sees the same context in both, or it would be used on what it never saw."""
+    """The network sees the same in both, or it would be used on what it never saw."""
     subject = find_subjects(tmp_path / "slices", write_cohort(tmp_path), "t1", "fa")[0]["train"][0]
     seen = {}
 
     class Listening(Neighbour):
-        def forward(self, source, plane):
-            seen.setdefault(int(plane[0]), []).append(source)
-            return super().forward(source, plane)
+        def forward(self, source, plane, position):
+            seen.setdefault(int(plane[0]), []).append(torch.cat([source, position], 1))
+            return super().forward(source, plane, position)
 
     source = subject.volume("t1").data
-    inference.translate_volume(Listening(1), source, context=3, planes=PLANES, batch_size=7)
+    inference.translate_volume(
+        Listening(1), source, subject_to_mni(subject), context=3, planes=PLANES, batch_size=7
+    )
     for number, plane in enumerate(PLANES):
-        training = torch.cat([b["source"] for b in whole_subject(subject, plane, "t1", "fa", 3, 9)])
+        batches = whole_subject(subject, plane, "t1", "fa", 3, 9)
+        training = torch.cat([torch.cat([b["source"], b["position"]], 1) for b in batches])
         translation = torch.cat(seen[number])
         with_brain = [s for s in translation if s[1].any()]
-        assert torch.equal(torch.stack(with_brain), training), plane
+        torch.testing.assert_close(torch.stack(with_brain), training, msg=plane)
 
 
 def test_predictions_are_fractions_inside_the_brain_and_zero_outside(tmp_path, brain):
     tensors, record = load_model(write_line(tmp_path, -0.5, 2.0), tmp_path / "model.json")
     person = Person(volume(), Volume(brain, FLIPPED), np.eye(4))
-    found = predict(person, tensors, record, Network()).data
+    found = predict(person, tensors, record, Network()).image.data
     assert not found[~brain].any()
     source = person.source(record)
     assert np.allclose(found[brain], (2 * source[brain] - 0.5).clip(0, 1), atol=1e-6)
@@ -195,7 +212,7 @@ def test_predicted_tensors_are_positive_definite(tmp_path, brain):
     t1 = volume()
     paths = write_grid_person(tmp_path, t1, brain)
     record = read_json(write_line(tmp_path).with_name("model.json")) | {"target": "dti"}
-    fit = Fit({"intercept": np.full(6, 0.05), "slope": slopes}, None)
+    fit = Fit({"intercept": np.full(6, 0.05), "slope": slopes}, None, UNCERTAINTY)
     save_model(fit, record, tmp_path / "model.safetensors", tmp_path / "model.json",
                tmp_path / "model_card.md")  # fmt: skip
     weights, out = tmp_path / "model.safetensors", tmp_path / "t.nii.gz"

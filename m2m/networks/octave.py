@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+WAVES_MM = (200, 100, 50)
+
 
 class Octave(NamedTuple):
     """Features of one level; `low` is None in a network without a low branch (alpha = 0)."""
@@ -36,11 +38,41 @@ class Octave(NamedTuple):
 
 
 class Translation(NamedTuple):
-    """Output of a translator, each of shape (N, out_channels, H, W); image = low + high."""
+    """Output of a translator, each of shape (N, out_channels, H, W).
+
+    Attributes
+    ----------
+    image : Tensor
+    low, high : Tensor or None
+        The image's two bands, whose sum it is, of a network that has bands.
+    log_sd : Tensor or None
+        Logarithm of the standard deviation of the image's error, of a network that predicts it.
+    """
 
     image: Tensor
-    low: Tensor
-    high: Tensor
+    low: Tensor | None = None
+    high: Tensor | None = None
+    log_sd: Tensor | None = None
+
+
+def wave_features(position: Tensor) -> Tensor:
+    """Sines and cosines of MNI152 coordinates, waves of 200, 100 and 50 mm.
+
+    Parameters
+    ----------
+    position : Tensor, shape (N, 3, H, W)
+        mm.
+
+    Returns
+    -------
+    Tensor, shape (N, 18, H, W)
+
+    References
+    ----------
+    Tancik et al. (2020), Fourier features, arXiv:2006.10739.
+    """
+    angles = [2 * math.pi / wave_mm * position for wave_mm in WAVES_MM]
+    return torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
 
 
 def low_channels(channels: int, alpha: float) -> int:
@@ -78,18 +110,29 @@ class OctaveConv2d(nn.Module):
     in_channels, out_channels : (int, int)
         Channels of the high and of the low branch; 0 where a side has no low branch.
     kernel : int
-        Odd side of the kernel; the image's size is kept by zero padding (background is 0).
+        Odd side of the kernel; the image's size is kept by padding.
+    stride : int
+        Of the kernel.
+    padding_mode : str
+        Of the convolutions; zeros suit a background of 0.
     """
 
     def __init__(
-        self, in_channels: tuple[int, int], out_channels: tuple[int, int], kernel: int = 3
+        self,
+        in_channels: tuple[int, int],
+        out_channels: tuple[int, int],
+        kernel: int = 3,
+        stride: int = 1,
+        padding_mode: str = "zeros",
     ):
         super().__init__()
 
         def convolution(inputs: int, outputs: int) -> nn.Conv2d | None:
             if not inputs or not outputs:
                 return None
-            return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+            return nn.Conv2d(
+                inputs, outputs, kernel, stride, kernel // 2, bias=False, padding_mode=padding_mode
+            )
 
         (high_in, low_in), (high_out, low_out) = in_channels, out_channels
         self.high_to_high = convolution(high_in, high_out)
@@ -169,6 +212,11 @@ class OctaveTranslator(nn.Module):
         Channels of the target.
     planes : int
         Number of slice orientations.
+    position : bool
+        Whether the network is told where in the template each pixel lies.
+    spread : bool
+        Whether it predicts the standard deviation of its error. That part gets features without
+        gradient: what it learns does not change the image.
 
     Raises
     ------
@@ -183,6 +231,8 @@ class OctaveTranslator(nn.Module):
         alpha: float = 0.5,
         out_channels: int = 1,
         planes: int = 3,
+        position: bool = False,
+        spread: bool = False,
     ):
         super().__init__()
         if context % 2 == 0:
@@ -195,7 +245,9 @@ class OctaveTranslator(nn.Module):
             (width - low_channels(width, alpha), low_channels(width, alpha)) for width in widths
         ]
         self.multiple = 2 ** len(levels)
-        self.stem = OctaveConv2d((context, 0), levels[0])
+        self.position = position
+        inputs = context + (6 * len(WAVES_MM) if position else 0)
+        self.stem = OctaveConv2d((inputs, 0), levels[0])
         self.down = nn.ModuleList(OctaveConv2d(fine, coarse) for fine, coarse in pairwise(levels))
         self.encode = nn.ModuleList(OctaveBlock(level, planes) for level in levels[1:])
         self.up = nn.ModuleList(
@@ -206,6 +258,15 @@ class OctaveTranslator(nn.Module):
         self.high_head = nn.Conv2d(high, out_channels, 3, padding=1)
         self.low_head = nn.Conv2d(low or high, out_channels, 3, padding=1)
         self.has_low = bool(low)
+        self.spread_head = (
+            nn.Sequential(
+                nn.Conv2d(high + low, 8, 3, padding=1),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(8, out_channels, 1),
+            )
+            if spread
+            else None
+        )
         self._initialise()
 
     def _initialise(self) -> None:
@@ -219,7 +280,7 @@ class OctaveTranslator(nn.Module):
             nn.init.normal_(head.weight, std=0.01)
             nn.init.zeros_(head.bias)
 
-    def forward(self, source: Tensor, plane: Tensor) -> Translation:
+    def forward(self, source: Tensor, plane: Tensor, position: Tensor) -> Translation:
         """Translate slices of any height and width.
 
         Parameters
@@ -228,6 +289,8 @@ class OctaveTranslator(nn.Module):
             Normalised source, 0 outside the brain.
         plane : Tensor of int64, shape (N,)
             Orientation of each slice, 0 to planes - 1.
+        position : Tensor, shape (N, 3, H, W)
+            MNI152 mm of each pixel.
 
         Returns
         -------
@@ -235,6 +298,8 @@ class OctaveTranslator(nn.Module):
             Image, low and high, each (N, out_channels, H, W), in units of the target, unbounded.
         """
         height, width = source.shape[-2:]
+        if self.position:
+            source = torch.cat([source, wave_features(position)], dim=1)  # (N, context + 18, H, W)
         pad = (0, -width % self.multiple, 0, -height % self.multiple)
         x = self.stem(Octave(F.pad(source, pad), None))  # (N, C0, H', W'), (N, c0, H'/2, W'/2)
         skips = []
@@ -250,4 +315,12 @@ class OctaveTranslator(nn.Module):
         if self.has_low:
             low = F.interpolate(low, scale_factor=2, mode="bilinear")  # (N, out, H', W')
         low = low[..., :height, :width]  # (N, out, H, W)
-        return Translation(low + high, low, high)
+        return Translation(low + high, low, high, self._log_sd(x, height, width))
+
+    def _log_sd(self, x: Octave, height: int, width: int) -> Tensor | None:
+        """Logarithm of the standard deviation of the error, (N, out, H, W)."""
+        if self.spread_head is None:
+            return None
+        branches = [x.high] if x.low is None else [x.high, double(x.low)]
+        features = torch.cat(branches, dim=1).detach()  # (N, C0 + c0, H', W')
+        return self.spread_head(features)[..., :height, :width]

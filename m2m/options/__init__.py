@@ -4,8 +4,9 @@ A misspelt key or an impossible value stops ``snakemake -n`` by name. A stage re
 own section only, as JSON.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -13,14 +14,23 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from m2m.options.base import Name, Section
 from m2m.options.cohort import Cohort, Effects, Phantom, Split
 from m2m.options.models import (
+    CycleGan,
     Discriminators,
+    Encoder,
     Losses,
     Macro2Micro,
     MeanMap,
     Model,
     Network,
+    NetworkModel,
+    PatchJudge,
+    Perceptual,
+    Pix2Pix,
+    Published2023,
     RescaledT1,
     Training,
+    UNet,
+    UNetwork,
 )
 from m2m.options.scans import (
     Anat,
@@ -35,10 +45,11 @@ from m2m.options.scans import (
 )
 
 __all__ = [
-    "Anat", "Cohort", "Config", "DipyTracking", "Discriminators", "Dti", "Effects", "Evaluation",
-    "Grid", "Losses", "Macro2Micro", "Mask", "MeanMap", "Model", "MrtrixTracking", "Network",
-    "Phantom", "Preprocess", "Report", "RescaledT1", "Rois", "Slices", "Split", "Task",
-    "Tractography", "Training", "load_config",
+    "Anat", "Cohort", "Config", "CycleGan", "DipyTracking", "Discriminators", "Dti", "Effects",
+    "Encoder", "Evaluation", "Grid", "Losses", "Macro2Micro", "Mask", "MeanMap", "Model",
+    "MrtrixTracking", "Network", "NetworkModel", "PatchJudge", "Perceptual", "Phantom", "Pix2Pix",
+    "Preprocess", "Published2023", "Report", "RescaledT1", "Rois", "Slices", "Split", "Task",
+    "Tractography", "Training", "UNet", "UNetwork", "load_config",
 ]  # fmt: skip
 
 
@@ -50,10 +61,19 @@ class Task(Section):
     chain: tuple[Name, Name] | None = Field(
         None, description="Two tasks one after the other, with their models: nothing is trained"
     )
-    steps: PositiveInt | None = Field(
-        None, description="Optimiser steps of this task's networks; null: the model's own"
+    steps: PositiveInt | dict[str, PositiveInt] | None = Field(
+        None,
+        description="Optimiser steps of this task's networks, or of each by name; null: the "
+        "model's own",
     )
     models: tuple[str, ...] = ("macro2micro", "mean", "t1")
+    study: Literal["report", "compare", "ablation"] = Field(
+        "report", description="Page that shows it and target that makes it: `snakemake compare`"
+    )
+
+    def steps_of(self, model: str) -> int | None:
+        """Optimiser steps of a model in this task; None for the model's own."""
+        return self.steps.get(model) if isinstance(self.steps, dict) else self.steps
 
 
 class Rois(Section):
@@ -77,6 +97,9 @@ class Evaluation(Section):
     )
     min_bundle_streamlines: PositiveInt = Field(
         5, description="True bundles with fewer streamlines are not compared"
+    )
+    lpips_weights: Path | None = Field(
+        None, description="Safetensors for LPIPS (extra `lpips`); null: it is not computed"
     )
     bootstrap: PositiveInt = 2000
     seed: int = 1
@@ -104,10 +127,20 @@ class Config(Section):
     anat: Anat = Anat()
     grid: Grid = Grid()
     slices: Slices = Slices()
+    encoder: Encoder = Encoder()
     models: dict[Name, Model]
     tasks: dict[Name, Task]
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _models_take_after_their_base(cls, config: Any) -> Any:
+        """Fill a model's section with `base` by that model's, key by key."""
+        models = config.get("models") if isinstance(config, Mapping) else None
+        if not isinstance(models, Mapping):
+            return config
+        return {**config, "models": {name: inherited(models, name) for name in models}}
 
     @property
     def modalities(self) -> set[str]:
@@ -125,6 +158,13 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _steps_are_of_the_tasks_models(self) -> Self:
+        for name, task in self.tasks.items():
+            if isinstance(task.steps, dict) and (unknown := set(task.steps) - set(task.models)):
+                raise ValueError(f"tasks.{name}.steps names {sorted(unknown)}, not in its models")
+        return self
+
+    @model_validator(mode="after")
     def _chains_fit_together(self) -> Self:
         for name, task in self.tasks.items():
             if task.chain is None:
@@ -132,6 +172,8 @@ class Config(Section):
             links = [self.tasks.get(link) for link in task.chain]
             if any(link is None or link.chain for link in links):
                 raise ValueError(f"tasks.{name}.chain must name two tasks that are no chains")
+            if {link.study for link in links} != {task.study}:
+                raise ValueError(f"tasks.{name}.chain must name tasks of its own study")
             first, last = links
             if (task.source, first.target, last.target) != (first.source, last.source, task.target):
                 raise ValueError(
@@ -150,6 +192,34 @@ class Config(Section):
                 "affine or none"
             )
         return self
+
+
+def inherited(models: Mapping[str, Any], name: str, heirs: tuple[str, ...] = ()) -> Any:
+    """A model's section, over that of the model that its key ``base`` names.
+
+    Raises
+    ------
+    ValueError
+        The base is no model, or models are each other's base.
+    """
+    section = models[name]
+    if not isinstance(section, Mapping) or "base" not in section:
+        return section
+    base = section["base"]
+    if base not in models or base in (*heirs, name):
+        raise ValueError(f"models.{name}.base must name another model, got {base!r}")
+    own = {key: value for key, value in section.items() if key != "base"}
+    return merged(inherited(models, base, (*heirs, name)), own)
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Put one nested mapping over another; what both have is taken from `over`."""
+    both = {
+        key: merged(base[key], value)
+        for key, value in over.items()
+        if isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
+    }
+    return {**base, **over, **both}
 
 
 def load_config(path: str | Path) -> Config:

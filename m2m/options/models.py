@@ -1,53 +1,13 @@
 """Sections of the model families."""
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from m2m.options.base import Fraction, Range, Section
 
-
-class Network(Section):
-    """Octave encoder and decoder of Macro2Micro."""
-
-    widths: tuple[Annotated[int, Field(ge=2)], ...] = Field(
-        (32, 48, 64, 96), min_length=2, description="Channels of each level, fine to coarse"
-    )
-    alpha: float = Field(
-        0.5, ge=0, lt=1, description="Share of channels in the low-frequency branch"
-    )
-    context: PositiveInt = Field(5, description="Neighbouring slices seen, an odd number")
-
-    @model_validator(mode="after")
-    def _context_is_odd(self) -> Self:
-        if self.context % 2 == 0:
-            raise ValueError(f"network.context must be odd, got {self.context}")
-        return self
-
-
-class Losses(Section):
-    """Weight of each term of the generator's objective; 0 switches a term off."""
-
-    image: float = Field(1.0, ge=0)
-    low: float = Field(1.0, ge=0)
-    high: float = Field(1.0, ge=0)
-    ms_ssim: float = Field(1.0, ge=0)
-    adversarial: float = Field(0.01, ge=0)
-    patch_adversarial: float = Field(0.01, ge=0)
-    low_sigma_px: PositiveFloat = Field(
-        1.5, description="Gaussian that makes the low band; 3.5 at 1.25 mm is 1.5 at 3 mm"
-    )
-
-
-class Discriminators(Section):
-    """Image and brain-focused patch discriminators."""
-
-    width: PositiveInt = 16
-    crops: PositiveInt = Field(4, description="Crops per image, drawn inside the brain mask")
-    crop_fraction: Range = Field((0.125, 0.25), description="Side of a crop over side")
-    crop_size: Literal[8, 16, 32, 64, 128] = Field(16, description="Pixels a crop is resized to")
-    learning_rate: PositiveFloat = 2e-4
-    every: PositiveInt = Field(1, description="Generator steps per discriminator step")
+Weight = Annotated[float, Field(ge=0)]
 
 
 class Training(Section):
@@ -65,6 +25,9 @@ class Training(Section):
     jitter: Annotated[float, Field(ge=0, le=1)] = Field(
         0.05, description="Gamma and scale of intensities: within exp(-jitter) and exp(jitter)"
     )
+    central_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="Share of each orientation's slices, the middle ones, that is learned from"
+    )
     validate_every: PositiveInt = 100
     validation_subjects: PositiveInt = Field(16, description="At most so many, evenly chosen")
     checkpoint_every: PositiveInt = 250
@@ -77,15 +40,176 @@ class Training(Section):
     devices: PositiveInt = 1
 
 
-class Macro2Micro(Section):
+class Trained(Section):
+    """What every network has, whatever its objective."""
+
+    training: Training = Training()
+    planes: tuple[Literal["axial", "coronal", "sagittal"], ...] = ("axial", "coronal", "sagittal")
+
+    @property
+    def context(self) -> int:
+        """Neighbouring slices that the network sees."""
+        return self.network.context if hasattr(self, "network") else 1
+
+
+class SliceWindow(Section):
+    """What a network sees of a volume."""
+
+    context: PositiveInt = Field(5, description="Neighbouring slices seen, an odd number")
+    position: bool = Field(False, description="See each pixel's place in the template")
+
+    @model_validator(mode="after")
+    def _context_is_odd(self) -> Self:
+        if self.context % 2 == 0:
+            raise ValueError(f"network.context must be odd, got {self.context}")
+        return self
+
+
+class Network(SliceWindow):
+    """Octave encoder and decoder of Macro2Micro."""
+
+    widths: tuple[Annotated[int, Field(ge=2)], ...] = Field(
+        (32, 48, 64, 96), min_length=2, description="Channels of each level, fine to coarse"
+    )
+    alpha: float = Field(
+        0.5, ge=0, lt=1, description="Share of channels in the low-frequency branch"
+    )
+
+
+class Encoder(Section):
+    """The workflow's own encoder of slices, trained to take noise off the training people's."""
+
+    widths: tuple[PositiveInt, ...] = Field(
+        (16, 32, 64), min_length=2, description="Features of each level, fine to coarse"
+    )
+    steps: PositiveInt = 500
+    batch_size: PositiveInt = 12
+    learning_rate: PositiveFloat = 2e-3
+    noise: PositiveFloat = Field(0.1, description="Standard deviation added, in scaled units")
+    threads: PositiveInt = 8
+    seed: Annotated[int, Field(ge=0)] = 1
+
+
+class Perceptual(Section):
+    """The network whose features an image is compared in."""
+
+    network: Literal["none", "self", "vgg19"] = Field(
+        "none", description="self: the encoder that the workflow trains; vgg19: ImageNet's"
+    )
+    weights: Path | None = Field(None, description="Of vgg19: torchvision's file, .pth")
+
+    @model_validator(mode="after")
+    def _vgg_needs_weights(self) -> Self:
+        if self.network == "vgg19" and self.weights is None:
+            raise ValueError(
+                "perceptual.network vgg19 needs perceptual.weights: the path of torchvision's "
+                "VGG19 weights (ImageNet; see their licence), which m2m does not download"
+            )
+        return self
+
+
+class Losses(Section):
+    """Weight of each term of the generator's objective; 0 switches a term off."""
+
+    image: Weight = 1.0
+    low: Weight = 1.0
+    high: Weight = 1.0
+    ms_ssim: Weight = 1.0
+    perceptual: Weight = Field(1.0, description="Needs a network in perceptual")
+    adversarial: Weight = 0.01
+    patch_adversarial: Weight = 0.01
+    log_sd: Weight = Field(
+        1.0, description="Of the predicted uncertainty; it does not change the image"
+    )
+    low_sigma_px: PositiveFloat = Field(
+        1.5, description="Gaussian that makes the low band; 3.5 at 1.25 mm is 1.5 at 3 mm"
+    )
+
+
+class Discriminators(Section):
+    """Image and brain-focused patch discriminators."""
+
+    width: PositiveInt = 16
+    crops: PositiveInt = Field(4, description="Crops per image")
+    brain_focused: bool = Field(True, description="Crops are drawn inside the brain mask")
+    crop_fraction: Range = Field((0.125, 0.25), description="Side of a crop over side")
+    crop_size: Literal[8, 16, 32, 64, 128] = Field(16, description="Pixels a crop is resized to")
+    learning_rate: PositiveFloat = 2e-4
+    every: PositiveInt = Field(1, description="Generator steps per discriminator step")
+
+
+class Macro2Micro(Trained):
     """Octave GAN (arXiv 2412.11277), made sound."""
 
     family: Literal["macro2micro"] = "macro2micro"
     network: Network = Network()
     losses: Losses = Losses()
+    perceptual: Perceptual = Perceptual()
     discriminators: Discriminators = Discriminators()
-    training: Training = Training()
-    planes: tuple[Literal["axial", "coronal", "sagittal"], ...] = ("axial", "coronal", "sagittal")
+
+
+class Published2023(Trained):
+    """The early public Macro2Micro as it is: its adversarial terms give no gradient."""
+
+    family: Literal["macro2micro-2023"] = "macro2micro-2023"
+    perceptual: Perceptual = Perceptual()
+    discriminators: Discriminators = Discriminators()
+    low_sigma_px: PositiveFloat = 1.5
+
+
+class UNetwork(SliceWindow):
+    """U-Net of five levels, MONAI's BasicUNet."""
+
+    features: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt, PositiveInt] = Field(
+        (16, 32, 64, 96, 128), description="Channels of each level, fine to coarse"
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class PatchJudge(Section):
+    """PatchGAN, MONAI's PatchDiscriminator."""
+
+    width: PositiveInt = 16
+    layers: PositiveInt = 2
+    learning_rate: PositiveFloat = 2e-4
+    every: PositiveInt = Field(1, description="Generator steps per discriminator step")
+
+
+class Pix2Pix(Trained):
+    """U-Net, PatchGAN that sees the source, L1 (Isola et al. 2017, arXiv:1611.07004)."""
+
+    family: Literal["pix2pix"] = "pix2pix"
+    network: UNetwork = UNetwork(context=1)
+    discriminator: PatchJudge = PatchJudge()
+    l1: Weight = Field(100.0, description="Weight of L1 beside the adversarial term's 1")
+
+
+class CycleGan(Trained):
+    """Two U-Nets, two PatchGANs, slices unpaired (Zhu et al. 2017, arXiv:1703.10593)."""
+
+    family: Literal["cyclegan"] = "cyclegan"
+    network: UNetwork = UNetwork(context=1)
+    discriminator: PatchJudge = PatchJudge()
+    cycle: Weight = Field(10.0, description="Weight beside the adversarial terms' 1")
+    identity: Weight = Field(5.0, description="Of what is already in the target's domain")
+
+    @model_validator(mode="after")
+    def _one_slice(self) -> Self:
+        if self.network.context != 1 or self.training.batch_size < 2:
+            raise ValueError(
+                "cyclegan translates single slices both ways (network.context 1), and draws its "
+                "unpaired slices from the batch (batch_size 2 or more)"
+            )
+        return self
+
+
+class UNet(Trained):
+    """2.5D U-Net with L1 and SSIM: regression, without an opponent."""
+
+    family: Literal["unet"] = "unet"
+    network: UNetwork = UNetwork()
+    l1: Weight = 1.0
+    ssim: Weight = 1.0
 
 
 class MeanMap(Section):
@@ -100,4 +224,5 @@ class RescaledT1(Section):
     family: Literal["t1"] = "t1"
 
 
-Model = Annotated[Macro2Micro | MeanMap | RescaledT1, Field(discriminator="family")]
+NetworkModel = Macro2Micro | Published2023 | Pix2Pix | CycleGan | UNet
+Model = Annotated[NetworkModel | MeanMap | RescaledT1, Field(discriminator="family")]

@@ -1,4 +1,4 @@
-"""Train a model on a task: the adversarial network, or one of the two baselines.
+"""Train a model on a task: a network, or one of the two baselines that need none.
 
 A run that was stopped goes on where it was; a run with nothing left to do writes its outputs
 again.
@@ -14,12 +14,23 @@ from pydantic import TypeAdapter
 import m2m
 from m2m.cohort.split import load_split, part_by_participant
 from m2m.dataset import find_subjects
+from m2m.modalities import MODALITIES
 from m2m.model import METRIC, save_model
-from m2m.options import Macro2Micro, MeanMap, Model, RescaledT1, Task
-from m2m.stage import VERSIONS, DataError, digest, parse_options, read_json, write_text
+from m2m.options import MeanMap, Model, NetworkModel, Perceptual, RescaledT1, Task
+from m2m.stage import (
+    VERSIONS,
+    DataError,
+    digest,
+    file_digest,
+    parse_options,
+    read_json,
+    write_text,
+)
 from m2m.train.checkpoint import Checkpoints
-from m2m.train.closed_form import FITS, Subjects
+from m2m.train.closed_form import FITS
+from m2m.train.encoder import load_encoder
 from m2m.train.history import METRICS, json_lines
+from m2m.train.judge import Subjects
 from m2m.train.loop import fit_network, make_fabric
 
 
@@ -36,6 +47,9 @@ def main(
     metrics: Annotated[Path, typer.Option(help="Course of training to write, .jsonl.")],
     task_options: Annotated[str, typer.Option(help="JSON of the task.")] = "{}",
     options: Annotated[str, typer.Option(help="JSON of the model; `family` says which.")] = "{}",
+    encoder: Annotated[
+        Path | None, typer.Option(help="Weights of `m2m encoder`, for perceptual.network self.")
+    ] = None,
     simulated: Annotated[bool, typer.Option(help="The people are simulated: say so.")] = False,
 ) -> None:
     """Train a model on the training part, choose its weights on the validation part.
@@ -60,11 +74,16 @@ def main(
         "data_hash": digest({s.unit: s.record["sha256"] for p in subjects.values() for s in p}),
         "code_version": m2m.__version__,
     }  # fmt: skip
+    perceptual = getattr(chosen, "perceptual", Perceptual())
+    sees = encoder if perceptual.network == "self" else perceptual.weights
+    about |= {"encoder": file_digest(sees) if sees else None}
     checkpoints = Checkpoints(training_dir, configuration(about, chosen))
-    if isinstance(chosen, Macro2Micro):
+    if isinstance(chosen, NetworkModel):
+        channels = len(MODALITIES[task_chosen.target].channels)
+        eyes = load_encoder(perceptual, channels, encoder)
         fabric = make_fabric(chosen.training)
         fabric.launch()
-        fit = fit_network(fabric, subjects, task_chosen, chosen, checkpoints)
+        fit = fit_network(fabric, subjects, task_chosen, chosen, checkpoints, eyes)
         if not fabric.is_global_zero:
             return
         write_text(metrics, (checkpoints.folder / METRICS).read_text(encoding="utf-8"))
@@ -110,10 +129,10 @@ def common_grid(subjects: Subjects, slices_dir: Path, skipped: Mapping[str, int]
     return grid
 
 
-def configuration(about: Mapping[str, Any], options: Macro2Micro | MeanMap | RescaledT1) -> dict:
+def configuration(about: Mapping[str, Any], options: NetworkModel | MeanMap | RescaledT1) -> dict:
     """All that decides the weights, for the fingerprint; how it is computed does not."""
-    without = {"training": {"workers", "threads"}} if isinstance(options, Macro2Micro) else None
-    keys = ("source", "target", "data_hash", "split_hash", "code_version")
+    without = {"training": {"workers", "threads"}, "perceptual": {"weights"}}
+    keys = ("source", "target", "data_hash", "split_hash", "code_version", "encoder")
     return {
         **{key: about[key] for key in keys},
         "options": options.model_dump(mode="json", exclude=without),

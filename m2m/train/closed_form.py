@@ -1,18 +1,16 @@
 """Fit the baselines on the training people's slices: no iteration, no network."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
-import numpy as np
 from numpy.typing import NDArray
 
 from m2m import baselines
 from m2m.dataset import Subject
-from m2m.modalities import MODALITIES
-from m2m.model import METRIC, Fit
+from m2m.model import Fit
 from m2m.options import Task
+from m2m.train.judge import Subjects, judge, to_mni
+from m2m.uncertainty import Prediction
 from m2m.volume import Volume
-
-Subjects = Mapping[str, Sequence[Subject]]
 
 
 def fit_mean_map(subjects: Subjects, task: Task) -> Fit:
@@ -22,13 +20,14 @@ def fit_mean_map(subjects: Subjects, task: Task) -> Fit:
         for subject in subjects["train"]:
             yield subject.volume(task.target), subject.mask(), to_mni(subject)
 
-    def predict(subject: Subject) -> NDArray:
+    def predict(subject: Subject) -> Prediction:
         target = subject.volume(task.target)
         return baselines.predict_mean_map(tensors, target.affine, target.shape, to_mni(subject))
 
     spacing_mm = subjects["train"][0].record["spacing_mm"]
     tensors = baselines.fit_mean_map(people(), spacing_mm)
-    return Fit(tensors, _validate(subjects["validation"], task, predict))
+    validation, uncertainty = judge(subjects, task, predict)
+    return Fit(tensors, validation, uncertainty)
 
 
 def fit_rescaled_t1(subjects: Subjects, task: Task) -> Fit:
@@ -39,30 +38,12 @@ def fit_rescaled_t1(subjects: Subjects, task: Task) -> Fit:
             inside = subject.mask()
             yield tuple(subject.volume(name).data[inside] for name in (task.source, task.target))
 
-    def predict(subject: Subject) -> NDArray:
+    def predict(subject: Subject) -> Prediction:
         return baselines.predict_line(tensors, subject.volume(task.source).data)
 
     tensors = baselines.fit_line(people())
-    return Fit(tensors, _validate(subjects["validation"], task, predict))
+    validation, uncertainty = judge(subjects, task, predict)
+    return Fit(tensors, validation, uncertainty)
 
 
 FITS = {"mean": fit_mean_map, "t1": fit_rescaled_t1}
-
-
-def to_mni(subject: Subject) -> NDArray[np.float64]:
-    """Affine from the subject's world mm to MNI152 mm."""
-    return np.array(subject.record["grid_to_mni"])
-
-
-def _validate(
-    subjects: Sequence[Subject], task: Task, predict: Callable[[Subject], NDArray]
-) -> dict | None:
-    """Mean absolute error inside the target mask, mean over subjects; None without any."""
-    if not subjects:
-        return None
-    errors, limits = [], MODALITIES[task.target].limits
-    for subject in subjects:
-        inside = subject.mask()
-        true = subject.volume(task.target).data[inside]
-        errors.append(np.abs(predict(subject)[inside].clip(*limits) - true).mean())
-    return {"metric": METRIC, "value": float(np.mean(errors)), "n_subjects": len(subjects)}

@@ -21,13 +21,15 @@ from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 
 from m2m.dataset import Batch, SliceBatches, Subject, whole_subject
-from m2m.inference import build_network, choose_device
+from m2m.inference import build_network, choose_device, translate_volume
 from m2m.modalities import MODALITIES
 from m2m.model import METRIC, Fit
-from m2m.objectives import OBJECTIVES
-from m2m.options import Macro2Micro, Task, Training
+from m2m.objectives import build_objective
+from m2m.options import NetworkModel, Task, Training
 from m2m.train.checkpoint import Checkpoints
 from m2m.train.history import History
+from m2m.train.judge import judge, to_mni
+from m2m.uncertainty import Prediction
 
 LOG_EVERY = 10
 STOPPED = 128 + signal.SIGTERM
@@ -72,29 +74,38 @@ class Loop:
     ----------
     fabric : Fabric
         Launched.
-    options : Macro2Micro
+    options : NetworkModel
     channels : int
         Of the target.
+    encoder : Module or None
+        Of the perceptual term.
     """
 
-    def __init__(self, fabric: Fabric, options: Macro2Micro, channels: int = 1):
-        training, weights = options.training, options.losses
+    def __init__(
+        self,
+        fabric: Fabric,
+        options: NetworkModel,
+        channels: int = 1,
+        encoder: nn.Module | None = None,
+    ):
+        training = options.training
         self.fabric, self.training = fabric, training
-        self.every = options.discriminators.every
         generator = build_network(options, channels)
         generator = generator.to(fabric.device, memory_format=torch.channels_last)
         self.generator = generator
         self.ema = copy.deepcopy(generator).requires_grad_(False).eval()
-        objective = OBJECTIVES[options.family](
-            weights, options.discriminators, training.seed, channels
+        self.objective = build_objective(options, channels, encoder).to(fabric.device)
+        self.judges = self.objective.discriminators()
+        further = dict(self.objective.named_children()).items() - self.judges.items()
+        self.makers = {"generator": generator, **dict(further)}
+        makers, judges = (
+            [weight for network in side.values() for weight in network.parameters()]
+            for side in (self.makers, self.judges)
         )
-        self.objective = objective.to(fabric.device)
         self.rates = {"generator": training.learning_rate}
-        self.optimizers = {
-            "generator": torch.optim.Adam(generator.parameters(), betas=training.betas, fused=True)
-        }
-        if judges := objective.discriminator_parameters():
-            self.rates["discriminators"] = options.discriminators.learning_rate
+        self.optimizers = {"generator": torch.optim.Adam(makers, betas=training.betas, fused=True)}
+        if judges:
+            self.rates["discriminators"] = self.objective.learning_rate
             # No momentum of the first kind, as is usual for an opponent that changes each step.
             betas = (0.0, training.betas[1])
             self.optimizers["discriminators"] = torch.optim.Adam(judges, betas=betas, fused=True)
@@ -111,17 +122,16 @@ class Loop:
         self.learning_rate = factor * self.rates["generator"]
         source = batch["source"].contiguous(memory_format=torch.channels_last)
         with self.fabric.autocast():
-            translation = self.generator(source, batch["plane"])
+            translation = self.generator(source, batch["plane"], batch["position"])
         values = {}
-        if "discriminators" in self.optimizers and step % self.every == 0:
-            detached = type(translation)(*(image.detach() for image in translation))
+        if self.judges and step % self.objective.every == 0:
+            detached = translation._replace(image=translation.image.detach())
             with self.fabric.autocast():
                 terms = self.objective.discriminator_terms(batch, detached)
-            networks = dict(self.objective.named_children())
-            values |= self._descend("discriminators", terms, networks, factor)
+            values |= self._descend("discriminators", terms, self.judges, factor)
         with self.fabric.autocast():
-            terms = self.objective.generator_terms(batch, translation)
-        values |= self._descend("generator", terms, {"generator": self.generator}, factor)
+            terms = self.objective.generator_terms(batch, translation, self.generator)
+        values |= self._descend("generator", terms, self.makers, factor)
         self._follow(step)
         return values
 
@@ -215,7 +225,7 @@ def validate(
     network: nn.Module,
     subjects: Sequence[Subject],
     task: Task,
-    options: Macro2Micro,
+    options: NetworkModel,
 ) -> float:
     """Mean absolute error inside the target mask, mean over subjects; first orientation only."""
     limits = MODALITIES[task.target].limits
@@ -224,10 +234,10 @@ def validate(
         total = count = 0.0
         for batch in whole_subject(
             subjects[i], options.planes[0], task.source, task.target,
-            options.network.context, options.training.batch_size,
+            options.context, options.training.batch_size,
         ):  # fmt: skip
             batch = fabric.to_device(batch)
-            image = network(batch["source"], batch["plane"]).image.clamp(*limits)
+            image = network(batch["source"], batch["plane"], batch["position"]).image.clamp(*limits)
             error = (image - batch["target"]).abs().mean(dim=1, keepdim=True) * batch["mask"]
             total, count = total + error.sum(), count + batch["mask"].sum()
         errors[i] = total / count
@@ -238,8 +248,9 @@ def fit_network(
     fabric: Fabric,
     subjects: Mapping[str, Sequence[Subject]],
     task: Task,
-    options: Macro2Micro,
+    options: NetworkModel,
     checkpoints: Checkpoints,
+    encoder: nn.Module | None = None,
 ) -> Fit:
     """Train, from the newest checkpoint if there is one, and give the weights to export.
 
@@ -252,6 +263,8 @@ def fit_network(
         the last ones where there is nobody to validate on.
     task, options, checkpoints
         What from what, the model, and where its states are kept.
+    encoder : Module or None
+        Of the perceptual term.
 
     Raises
     ------
@@ -263,7 +276,7 @@ def fit_network(
     training = options.training
     make_reproducible(training.seed, fabric.device)
     channels = len(MODALITIES[task.target].channels)
-    loop, best, start = Loop(fabric, options, channels), None, 0
+    loop, best, start = Loop(fabric, options, channels, encoder), None, 0
     if state := checkpoints.load():
         loop.restore(state)
         best, start = state["best"], state["step"]
@@ -292,20 +305,40 @@ def fit_network(
                 raise SystemExit(STOPPED)
     if best is None:
         best = {"step": training.steps, "value": None, "weights": snapshot(loop.ema)}
-    validation = {"metric": METRIC, "value": best["value"], "n_subjects": len(judged)}
+    loop.ema.load_state_dict(best["weights"])
+    fitted = evenly(subjects["train"], training.validation_subjects)
+    validation, uncertainty = judge(
+        {"train": fitted, "validation": judged}, task, predictor(loop.ema, fabric, task, options)
+    )
     tensors = {name: weight.numpy() for name, weight in best["weights"].items()}
-    return Fit(tensors, validation if judged else None, best["step"])
+    return Fit(tensors, validation, uncertainty, best["step"])
+
+
+def predictor(
+    network: nn.Module, fabric: Fabric, task: Task, options: NetworkModel
+) -> Callable[[Subject], Prediction]:
+    """Function that translates a subject's whole volume, as `m2m translate` does."""
+
+    def predict(subject: Subject) -> Prediction:
+        source = subject.volume(task.source)
+        return translate_volume(
+            network, source.data, to_mni(subject) @ source.affine, context=options.context,
+            planes=options.planes, batch_size=options.training.batch_size,
+            device=str(fabric.device),
+        )  # fmt: skip
+
+    return predict
 
 
 def training_batches(
-    fabric: Fabric, subjects: Sequence[Subject], task: Task, options: Macro2Micro
+    fabric: Fabric, subjects: Sequence[Subject], task: Task, options: NetworkModel
 ) -> SliceBatches:
     """Batches of slices, or the share of them that this process takes."""
     training = options.training
     return SliceBatches(
-        subjects, task.source, task.target, context=options.network.context,
+        subjects, task.source, task.target, context=options.context,
         planes=options.planes, batch_size=training.batch_size, seed=training.seed,
-        flip=training.flip, jitter=training.jitter,
+        flip=training.flip, jitter=training.jitter, central_share=training.central_share,
         rank=fabric.global_rank, world=fabric.world_size,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Objectives: one class per model family; what the generator and the discriminators minimise."""
+"""Macro2Micro made sound: every term reaches the generator, all of it inside the brain."""
 
 from collections.abc import Mapping
 
@@ -11,10 +11,22 @@ from m2m.networks.discriminators import ImageDiscriminator, PatchDiscriminator, 
 from m2m.networks.octave import Translation
 
 
-def _judge_frozen(discriminator: nn.Module, *inputs: Tensor) -> Tensor:
+def judge_frozen(discriminator: nn.Module, *inputs: Tensor) -> Tensor:
     """Logits that carry gradient to the inputs and none to the discriminator's parameters."""
     fixed = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
     return functional_call(discriminator, fixed, inputs)
+
+
+class Perception:
+    """A network that images are compared in; no part of what learns, or of its saved state."""
+
+    def __init__(self, encoder: nn.Module):
+        self.encoder = encoder.requires_grad_(False).eval()
+
+    def distance(self, image: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        """Distance of features (`losses.feature_distance`) of two images (N, C, H, W)."""
+        self.encoder = self.encoder.to(image.device)
+        return losses.feature_distance(self.encoder(image), self.encoder(target), mask)
 
 
 class Macro2MicroObjective(nn.Module):
@@ -38,6 +50,9 @@ class Macro2MicroObjective(nn.Module):
         resumed training draws the same crops.
     channels : int
         Of the target.
+    encoder : Module or None
+        Gives the features that images are compared in; without it there is no perceptual term.
+        It does not learn.
     """
 
     def __init__(
@@ -46,8 +61,11 @@ class Macro2MicroObjective(nn.Module):
         discriminators: options.Discriminators,
         seed: int = 0,
         channels: int = 1,
+        encoder: nn.Module | None = None,
     ):
         super().__init__()
+        self.every, self.learning_rate = discriminators.every, discriminators.learning_rate
+        self.perceptual = Perception(encoder) if encoder and weights.perceptual else None
         self.weights = weights
         self.crops = discriminators
         self.generator = torch.Generator().manual_seed(seed)
@@ -69,12 +87,15 @@ class Macro2MicroObjective(nn.Module):
         """Continue the stream of random numbers."""
         self.generator.set_state(state.cpu())
 
-    def discriminator_parameters(self) -> list[nn.Parameter]:
-        """Parameters of the discriminators; empty where both adversarial weights are 0."""
-        return list(self.parameters())
+    def discriminators(self) -> dict[str, nn.Module]:
+        """Discriminators by name; empty where both adversarial weights are 0."""
+        return dict(self.named_children())
 
     def generator_terms(
-        self, batch: Mapping[str, Tensor], translation: Translation
+        self,
+        batch: Mapping[str, Tensor],
+        translation: Translation,
+        generator: nn.Module | None = None,
     ) -> dict[str, Tensor]:
         """Weighted terms of the generator's loss; their sum is minimised.
 
@@ -83,6 +104,8 @@ class Macro2MicroObjective(nn.Module):
         batch : mapping
         translation : Translation
             Of ``batch["source"]``, with gradients.
+        generator : Module
+            Not needed here.
 
         Returns
         -------
@@ -102,12 +125,17 @@ class Macro2MicroObjective(nn.Module):
                 terms["high"] = losses.masked_l1(translation.high, high, mask)
         if weights.ms_ssim:
             terms["ms_ssim"] = losses.ms_ssim_loss(image, target, mask)
+        if self.perceptual:
+            terms["perceptual"] = self.perceptual.distance(image, target, mask)
+        if weights.log_sd and translation.log_sd is not None:
+            error = (target - image).detach()
+            terms["log_sd"] = losses.gaussian_nll(error, translation.log_sd, mask)
         if self.image_discriminator:
-            logits = _judge_frozen(self.image_discriminator, image, _centre(batch))
+            logits = judge_frozen(self.image_discriminator, image, centre(batch))
             terms["adversarial"] = losses.generator_adversarial(logits)
         if self.patch_discriminator:
             crops = self._crops(image, mask)
-            logits = _judge_frozen(self.patch_discriminator, crops, self._crops(target, mask))
+            logits = judge_frozen(self.patch_discriminator, crops, self._crops(target, mask))
             terms["patch_adversarial"] = losses.generator_adversarial(logits)
         return {name: getattr(weights, name) * term for name, term in terms.items()}
 
@@ -131,7 +159,7 @@ class Macro2MicroObjective(nn.Module):
         real, fake = batch["target"] * mask, translation.image.detach().float() * mask
         terms = {}
         if self.image_discriminator:
-            condition = _centre(batch).repeat(2, 1, 1, 1)
+            condition = centre(batch).repeat(2, 1, 1, 1)
             logits = self.image_discriminator(torch.cat([real, fake]), condition)
             terms["image_discriminator"] = losses.discriminator_adversarial(*logits.chunk(2))
         if self.patch_discriminator:
@@ -141,17 +169,15 @@ class Macro2MicroObjective(nn.Module):
         return terms
 
     def _crops(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Crops (N, n, C, size, size) inside the mask."""
+        """Crops (N, n, C, size, size) inside the mask, or anywhere."""
         crops = self.crops
+        mask = mask if crops.brain_focused else torch.zeros_like(mask)
         return brain_crops(
             image, mask, crops.crops, crops.crop_fraction, crops.crop_size, self.generator
         )
 
 
-def _centre(batch: Mapping[str, Tensor]) -> Tensor:
+def centre(batch: Mapping[str, Tensor]) -> Tensor:
     """Slice of the source that the target belongs to, (N, 1, H, W)."""
     source = batch["source"]
     return source[:, source.shape[1] // 2, None]
-
-
-OBJECTIVES = {"macro2micro": Macro2MicroObjective}

@@ -1,0 +1,92 @@
+"""The early public Macro2Micro (2023) as published, an honest reference point.
+
+Written from its description: an octave encoder, a decoder without activation, so an affine map
+of the encoder's features; no skip connections, no normalisation, one slice in. The
+discriminator is StyleGAN2's residual one.
+
+References
+----------
+Kim et al. (2024), Macro2Micro, arXiv:2412.11277, and its public code of 2023.
+Karras et al. (2020), https://doi.org/10.1109/CVPR42600.2020.00813.
+"""
+
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from m2m.networks.octave import Octave, OctaveConv2d, Translation, activate, double
+
+CHANNELS = (64, 128, 256)  # both branches together, half of them each
+
+
+def _halves(channels: int) -> tuple[int, int]:
+    return channels // 2, channels // 2
+
+
+class DepthwiseOctave(nn.Module):
+    """A 3 x 3 kernel for each channel; the branches exchange nothing."""
+
+    def __init__(self, channels: int, stride: int = 1):
+        super().__init__()
+        self.high, self.low = (
+            nn.Conv2d(
+                half, half, 3, stride, 1, groups=half, bias=False, padding_mode="reflect"
+            )
+            for half in _halves(channels)
+        )  # fmt: skip
+
+    def forward(self, x: Octave) -> Octave:
+        """Filter (N, C, H, W) and (N, C, H / 2, W / 2)."""
+        return Octave(self.high(x.high), self.low(x.low))
+
+
+class PublishedTranslator(nn.Module):
+    """Generator of 2023: 221 k parameters, 2.6 GMAC for a slice of 256 x 256 pixels.
+
+    Parameters
+    ----------
+    out_channels : int
+        Of the target.
+    """
+
+    multiple = 8
+
+    def __init__(self, out_channels: int = 1):
+        super().__init__()
+        fine, middle, coarse = CHANNELS
+        self.stem = nn.Conv2d(1, fine, 7, padding=3, bias=False, padding_mode="reflect")
+        self.encode = nn.ModuleList(
+            [
+                OctaveConv2d((fine, 0), _halves(fine), 3, stride=2, padding_mode="reflect"),
+                OctaveConv2d(_halves(fine), _halves(middle), 1),
+                DepthwiseOctave(middle, stride=2),
+                OctaveConv2d(_halves(middle), _halves(coarse), 1),
+            ]
+        )
+        self.decode = nn.ModuleList()
+        for wide, narrow in pairwise(reversed(CHANNELS)):
+            filters = DepthwiseOctave(wide), OctaveConv2d(_halves(wide), _halves(narrow), 1)
+            high, low = (
+                nn.Conv2d(half, half, 3, padding=1, bias=False, padding_mode="reflect")
+                for half in _halves(narrow)
+            )
+            self.decode.append(nn.ModuleList([*filters, high, low]))
+        self.last = DepthwiseOctave(fine)
+        self.high, self.low = (nn.Conv2d(h, h, 1, bias=False) for h in _halves(fine))
+        self.head = nn.Conv2d(fine // 2, out_channels, 1, bias=False)
+
+    def forward(self, source: Tensor, plane: Tensor, position: Tensor) -> Translation:
+        """Translate slices (N, 1, H, W); orientation and position are not made use of."""
+        height, width = source.shape[-2:]
+        pad = (0, -width % self.multiple, 0, -height % self.multiple)
+        x = Octave(self.stem(F.pad(source, pad)), None)  # (N, 64, H', W')
+        for layer in self.encode:
+            x = layer(x).map(activate)  # at last (N, 128, H'/4, W'/4) and (N, 128, H'/8, W'/8)
+        for depthwise, mix, high, low in self.decode:
+            x = mix(depthwise(x)).map(double)  # (N, 64, H'/2, ...), then (N, 32, H', W')
+            x = Octave(high(x.high), low(x.low))
+        x = self.last(x)  # (N, 32, H', W') and (N, 32, H'/2, W'/2)
+        high, low = self.high(x.high), double(self.low(x.low))  # each (N, 32, H', W')
+        images = (self.head(part)[..., :height, :width] for part in (high + low, low, high))
+        return Translation(*images)  # each (N, out, H, W)

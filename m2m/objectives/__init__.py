@@ -1,0 +1,47 @@
+"""Objectives: what the generator and the discriminators of each family minimise.
+
+All have the same face: `generator_terms(batch, translation, generator)` and
+`discriminator_terms(batch, translation)` give named scalars whose sums are minimised;
+`discriminators()` names the discriminators, which learn at `learning_rate` every `every` steps.
+Whatever else in an objective learns belongs to the generator's side.
+"""
+
+from torch import nn
+
+from m2m import options
+from m2m.objectives.macro2micro import Macro2MicroObjective
+from m2m.objectives.published import PublishedObjective
+
+
+def build_objective(
+    model: options.NetworkModel, channels: int = 1, encoder: nn.Module | None = None
+) -> nn.Module:
+    """Build the objective of a model's options.
+
+    Parameters
+    ----------
+    model : one of the families with a network
+    channels : int
+        Of the target.
+    encoder : Module or None
+        Of the perceptual term, for the families that have one.
+    """
+    # MONAI takes seconds to load, and the first two do without.
+    seed = model.training.seed
+    match model:
+        case options.Macro2Micro():
+            judges = model.discriminators
+            return Macro2MicroObjective(model.losses, judges, seed, channels, encoder)
+        case options.Published2023():
+            judges, sigma_px = model.discriminators, model.low_sigma_px
+            return PublishedObjective(judges, sigma_px, seed, channels, encoder)
+    from m2m.objectives.baselines import CycleGanObjective, Pix2PixObjective, RegressionObjective
+
+    match model:
+        case options.Pix2Pix():
+            return Pix2PixObjective(model.discriminator, model.l1, channels)
+        case options.CycleGan():
+            return CycleGanObjective(
+                model.network, model.discriminator, model.cycle, model.identity, channels
+            )
+    return RegressionObjective(model.l1, model.ssim)

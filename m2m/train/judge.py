@@ -1,0 +1,60 @@
+"""A fitted model on whole volumes of people it was not fitted on: its error, and its own doubt."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2m.dataset import Subject
+from m2m.modalities import MODALITIES
+from m2m.model import METRIC
+from m2m.options import Task
+from m2m.uncertainty import Prediction, calibrate
+
+Subjects = Mapping[str, Sequence[Subject]]
+
+
+def to_mni(subject: Subject) -> NDArray[np.float64]:
+    """Affine from the subject's world mm to MNI152 mm."""
+    return np.array(subject.record["grid_to_mni"])
+
+
+def judge(
+    subjects: Subjects, task: Task, predict: Callable[[Subject], Prediction]
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """Judge on the validation people, and decide there how the uncertainty is told.
+
+    Parameters
+    ----------
+    subjects : mapping
+        Of ``train`` and ``validation``.
+    task : Task
+    predict : callable
+        Gives a subject's prediction in scaled units.
+
+    Returns
+    -------
+    validation : dict or None
+        ``metric``, ``value`` (mean absolute error inside the target mask, mean over subjects) and
+        ``n_subjects``; None without validation people.
+    uncertainty : dict
+        Of `m2m.uncertainty.calibrate`, ``part`` and ``n_subjects``. Without validation people it
+        is fitted on those trained on, whose errors are smaller than others' will be.
+    """
+    part = "validation" if subjects["validation"] else "train"
+    modality, maes = MODALITIES[task.target], []
+
+    def people() -> Iterator[tuple[NDArray, Mapping[str, NDArray]]]:
+        for subject in subjects[part]:
+            inside, prediction = subject.mask(), predict(subject)
+            image = prediction.image[inside].clip(*modality.limits)
+            error = (image - subject.volume(task.target).data[inside]).ravel()
+            maes.append(float(np.abs(error).mean()))
+            yield error, {name: sd[inside].ravel() for name, sd in prediction.sds.items()}
+
+    uncertainty = calibrate(people()) | {"part": part, "n_subjects": len(subjects[part])}
+    if part == "train":
+        return None, uncertainty
+    value = float(np.mean(maes))
+    return {"metric": METRIC, "value": value, "n_subjects": len(maes)}, uncertainty
