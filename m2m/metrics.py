@@ -9,6 +9,7 @@ SSIM: Wang et al. (2004), IEEE TIP 13:600-612, https://doi.org/10.1109/TIP.2003.
 Concordance: Lin (1989), Biometrics 45:255-268, https://doi.org/10.2307/2532051.
 Overlap: Dice (1945), Ecology 26:297-302, https://doi.org/10.2307/1932409.
 Distance of tensors: Arsigny et al. (2006), MRM 56:411-421, https://doi.org/10.1002/mrm.20965.
+Distance of histograms: Rubner et al. (2000), IJCV 40:99-121, https://doi.org/10.1023/A:1026543900054.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage, stats
 from skimage.metrics import structural_similarity
 
 from m2m import tensors
@@ -88,6 +90,42 @@ def dice(true: NDArray[np.bool_], synthetic: NDArray[np.bool_]) -> float:
     """Overlap of two sets of voxels, 2 |A and B| / (|A| + |B|), 0 to 1; NaN if both are empty."""
     size = int(true.sum() + synthetic.sum())
     return float("nan") if size == 0 else 2 * int((true & synthetic).sum()) / size
+
+
+def sharpness_ratio(true: NDArray, synthetic: NDArray, region: NDArray) -> float:
+    """Mean gradient of the synthetic over that of the true image: 1 is right, below is blurred.
+
+    Parameters
+    ----------
+    true, synthetic : ndarray, shape (X, Y, Z)
+        Isotropic voxels.
+    region : ndarray of bool, shape (X, Y, Z)
+        Gradients (central differences) are averaged over voxels whose six neighbours lie in it,
+        so that the step at its edge does not count.
+
+    Returns
+    -------
+    float
+        NaN where the region has no such voxel or the true image does not vary in it.
+    """
+    inside = ndimage.binary_erosion(region)
+    if not inside.any():
+        return float("nan")
+    steepness = [
+        np.sqrt(sum(part[inside].astype(np.float64) ** 2 for part in np.gradient(image))).mean()
+        for image in (true, synthetic)
+    ]
+    return float(steepness[1] / steepness[0]) if steepness[0] > 0 else float("nan")
+
+
+def histogram_distance(true: NDArray, synthetic: NDArray, region: NDArray) -> float:
+    """Wasserstein distance of two images' values over a region, wherever the values lie in it.
+
+    In the images' unit: how far a value must move on average. NaN where the region is empty.
+    """
+    if not region.any():
+        return float("nan")
+    return float(stats.wasserstein_distance(true[region], synthetic[region]))
 
 
 def median_angle_deg(true: NDArray, synthetic: NDArray, region: NDArray) -> float:

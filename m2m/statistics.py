@@ -1,9 +1,11 @@
-"""Uncertainty of a mean over subjects: bootstrap intervals and paired differences.
+"""Statistics over subjects: bootstrap intervals, paired differences, corrected p, agreement.
 
 References
 ----------
 Efron (1987), Better bootstrap confidence intervals, J Am Stat Assoc 82:171-185,
 https://doi.org/10.1080/01621459.1987.10478410.
+Holm (1979), A simple sequentially rejective multiple test procedure, Scand J Stat 6:65-70.
+Bland and Altman (1986), Lancet 327:307-310, https://doi.org/10.1016/S0140-6736(86)90837-8.
 """
 
 import warnings
@@ -120,3 +122,43 @@ def band(curves: NDArray[np.float64], n_resamples: int, seed: int) -> tuple[NDAr
         )
         low, high = np.nanpercentile(draws, (2.5, 97.5), axis=0)
     return mean, low, high
+
+
+def holm(p: ArrayLike) -> NDArray[np.float64]:
+    """Correct p values of one family by Holm's step-down procedure.
+
+    Parameters
+    ----------
+    p : array_like, shape (tests,)
+        NaN (a test that says nothing) stays NaN and does not count.
+
+    Returns
+    -------
+    ndarray, shape (tests,)
+        The k-th smallest of m is multiplied by m - k + 1, never falls below the one before it,
+        and is 1 at most.
+    """
+    p = np.asarray(p, np.float64)
+    corrected = np.full_like(p, np.nan)
+    order = np.argsort(p)[: np.isfinite(p).sum()]
+    stepped = p[order] * np.arange(order.size, 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(stepped), 1)
+    return corrected
+
+
+def limits_of_agreement(differences: ArrayLike) -> tuple[float, float, float]:
+    """Bias, and the limits between which 95 % of normal differences lie (Bland and Altman).
+
+    Parameters
+    ----------
+    differences : array_like, shape (n,)
+
+    Returns
+    -------
+    bias, low, high : float
+        Mean, and mean -+ 1.96 standard deviations (divisor n - 1); limits of one value are NaN.
+    """
+    differences = np.asarray(differences, np.float64)
+    bias = float(differences.mean())
+    reach = 1.96 * float(differences.std(ddof=1)) if differences.size > 1 else float("nan")
+    return bias, bias - reach, bias + reach

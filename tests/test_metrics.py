@@ -238,3 +238,49 @@ def test_the_log_distance_of_scaled_tensors_is_the_logarithm_of_the_factor():
     distance = metrics.log_distance(true, 2 * true, region)
     assert distance == pytest.approx(np.sqrt(3) * np.log(2))
     assert metrics.log_distance(2 * true, true, region) == pytest.approx(distance)
+
+
+def test_sharpness_is_the_factor_that_contrast_was_multiplied_by(images, mask):
+    true, _ = images
+    assert metrics.sharpness_ratio(true, true, mask) == pytest.approx(1)
+    assert metrics.sharpness_ratio(true, 0.3 + 0.6 * true, mask) == pytest.approx(0.6)
+    assert np.isnan(metrics.sharpness_ratio(np.ones(SHAPE), true, mask))
+    assert np.isnan(metrics.sharpness_ratio(true, true, np.zeros(SHAPE, bool)))
+
+
+def test_sharpness_does_not_see_the_step_at_the_edge_of_the_mask(images, mask):
+    true, synthetic = images
+    inside = metrics.sharpness_ratio(true, synthetic, mask)
+    masked = (np.where(mask, image, 9) for image in (true, synthetic))
+    assert metrics.sharpness_ratio(*masked, mask) == inside
+
+
+def test_histograms_that_are_shifted_are_as_far_apart_as_the_shift(images, mask):
+    true, _ = images
+    shuffled = true.copy()
+    shuffled[mask] = np.random.default_rng(3).permutation(true[mask])
+    assert metrics.histogram_distance(true, shuffled, mask) == pytest.approx(0, abs=1e-12)
+    assert metrics.histogram_distance(true, shuffled - 0.07, mask) == pytest.approx(0.07)
+    assert np.isnan(metrics.histogram_distance(true, true, np.zeros(SHAPE, bool)))
+
+
+def test_holm_multiplies_by_the_tests_that_are_left_and_never_falls():
+    # By hand: .01 x 4, .02 x 3, then .03 x 2 = .06, and .04 x 1 may not fall below that.
+    corrected = statistics.holm([0.04, 0.01, 0.03, 0.02])
+    assert corrected == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert statistics.holm([0.7, 0.6]) == pytest.approx([1, 1])
+
+
+def test_a_test_that_says_nothing_does_not_count_in_holms_family():
+    corrected = statistics.holm([0.01, np.nan, 0.04])
+    assert corrected[[0, 2]] == pytest.approx([0.02, 0.04])
+    assert np.isnan(corrected[1])
+    assert statistics.holm([]).size == 0
+
+
+def test_nineteen_of_twenty_normal_differences_lie_within_the_limits_of_agreement():
+    differences = np.random.default_rng(4).normal(0.3, 0.1, 20000)
+    bias, low, high = statistics.limits_of_agreement(differences)
+    assert (bias, low, high) == pytest.approx((0.3, 0.3 - 0.196, 0.3 + 0.196), abs=5e-3)
+    assert np.mean((differences > low) & (differences < high)) == pytest.approx(0.95, abs=0.01)
+    assert np.isnan(statistics.limits_of_agreement([0.2])[1:]).all()
