@@ -4,10 +4,13 @@
 rule evaluate_model:
     """SSIM (Wang et al. 2004, IEEE TIP 13:600), PSNR, MAE; concordance (Lin 1989, Biometrics 45:255).
 
-    Dice (1945, Ecology 26:297) of tracts; log-Euclidean distance (Arsigny et al. 2006, MRM 56:411).
+    Dice (1945, Ecology 26:297) of tracts; log-Euclidean distance (Arsigny et al. 2006, MRM 56:411);
+    Fourier shell correlation (van Heel and Schatz 2005, J Struct Biol 151:250); calibration of the
+    uncertainty (Kuleshov et al. 2018, ICML).
     """
     input:
         synthetic=test_synthesis,
+        mean=mean_maps,
         truth=test_truth,
         streamlines=test_tractograms,
         units=UNITS,
@@ -20,6 +23,8 @@ rule evaluate_model:
         profile=f"{EVALUATION}/{{model}}/profile.tsv",
         rois=f"{EVALUATION}/{{model}}/rois.tsv",
         bundles=f"{EVALUATION}/{{model}}/bundles.tsv",
+        spectrum=f"{EVALUATION}/{{model}}/spectrum.tsv",
+        uncertainty=f"{EVALUATION}/{{model}}/uncertainty.tsv",
     log:
         log("evaluate_model", "{task}_{model}"),
     benchmark:
@@ -33,6 +38,7 @@ rule evaluate_model:
         root=dataset_root,
         target=target_of,
         streamlines=streamlines_flag,
+        mean=mean_flag,
         records=record_flags,
         options=roi_options,
         version=VERSIONS["evaluate"],
@@ -40,13 +46,17 @@ rule evaluate_model:
         "m2m evaluate --task {wildcards.task} --model {wildcards.model} --target {params.target}"
         " --root {params.root} --units {input.units} --split {input.split}"
         " --split-record {input.split_record} --quality {input.quality} {params.records}"
-        " {params.streamlines} --metrics {output.metrics} --profile {output.profile}"
-        " --rois {output.rois} --bundles {output.bundles}"
+        " {params.streamlines} {params.mean} --metrics {output.metrics} --profile {output.profile}"
+        " --rois {output.rois} --bundles {output.bundles} --spectrum {output.spectrum}"
+        " --uncertainty {output.uncertainty}"
         " --options {params.options:q} > {log} 2>&1"
 
 
-rule compare:
-    """Paired differences on the same subjects, intervals by bootstrap (Efron & Tibshirani 1993)."""
+rule compare_models:
+    """Paired differences on the same subjects, intervals by bootstrap (Efron & Tibshirani 1993).
+
+    p by signed ranks (Wilcoxon 1945, Biometrics Bull 1:80), corrected (Holm 1979, Scand J Stat 6:65).
+    """
     input:
         metrics=models_of("evaluation/{task}/{model}/metrics.tsv"),
         rois=models_of("evaluation/{task}/{model}/rois.tsv"),
@@ -55,9 +65,9 @@ rule compare:
         summary=f"{EVALUATION}/summary.tsv",
         comparison=f"{EVALUATION}/comparison.tsv",
     log:
-        log("compare", "{task}"),
+        log("compare_models", "{task}"),
     benchmark:
-        bench("compare", "{task}")
+        bench("compare_models", "{task}")
     conda:
         M2M_ENV
     resources:

@@ -13,6 +13,7 @@ from m2m.bids import unit_path
 from m2m.density import save_tractogram
 from m2m.evaluate import compare
 from m2m.evaluate import main as evaluate
+from m2m.evaluate.tables import TABLES
 from m2m.modalities import MODALITIES
 from m2m.options import Evaluation, Rois, Task
 from m2m.stage import digest, read_table, write_json, write_table, write_text
@@ -28,6 +29,8 @@ TASKS = {
 # How each model's tensors are wrong: turned about z, and of another mean diffusivity.
 TURN_DEG, MD_MM2_PER_S = {"true": 0, "macro2micro": 10, "mean": 30, "t1": 0}, 0.8e-3
 MD_ERROR_MM2_PER_S = {"true": 0, "macro2micro": 2e-5, "mean": 1e-4, "t1": 0}
+# Standard deviation of macro2micro's error.
+FA_ERROR = 0.02
 # The bundle that the mean map's tractogram lacks.
 LACKING = 1
 SHAPE, SPACING_MM = (28, 34, 26), 6.0
@@ -153,10 +156,17 @@ def translations(fa, t1, brain, index):
     rng = np.random.default_rng(1000 + index)
     mean, _ = common_fa()
     return {
-        "macro2micro": np.where(brain, np.clip(fa + 0.02 * smooth(rng, 1.5), 0, 1), 0),
+        "macro2micro": np.where(brain, np.clip(fa + FA_ERROR * smooth(rng, 1.5), 0, 1), 0),
         "mean": np.where(brain, mean, 0),
         "t1": np.where(brain, t1 / 900, 0),
     }
+
+
+def standard_deviation(model, error, brain):
+    """Macro2micro's is that of its error, everywhere; mean's is the error itself; t1 has none."""
+    inside = brain if error.ndim == 3 else brain[..., None]
+    sizes = {"macro2micro": np.full_like(error, FA_ERROR), "mean": np.abs(error)}
+    return np.where(inside, sizes[model], 0)
 
 
 def synthesise(root, unit, index, images, tasks):
@@ -166,9 +176,14 @@ def synthesise(root, unit, index, images, tasks):
             if model not in section.models:
                 continue
             folder = root / "synthetic" / task / model
-            values = {"fa": fa, "tdi": density(fa), "dti": tensor(fa, model)}
-            kind = MODALITIES[section.target].synthetic
-            save(unit_path(folder, kind, unit, unit), values[section.target])
+            values = {"fa": fa, "tdi": density(fa), "dti": tensor(fa, model)}[section.target]
+            modality = MODALITIES[section.target]
+            save(unit_path(folder, modality.synthetic, unit, unit), values)
+            if model != "t1":
+                true = load(unit_path(root, modality.kind, unit, unit))
+                error = modality.scale(true) - modality.scale(values)
+                sd = standard_deviation(model, error, images[2])
+                save(unit_path(folder, f"synthsd-{modality.kind}", unit, unit), sd)
             if section.target == "dti":
                 path = unit_path(folder, "synth-tractogram", unit, unit)
                 save_tractogram(path, streamlines(model, index))
@@ -271,12 +286,12 @@ def run_evaluation(root, models=None, options=None, task=TASK):
     cohort = root / "cohort"
     for model in models:
         folder = root / "evaluation" / task / model
-        tables = [folder / f"{name}.tsv" for name in ("metrics", "profile", "rois", "bundles")]
+        tables = [folder / f"{name}.tsv" for name in TABLES]
         evaluate(
             task, model, section.target, root, cohort / "units.tsv", cohort / "split.tsv",
             cohort / "split.json", cohort / "quality.tsv",
             [root / "models" / link / model / "model.json" for link in section.chain or [task]],
-            *tables, options, streamlines=section.target == "dti",
+            *tables, options, mean_model="mean", streamlines=section.target == "dti",
         )  # fmt: skip
     return run_compare(root, models, options, task)
 

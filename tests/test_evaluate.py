@@ -10,6 +10,7 @@ from nibabel.streamlines import ArraySequence
 from m2m.bids import unit_path
 from m2m.evaluate.streamlines import density_r, region_of
 from m2m.evaluate.subjects import refuse_leak, test_units
+from m2m.evaluate.tables import TABLES
 from m2m.stage import read_json, read_table, write_json, write_table, write_text
 from m2m.volume import Volume
 
@@ -140,8 +141,7 @@ def test_nobody_to_test_gives_tables_with_headers_only(study, capsys):
     write_table(study / "cohort/quality.tsv", rows, list(quality[0]))
     tree.run_evaluation(study)
     assert "nothing to evaluate" in capsys.readouterr().out
-    for name in ("mean/metrics", "mean/profile", "mean/rois", "mean/bundles", "summary",
-                 "comparison"):  # fmt: skip
+    for name in (*(f"mean/{name}" for name in TABLES), "summary", "comparison"):
         assert table(study, name) == []
         assert (study / "evaluation/t1-fa" / f"{name}.tsv").read_text().count("\n") == 1
 

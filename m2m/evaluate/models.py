@@ -28,6 +28,7 @@ from m2m.statistics import (
     Estimate,
     bootstrap_mean,
     bootstrap_over_people,
+    holm,
     paired_difference,
 )
 
@@ -79,21 +80,26 @@ def summarise(
 def differences(
     values: pd.DataFrame, models: Sequence[str], options: Evaluation
 ) -> list[dict[str, Any]]:
-    """Rows of the comparison: each model minus each one listed after it, on the same subjects."""
+    """Rows of the comparison: each model minus each one listed after it, on the same subjects.
+
+    p is corrected over the baselines of one model, region and metric.
+    """
     rows = []
     for (region, metric), group in values.groupby(["region", "metric"], sort=False):
         table = group.pivot(index="participant_id", columns="model", values="value")
-        for i, model in enumerate(models):
-            for baseline in models[i + 1 :]:
-                if not {model, baseline} <= set(table.columns):
-                    continue
+        listed = [model for model in models if model in table.columns]
+        for i, model in enumerate(listed):
+            family = []
+            for baseline in listed[i + 1 :]:
                 a, b = table[model].to_numpy(), table[baseline].to_numpy()
                 estimate = paired_difference(a, b, options.bootstrap, options.seed)
-                rows.append(
+                family.append(
                     {"model": model, "baseline": baseline, "region": region, "metric": metric}
                     | _columns(estimate, "difference")
                     | {"p": _wilcoxon(a - b)}
                 )
+            corrected = holm([row["p"] for row in family])
+            rows += [row | {"p_holm": float(p)} for row, p in zip(family, corrected, strict=True)]
     return rows
 
 
@@ -104,11 +110,11 @@ def _columns(estimate: Estimate, name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _wilcoxon(difference: NDArray) -> float | None:
-    """Two-sided p of the signed-rank test; None where it says nothing (too few, all equal)."""
+def _wilcoxon(difference: NDArray) -> float:
+    """Two-sided p of the signed-rank test; NaN where it says nothing (too few, all equal)."""
     difference = difference[np.isfinite(difference)]
     if np.count_nonzero(difference) < 3:
-        return None
+        return float("nan")
     return float(stats.wilcoxon(difference).pvalue)
 
 

@@ -6,12 +6,13 @@ literature only: they are mostly background. Lin's concordance is over a person'
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from m2m import metrics as measures
 from m2m import volume
@@ -20,13 +21,10 @@ from m2m.cohort.split import load_split, part_by_participant
 from m2m.evaluate import regions as roi
 from m2m.evaluate import streamlines as tracts
 from m2m.evaluate.maps import compared, further_metrics
-from m2m.evaluate.tables import (
-    BUNDLE_COLUMNS,
-    METRIC_COLUMNS,
-    PROFILE_COLUMNS,
-    ROI_COLUMNS,
-    printed,
-)
+from m2m.evaluate.perceptual import Perceptual, perceptual_distance
+from m2m.evaluate.spectra import spectrum
+from m2m.evaluate.tables import TABLES, printed
+from m2m.evaluate.uncertainty import compare_uncertainty
 from m2m.modalities import MODALITIES
 from m2m.options import Evaluation
 from m2m.stage import DataError, parse_options, read_json, read_table, write_table
@@ -46,6 +44,10 @@ class Comparison:
         Gives the regions of interest, where there are any.
     names : dict of int to str
         Of regions.
+    perceptual : callable or None
+        Gives LPIPS, where it can be computed.
+    mean_root : Path or None
+        Dataset of the mean map's volumes, where the model is not the mean map itself.
     streamlines : bool
         Whether synthetic streamlines are compared too.
     """
@@ -56,24 +58,9 @@ class Comparison:
     options: Evaluation
     labels_of: roi.RoiSource | None
     names: dict[int, str]
+    perceptual: Perceptual | None = None
+    mean_root: Path | None = None
     streamlines: bool = False
-
-
-@dataclass
-class Evaluated:
-    """Rows of the four tables."""
-
-    metrics: list[dict[str, Any]] = field(default_factory=list)
-    profile: list[dict[str, Any]] = field(default_factory=list)
-    rois: list[dict[str, Any]] = field(default_factory=list)
-    bundles: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, other: "Evaluated") -> None:
-        """Append another's rows."""
-        self.metrics += other.metrics
-        self.profile += other.profile
-        self.rois += other.rois
-        self.bundles += other.bundles
 
 
 def test_units(
@@ -133,8 +120,13 @@ def refuse_leak(
             )
 
 
-def evaluate_unit(unit: dict[str, str], how: Comparison) -> Evaluated:
+def evaluate_unit(unit: dict[str, str], how: Comparison) -> dict[str, list[dict[str, Any]]]:
     """Compare one unit's synthetic map, and streamlines, with the true ones.
+
+    Returns
+    -------
+    dict
+        Rows of each of `TABLES`.
 
     Raises
     ------
@@ -159,6 +151,16 @@ def evaluate_unit(unit: dict[str, str], how: Comparison) -> Evaluated:
     further = further_metrics(how.target, a, b, regions, how.options.density_threshold)
     for region, numbers in further.items():
         values[region] |= numbers
+    values["wm"]["histogram_distance"] = measures.histogram_distance(
+        a.image, b.image, regions["wm"]
+    )
+    curves = []
+    if brain.any():
+        fine = spectrum(a.image, b.image, brain, true.spacing_mm)
+        curves = fine.rows()
+        values["brain"] |= fine.metrics() | likeness(unit, a.image, b.image, brain, how)
+    known, uncertainty = evaluate_uncertainty(unit, true, synthetic, brain, how)
+    values["brain"] |= known
     spacing_mm = float(true.spacing_mm[2])
     profile = measures.slice_profile(a.image, b.image, brain, similarity, spacing_mm)
     rois: list[measures.Roi] = []
@@ -173,16 +175,80 @@ def evaluate_unit(unit: dict[str, str], how: Comparison) -> Evaluated:
             bundles, values["bundles"] = evaluate_bundles(
                 unit, volume.Volume(labels, true.affine), how
             )
+    person = {"participant_id": unit["participant_id"]}
+    tables = {
+        "metrics": [person | {"region": region} | numbers for region, numbers in values.items()],
+        "profile": profile,
+        "rois": [{"roi": one.name} | asdict(one) for one in rois],
+        "bundles": bundles,
+        "spectrum": curves,
+        "uncertainty": uncertainty,
+    }
     who = {"unit": unit["unit"]}
-    return Evaluated(
-        [
-            {**who, "participant_id": unit["participant_id"], "region": region, **numbers}
-            for region, numbers in values.items()
-        ],
-        [who | row for row in profile],
-        [who | {"roi": one.name} | asdict(one) for one in rois],
-        [who | row for row in bundles],
-    )
+    return {name: [who | row for row in rows] for name, rows in tables.items()}
+
+
+def likeness(
+    unit: dict[str, str], true: NDArray, synthetic: NDArray, brain: NDArray, how: Comparison
+) -> dict[str, float]:
+    """How sharp a map is, LPIPS, and whether it says more of the person than the mean map does.
+
+    Parameters
+    ----------
+    unit : dict
+    true, synthetic : ndarray, shape (X, Y, Z)
+        Images of data range 1.
+    brain : ndarray of bool, shape (X, Y, Z)
+    how : Comparison
+
+    Returns
+    -------
+    dict
+        sharpness_ratio; lpips, where it can be computed; residual_r, Pearson's r of the two
+        maps' differences from the mean map, where there is one.
+    """
+    values = {"sharpness_ratio": measures.sharpness_ratio(true, synthetic, brain)}
+    if how.perceptual is not None:
+        values["lpips"] = how.perceptual(true, synthetic, brain)
+    if how.mean_root is not None:
+        kind = MODALITIES[how.target].synthetic
+        try:
+            mean = volume.load(unit_path(how.mean_root, kind, unit["folder"], unit["unit"]))
+        except DataError as error:
+            print(f"residual_r left out: {unit['unit']}: {error}")
+            return values
+        image = compared(how.target, mean.data).image
+        residuals = ((one - image)[brain] for one in (true, synthetic))
+        values["residual_r"] = measures.pearson(*residuals)
+    return values
+
+
+def evaluate_uncertainty(
+    unit: dict[str, str],
+    true: volume.Volume,
+    synthetic: volume.Volume,
+    brain: NDArray,
+    how: Comparison,
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Compare the map of standard deviations with the errors; without it, only say so.
+
+    Returns
+    -------
+    values of the region ``brain``; rows of uncertainty.tsv
+    """
+    modality = MODALITIES[how.target]
+    path = unit_path(how.synthetic_root, f"synthsd-{modality.kind}", unit["folder"], unit["unit"])
+    try:
+        sd = volume.load(path)
+    except DataError as error:
+        print(f"uncertainty left out: {unit['unit']}: {error}")
+        return {}, []
+    volume.require_same_grid(true, sd, f"{unit['unit']}, true map and standard deviation")
+    measured = brain if true.data.ndim == 3 else brain & np.any(true.data != 0, axis=-1)
+    if not measured.any():
+        return {}, []
+    a, b = (modality.scale(image.data[measured]) for image in (true, synthetic))
+    return compare_uncertainty((a - b).ravel(), sd.data[measured].ravel())
 
 
 def evaluate_bundles(
@@ -226,7 +292,14 @@ def main(
     profile: Annotated[Path, typer.Option(help="Table to write: one row per unit and slice.")],
     rois: Annotated[Path, typer.Option(help="Table to write: one row per unit and region.")],
     bundles: Annotated[Path, typer.Option(help="Table to write: one row per unit and bundle.")],
+    spectra: Annotated[
+        Path, typer.Option("--spectrum", help="Table to write: one row per unit and frequency.")
+    ],
+    uncertainty: Annotated[Path, typer.Option(help="Table to write: curves of each unit.")],
     options: Annotated[str, typer.Option(help="Section evaluation of the configuration, JSON.")],
+    mean_model: Annotated[
+        str | None, typer.Option(help="The task's model that is the training people's mean map.")
+    ] = None,
     streamlines: Annotated[
         bool, typer.Option(help="Whether synthetic streamlines are compared too.")
     ] = False,
@@ -238,22 +311,26 @@ def main(
     held_out = {participant for participant, part in parts.items() if part == "test"}
     records = [read_json(path) for path in model_record]
     refuse_leak(records, read_json(split_record)["hash"], held_out)
+    maps = root / "synthetic" / task
     how = Comparison(
-        target, root, root / "synthetic" / task / model, section,
-        roi.roi_source(section.rois, root), roi.roi_names(section.rois.labels), streamlines,
+        target, root, maps / model, section,
+        roi.roi_source(section.rois, root), roi.roi_names(section.rois.labels),
+        perceptual_distance(section.lpips_weights),
+        maps / mean_model if mean_model not in (None, model) else None, streamlines,
     )  # fmt: skip
-    done, n_failed = Evaluated(), 0
+    done: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
+    n_failed = 0
     for unit in tested:
         try:
-            done.add(evaluate_unit(unit, how))
+            for name, rows in evaluate_unit(unit, how).items():
+                done[name] += rows
         except DataError as error:
             print(f"left out: {unit['unit']}: {error}")
-            done.metrics.append({**unit, "problem": str(error)})
+            done["metrics"].append({**unit, "problem": str(error)})
             n_failed += 1
-    write_table(metrics, printed(done.metrics), METRIC_COLUMNS)
-    write_table(profile, printed(done.profile), PROFILE_COLUMNS)
-    write_table(rois, printed(done.rois), ROI_COLUMNS)
-    write_table(bundles, printed(done.bundles), BUNDLE_COLUMNS)
+    paths = (metrics, profile, rois, bundles, spectra, uncertainty)
+    for path, (name, columns) in zip(paths, TABLES.items(), strict=True):
+        write_table(path, printed(done[name]), columns)
     if not tested:
         print(f"{task} {model}: nothing to evaluate, no used test unit has both scans")
     else:

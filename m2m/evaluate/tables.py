@@ -8,10 +8,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-# Of images; of regions of interest; of tract density; of tensors; of bundles.
+# Of images; of sharpness; of uncertainty; of regions of interest; of tract density; of tensors; of
+# bundles.
 METRICS = (
-    "psnr", "ssim", "mae", "pearson", "concordance", "bias", "dice",
-    "md_mae_um2_per_ms", "angle_deg", "log_distance",
+    "psnr", "ssim", "mae", "pearson", "residual_r", "lpips", "histogram_distance",
+    "sharpness_ratio", "spectrum_error", "high_coherence",
+    "calibration_error", "coverage_95", "sd_error_r", "retention_gain",
+    "concordance", "bias", "dice", "md_mae_um2_per_ms", "angle_deg", "log_distance",
     "length_concordance", "volume_concordance", "density_r",
 )  # fmt: skip
 FLOW = ("n_input", "n_failed", "n_excluded", "n_incomplete", "n_used")
@@ -22,11 +25,23 @@ BUNDLE_COLUMNS = (
     "unit", "bundle", "true_n", "synthetic_n", "true_length_mm", "synthetic_length_mm",
     "true_volume_mm3", "synthetic_volume_mm3", "density_r",
 )  # fmt: skip
+SPECTRUM_COLUMNS = (
+    "unit", "frequency_per_mm", "true_power", "synthetic_power", "coherence",
+)  # fmt: skip
+UNCERTAINTY_COLUMNS = ("unit", "curve", "x", "y")
+# Of one model.
+TABLES = {
+    "metrics": METRIC_COLUMNS, "profile": PROFILE_COLUMNS, "rois": ROI_COLUMNS,
+    "bundles": BUNDLE_COLUMNS, "spectrum": SPECTRUM_COLUMNS, "uncertainty": UNCERTAINTY_COLUMNS,
+}  # fmt: skip
 SUMMARY_COLUMNS = ("task", "model", "region", "metric", "mean", "low", "high", "n_subjects", *FLOW)
 COMPARISON_COLUMNS = (
     "task", "model", "baseline", "region", "metric", "difference", "low", "high", "p",
-    "n_subjects", *FLOW,
+    "p_holm", "n_subjects", *FLOW,
 )  # fmt: skip
+
+
+_WORDS = ("unit", "participant_id", "roi", "bundle", "curve", "problem")
 
 
 def printed(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -46,7 +61,7 @@ def load_tables(root: Path, task: str, models: Sequence[str], name: str) -> pd.D
     tables = [
         pd.read_csv(
             root / "evaluation" / task / model / f"{name}.tsv", sep="\t",
-            dtype=dict.fromkeys(("unit", "participant_id", "roi", "bundle", "problem"), str),
+            dtype=dict.fromkeys(_WORDS, str),
         ).assign(model=model)
         for model in models
     ]  # fmt: skip
