@@ -11,7 +11,7 @@ from m2m.bids import unit_path
 from m2m.evaluate.maps import compared
 from m2m.figures import cohort, study, style, training, views
 from m2m.figures import main as figures
-from m2m.options import Report
+from m2m.options import Report, Task
 from m2m.report.pictures import FIGURES
 from m2m.stage import read_table, write_text
 
@@ -95,6 +95,79 @@ def test_the_profile_is_the_mean_over_units(drawn):
     assert shown["n_units"] == "6"
 
 
+def test_dots_of_agreement_are_differences_and_lines_their_bias_and_limits(drawn):
+    measured = read_table(drawn.parent / "evaluation/t1-fa/t1/rois.tsv")
+    differences = [float(r["synthetic"]) - float(r["true"]) for r in measured]
+    shown = [r for r in read_table(drawn / "t1-fa/agreement.tsv") if r["model"] == "t1"]
+    assert [float(r["difference"]) for r in shown] == pytest.approx(differences, abs=1e-5)
+    means = [(float(r["synthetic"]) + float(r["true"])) / 2 for r in measured]
+    assert [float(r["mean"]) for r in shown] == pytest.approx(means, rel=1e-4)
+    reach = 1.96 * np.std(differences, ddof=1)
+    line = [float(shown[0][key]) for key in ("bias", "low", "high")]
+    assert line == pytest.approx(np.mean(differences) + np.array([0, -reach, reach]), abs=1e-5)
+
+
+def test_the_spectrum_drawn_is_the_mean_over_units(drawn):
+    measured = read_table(drawn.parent / "evaluation/t1-fa/mean/spectrum.tsv")
+    place = measured[12]["frequency_per_mm"]
+    own = [r for r in measured if r["frequency_per_mm"] == place]
+    power = {k: np.array([float(r[f"{k}_power"]) for r in own]) for k in ("true", "synthetic")}
+    shown = {
+        r["quantity"]: r for r in read_table(drawn / "t1-fa/spectrum.tsv")
+        if (r["model"], r["frequency_per_mm"]) == ("mean", place)
+    }  # fmt: skip
+    ratio = np.exp(np.mean(np.log(power["synthetic"] / power["true"])))
+    assert float(shown["power_ratio"]["mean"]) == pytest.approx(ratio, rel=1e-4)
+    coherence = np.mean([float(r["coherence"]) for r in own])
+    assert float(shown["coherence"]["mean"]) == pytest.approx(coherence, rel=1e-4)
+    assert shown["power"]["n_units"] == "6"
+
+
+def test_the_uncertainty_drawn_is_that_of_the_models_that_have_one(drawn):
+    rows = read_table(drawn / "t1-fa/uncertainty.tsv")
+    assert {r["model"] for r in rows} == {"macro2micro", "mean"}
+    (kept,) = [r for r in rows if (r["model"], r["curve"], r["x"]) == ("mean", "retention", "1")]
+    maes = [
+        float(r["mae"]) for r in read_table(drawn.parent / "evaluation/t1-fa/mean/metrics.tsv")
+        if r["region"] == "brain"
+    ]  # fmt: skip
+    assert float(kept["y"]) == pytest.approx(np.mean(maes), rel=1e-4)
+
+
+def test_the_maps_of_uncertainty_are_the_error_and_the_deviation_of_one_person(drawn):
+    rows = [r for r in read_table(drawn / "t1-dti/uncertainty.tsv") if r["unit"]]
+    panel = {r["rank"]: r["unit"] for r in read_table(drawn / "t1-dti/panel.tsv")}
+    assert {r["unit"] for r in rows} == {panel["median"]}
+    by_curve = {r["curve"]: float(r["y"]) for r in rows if r["x"] == "0"}
+    assert by_curve["sd_map"] == pytest.approx(tree.FA_ERROR, rel=1e-4)
+    assert by_curve["error_map"] > 0
+
+
+def test_many_models_are_drawn_in_lines_of_axial_slices(drawn, tmp_path, monkeypatch):
+    """Names are long, colours come again: no model looks like another."""
+    root = drawn.parent
+    names = ["macro2micro", *(f"discriminators-{i:02d}" for i in range(11))]
+    for kind in ("synthetic", "evaluation", "models"):
+        (tmp_path / kind / "t1-fa").mkdir(parents=True)
+        for name in names:
+            (tmp_path / kind / "t1-fa" / name).symlink_to(root / kind / "t1-fa/macro2micro")
+    for table in ("summary", "comparison"):
+        (tmp_path / f"evaluation/t1-fa/{table}.tsv").symlink_to(
+            root / f"evaluation/t1-fa/{table}.tsv"
+        )
+    for folder in (*root.glob("sub-*"), root / "cohort", root / "truth"):
+        (tmp_path / folder.name).symlink_to(folder)
+    monkeypatch.setitem(tree.TASKS, "t1-fa", Task(models=names))
+    folder = draw(tmp_path, tasks=["t1-fa"]) / "t1-fa"
+    rows = read_table(folder / "panel.tsv")
+    assert {row["plane"] for row in rows} == {"axial"}
+    errors = {f"{name} error" for name in names}
+    assert {row["column"] for row in rows} == {"t1", "true", *names, *errors}
+    looks = {(style.colours(names)[name], style.marker(i)) for i, name in enumerate(names)}
+    lines = {(style.colours(names)[name], style.dashes(i)) for i, name in enumerate(names)}
+    assert len(looks) == len(lines) == 12
+
+
 def test_the_panel_shows_the_best_the_median_and_the_worst_by_the_first_model(drawn):
     rows = read_table(drawn.parent / "evaluation/t1-fa/macro2micro/metrics.tsv")
     ssim = {r["unit"]: float(r["ssim"]) for r in rows if r["region"] == "brain"}
@@ -167,7 +240,7 @@ def test_simulated_people_are_named_on_every_figure_and_real_ones_are_not(empty_
     notes = []
     monkeypatch.setattr("m2m.figures.save", lambda *arguments: notes.append(arguments[-1]))
     draw(empty_study, simulated=True, tasks=[tree.TASK])
-    assert len(notes) == 6
+    assert len(notes) == 9
     assert all("says nothing about brains" in note and "n_used 2" in note for note in notes)
     notes.clear()
     draw(empty_study, simulated=False, tasks=[tree.TASK])

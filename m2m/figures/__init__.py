@@ -19,7 +19,17 @@ from pydantic import TypeAdapter
 from m2m.cohort.split import load_split, part_by_participant
 from m2m.evaluate.subjects import test_units
 from m2m.evaluate.tables import FLOW, by_participant, load_tables, printed
-from m2m.figures import bundles, cohort, panel, projections, results, training
+from m2m.figures import (
+    agreement,
+    bundles,
+    cohort,
+    panel,
+    projections,
+    results,
+    spectrum,
+    training,
+    uncertainty,
+)
 from m2m.figures.study import Person, Study, load_people
 from m2m.figures.style import SIMULATED, empty_figure, paper_style, save
 from m2m.options import Report, Task
@@ -70,12 +80,41 @@ def profile_figure(study: Study) -> Drawn:
     )
 
 
-def rois_figure(study: Study) -> Drawn:
-    """Regions of interest: true against synthetic means."""
+def spectrum_figure(study: Study) -> Drawn:
+    """Power and coherence by spatial frequency."""
+    table = load_tables(study.root, study.name, study.models, "spectrum")
+    if table.empty:
+        return empty_figure(NOBODY), []
+    return spectrum.draw_spectrum(
+        table, study.models, study.options.band_resamples, study.options.seed
+    )
+
+
+def uncertainty_figure(study: Study, people: Sequence[Person]) -> Drawn:
+    """Standard deviations against the errors."""
+    table = load_tables(study.root, study.name, study.models, "uncertainty")
+    if table.empty:
+        reason = "No map of standard deviations was compared with the errors."
+        return empty_figure(reason if people else NOBODY), []
+    return uncertainty.draw_uncertainty(study, table, people)
+
+
+def of_rois(draw: Callable[[Study, pd.DataFrame], Drawn], study: Study) -> Drawn:
+    """A figure of regional means, or words where there are none."""
     rois = load_tables(study.root, study.name, study.models, "rois")
     if rois.empty:
         reason = "No regions of interest: evaluation.rois.image is not set."
         return empty_figure(NOBODY if study.evaluated.empty else reason), []
+    return draw(study, rois)
+
+
+def agreement_figure(study: Study, rois: pd.DataFrame) -> Drawn:
+    """Regions of interest: differences against means."""
+    return agreement.draw_agreement(rois, study.models, study.look.regional)
+
+
+def rois_figure(study: Study, rois: pd.DataFrame) -> Drawn:
+    """Regions of interest: true against synthetic means."""
     participants = dict(zip(study.metrics["unit"], study.metrics["participant_id"], strict=True))
     return results.draw_rois(rois, participants, study.models, study.look.regional)
 
@@ -111,7 +150,10 @@ def task_figures(study: Study) -> dict[str, tuple[Callable[[], Drawn], Sequence[
         "panel": (partial(of_people, panel.draw_panel, study, people), panel.COLUMNS),
         "metrics": (partial(metrics_figure, study), METRIC_COLUMNS),
         "profile": (partial(profile_figure, study), results.PROFILE_COLUMNS),
-        "rois": (partial(rois_figure, study), results.ROI_COLUMNS),
+        "rois": (partial(of_rois, rois_figure, study), results.ROI_COLUMNS),
+        "agreement": (partial(of_rois, agreement_figure, study), agreement.COLUMNS),
+        "spectrum": (partial(spectrum_figure, study), spectrum.COLUMNS),
+        "uncertainty": (partial(uncertainty_figure, study, people), uncertainty.COLUMNS),
         "training": (partial(training_figure, study), training.COLUMNS),
     }
     if target in ("tdi", "dti"):

@@ -12,10 +12,11 @@ from m2m.evaluate.tables import BUNDLE_COLUMNS
 from m2m.figures.style import (
     DOUBLE_MM,
     INK,
-    MARKERS,
     MUTED,
     colours,
+    legend_above,
     letter,
+    marker,
     new_figure,
 )
 from m2m.metrics import concordance
@@ -43,8 +44,9 @@ def draw_bundles(
     """
     names = list(dict.fromkeys(bundles["bundle"]))
     height = 20 + 3.2 * len(names)
-    figure = new_figure(DOUBLE_MM, 72 + height)
-    top, bottom = figure.subfigures(2, 1, height_ratios=(72, height))
+    above = 64 + 3 * len(models)
+    figure = new_figure(DOUBLE_MM, above + height)
+    top, bottom = figure.subfigures(2, 1, height_ratios=(above, height))
     for axes, (key, (label, factor)), mark in zip(
         top.subplots(1, 2), MEASURES.items(), "ab", strict=True
     ):
@@ -53,6 +55,7 @@ def draw_bundles(
         letter(axes, mark)
     axes = bottom.subplots()
     _density(axes, bundles, models, names)
+    legend_above(bottom, axes)
     letter(axes, "c")
     return figure, bundles.to_dict("records")
 
@@ -70,7 +73,7 @@ def _against(
         own = pair[(bundles["model"] == model).to_numpy()]
         own = own[np.isfinite(own).all(axis=1)]
         agree = f"{concordance(*own.T):.3f}".replace("nan", "n/a")
-        axes.plot(*own.T, linestyle="", marker=MARKERS[i % 7], markersize=2.4, alpha=0.55,
+        axes.plot(*own.T, linestyle="", marker=marker(i), markersize=2.4, alpha=0.55,
                   color=colours(models)[model], markeredgewidth=0,
                   label=f"{model}: concordance {agree}")  # fmt: skip
     axes.set(xlim=ends, ylim=ends, aspect="equal")
@@ -84,18 +87,17 @@ def _density(
     shift = np.linspace(-0.2, 0.2, len(models)) if len(models) > 1 else [0.0]
     for i, model in enumerate(models):
         own = bundles[bundles["model"] == model].groupby("bundle")["density_r"]
-        marker, colour = MARKERS[i % 7], colours(models)[model]
+        shape, colour = marker(i), colours(models)[model]
         for row, name in enumerate(names):
             if name not in own.groups:
                 continue
             r = own.get_group(name).to_numpy(float)
-            axes.plot(r, np.full(len(r), row + shift[i]), linestyle="", marker=marker,
+            axes.plot(r, np.full(len(r), row + shift[i]), linestyle="", marker=shape,
                       markersize=2, color=colour, alpha=0.45, markeredgewidth=0)  # fmt: skip
             if np.isfinite(r).any():
                 axes.plot(np.nanmean(r), row + shift[i], marker="|", color=INK, markersize=5)
-        axes.plot([], [], linestyle="", marker=marker, color=colour, label=model)
+        axes.plot([], [], linestyle="", marker=shape, color=colour, label=model)
     axes.plot([], [], linestyle="", marker="|", color=INK, label="mean over subjects")
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(models) + 1, borderpad=0)
     axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=5.5)
     axes.set_ylim(len(names) - 0.3, -0.7)
     axes.grid(axis="y", color="#eeeeee", linewidth=0.5)

@@ -1,4 +1,8 @@
-"""What the maps look like: the best, the median and the worst test subject, in three planes."""
+"""What the maps look like: the best, the median and the worst test subject.
+
+With few models in three planes, each error beside its map; with many in axial slices, each error
+below its map.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from m2m.figures.study import Person, Study
-from m2m.figures.style import DOUBLE_MM, MUTED, new_figure
+from m2m.figures.style import DOUBLE_MM, FEW, MUTED, new_figure
 from m2m.figures.views import (
     AXIS,
     DIRECTIONS,
@@ -23,10 +27,13 @@ from m2m.figures.views import (
 from m2m.modalities import MODALITIES
 
 COLUMNS = ("rank", "unit", "plane", "position_mm", "column", "mean", "mean_absolute_error")
+ERROR = " error"
+# Title, picture and its colours, and what is measured of it.
+Column = tuple[str, NDArray | None, dict[str, Any], NDArray | None]
 
 
 def draw_panel(study: Study, people: Sequence[Person]) -> tuple[Figure, list[dict[str, Any]]]:
-    """Draw source, truth, and each model's map and error, one block of three planes a person.
+    """Draw source, truth, and each model's map and error, one block a person.
 
     Returns
     -------
@@ -42,25 +49,29 @@ def draw_panel(study: Study, people: Sequence[Person]) -> tuple[Figure, list[dic
         "coronal": size[2] / size[0],
         "sagittal": size[2] / size[1],
     }
+    many = len(study.models) > FEW
+    lines = [("axial", False), ("axial", True)] if many else [(plane, None) for plane in PLANES]
+    errors = [] if many else ["error"]
     titles = [MODALITIES[study.task.source].title, f"true {study.look.title}"]
-    titles += [title for model in study.models for title in (model, "error")]
-    left, top, foot, gap = 9.0, 6.5, 20.0, 1.0
-    side = (DOUBLE_MM - left - 1 - gap * (len(titles) - 1)) / len(titles)
-    block = sum(aspects.values()) * side + 2 * gap + 3
+    titles += [title for model in study.models for title in (model, *errors)]
+    left, foot, gap = 9.0, 20.0, 1.0
+    top, right = (20.0, 9.0) if many else (6.5, 1.0)  # titles are turned where there are many
+    side = (DOUBLE_MM - left - right - gap * (len(titles) - 1)) / len(titles)
+    block = sum(aspects[plane] * side + gap for plane, _ in lines) - gap + 3
     height = top + block * len(people) + foot
     figure = new_figure(DOUBLE_MM, height, layout=None)
     place = placing(height)
     rows, y = [], top
     for person, (start, size, centre) in zip(people, boxes, strict=True):
         figure.text(
-            2.2 / DOUBLE_MM, 1 - (y + (block - 3) / 2) / height,
-            f"{person.rank}: {person.unit}, SSIM {person.ssim:.3f}",
+            4 / DOUBLE_MM, 1 - (y + (block - 3) / 2) / height,
+            f"{person.rank}: {person.unit}\nSSIM {person.ssim:.3f}",
             rotation=90, ha="center", va="center", fontsize=7,
         )  # fmt: skip
         columns = _columns(study, person)
-        for plane in PLANES:
+        for plane, wanted in lines:
             tall, index = aspects[plane] * side, int(centre[AXIS[plane]])
-            for column, (title, picture, style, measured) in enumerate(columns):
+            for column, (title, picture, style, measured) in placed(columns, wanted):
                 axes = figure.add_axes(place(left + column * (side + gap), y, side, tall))
                 axes.set_axis_off()
                 if picture is None:
@@ -72,11 +83,20 @@ def draw_panel(study: Study, people: Sequence[Person]) -> tuple[Figure, list[dic
                 rows.append(_row(person, plane, index, title, measured))
             y += tall + gap
         y += 3 - gap
+    turned = {"rotation": 45, "ha": "left", "rotation_mode": "anchor"} if many else {"ha": "center"}
     for column, title in enumerate(titles):
-        x = left + column * (side + gap) + side / 2
-        figure.text(x / DOUBLE_MM, 1 - (top - 2) / height, title, ha="center", fontsize=7)
+        x = left + column * (side + gap) + side / (4 if many else 2)
+        figure.text(x / DOUBLE_MM, 1 - (top - 2) / height, title, fontsize=7, **turned)
     draw_foot(study, figure, height)
     return figure, rows
+
+
+def placed(columns: Sequence[Column], errors: bool | None) -> list[tuple[int, Column]]:
+    """Place of each picture in its line: all in one, or maps and errors in lines of their own."""
+    if errors is None:
+        return list(enumerate(columns))
+    chosen = (one for one in columns if one[0].endswith(ERROR) == errors)
+    return list(enumerate(chosen, start=2 if errors else 0))
 
 
 def placing(height_mm: float) -> Callable[[float, float, float, float], list[float]]:
@@ -88,9 +108,7 @@ def placing(height_mm: float) -> Callable[[float, float, float, float], list[flo
     return place
 
 
-def _columns(
-    study: Study, person: Person
-) -> list[tuple[str, NDArray | None, dict[str, Any], NDArray | None]]:
+def _columns(study: Study, person: Person) -> list[Column]:
     """Title, picture and its colours, and what is measured of it, of each column."""
     look = study.look
     source = LOOKS["fa"].style
@@ -104,11 +122,11 @@ def _columns(
     for model in study.models:
         one = person.synthetic.get(model)
         if one is None:
-            columns += [(model, None, {}, None), (f"{model} error", None, {}, None)]
+            columns += [(model, None, {}, None), (model + ERROR, None, {}, None)]
             continue
         error = one.image - person.true.image
         columns.append((model, look.picture(one), look.style, one.image))
-        columns.append((f"{model} error", error, look.error_style, error))
+        columns.append((model + ERROR, error, look.error_style, error))
     return columns
 
 
@@ -121,7 +139,7 @@ def _row(
     row: dict[str, Any] = {"mean": None, "mean_absolute_error": None}
     if measured is not None and mask.any():
         values = np.take(measured, index, axis=axis)[mask]
-        if title.endswith("error"):
+        if title.endswith(ERROR):
             row["mean_absolute_error"] = round(float(np.abs(values).mean()), 5)
         else:
             row["mean"] = round(float(values.mean()), 5)

@@ -10,28 +10,38 @@ from matplotlib.figure import Figure
 
 from m2m.evaluate.tables import individuality
 from m2m.figures.style import (
+    BETTER,
     DOUBLE_MM,
+    FEW,
     INK,
-    LOWER_IS_BETTER,
-    MARKERS,
     METRICS,
     MUTED,
     REGIONS,
     colours,
+    dashes,
+    legend_above,
     letter,
+    letters,
+    marker,
+    model_axes,
     new_figure,
+    per_line,
 )
 from m2m.metrics import concordance, correlation_across_people
 from m2m.statistics import MIN_SUBJECTS, band
 
 _IMAGE = (("brain", "ssim"), ("brain", "psnr"), ("brain", "mae"), ("brain", "pearson"))
 _WM, _ROIS = (("wm", "ssim"), ("wm", "psnr"), ("wm", "mae")), ("rois", "concordance")
+_DETAIL = (
+    ("brain", "sharpness_ratio"), ("brain", "high_coherence"), ("brain", "residual_r"),
+    ("wm", "histogram_distance"),
+)  # fmt: skip
 PANELS = {
-    "fa": (*_IMAGE, *_WM, _ROIS),
-    "tdi": (*_IMAGE, *_WM[:2], ("brain", "dice"), _ROIS),
+    "fa": (*_IMAGE, *_WM, _ROIS, *_DETAIL),
+    "tdi": (*_IMAGE, *_WM[:2], ("brain", "dice"), _ROIS, *_DETAIL),
     "dti": (
         *_IMAGE[:3], ("wm", "angle_deg"), ("brain", "log_distance"),
-        ("brain", "md_mae_um2_per_ms"), _ROIS, ("bundles", "density_r"),
+        ("brain", "md_mae_um2_per_ms"), _ROIS, ("bundles", "density_r"), *_DETAIL,
     ),
 }  # fmt: skip
 PROFILE_COLUMNS = ("model", "offset_mm", "metric", "mean", "low", "high", "n_units")
@@ -58,20 +68,22 @@ def draw_metrics(
     list of dict
         Rows of `values`.
     """
-    figure = new_figure(DOUBLE_MM, 98)
-    for i, (axes, (region, metric)) in enumerate(
-        zip(figure.subplots(2, 4).flat, PANELS[target], strict=True)
-    ):
+    many = len(models) > FEW
+    figure = new_figure(DOUBLE_MM, 165 if many else 147)
+    panels = figure.subplots(3, 4, sharex=many)
+    for axes, (region, metric), mark in zip(panels.flat, PANELS[target], letters(), strict=False):
         chosen = values[(values["region"] == region) & (values["metric"] == metric)]
         table = chosen.pivot(index="participant_id", columns="model", values="value")
         table = table.reindex(columns=list(models))
         estimates = summary[(summary["region"] == region) & (summary["metric"] == metric)]
         _paired(axes, table, estimates.set_index("model"))
-        better = "lower is better" if metric in LOWER_IS_BETTER else "higher is better"
         name = "" if region in ("rois", "bundles") else f", {REGIONS[region]}"
         axes.set_title(f"{METRICS[metric]}{name}")
-        axes.set_ylabel(better, color=MUTED, fontsize=6)
-        letter(axes, "abcdefgh"[i])
+        axes.set_ylabel(BETTER.get(metric, "higher is better"), color=MUTED, fontsize=6)
+        letter(axes, mark)
+    if many:
+        for axes in panels[-1]:
+            axes.tick_params(axis="x", labelrotation=55)
     return figure, values.to_dict("records")
 
 
@@ -86,7 +98,7 @@ def _paired(axes: Axes, table: pd.DataFrame, estimates: pd.DataFrame) -> None:
         positions[:, None] + jitter, table.to_numpy().T, color="#c8c8c8", linewidth=0.5, zorder=1
     )
     for i, model in enumerate(models):
-        axes.plot(i + jitter, table[model], linestyle="", marker=MARKERS[i % 7], markersize=2.6,
+        axes.plot(i + jitter, table[model], linestyle="", marker=marker(i), markersize=2.6,
                   color=colour[model], alpha=0.75, markeredgewidth=0, zorder=2)  # fmt: skip
         if model in estimates.index:
             row = estimates.loc[model]
@@ -111,10 +123,10 @@ def draw_profile(
     models : sequence of str
     n_resamples, seed : int
     """
-    figure = new_figure(DOUBLE_MM, 58)
+    figure = new_figure(DOUBLE_MM, 62 + 3.5 * (len(models) // 6))
     colour, rows = colours(models), []
     shown = ("ssim", "psnr", "mae")
-    for i, (axes, metric) in enumerate(zip(figure.subplots(1, 3), shown, strict=True)):
+    for axes, metric, mark in zip(figure.subplots(1, 3), shown, letters(), strict=False):
         for k, model in enumerate(models):
             table = profile[profile["model"] == model].pivot(
                 index="unit", columns="offset_mm", values=metric
@@ -125,8 +137,9 @@ def draw_profile(
             curves, offsets = table.to_numpy(), table.columns.to_numpy()
             mean, low, high = band(curves, n_resamples, seed)
             axes.plot(offsets, mean, color=colour[model], label=model,
-                      linestyle=("-", "--", ":", "-.")[k % 4])  # fmt: skip
-            axes.fill_between(offsets, low, high, color=colour[model], alpha=0.2, linewidth=0)
+                      linestyle=dashes(k))  # fmt: skip
+            shade = 0.2 if len(models) <= FEW else 0.1
+            axes.fill_between(offsets, low, high, color=colour[model], alpha=shade, linewidth=0)
             rows += [
                 dict(zip(PROFILE_COLUMNS, (model, *numbers), strict=True))
                 for numbers in zip(offsets, [metric] * len(mean), mean, low, high,
@@ -135,8 +148,8 @@ def draw_profile(
         axes.axvline(0, color="#d8d8d8", linewidth=0.6, zorder=0)
         axes.set_title(f"{METRICS[metric]}, brain")
         axes.set_xlabel("mm above the brain's centre (axial)")
-        letter(axes, "abc"[i])
-    figure.axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1.12), ncols=len(models))
+        letter(axes, mark)
+    legend_above(figure, figure.axes[0])
     return figure, rows
 
 
@@ -157,29 +170,33 @@ def draw_rois(
     """
     colour = colours(models)
     names = list(dict.fromkeys(rois["roi"]))
-    height = 0 if rois["unit"].map(participants).nunique() < MIN_SUBJECTS else 22 + 2.8 * len(names)
-    figure = new_figure(DOUBLE_MM, 62 + height)
+    known = rois["unit"].map(participants).nunique() >= MIN_SUBJECTS
+    height = 22 + (2.8 if len(models) <= FEW else 3.6) * len(names) if known else 0
+    columns, lines = per_line(len(models))
+    above = 16 + lines * DOUBLE_MM / (columns + 0.8)
+    figure = new_figure(DOUBLE_MM, above + height)
     top, *bottom = figure.subfigures(
-        2 if height else 1, 1, squeeze=False, height_ratios=(62, height) if height else None
+        2 if height else 1, 1, squeeze=False, height_ratios=(above, height) if height else None
     )[:, 0]
     low, high = np.nanquantile(rois[["true", "synthetic"]], (0, 1))
     margin = 0.05 * (high - low) or 0.03
     ends = np.array([low - margin, high + margin])
-    panels = top.subplots(1, len(models), sharex=True, sharey=True, squeeze=False)[0]
+    panels = model_axes(top, len(models), f"true {regional}", f"synthetic {regional}")
+    marks = letters()
     for i, (axes, model) in enumerate(zip(panels, models, strict=True)):
         chosen = rois[rois["model"] == model]
         axes.plot(ends, ends, color=MUTED, linewidth=0.6, linestyle="--", zorder=1)
-        axes.plot(chosen["true"], chosen["synthetic"], linestyle="", marker=MARKERS[i % 7],
+        axes.plot(chosen["true"], chosen["synthetic"], linestyle="", marker=marker(i),
                   markersize=2.4, color=colour[model], alpha=0.55, markeredgewidth=0)  # fmt: skip
         together = f"{concordance(chosen['true'], chosen['synthetic']):.3f}"
-        axes.set(xlim=ends, ylim=ends, aspect="equal", xlabel=f"true {regional} of the region")
-        axes.set_title(f"{model}: pooled concordance {together.replace('nan', 'n/a')}")
-        letter(axes, "abcdefg"[i % 7])
-    panels[0].set_ylabel(f"synthetic {regional} of the region")
+        axes.set(xlim=ends, ylim=ends, aspect="equal")
+        axes.set_title(f"{model}\nconcordance {together.replace('nan', 'n/a')}")
+        letter(axes, next(marks))
     if height:
         axes = bottom[0].subplots()
         _across_people(axes, rois, participants, models, names)
-        letter(axes, "abcdefgh"[len(models) % 8])
+        legend_above(bottom[0], axes)
+        letter(axes, next(marks))
     return figure, rois.to_dict("records")
 
 
@@ -189,12 +206,14 @@ def _across_people(
 ) -> None:  # fmt: skip
     """Draw one row per region: how the synthetic mean follows the true one between people."""
     rows = {name: i for i, name in enumerate(names)}
+    many = len(models) > FEW
+    shift = np.linspace(-0.25, 0.25, len(models)) * many
+    size = 2.4 if many else 3.2
     for i, model in enumerate(models):
         _, shared, true, synthetic = individuality(rois[rois["model"] == model], participants)
         r = correlation_across_people(true, synthetic) if shared else []
-        axes.plot(r, [rows[name] for name in shared], linestyle="", marker=MARKERS[i % 7],
-                  markersize=3.2, color=colours(models)[model], label=model)  # fmt: skip
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(models), borderpad=0)
+        axes.plot(r, [rows[name] + shift[i] for name in shared], linestyle="", marker=marker(i),
+                  markersize=size, color=colours(models)[model], label=model)  # fmt: skip
     axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=5.5)
     axes.set_ylim(len(names) - 0.3, -0.7)
     axes.set_xlim(-1.02, 1.02)

@@ -1,12 +1,13 @@
 """How every figure looks and how it is saved: PDF, PNG and the numbers behind it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import string
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 
 from m2m.stage import whole, write_table
 
@@ -38,14 +39,47 @@ METRICS = {
     "ssim": "SSIM", "psnr": "PSNR (dB)", "mae": "MAE", "pearson": "Pearson's r",
     "concordance": "ROI concordance", "dice": "Dice of tracts", "log_distance": "log distance",
     "md_mae_um2_per_ms": "MAE of MD (µm²/ms)", "angle_deg": "angle (°)",
-    "density_r": "density r",
+    "density_r": "density r", "high_coherence": "coherence of detail",
+    "sharpness_ratio": "sharpness ratio", "residual_r": "r beyond the mean",
+    "histogram_distance": "histograms",
 }  # fmt: skip
-LOWER_IS_BETTER = {"mae", "md_mae_um2_per_ms", "angle_deg", "log_distance"}
+# Which way is better, where it is not higher.
+BETTER = {
+    "sharpness_ratio": "nearer 1 is better",
+    **dict.fromkeys(
+        ("mae", "md_mae_um2_per_ms", "angle_deg", "log_distance", "histogram_distance"),
+        "lower is better",
+    ),
+}
+# With more models than these a figure is arranged for many.
+FEW = 3
+COLUMNS_OF_MODELS = 4
 
 
 def colours(models: Sequence[str]) -> dict[str, str]:
     """Colour of each model, the same in every figure."""
     return {model: PALETTE[i % len(PALETTE)] for i, model in enumerate(models)}
+
+
+def marker(index: int) -> str:
+    """Marker of a model by its place; with its colour it is no other of 49 models'."""
+    return MARKERS[(index + index // len(PALETTE)) % len(MARKERS)]
+
+
+def dashes(index: int) -> str:
+    """Line style of a model by its place; with its colour it is no other of 28 models'."""
+    return ("-", "--", ":", "-.")[index % 4]
+
+
+def legend_above(figure: FigureBase, axes: Axes) -> None:
+    """Write what the lines of one panel are above a whole figure, five to a line."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=min(max(len(labels), 1), 5))
+
+
+def letters() -> Iterator[str]:
+    """Names of panels: a, b, c."""
+    return iter(string.ascii_lowercase)
 
 
 def new_figure(width_mm: float, height_mm: float, layout: str | None = "constrained") -> Figure:
@@ -59,6 +93,27 @@ def letter(axes: Axes, label: str) -> None:
         label, (0, 1), xytext=(-4, 6), xycoords="axes fraction", textcoords="offset points",
         ha="right", va="bottom", fontweight="bold", fontsize=8.5, annotation_clip=False,
     )  # fmt: skip
+
+
+def per_line(n_models: int) -> tuple[int, int]:
+    """Columns and lines of one panel a model."""
+    columns = n_models if n_models <= FEW else COLUMNS_OF_MODELS
+    return columns, -(-n_models // columns)
+
+
+def model_axes(figure: FigureBase, n_models: int, xlabel: str, ylabel: str) -> Sequence[Axes]:
+    """Make one panel a model, on the same scales, with labels at the left and below."""
+    columns, lines = per_line(n_models)
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+    for axes in panels.flat[n_models:]:
+        axes.set_axis_off()
+    for column in panels.T:
+        lowest = [axes for axes in column if axes.axison][-1]
+        lowest.tick_params(labelbottom=True)
+        lowest.set_xlabel(xlabel)
+    for axes in panels[:, 0]:
+        axes.set_ylabel(ylabel)
+    return panels.flat[:n_models]
 
 
 def empty_figure(message: str) -> Figure:

@@ -42,6 +42,8 @@ class Look:
         What the compared image is.
     regional : str
         What regional means are of.
+    scaled : str
+        What errors of scaled values are of.
     """
 
     title: str
@@ -50,6 +52,7 @@ class Look:
     error_top: float
     scale: str
     regional: str
+    scaled: str
 
     def picture(self, one: Compared) -> NDArray:
         """Grey values, shape (X, Y, Z), or colours 0 to 1, shape (X, Y, Z, 3), of a map."""
@@ -69,10 +72,13 @@ class Look:
 
 
 LOOKS = {
-    "fa": Look("FA", "gray", 0.9, 0.3, "FA", "FA"),
-    "tdi": Look("density", "inferno", 1.2, 0.5, "tract density, log-scaled", "tract density"),
-    "dti": Look("colour FA", "", 0.7, 0.3, "FA", "FA"),
-}
+    "fa": Look("FA", "gray", 0.9, 0.3, "FA", "FA", "FA"),
+    "tdi": Look(
+        "density", "inferno", 1.2, 0.5, "tract density, log-scaled", "tract density",
+        "tract density, log-scaled",
+    ),
+    "dti": Look("colour FA", "", 0.7, 0.3, "FA", "FA", "the log tensor's elements"),
+}  # fmt: skip
 
 
 def cut(image: NDArray, plane: str, index: int) -> NDArray:
