@@ -97,8 +97,8 @@ def test_every_number_of_the_summary_is_the_number_of_the_table(root, page, task
     regions = {name: key for key, name in words.REGIONS.items()}
     metrics = {name: key for key, (name, _, _) in words.METRICS.items()}
     header, *rows = page.tables[f"summary-{task}"]
-    models, checked = header[2:-1], 0
-    for region, metric, *cells, _ in rows:
+    models, checked = header[3:], 0
+    for region, metric, _, *cells in rows:
         for model, cell in zip(models, cells, strict=True):
             row = table.pop((regions[region], metrics[metric], model), None)
             if row is None:
@@ -118,12 +118,16 @@ def test_every_paired_difference_is_the_number_of_the_table(root, page, task):
     rows = page.tables[f"comparison-{task}"][1:]
     assert len(rows) == len(table)
     names = {key: name for key, (name, _, _) in words.METRICS.items()}
+    header = page.tables[f"comparison-{task}"][0]
+    corrected = {(r[0], r[1], r[2]): r[header.index("Holm p")] for r in rows}
     shown = {(r[0], r[1], r[2]): r[3] for r in rows}
     for row in table:
         key = f"{row['model']} − {row['baseline']}", words.REGIONS[row["region"]]
         digits = words.METRICS[row["metric"]][1]
         expected = [round(float(row[k]), digits) for k in ("difference", "low", "high")]
         assert numbers(shown[*key, names[row["metric"]]]) == pytest.approx(expected, abs=1e-9)
+        holm = words.printed(row["p_holm"], 4)
+        assert corrected[*key, names[row["metric"]]] == holm
 
 
 def test_the_table_at_the_top_has_every_tasks_headlines(root, page):
@@ -168,6 +172,15 @@ def test_every_task_has_its_section_and_no_two_elements_share_a_name(page):
     assert len(set(ids)) == len(ids)
     for task in tree.TASKS:
         assert {f"{part}-{task}" for part in ("result", "maps", "metrics", "training")} <= set(ids)
+
+
+def test_the_page_says_what_was_not_computed_and_which_way_is_better(page):
+    assert page.text.count("LPIPS: not computed.") == len(tree.TASKS)
+    assert "Uncertainty: not computed" not in page.text
+    better = {row[1]: row[2] for row in page.tables["summary-t1-fa"][1:]}
+    assert better["sharpness ratio"] == "nearer 1"
+    assert better["coverage of 95 % intervals"] == "nearer 0.95"
+    assert better["error of log power"] == better["calibration error"] == "lower"
 
 
 def test_a_chain_shows_the_networks_of_both_its_tasks(page):
@@ -233,6 +246,9 @@ def test_the_headline_says_what_the_intervals_say(page):
         ("angle_deg", "-4", "-1", "better"),
         ("log_distance", "0.1", "0.2", "worse"),
         ("density_r", "0.1", "0.2", "better"),
+        ("calibration_error", "-0.2", "-0.1", "better"),
+        ("high_coherence", "-0.2", "-0.1", "worse"),
+        ("sharpness_ratio", "0.1", "0.2", ""),
         ("psnr", "-0.1", "0.2", "not told apart"),
         ("psnr", None, None, "too few subjects"),
     ],

@@ -86,7 +86,7 @@ def task_context(root: Path, figures: Path, name: str, tasks: Mapping[str, Task]
     tiles = headlines(summary, comparison, models[0])
     title = task_title(task, tasks)
     overview = overview_row(title, name, models[0], tiles)
-    regions = {row["region"] for row in summary}
+    regions, metrics = ({row[key] for row in summary} for key in ("region", "metric"))
     return {
         "name": name, "title": title, "models": models, "chain": task.chain,
         "measured": MEASURED[task.target], "tiles": tiles, "overview": overview,
@@ -94,6 +94,7 @@ def task_context(root: Path, figures: Path, name: str, tasks: Mapping[str, Task]
         "summary": summary_rows(summary, models), "comparison": comparison_rows(comparison),
         "counts": counts_by_model(summary, models),
         "has_rois": "rois" in regions,
+        "has_lpips": "lpips" in metrics, "has_uncertainty": "calibration_error" in metrics,
         "lacks_bundles": task.target == "dti" and "bundles" not in regions,
         "figures": task_figures(figures, name, task.target),
         "fitted": model_rows(root, name, task),

@@ -36,7 +36,8 @@ FIGURES = {
     "panel": (
         "The maps",
         "Source, truth, and each model's map with its error, for the test subjects with the best, "
-        "the median and the worst SSIM of the first model, in three planes.",
+        "the median and the worst SSIM of the first model: in three planes, or, of more than three "
+        "models, in axial slices.",
         "JPEG", EVERY,
     ),
     "projections": (
@@ -50,7 +51,8 @@ FIGURES = {
     "metrics": (
         "Every test subject under every model",
         "Each dot is one test subject, grey lines join the same subject; black: mean and 95 % "
-        "bootstrap interval over subjects.",
+        "bootstrap interval over subjects. Coherence of detail, r beyond the mean and histograms "
+        "(their distance) are explained above.",
         "PNG", EVERY,
     ),
     "profile": (
@@ -64,6 +66,31 @@ FIGURES = {
         "Mean of each region, synthetic against true, for every test subject; and, per region, "
         "the correlation of true and synthetic means across subjects.",
         "PNG", EVERY,
+    ),
+    "agreement": (
+        "How far a region's mean may be off",
+        "Bland and Altman's plot: synthetic minus true mean of each region against the mean of the "
+        "two, for every test subject. Black: bias; dashed: the limits between which 95 % of "
+        "differences lie, in brackets, pooled over subjects and regions. A fall to the right says "
+        "that high values are made too low, or low ones too high.",
+        "PNG", EVERY,
+    ),
+    "spectrum": (
+        "Whether it is sharp because it is true",
+        "Left: how much structure of each size the maps hold, coarse to fine (1/mm: 0.1 is detail "
+        "of 5 mm and its gap). Middle: the same, of what the true map holds; below 1 a map is "
+        "blurred. Right: how much of it agrees with the truth, 1 being all. A map with power near "
+        "1 and low coherence is sharp, but invented. Bands are 95 % bootstrap intervals.",
+        "PNG", EVERY,
+    ),
+    "uncertainty": (
+        "Whether it knows where it is wrong",
+        "Left: share of voxels whose error lies inside intervals of a nominal probability; below "
+        "the diagonal a model is too sure of itself. Right: mean error of the voxels that are kept "
+        "when the least certain are left out; the steeper, the better, and the oracle leaves out "
+        "the largest errors themselves. Below: error and predicted standard deviation of the "
+        "first model, on one scale, for the median test subject.",
+        "JPEG", EVERY,
     ),
     "bundles": (
         "Streamlines by bundle",
