@@ -63,9 +63,9 @@ def main() -> None:
     with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as pool:
         rows = list(pool.map(trial, *zip(*trials, strict=True)))
     lines = [
-        f"`python benchmarks/tuning.py --steps {arguments.steps}`: mean absolute error of FA inside",
-        f"the brain, mean over {rows[0][3]:.0f} validation people (lower is better), by learning rate.",
-        "Test people were not looked at.",
+        f"`python benchmarks/tuning.py --steps {arguments.steps}`: mean absolute error of FA",
+        f"inside the brain by learning rate, mean over {rows[0][3]:.0f} validation people.",
+        "Lower is better. Test people were not looked at.",
         "",
         "| model | " + " | ".join(f"{rate:g}" for rate in arguments.rates) + " | CPU s, mean |",
         "|---|" + "---|" * (len(arguments.rates) + 1),

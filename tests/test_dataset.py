@@ -91,6 +91,19 @@ def test_slices_of_a_batch_share_an_orientation_and_have_something_to_learn(subj
     assert seen == {0, 1, 2}
 
 
+def test_a_central_share_draws_the_middle_slices_only(subjects):
+    """A slice's place says which one it is: the person's world is the template's."""
+    whole, middle = (batches(subjects, planes=("axial",), central_share=s) for s in (1, 0.4))
+    heights = {
+        name: {float(z) for step in range(40) for z in one[step]["position"][:, 2, 0, 0]}
+        for name, one in {"whole": whole, "middle": middle}.items()
+    }
+    first, last = min(heights["whole"]), max(heights["whole"])
+    inner = heights["middle"]
+    assert max(inner) - min(inner) == pytest.approx(0.4 * (last - first), abs=12)
+    assert min(inner) + max(inner) == pytest.approx(first + last, abs=12)
+
+
 @pytest.mark.parametrize("plane", PLANES)
 def test_a_mirrored_slice_is_the_slice_of_the_mirrored_person(tmp_path, plane):
     channels = person(3)

@@ -116,6 +116,58 @@ def test_a_backend_names_the_programs_that_it_needs(tractography, commands):
     assert set(with_section(tractography=tractography).tractography.commands) == commands
 
 
+def test_a_model_takes_after_its_base_key_by_key():
+    models = {
+        "full": {
+            "family": "macro2micro",
+            "losses": {"low": 0.5, "high": 0.25},
+            "planes": ["axial"],
+        },
+        "bands-off": {"base": "full", "losses": {"low": 0}},
+        "longer": {"base": "bands-off", "training": {"steps": 7}},
+    }
+    found = with_section(models=models, tasks={}).models
+    losses = found["longer"].losses
+    assert (losses.low, losses.high) == (0, 0.25) and found["longer"].planes == ("axial",)
+    assert found["longer"].training.steps == 7 != found["bands-off"].training.steps
+    assert found["full"].losses.low == 0.5
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        {"a": {"base": "nobody"}},
+        {"a": {"base": "b"}, "b": {"base": "a"}},
+        {"a": {"base": "a", "family": "mean"}},
+    ],
+)
+def test_a_base_that_is_no_other_model_is_refused(models):
+    with pytest.raises(ValidationError, match=r"models\.[ab]\.base must name another model"):
+        with_section(models=models)
+
+
+def test_steps_may_be_of_each_model_by_name():
+    models = {"u": {"family": "unet"}, "m": {"family": "mean"}}
+    tasks = {"t1-fa": {"models": ["u", "m"], "steps": {"u": 5}}}
+    task = with_section(models=models, tasks=tasks).tasks["t1-fa"]
+    assert task.steps_of("u") == 5 and task.steps_of("m") is None
+    tasks["t1-fa"]["steps"] = {"v": 5}
+    with pytest.raises(ValidationError, match=r"tasks\.t1-fa\.steps names \['v'\]"):
+        with_section(models=models, tasks=tasks)
+
+
+def test_a_chain_of_another_study_is_refused():
+    chain = {"target": "tdi", "chain": ["t1-fa", "fa-tdi"], "models": ["mean"], "study": "compare"}
+    with pytest.raises(ValidationError, match="tasks of its own study"):
+        with_section(models={"mean": {"family": "mean"}}, tasks=LINKS | {"both": chain})
+
+
+def test_cyclegan_needs_slices_to_draw_unpaired_ones_from():
+    alone = {"family": "cyclegan", "training": {"batch_size": 1}}
+    with pytest.raises(ValidationError, match="batch_size 2 or more"):
+        with_section(models={"c": alone})
+
+
 def test_options_do_not_change_after_they_were_checked():
     config = with_section()
     with pytest.raises(ValidationError, match="frozen"):

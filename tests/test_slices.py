@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from nibabel.affines import apply_affine
 
 from m2m import slices
 from m2m.modalities import MODALITIES, density_of_log, tensor_of_log
@@ -39,6 +40,17 @@ def test_slice_k_of_a_plane_cuts_index_k_of_its_axis(rng):
     for plane, axis in (("sagittal", 0), ("coronal", 1), ("axial", 2)):
         for k, image in enumerate(slices.extract(volume, plane)):
             assert sorted(image.ravel()) == sorted(np.take(volume, k, axis).ravel())
+
+
+@pytest.mark.parametrize("plane", slices.PLANES)
+def test_positions_are_the_slices_of_the_volume_of_coordinates(rng, plane):
+    matrix = np.vstack([rng.normal(size=(3, 4)), [0, 0, 0, 1]])
+    voxels = np.moveaxis(np.indices(SHAPE), 0, -1)
+    places = apply_affine(matrix, voxels)  # (X, Y, Z, 3)
+    expected = np.stack([slices.extract(places[..., i], plane) for i in range(3)], axis=1)
+    indices = np.array([2, 0])
+    found = slices.positions(matrix, SHAPE, plane, indices)
+    np.testing.assert_allclose(found, expected[indices], rtol=1e-5, atol=1e-5)
 
 
 def test_normalisation_inverts_and_does_not_clip(rng):

@@ -317,6 +317,35 @@ def test_a_baseline_is_trained_and_translates_from_its_files(tmp_path, family):
     assert read_json(tmp_path / "fa.json")["TrainedOnSimulatedPeople"] is True
 
 
+def test_the_standard_deviation_stands_beside_the_map(tmp_path, brain):
+    paths = write_grid_person(tmp_path, volume(), brain)
+    out, out_sd = tmp_path / "fa.nii.gz", tmp_path / "sd.nii.gz"
+    result = run("translate", paths[0], "--brain", paths[1], "--anat-status", paths[2],
+                 "--weights", write_line(tmp_path), "--out", out, "--out-sd", out_sd)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    sd = load(out_sd)
+    assert same_grid(sd, load(out))
+    assert np.allclose(sd.data[brain], 0.07) and not sd.data[~brain].any()
+    assert read_json(tmp_path / "sd.json")["Uncertainty"]["method"] == "constant"
+
+
+def test_orientations_that_disagree_are_less_sure():
+    """Each orientation adds its own number: their spread is known."""
+
+    class Biased(torch.nn.Module):
+        def forward(self, source, plane, position):
+            image = source + 0.3 * (plane[:, None, None, None] - 1)
+            return Translation(image, log_sd=torch.full_like(image, 0.2).log())
+
+    data = volume().data
+    found = inference.translate_volume(
+        Biased(), data, np.eye(4), context=1, planes=PLANES, batch_size=8
+    )
+    assert np.allclose(found.image, data, atol=1e-6)
+    assert np.allclose(found.sds["orientations"], 0.3, atol=1e-5)
+    assert np.allclose(found.sds["predicted"], 0.2, atol=1e-5)
+
+
 def test_a_pickle_is_refused(tmp_path):
     weights = write_line(tmp_path)
     weights.write_bytes(pickle.dumps({"slope": 1}))

@@ -1,0 +1,115 @@
+"""Time of translating slices of 256 x 256 pixels: ours, the published network, pix2pix.
+
+All in one process, one after the other in every round, so that whatever else the machine does
+meets all of them. Weights are random: time does not depend on them. Multiply-accumulates are
+counted by PyTorch.
+
+    python benchmarks/inference.py --out benchmarks/inference.md
+"""
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from m2m.inference import build_network
+from m2m.options import load_config
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZE = 256
+MODELS = (
+    ("config.yaml", "macro2micro"),
+    ("config.yaml", "macro2micro-2023"),
+    ("config.yaml", "pix2pix"),
+    ("config.yaml", "unet"),
+    ("config.paper.yaml", "macro2micro"),
+    ("config.paper.yaml", "pix2pix"),
+)
+
+
+def networks() -> dict[str, tuple[nn.Module, int]]:
+    """Networks with random weights, and the slices that each sees."""
+    found = {}
+    for file, name in MODELS:
+        model = load_config(ROOT / file).models[name]
+        network = build_network(model).eval()
+        found[f"{name} ({file})"] = network.to(memory_format=torch.channels_last), model.context
+    return found
+
+
+def inputs(batch: int, context: int, device: str) -> tuple[torch.Tensor, ...]:
+    """Slices, orientations and places."""
+    slices = torch.rand(batch, context, SIZE, SIZE).to(memory_format=torch.channels_last)
+    planes, place = torch.zeros(batch, dtype=torch.long), torch.zeros(batch, 3, SIZE, SIZE)
+    return tuple(x.to(device) for x in (slices, planes, place))
+
+
+def seconds(call: Callable[[], object], device: str) -> float:
+    """Time one call."""
+    begun = time.perf_counter()
+    call()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
+
+
+@torch.inference_mode()
+def measure(device: str, batch: int, rounds: int) -> list[tuple[str, float, float, float, float]]:
+    """Name, parameters in millions, GMAC a slice, median and largest ms a slice of each network."""
+    found = {
+        name: (network.to(device), inputs(batch, context, device))
+        for name, (network, context) in networks().items()
+    }
+    times: dict[str, list[float]] = {name: [] for name in found}
+    for i in range(rounds + 3):
+        for name, (network, given) in found.items():
+            value = seconds(lambda n=network, g=given: n(*g), device)
+            if i >= 3:
+                times[name].append(1e3 * value / batch)
+    rows = []
+    for name, (network, given) in found.items():
+        with FlopCounterMode(display=False) as counter:
+            network(*given)
+        parameters = sum(p.numel() for p in network.parameters()) / 1e6
+        gmac = counter.get_total_flops() / 2e9 / batch
+        rows.append((name, parameters, gmac, statistics.median(times[name]), max(times[name])))
+    return rows
+
+
+def main() -> None:
+    """Measure on every device, print and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    lines = [
+        f"`python benchmarks/inference.py`: slices of {SIZE} x {SIZE} pixels, ms a slice, median "
+        f"of {arguments.rounds} rounds after 3 (in brackets the slowest). "
+        f"PyTorch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} threads"
+        + (f"; {torch.cuda.get_device_name()}." if "cuda" in devices else "; no GPU."),
+        "",
+        "| device | batch | network | parameters, M | GMAC a slice | ms a slice |",
+        "|---|---|---|---|---|---|",
+    ]
+    for device in devices:
+        for batch in (1, 16):
+            for name, parameters, gmac, median, slowest in measure(device, batch, arguments.rounds):
+                lines.append(
+                    f"| {device} | {batch} | {name} | {parameters:.2f} | {gmac:.2f} | "
+                    f"{median:.1f} ({slowest:.1f}) |"
+                )
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if arguments.out:
+        arguments.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""Images per second of one full update, generator and discriminators: ours against the published.
+
+The published recipe: the network of 2023, StyleGAN2's residual discriminator (28.9 M parameters), a
+co-occurrence discriminator of the published size (24.5 M, 8 crops of 128 pixels), VGG19 features,
+discriminators in every step. Ours: macro2micro of config.yaml, as it trains there, and with its
+discriminators in every step. The same random slices, one process, rounds in turn.
+
+    python benchmarks/training.py --size 256 --batch 8 --out benchmarks/training.md
+"""
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from m2m.networks.discriminators import LEAK, PatchDiscriminator
+from m2m.networks.features import Vgg19Features
+from m2m.options import Macro2Micro, Published2023, load_config
+from m2m.train.loop import Loop, make_fabric, make_reproducible
+
+ROOT = Path(__file__).resolve().parents[1]
+CHANNELS = (128, 256, 512, 512, 512, 512, 512)  # of StyleGAN2 from 256 pixels down to 4
+
+
+class StyleBlock(nn.Module):
+    """Residual block of StyleGAN2's discriminator; halves height and width."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.first = nn.Conv2d(inputs, inputs, 3, padding=1)
+        self.second = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride=2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C', H / 2, W / 2)."""
+        y = F.leaky_relu(self.second(F.leaky_relu(self.first(x), LEAK)), LEAK)
+        return (y + self.shortcut(x)) / 2**0.5
+
+
+class StyleDiscriminator(nn.Module):
+    """Image discriminator of the published recipe (Karras et al. 2020), for one channel."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(1, CHANNELS[0], 1)
+        self.blocks = nn.Sequential(*(StyleBlock(a, b) for a, b in pairwise(CHANNELS)))
+        self.last = nn.Conv2d(CHANNELS[-1] + 1, CHANNELS[-1], 3, padding=1)
+        self.judge = nn.Sequential(
+            nn.Linear(16 * CHANNELS[-1], CHANNELS[-1]), nn.LeakyReLU(LEAK), nn.Linear(512, 1)
+        )
+
+    def forward(self, image: Tensor, condition: Tensor) -> Tensor:
+        """Judge (N, 1, H, W); the source is not looked at."""
+        x = self.blocks(F.leaky_relu(self.stem(image), LEAK))  # (N, 512, H/64, W/64)
+        spread = x.std(dim=0, correction=0).mean().expand(len(x), 1, *x.shape[2:])
+        x = F.leaky_relu(self.last(torch.cat([x, spread], 1)), LEAK)  # (N, 512, H/64, W/64)
+        return self.judge(F.adaptive_avg_pool2d(x, 4).flatten(1))  # (N, 1)
+
+
+def published_loop() -> Loop:
+    """The published recipe at its published size."""
+    options = Published2023.model_validate(
+        {"discriminators": {"width": 8, "crops": 8, "crop_size": 128}}
+    )
+    loop = Loop(make_fabric(options.training), options, encoder=Vgg19Features())
+    loop.objective.image_discriminator = StyleDiscriminator()
+    loop.objective.patch_discriminator = PatchDiscriminator(105, 128)
+    return rebuilt(loop)
+
+
+def rebuilt(loop: Loop) -> Loop:
+    """Give the exchanged discriminators their device and optimiser."""
+    loop.objective.to(loop.fabric.device)
+    loop.judges = loop.objective.discriminators()
+    weights = [p for judge in loop.judges.values() for p in judge.parameters()]
+    loop.optimizers["discriminators"] = torch.optim.Adam(weights, betas=(0.0, 0.99), fused=True)
+    return loop
+
+
+def own_loop(every: int | None = None) -> Loop:
+    """macro2micro of config.yaml; `every` steps the discriminators, if given."""
+    options = load_config(ROOT / "config.yaml").models["macro2micro"]
+    assert isinstance(options, Macro2Micro)
+    if every:
+        judges = options.discriminators.model_copy(update={"every": every})
+        options = options.model_copy(update={"discriminators": judges})
+    return Loop(make_fabric(options.training), options)
+
+
+def batch_of(n: int, size: int, context: int, device: torch.device) -> dict[str, Tensor]:
+    """Random slices with a disc of brain."""
+    line = torch.linspace(-1, 1, size)
+    brain = (line[:, None] ** 2 + line**2 < 0.6).float().expand(n, 1, size, size)
+    given = {
+        "source": torch.rand(n, context, size, size) * brain,
+        "target": torch.rand(n, 1, size, size) * brain,
+        "mask": brain, "brain": brain, "position": torch.zeros(n, 3, size, size),
+        "plane": torch.zeros(n, dtype=torch.long),
+    }  # fmt: skip
+    return {name: value.to(device) for name, value in given.items()}
+
+
+def main() -> None:
+    """Time the loops in turn, print and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    loops: dict[str, Callable[[], Loop]] = {
+        "published recipe": published_loop,
+        "macro2micro, discriminators in every step": lambda: own_loop(1),
+        "macro2micro, as config.yaml trains it": own_loop,
+    }
+    built = {name: build() for name, build in loops.items()}
+    device = next(iter(built.values())).fabric.device
+    make_reproducible(0, device)
+    torch.use_deterministic_algorithms(False)
+    times: dict[str, list[float]] = {name: [] for name in built}
+    for i in range(arguments.rounds + 1):
+        for name, loop in built.items():
+            context = 1 if name.startswith("published") else 5
+            batch = batch_of(arguments.batch, arguments.size, context, device)
+            cycle = loop.objective.every  # one cycle holds one step of the discriminators
+            begun = time.perf_counter()
+            for step in range(cycle):
+                loop.update(step, batch)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if i:
+                times[name].append(cycle * arguments.batch / (time.perf_counter() - begun))
+    base = statistics.median(times["published recipe"])
+    where = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
+    lines = [
+        f"`python benchmarks/training.py`: slices of {arguments.size} x {arguments.size} pixels, "
+        f"batch {arguments.batch}, median of {arguments.rounds} rounds after one. "
+        f"PyTorch {torch.__version__}, {where}, {torch.get_num_threads()} threads.",
+        "",
+        "| recipe | parameters of G and D, M | images per second | times the published |",
+        "|---|---|---|---|",
+    ]
+    for name, loop in built.items():
+        sizes = [
+            sum(p.numel() for network in side.values() for p in network.parameters()) / 1e6
+            for side in (loop.makers, loop.judges)
+        ]
+        rate = statistics.median(times[name])
+        lines.append(
+            f"| {name} | {sizes[0]:.2f}, {sizes[1]:.2f} | {rate:.2f} | {rate / base:.1f} |"
+        )
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if arguments.out:
+        arguments.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""The encoder of the perceptual term: trained on training people only, or read from a file."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from small_cohort import small_model, train_arguments, write_cohort
+from typer.testing import CliRunner
+
+from m2m.cli import app
+from m2m.dataset import SliceBatches, find_subjects
+from m2m.networks.features import SliceEncoder, Vgg19Features
+from m2m.options import Encoder, Perceptual
+from m2m.slices import PLANES
+from m2m.stage import DataError, read_json
+from m2m.train.encoder import load_encoder, train_encoder
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """Folder of a small cohort, and who is in which part."""
+    root = tmp_path_factory.mktemp("cohort")
+    return root, write_cohort(root, n_train=2, n_validation=1)
+
+
+def encoder_arguments(root, out, **options):
+    section = Encoder(widths=(4, 6), steps=3, batch_size=2, **options)
+    return [
+        "encoder", "--target", "fa", "--slices-dir", str(root / "slices"),
+        "--split", str(root / "split.tsv"), "--split-record", str(root / "split.json"),
+        "--weights", str(out / "encoder.safetensors"), "--record", str(out / "encoder.json"),
+        "--options", section.model_dump_json(),
+    ]  # fmt: skip
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
+def test_the_encoder_is_trained_on_the_training_part_only_and_the_same_again(cohort, tmp_path):
+    root, parts = cohort
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        assert run(*encoder_arguments(root, tmp_path / name)).exit_code == 0
+    a, b = ((tmp_path / name / "encoder.safetensors").read_bytes() for name in "ab")
+    assert a == b
+    record = read_json(tmp_path / "a" / "encoder.json")
+    trained = {name for name, part in parts.items() if part == "train"}
+    assert set(record["train_participants"]) == trained
+
+
+def test_the_autoencoder_learns_to_take_noise_off(cohort, capsys):
+    root, parts = cohort
+    people = find_subjects(root / "slices", parts, "fa", "fa")[0]["train"]
+    batches = SliceBatches(people, "fa", "fa", context=1, planes=PLANES, batch_size=4, seed=1)
+    errors = {}
+    for steps in (1, 200):
+        torch.manual_seed(0)
+        options = Encoder(widths=(8, 12), steps=steps, learning_rate=1e-2)
+        train_encoder(batches, options, "cpu", 1)
+        errors[steps] = float(re.search(r"error ([0-9.]+) after", capsys.readouterr().out)[1])
+    assert errors[200] < 0.5 * errors[1]
+
+
+def test_a_model_that_sees_by_the_encoder_is_another_model(cohort, tmp_path):
+    root, _ = cohort
+    assert run(*encoder_arguments(root, tmp_path)).exit_code == 0
+    options = small_model(steps=2).model_copy(update={"perceptual": Perceptual(network="self")})
+    fingerprints = {}
+    for name, chosen in {"with": options, "without": small_model(steps=2)}.items():
+        (tmp_path / name).mkdir()
+        arguments = train_arguments(root, tmp_path / name, chosen)
+        arguments += ["--encoder", str(tmp_path / "encoder.safetensors")]
+        assert run(*arguments).exit_code == 0
+        fingerprints[name] = read_json(tmp_path / name / "model.json")["fingerprint"]
+    assert fingerprints["with"] != fingerprints["without"]
+    terms = (tmp_path / "with" / "metrics.jsonl").read_text()
+    assert '"perceptual"' in terms
+    assert '"perceptual"' not in (tmp_path / "without" / "metrics.jsonl").read_text()
+
+
+def test_the_workflows_encoder_comes_back_as_it_was_saved(cohort, tmp_path):
+    assert run(*encoder_arguments(cohort[0], tmp_path)).exit_code == 0
+    found = load_encoder(Perceptual(network="self"), 1, tmp_path / "encoder.safetensors")
+    assert isinstance(found, SliceEncoder)
+    assert [f.shape[1] for f in found(torch.rand(1, 1, 8, 8))] == [4, 6]
+
+
+def test_vgg19_is_read_from_the_users_file(tmp_path):
+    torch.manual_seed(0)
+    weights = Vgg19Features().state_dict()
+    # torchvision's file has the classifier, and convolutions beyond those that are used.
+    torch.save(weights | {"classifier.0.weight": torch.ones(2)}, tmp_path / "vgg19.pth")
+    found = load_encoder(Perceptual(network="vgg19", weights=tmp_path / "vgg19.pth"), 1, None)
+    assert torch.equal(found.state_dict()["features.28.bias"], weights["features.28.bias"])
+
+
+def test_a_missing_or_foreign_file_is_a_clear_error(tmp_path):
+    with pytest.raises(DataError, match="weights cannot be read"):
+        load_encoder(Perceptual(network="vgg19", weights=tmp_path / "no.pth"), 1, None)
+    torch.save({"layer1.weight": torch.ones(2)}, tmp_path / "resnet.pth")
+    with pytest.raises(DataError, match="not torchvision's VGG19"):
+        load_encoder(Perceptual(network="vgg19", weights=tmp_path / "resnet.pth"), 1, None)
+    np.save(tmp_path / "code.npy", np.array([print], dtype=object), allow_pickle=True)
+    (tmp_path / "code.npy").rename(tmp_path / "code.pth")
+    with pytest.raises(DataError, match="weights cannot be read"):
+        load_encoder(Perceptual(network="vgg19", weights=tmp_path / "code.pth"), 1, None)
+    with pytest.raises(DataError, match="m2m encoder"):
+        load_encoder(Perceptual(network="self"), 1, None)
+
+
+def test_vgg19_without_a_path_is_refused_where_it_is_written():
+    with pytest.raises(ValueError, match=r"perceptual\.weights"):
+        Perceptual(network="vgg19")
+
+
+def test_without_a_network_there_is_no_encoder():
+    assert load_encoder(Perceptual(), 1, None) is None
