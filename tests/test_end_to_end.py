@@ -14,7 +14,9 @@ from m2m.stage import file_digest, read_json, read_table
 
 pytestmark = pytest.mark.end_to_end
 MODELS = ("macro2micro", "mean", "t1")
-TASKS = load_config(CHECKOUT / "tests/config.yaml").tasks
+ALL = load_config(CHECKOUT / "tests/config.yaml").tasks
+TASKS = {name: task for name, task in ALL.items() if task.study == "report"}
+STUDIES = {name: task for name, task in ALL.items() if task.study != "report"}
 
 
 def run_tiny(folder):
@@ -26,6 +28,14 @@ def run_tiny(folder):
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     return run_tiny(tmp_path_factory.mktemp("first"))
+
+
+@pytest.fixture(scope="module")
+def studied(tiny):
+    """Published systems and ablations, beside the report of the same cohort."""
+    run = snakemake(tiny.parents[1], "compare", "ablation", "--cores", "2")
+    assert run.returncode == 0, run.stdout[-5000:]
+    return tiny
 
 
 def test_units(root):
@@ -103,6 +113,35 @@ def test_report_is_one_page_that_asks_for_nothing(tiny):
     page = (tiny / "report.html").read_text()
     assert "Simulated people" in page
     assert 'src="http' not in page and "url(http" not in page
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_compares_its_models_on_the_test_people_and_has_a_page(studied, name):
+    page = (studied / f"{STUDIES[name].study}.html").read_text()
+    rows = read_table(studied / "evaluation" / name / "summary.tsv")
+    assert {row["model"] for row in rows} == set(STUDIES[name].models)
+    assert all(model in page for model in STUDIES[name].models)
+    for model in STUDIES[name].models:
+        record = read_json(studied / "models" / name / model / "model.json")
+        assert not {*record["train_participants"]} & set(test_units(studied))
+
+
+def test_the_encoder_has_seen_training_people_only(studied):
+    parts = {r["participant_id"]: r["part"] for r in read_table(studied / "cohort/split.tsv")}
+    record = read_json(studied / "encoders/fa/encoder.json")
+    assert {parts[person] for person in record["train_participants"]} == {"train"}
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("task", TASKS)
+def test_every_map_has_its_standard_deviation(tiny, task, model):
+    kind = f"synthsd-{MODALITIES[TASKS[task].target].kind}"
+    paths = zip(synthetic(tiny, task, model), synthetic(tiny, task, model, kind), strict=True)
+    for map_path, sd_path in paths:
+        image, sd = nib.load(map_path), nib.load(sd_path)
+        assert image.shape == sd.shape
+        brain = image.get_fdata() != 0
+        assert (sd.get_fdata()[brain] > 0).all() and sd.get_fdata().max() < 5
 
 
 def test_a_second_run_has_nothing_to_do(tiny):

@@ -39,6 +39,22 @@ def test_dry_run_of_a_dataset_on_disk_simulates_nobody(tmp_path, shared_data):
     assert "simulate" not in planned(run.stdout)
 
 
+@pytest.mark.parametrize(("study", "models"), [("compare", 7), ("ablation", 3)])
+def test_a_study_is_planned_only_when_it_is_asked_for(tmp_path, study, models):
+    jobs = planned(snakemake(tmp_path, study, *PLAN).stdout)
+    assert jobs["train_model"] == models and jobs[f"page_of_{study}"] == 1
+    assert "page_of_report" not in jobs
+    assert jobs.get("train_encoder", 0) == (study == "ablation")
+    assert f"page_of_{study}" not in planned(snakemake(tmp_path, *PLAN).stdout)
+
+
+def test_a_study_that_the_configuration_lacks_is_a_clear_error(tmp_path):
+    config = write_config(tmp_path, tasks={"t1-fa": {"models": ["mean"]}})
+    run = snakemake(tmp_path, "compare", "-n", configfile=config)
+    assert run.returncode != 0
+    assert "No task of the configuration has study: compare" in run.stdout
+
+
 def test_a_misspelt_key_stops_the_dry_run_by_name(tmp_path):
     run = snakemake(tmp_path, "-n", configfile=write_config(tmp_path, dti={"fitt": "WLS"}))
     assert run.returncode != 0
