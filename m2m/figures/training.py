@@ -1,6 +1,7 @@
 """How training went: losses, the validation metric and gradients, step by step."""
 
 import json
+import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from m2m.figures.style import DOUBLE_MM, MARKERS, MUTED, PALETTE, letter, new_figure
+from m2m.figures.style import DOUBLE_MM, FEW, MARKERS, MUTED, PALETTE, letter, new_figure
 
 COLUMNS = ("model", "split", "step", "name", "value")
 SKIPPED = {"step", "epoch", "seconds", "learning_rate"}
@@ -54,7 +55,7 @@ def draw_training(rows: Sequence[Mapping[str, Any]]) -> Figure:
     table = pd.DataFrame(rows)
     computed, table = table[table["step"].isna()], table[table["step"].notna()]
     models = list(dict.fromkeys(table["model"]))
-    figure = new_figure(DOUBLE_MM, 6 + 70 * len(models))
+    figure = new_figure(DOUBLE_MM, 6 + (70 if len(models) <= FEW else 56) * len(models))
     panels = figure.subplots(len(models), 3, squeeze=False)
     for i, (line, model) in enumerate(zip(panels, models, strict=True)):
         own = table[table["model"] == model]
@@ -73,7 +74,7 @@ def draw_training(rows: Sequence[Mapping[str, Any]]) -> Figure:
             if axes.lines:
                 axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2, fontsize=6)
             axes.set_xlabel(f"step ({model})")
-            letter(axes, "abcdefghijkl"[(3 * i + j) % 12])
+            letter(axes, f"{string.ascii_lowercase[i]}{j + 1}")
     return figure
 
 
