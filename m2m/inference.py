@@ -47,9 +47,10 @@ def build_network(options: NetworkModel, channels: int = 1) -> nn.Module:
     )
 
 
-def context_of(record: Mapping[str, Any]) -> int:
-    """Neighbouring slices that the network of a model's record sees."""
-    return TypeAdapter(Model).validate_python(record["options"]).context
+def views_of(options: NetworkModel, target: str) -> dict[str, Any]:
+    """How a model sees a volume, for `translate_volume`: context, planes and mirror."""
+    mirror = MODALITIES[target].mirror if options.mirror else None
+    return {"context": options.context, "planes": options.planes, "mirror": mirror}
 
 
 def load_network(tensors: Mapping[str, NDArray], record: Mapping[str, Any]) -> nn.Module:
@@ -71,14 +72,15 @@ def translate_volume(
     planes: Sequence[str],
     batch_size: int,
     device: str = "cpu",
+    mirror: Sequence[int] | None = None,
 ) -> Prediction:
-    """Translate a volume slice by slice in each orientation, and average the orientations.
+    """Translate a volume slice by slice in each orientation, and average what they give.
 
-    The candidates for the deviation of its error are ``orientations``, how far these differ, where
-    there are several, and ``predicted``, the root mean square over orientations of what the
-    network expects, where it does.
+    The candidates for the deviation of its error are ``views``, how far orientations (and the
+    mirrored person) differ, where there are several, and ``predicted``, the root mean square over
+    them of what the network expects, where it does.
 
-    Memory: the volume, three sums over orientations and a batch of slices, whatever their number.
+    Memory: the volume, three sums over views and a batch of slices, whatever their number.
 
     Parameters
     ----------
@@ -93,26 +95,43 @@ def translate_volume(
     planes : sequence of str
     batch_size : int
     device : str
+    mirror : sequence of int or None
+        Translate the person mirrored left to right too (the first axis): factor of each channel in
+        a mirror.
     """
     network = network.to(device)
-    total, squares, variance = 0.0, 0.0, 0.0
-    for plane in planes:
-        image, log_sd = _translate_plane(
-            network, source, to_mni, plane, context, batch_size, device
-        )  # each (X, Y, Z, C)
-        total, squares = total + image, squares + image.astype(np.float64) ** 2
-        variance = None if log_sd is None else variance + np.exp(2 * log_sd)
-    n = len(planes)
+    total, squares, variance, n = 0.0, 0.0, 0.0, 0
+    views = [(source, to_mni, None)]
+    if mirror is not None:
+        views.append((source[::-1], mirrored_place(to_mni, len(source)), np.float32(mirror)))
+    for seen, place, factors in views:
+        for plane in planes:
+            image, log_sd = _translate_plane(
+                network, seen, place, plane, context, batch_size, device
+            )  # each (X, Y, Z, C)
+            if factors is not None:
+                image = image[::-1] * factors
+                log_sd = None if log_sd is None else log_sd[::-1]
+            image = image.astype(np.float64)  # small differences of large squares follow
+            total, squares, n = total + image, squares + image**2, n + 1
+            variance = None if log_sd is None else variance + np.exp(2 * log_sd)
     sds = {}
     if n > 1:
-        spread = np.maximum(squares / n - (total / n).astype(np.float64) ** 2, 0)
-        sds["orientations"] = np.sqrt(spread * n / (n - 1))
+        spread = np.maximum(squares / n - (total / n) ** 2, 0)
+        sds["views"] = np.sqrt(spread * n / (n - 1))
     if variance is not None:
         sds["predicted"] = np.sqrt(variance / n)
-    image = total / np.float32(n)  # (X, Y, Z, C)
+    image = (total / n).astype(np.float32)  # (X, Y, Z, C)
     if image.shape[-1] == 1:
         image, sds = image[..., 0], {name: sd[..., 0] for name, sd in sds.items()}
     return Prediction(image, {name: sd.astype(np.float32) for name, sd in sds.items()})
+
+
+def mirrored_place(to_mni: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Affine to MNI152 mm of a volume whose first axis, of `width` voxels, is turned round."""
+    turned = np.diag([-1.0, 1, 1, 1])
+    turned[0, 3] = width - 1
+    return np.diag([-1.0, 1, 1, 1]) @ to_mni @ turned
 
 
 def _translate_plane(

@@ -13,11 +13,12 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from m2m import baselines
 from m2m.modalities import MODALITIES
 from m2m.model import load_model
-from m2m.options import Anat
+from m2m.options import Anat, Model
 from m2m.slices import PLANES, normalise
 from m2m.stage import DataError, read_json, recorded, require_ok
 from m2m.uncertainty import Prediction, deviation
@@ -123,15 +124,18 @@ def _like(mask: NDArray, image: NDArray) -> NDArray:
 
 
 def _by_network(person: Person, tensors: Tensors, record: Record, network: Network) -> Prediction:
-    """Orientations averaged."""
+    """Orientations, and the mirrored person, averaged."""
     # Torch takes longer to load than a baseline takes to compute.
     from m2m import inference
 
+    options = TypeAdapter(Model).validate_python(record["options"])
+    views = inference.views_of(options, record["target"])
+    if network.planes:
+        views["planes"] = network.planes
     return inference.translate_volume(
         inference.load_network(tensors, record), person.source(record),
-        person.to_mni @ person.image.affine, context=inference.context_of(record),
-        planes=network.planes or record["options"]["planes"],
-        batch_size=network.batch_size, device=inference.choose_device(network.device),
+        person.to_mni @ person.image.affine,
+        batch_size=network.batch_size, device=inference.choose_device(network.device), **views,
     )  # fmt: skip
 
 

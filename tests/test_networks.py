@@ -152,7 +152,7 @@ def test_a_slice_does_not_depend_on_the_batch_around_it():
 def test_orientation_changes_the_translation_and_learns_alone():
     network, x = translator(), source(32, 40)[:1]
     translate(network, x, torch.tensor([1])).image.square().sum().backward()
-    norm = network.decode[0].norm_high
+    norm = network.decode[0].norms[1].high
     assert norm.scale.weight.grad[1].abs().sum() > 0
     assert not norm.scale.weight.grad[[0, 2]].any()
     with torch.no_grad():

@@ -296,7 +296,7 @@ def test_the_command_writes_weights_record_card_and_course(cohort, tmp_path):
     assert record["best_step"] == min(values, key=values.get)
     uncertainty = record["uncertainty"]
     assert uncertainty["part"] == "validation" and uncertainty["n_subjects"] == 2
-    assert set(uncertainty["nll"]) == {"constant", "orientations", "predicted"}
+    assert set(uncertainty["nll"]) == {"constant", "views", "predicted"}
     assert uncertainty["nll"][uncertainty["method"]] == min(uncertainty["nll"].values())
 
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}

@@ -94,7 +94,7 @@ def test_an_identity_network_returns_the_volume(planes, batch_size):
     found = inference.translate_volume(
         network, data, np.eye(4), context=5, planes=planes, batch_size=batch_size
     )
-    assert set(found.sds) == ({"orientations"} if len(planes) > 1 else set())
+    assert set(found.sds) == ({"views"} if len(planes) > 1 else set())
     assert all(sd.max() < 1e-3 for sd in found.sds.values())
     assert np.allclose(found.image, data, atol=1e-6)
     assert network.largest <= batch_size
@@ -342,8 +342,31 @@ def test_orientations_that_disagree_are_less_sure():
         Biased(), data, np.eye(4), context=1, planes=PLANES, batch_size=8
     )
     assert np.allclose(found.image, data, atol=1e-6)
-    assert np.allclose(found.sds["orientations"], 0.3, atol=1e-5)
+    assert np.allclose(found.sds["views"], 0.3, atol=1e-5)
     assert np.allclose(found.sds["predicted"], 0.2, atol=1e-5)
+
+
+@pytest.mark.parametrize("factors", [(1,), (1, -1)])
+def test_the_mirrored_person_comes_back_where_it_was(factors):
+    """What the network is told of the mirrored person is that person: place and channels."""
+    data, world = volume().data, volume(affine=np.diag([3.0, 3, 3, 1])).affine
+    world[:3, 3] = (-31, -40, -30)
+    seen = []
+
+    class Placed(torch.nn.Module):
+        def forward(self, source, plane, position):
+            seen.append(position[:, 0])
+            # Odd in left and right, as Dxy is, where the second channel is.
+            parts = [source, source * position[:, :1]][: len(factors)]
+            return Translation(torch.cat(parts, dim=1))
+
+    options = {"context": 1, "planes": PLANES, "batch_size": 8}
+    alone = inference.translate_volume(Placed(), data, world, **options)
+    once = len(seen)
+    both = inference.translate_volume(Placed(), data, world, **options, mirror=factors)
+    assert len(seen) == 3 * once
+    assert np.allclose(both.image, alone.image, atol=1e-4)
+    assert both.sds["views"].max() < 1e-3
 
 
 def test_a_pickle_is_refused(tmp_path):

@@ -41,7 +41,7 @@ def test_a_map_is_the_scaled_candidate_and_never_zero():
 
 def test_without_the_chosen_candidate_the_constant_one_stands_in():
     image = np.zeros((2, 2, 2, 6), np.float32)
-    chosen = {"method": "orientations", "factors": {"orientations": 2.0, "constant": 0.07}}
+    chosen = {"method": "views", "factors": {"views": 2.0, "constant": 0.07}}
     assert np.allclose(deviation(Prediction(image, {}), chosen), 0.07)
 
 

@@ -153,14 +153,14 @@ class OctaveConv2d(nn.Module):
 
 
 class PlaneNorm(nn.Module):
-    """Group normalisation of one branch; scale and shift belong to the slice's orientation.
+    """Instance normalisation of one branch; scale and shift belong to the slice's orientation.
 
-    Each slice is normalised by itself: no statistics of the batch.
+    Each channel of each slice is normalised by itself: no statistics of the batch.
     """
 
     def __init__(self, channels: int, planes: int):
         super().__init__()
-        self.norm = nn.GroupNorm(math.gcd(channels, 4), channels, affine=False)
+        self.norm = nn.GroupNorm(channels, channels, affine=False)
         self.scale = nn.Embedding.from_pretrained(torch.ones(planes, channels), freeze=False)
         self.shift = nn.Embedding.from_pretrained(torch.zeros(planes, channels), freeze=False)
 
@@ -171,25 +171,38 @@ class PlaneNorm(nn.Module):
         return torch.addcmul(shift, self.norm(x), scale)  # (N, C, H, W)
 
 
-class OctaveBlock(nn.Module):
-    """Residual block: activation, convolution, normalisation, activation, convolution."""
+class OctaveNorm(nn.Module):
+    """Normalisation of both branches, each by itself."""
 
     def __init__(self, channels: tuple[int, int], planes: int):
         super().__init__()
         high, low = channels
+        self.high = PlaneNorm(high, planes)
+        self.low = PlaneNorm(low, planes) if low else None
+
+    def forward(self, x: Octave, plane: Tensor) -> Octave:
+        """Normalise (N, C, H, W) and (N, c, H / 2, W / 2)."""
+        return Octave(self.high(x.high, plane), self.low(x.low, plane) if self.low else None)
+
+
+class OctaveBlock(nn.Module):
+    """Residual block: twice normalisation, activation, convolution.
+
+    References
+    ----------
+    He et al. (2016), Identity mappings in deep residual networks, arXiv:1603.05027.
+    """
+
+    def __init__(self, channels: tuple[int, int], planes: int):
+        super().__init__()
+        self.norms = nn.ModuleList(OctaveNorm(channels, planes) for _ in range(2))
         self.first = OctaveConv2d(channels, channels)
-        self.norm_high = PlaneNorm(high, planes)
-        self.norm_low = PlaneNorm(low, planes) if low else None
         self.second = OctaveConv2d(channels, channels)
 
     def forward(self, x: Octave, plane: Tensor) -> Octave:
         """Refine (N, C, H, W) and (N, c, H / 2, W / 2); shapes stay."""
-        y = self.first(x.map(activate))  # (N, C, H, W), (N, c, H/2, W/2)
-        y = Octave(
-            self.norm_high(y.high, plane),  # (N, C, H, W)
-            self.norm_low(y.low, plane) if self.norm_low else None,  # (N, c, H/2, W/2)
-        )
-        return x + self.second(y.map(activate))  # (N, C, H, W), (N, c, H/2, W/2)
+        y = self.first(self.norms[0](x, plane).map(activate))  # (N, C, H, W), (N, c, H/2, W/2)
+        return x + self.second(self.norms[1](y, plane).map(activate))  # the same shapes
 
 
 class OctaveTranslator(nn.Module):
@@ -249,7 +262,7 @@ class OctaveTranslator(nn.Module):
         inputs = context + (6 * len(WAVES_MM) if position else 0)
         self.stem = OctaveConv2d((inputs, 0), levels[0])
         self.down = nn.ModuleList(OctaveConv2d(fine, coarse) for fine, coarse in pairwise(levels))
-        self.encode = nn.ModuleList(OctaveBlock(level, planes) for level in levels[1:])
+        self.encode = nn.ModuleList(OctaveBlock(level, planes) for level in levels)
         self.up = nn.ModuleList(
             OctaveConv2d(coarse, fine, kernel=1) for fine, coarse in pairwise(levels)
         )
@@ -302,8 +315,8 @@ class OctaveTranslator(nn.Module):
             source = torch.cat([source, wave_features(position)], dim=1)  # (N, context + 18, H, W)
         pad = (0, -width % self.multiple, 0, -height % self.multiple)
         x = self.stem(Octave(F.pad(source, pad), None))  # (N, C0, H', W'), (N, c0, H'/2, W'/2)
-        skips = []
-        for down, encode in zip(self.down, self.encode, strict=True):
+        x, skips = self.encode[0](x, plane), []
+        for down, encode in zip(self.down, self.encode[1:], strict=True):
             skips.append(x)  # (N, Ci, H'/2^i, W'/2^i), low at half of that
             x = encode(down(x.map(halve)), plane)  # (N, Ci+1, H'/2^(i+1), W'/2^(i+1)), low at half
         for up, decode in zip(reversed(self.up), reversed(self.decode), strict=True):

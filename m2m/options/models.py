@@ -45,6 +45,9 @@ class Trained(Section):
 
     training: Training = Training()
     planes: tuple[Literal["axial", "coronal", "sagittal"], ...] = ("axial", "coronal", "sagittal")
+    mirror: bool = Field(
+        False, description="Translate the mirrored person too, and average: twice the time"
+    )
 
     @property
     def context(self) -> int:
@@ -146,6 +149,7 @@ class Macro2Micro(Trained):
     losses: Losses = Losses()
     perceptual: Perceptual = Perceptual()
     discriminators: Discriminators = Discriminators()
+    mirror: bool = Field(True, description="Translate the mirrored person too, and average")
 
 
 class Published2023(Trained):

@@ -21,7 +21,7 @@ from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 
 from m2m.dataset import Batch, SliceBatches, Subject, whole_subject
-from m2m.inference import build_network, choose_device, translate_volume
+from m2m.inference import build_network, choose_device, translate_volume, views_of
 from m2m.modalities import MODALITIES
 from m2m.model import METRIC, Fit
 from m2m.objectives import build_objective
@@ -322,9 +322,9 @@ def predictor(
     def predict(subject: Subject) -> Prediction:
         source = subject.volume(task.source)
         return translate_volume(
-            network, source.data, to_mni(subject) @ source.affine, context=options.context,
-            planes=options.planes, batch_size=options.training.batch_size,
-            device=str(fabric.device),
+            network, source.data, to_mni(subject) @ source.affine,
+            batch_size=options.training.batch_size, device=str(fabric.device),
+            **views_of(options, task.target),
         )  # fmt: skip
 
     return predict
