@@ -1,6 +1,7 @@
 """The page: its numbers are the tables', it asks for nothing, and it can be read by everybody."""
 
 import html
+import json
 import re
 from html.parser import HTMLParser
 
@@ -13,6 +14,7 @@ from m2m.bids import unit_path
 from m2m.options import Config, Report, load_config
 from m2m.report import main as report
 from m2m.report import pictures, words
+from m2m.report.page import training_course
 from m2m.stage import read_table, write_text
 
 
@@ -187,6 +189,16 @@ def test_a_chain_shows_the_networks_of_both_its_tasks(page):
     tables = [rows for rows in page.tables[None] if rows[0][:2] == ["model", "task"]]
     assert len(tables) == len(tree.TASKS)
     assert {row[1] for row in tables[2][1:]} == {"t1-fa", "fa-tdi"}
+
+
+def test_a_training_that_was_stopped_took_both_its_parts(tmp_path):
+    steps = {10: 30.0, 20: 60.0, 30: 30.0, 40: 90.0}
+    lines = [{"step": s, "split": "train", "seconds": t} for s, t in steps.items()]
+    path = tmp_path / "metrics.jsonl"
+    write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+    assert training_course(path) == {"steps": 40, "minutes": "2.5"}
+    write_text(path, tree.BASELINE)
+    assert training_course(path) == {"steps": None, "minutes": None}
 
 
 def test_no_request_leaves_the_page(text, page):

@@ -8,6 +8,7 @@ import json
 import platform
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,11 +47,25 @@ def model_rows(root: Path, name: str, task: Task) -> list[dict[str, Any]]:
             if validation is not None:
                 validation = "{metric} {value:.4f}, {n_subjects} people".format(**validation)
             keys = ("family", "n_train", "n_validation", "parameters", "best_step", "fingerprint")
+            course = training_course(root / "models" / link / model / "metrics.jsonl")
             rows.append(
-                {"task": link, "model": model, "validation": validation}
+                {"task": link, "model": model, "validation": validation, **course}
                 | {key: record.get(key) for key in keys}
             )
     return rows
+
+
+def training_course(path: Path) -> dict[str, str | int | None]:
+    """Steps of a training and its minutes, from metrics.jsonl; None where nothing is iterated.
+
+    Seconds begin anew where a stopped training went on.
+    """
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    seconds = [line["seconds"] for line in lines if line["step"] and line["split"] == "train"]
+    if not seconds:
+        return {"steps": None, "minutes": None}
+    ends = [a for a, b in pairwise([*seconds, 0.0]) if b < a]
+    return {"steps": max(line["step"] for line in lines), "minutes": f"{sum(ends) / 60:.1f}"}
 
 
 def versions() -> list[tuple[str, str]]:
