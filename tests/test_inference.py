@@ -1,0 +1,132 @@
+"""A network on a whole volume: slices as in training, views averaged, everything back in place."""
+
+import numpy as np
+import pytest
+import torch
+from small_cohort import write_cohort
+
+from m2m import inference
+from m2m.dataset import find_subjects, whole_subject
+from m2m.networks.octave import Translation
+
+PLANES = ("axial", "coronal", "sagittal")
+SHAPE = (23, 27, 21)
+
+
+def volume():
+    return np.random.default_rng(0).random(SHAPE).astype(np.float32)
+
+
+class Neighbour(torch.nn.Module):
+    """Gives one of the slices that it sees."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number, self.largest = number, 0
+
+    def forward(self, source, plane, position):
+        self.largest = max(self.largest, len(source))
+        return Translation(source[:, self.number, None])
+
+
+def subject_to_mni(subject):
+    """From voxels of a subject's volume to MNI152 mm."""
+    return np.array(subject.record["grid_to_mni"]) @ np.array(subject.record["affine"])
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 100])
+@pytest.mark.parametrize("planes", [("axial",), ("coronal",), ("sagittal",), PLANES])
+def test_an_identity_network_returns_the_volume(planes, batch_size):
+    network, data = Neighbour(2), volume()
+    found = inference.translate_volume(
+        network, data, np.eye(4), context=5, planes=planes, batch_size=batch_size
+    )
+    assert set(found.sds) == ({"views"} if len(planes) > 1 else set())
+    assert all(sd.max() < 1e-3 for sd in found.sds.values())
+    assert np.allclose(found.image, data, atol=1e-6)
+    assert network.largest <= batch_size
+
+
+def test_channels_of_a_network_come_back_in_order():
+    data = volume()
+
+    class Both(torch.nn.Module):
+        def forward(self, source, plane, position):
+            return Translation(torch.cat([source, -2 * source], dim=1))
+
+    found = inference.translate_volume(
+        Both(), data, np.eye(4), context=1, planes=PLANES, batch_size=8
+    ).image
+    assert found.shape == (*SHAPE, 2)
+    assert np.allclose(found[..., 0], data) and np.allclose(found[..., 1], -2 * data)
+
+
+def test_neighbours_come_in_order_and_are_zero_beyond_the_volume():
+    data = volume()
+    options = {"context": 3, "planes": ("axial",), "batch_size": 4}
+    below = inference.translate_volume(Neighbour(0), data, np.eye(4), **options).image
+    above = inference.translate_volume(Neighbour(2), data, np.eye(4), **options).image
+    assert np.array_equal(below[..., 1:], data[..., :-1]) and not below[..., 0].any()
+    assert np.array_equal(above[..., :-1], data[..., 1:]) and not above[..., -1].any()
+
+
+def test_slices_of_translation_are_slices_of_training(tmp_path):
+    """The network sees the same in both, or it would be used on what it never saw."""
+    subject = find_subjects(tmp_path / "slices", write_cohort(tmp_path), "t1", "fa")[0]["train"][0]
+    seen = {}
+
+    class Listening(Neighbour):
+        def forward(self, source, plane, position):
+            seen.setdefault(int(plane[0]), []).append(torch.cat([source, position], 1))
+            return super().forward(source, plane, position)
+
+    source = subject.volume("t1").data
+    inference.translate_volume(
+        Listening(1), source, subject_to_mni(subject), context=3, planes=PLANES, batch_size=7
+    )
+    for number, plane in enumerate(PLANES):
+        batches = whole_subject(subject, plane, "t1", "fa", 3, 9)
+        training = torch.cat([torch.cat([b["source"], b["position"]], 1) for b in batches])
+        translation = torch.cat(seen[number])
+        with_brain = [s for s in translation if s[1].any()]
+        torch.testing.assert_close(torch.stack(with_brain), training, msg=plane)
+
+
+def test_orientations_that_disagree_are_less_sure():
+    """Each orientation adds its own number: their spread is known."""
+
+    class Biased(torch.nn.Module):
+        def forward(self, source, plane, position):
+            image = source + 0.3 * (plane[:, None, None, None] - 1)
+            return Translation(image, log_sd=torch.full_like(image, 0.2).log())
+
+    data = volume()
+    found = inference.translate_volume(
+        Biased(), data, np.eye(4), context=1, planes=PLANES, batch_size=8
+    )
+    assert np.allclose(found.image, data, atol=1e-6)
+    assert np.allclose(found.sds["views"], 0.3, atol=1e-5)
+    assert np.allclose(found.sds["predicted"], 0.2, atol=1e-5)
+
+
+@pytest.mark.parametrize("factors", [(1,), (1, -1)])
+def test_the_mirrored_person_comes_back_where_it_was(factors):
+    """What the network is told of the mirrored person is that person: place and channels."""
+    data, world = volume(), np.diag([3.0, 3, 3, 1])
+    world[:3, 3] = (-31, -40, -30)
+    seen = []
+
+    class Placed(torch.nn.Module):
+        def forward(self, source, plane, position):
+            seen.append(position[:, 0])
+            # Odd in left and right, as Dxy is, where the second channel is.
+            parts = [source, source * position[:, :1]][: len(factors)]
+            return Translation(torch.cat(parts, dim=1))
+
+    options = {"context": 1, "planes": PLANES, "batch_size": 8}
+    alone = inference.translate_volume(Placed(), data, world, **options)
+    once = len(seen)
+    both = inference.translate_volume(Placed(), data, world, **options, mirror=factors)
+    assert len(seen) == 3 * once
+    assert np.allclose(both.image, alone.image, atol=1e-4)
+    assert both.sds["views"].max() < 1e-3
