@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from m2m.inference import build_network
+from m2m.networks.inputs import TemplateMap
 from m2m.options import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,14 +39,20 @@ def networks() -> dict[str, tuple[nn.Module, int]]:
     found = {}
     for file, name in MODELS:
         model = load_config(ROOT / file).models[name]
-        network = build_network(model).eval()
-        found[f"{name} ({file})"] = network.to(memory_format=torch.channels_last), model.context
+        # A prior of the template's size; what is in it does not matter.
+        prior = TemplateMap(torch.zeros(1, 66, 78, 63), torch.eye(4))
+        network = build_network(model, 1, prior).eval()
+        key, context = f"{name} ({file})", model.window.context
+        found[key] = network.to(memory_format=torch.channels_last), context
+        if name == "macro2micro-2023":
+            as_published = build_network(model).eval()
+            found[f"{key}, as published: channels first"] = as_published, context
     return found
 
 
 def inputs(batch: int, context: int, device: str) -> tuple[torch.Tensor, ...]:
     """Slices, orientations and places."""
-    slices = torch.rand(batch, context, SIZE, SIZE).to(memory_format=torch.channels_last)
+    slices = torch.rand(batch, context, SIZE, SIZE)
     planes, place = torch.zeros(batch, dtype=torch.long), torch.zeros(batch, 3, SIZE, SIZE)
     return tuple(x.to(device) for x in (slices, planes, place))
 

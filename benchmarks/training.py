@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from m2m.networks.discriminators import LEAK, PatchDiscriminator
 from m2m.networks.features import Vgg19Features
+from m2m.networks.inputs import TemplateMap
 from m2m.options import Macro2Micro, Published2023, load_config
 from m2m.train.loop import Loop, make_fabric, make_reproducible
 
@@ -91,7 +92,8 @@ def own_loop(every: int | None = None) -> Loop:
     if every:
         judges = options.discriminators.model_copy(update={"every": every})
         options = options.model_copy(update={"discriminators": judges})
-    return Loop(make_fabric(options.training), options)
+    prior = TemplateMap(torch.zeros(1, 66, 78, 63), torch.eye(4))
+    return Loop(make_fabric(options.training), options, prior=prior)
 
 
 def batch_of(n: int, size: int, context: int, device: torch.device) -> dict[str, Tensor]:
@@ -127,7 +129,7 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in built}
     for i in range(arguments.rounds + 1):
         for name, loop in built.items():
-            context = 1 if name.startswith("published") else 5
+            context = 1 if name.startswith("published") else 3
             batch = batch_of(arguments.batch, arguments.size, context, device)
             cycle = loop.objective.every  # one cycle holds one step of the discriminators
             begun = time.perf_counter()

@@ -21,6 +21,7 @@ import torch
 
 from m2m.inference import build_network
 from m2m.model import Fit, save_model
+from m2m.networks.inputs import TemplateMap
 from m2m.options import load_config
 from m2m.stage import write_json
 from m2m.template import load_template
@@ -41,7 +42,10 @@ def lay_out(folder: Path, name: str) -> list[str]:
     write_json(folder / "anat.json", status | {"grid_to_mni": np.eye(4).tolist()})
     model = load_config(ROOT / "config.yaml").models[name]
     torch.manual_seed(0)
-    tensors = {key: value.numpy() for key, value in build_network(model).state_dict().items()}
+    mean = load_template("wm", 1.0)  # any map of the template's size
+    to_voxel = torch.from_numpy(np.linalg.inv(mean.affine)).float()
+    network = build_network(model, 1, TemplateMap(torch.from_numpy(mean.data)[None], to_voxel))
+    tensors = {key: value.numpy() for key, value in network.state_dict().items()}
     uncertainty = {
         "method": "predicted", "factors": {"predicted": 1.0, "constant": 0.1}, "nll": {},
         "part": "validation", "n_subjects": 1,

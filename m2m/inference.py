@@ -10,12 +10,15 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from m2m.modalities import MODALITIES
+from m2m.networks.inputs import SliceInputs, TemplateMap
 from m2m.networks.octave import OctaveTranslator
 from m2m.networks.published import PublishedTranslator
 from m2m.options import Macro2Micro, Model, NetworkModel, Published2023
 from m2m.slices import PLANES, assemble, extract, positions
 from m2m.uncertainty import Prediction
 
+# Buffers of a TemplateMap, in its arguments' order.
+PRIOR = ("values", "to_voxel")
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -28,37 +31,56 @@ def choose_device(wanted: Device = "auto") -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def build_network(options: NetworkModel, channels: int = 1) -> nn.Module:
-    """Build the translator of a family's options: one channel in per slice, `channels` out."""
+def build_network(
+    options: NetworkModel, channels: int = 1, prior: TemplateMap | None = None
+) -> nn.Module:
+    """Build the translator of a family's options: one channel in per slice, `channels` out.
+
+    Parameters
+    ----------
+    options : one of the families with a network
+    channels : int
+        Of the target.
+    prior : TemplateMap or None
+        Needed where the network sees one.
+
+    Raises
+    ------
+    ValueError
+        The network sees a prior, and none is given.
+    """
+    window = options.window
+    if window.prior and prior is None:
+        raise ValueError("network.prior is on: give the training people's mean map")
+    inputs = SliceInputs(window.context, window.position, prior if window.prior else None)
     match options:
         case Macro2Micro(network=network):
             return OctaveTranslator(
-                network.context, network.widths, network.alpha, channels, planes=len(PLANES),
-                position=network.position, spread=options.losses.log_sd > 0,
+                inputs, network.widths, network.alpha, channels, planes=len(PLANES),
+                spread=options.losses.log_sd > 0,
             )  # fmt: skip
         case Published2023():
             return PublishedTranslator(channels)
     # MONAI takes seconds to load, and most models do without.
     from m2m.networks.unet import UNetTranslator
 
-    network = options.network
-    return UNetTranslator(
-        network.context, network.features, channels, network.dropout, network.position
-    )
+    return UNetTranslator(inputs, options.network.features, channels, options.network.dropout)
 
 
 def views_of(options: NetworkModel, target: str) -> dict[str, Any]:
     """How a model sees a volume, for `translate_volume`: context, planes and mirror."""
     mirror = MODALITIES[target].mirror if options.mirror else None
-    return {"context": options.context, "planes": options.planes, "mirror": mirror}
+    return {"context": options.window.context, "planes": options.planes, "mirror": mirror}
 
 
 def load_network(tensors: Mapping[str, NDArray], record: Mapping[str, Any]) -> nn.Module:
     """Build the network of a model's record and give it its weights."""
     channels = len(MODALITIES[record["target"]].channels)
     options = TypeAdapter(Model).validate_python(record["options"])
-    network = build_network(options, channels)
-    network.load_state_dict({name: torch.from_numpy(t) for name, t in tensors.items()})
+    state = {name: torch.from_numpy(t) for name, t in tensors.items()}
+    found = [state[f"inputs.prior.{name}"] for name in PRIOR if f"inputs.prior.{name}" in state]
+    network = build_network(options, channels, TemplateMap(*found) if found else None)
+    network.load_state_dict(state)
     return network.eval()
 
 

@@ -1,8 +1,10 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from nibabel.affines import apply_affine
 from safetensors.torch import load, save
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -10,13 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from m2m.networks import octave
 from m2m.networks.discriminators import ImageDiscriminator, PatchDiscriminator, brain_crops
 from m2m.networks.features import Autoencoder, Vgg19Features
-from m2m.networks.octave import (
-    Octave,
-    OctaveConv2d,
-    OctaveTranslator,
-    Translation,
-    wave_features,
-)
+from m2m.networks.inputs import SliceInputs, TemplateMap, wave_features
+from m2m.networks.octave import Octave, OctaveConv2d, OctaveTranslator, Translation
 from m2m.networks.published import PublishedTranslator
 from m2m.networks.unet import UNetTranslator
 
@@ -25,7 +22,7 @@ PLANES = torch.tensor([0, 1, 2])
 
 def translator(alpha: float = 0.5, context: int = 3) -> OctaveTranslator:
     torch.manual_seed(0)
-    return OctaveTranslator(context, (8, 8, 12, 12), alpha)
+    return OctaveTranslator(SliceInputs(context), (8, 8, 12, 12), alpha)
 
 
 def source(height: int, width: int, context: int = 3) -> torch.Tensor:
@@ -163,7 +160,7 @@ def test_orientation_changes_the_translation_and_learns_alone():
 
 def test_weights_saved_and_loaded_give_the_same_bits():
     network, x = translator(), source(32, 40)
-    copy = OctaveTranslator(3, (8, 8, 12, 12))
+    copy = OctaveTranslator(SliceInputs(3), (8, 8, 12, 12))
     copy.load_state_dict(load(save(network.state_dict())))
     assert torch.equal(translate(copy, x, PLANES).image, translate(network, x, PLANES).image)
 
@@ -178,8 +175,9 @@ def test_weights_saved_and_loaded_give_the_same_bits():
     ],
 )
 def test_impossible_networks_are_refused_by_name(arguments, word):
+    context, *others = arguments
     with pytest.raises(ValueError, match=word):
-        OctaveTranslator(*arguments)
+        OctaveTranslator(SliceInputs(context), *others)
 
 
 def test_image_discriminator_uses_the_source_and_every_parameter():
@@ -272,7 +270,7 @@ def test_a_network_with_position_tells_places_apart_and_one_without_does_not():
     places = [torch.zeros(1, 3, 16, 16), torch.full((1, 3, 16, 16), 20.0)]
     for position in (True, False):
         torch.manual_seed(0)
-        network = OctaveTranslator(3, (8, 8), position=position)
+        network = OctaveTranslator(SliceInputs(3, position), (8, 8))
         here, there = (network(x, planes, place).image for place in places)
         assert torch.equal(here, there) != position
 
@@ -319,7 +317,7 @@ def test_the_published_generator_keeps_the_size_and_sums_its_bands():
 @pytest.mark.parametrize("size", [(64, 80), (61, 47)])
 def test_a_u_net_keeps_the_size_and_every_parameter_receives_gradient(size):
     torch.manual_seed(0)
-    network = UNetTranslator(3, (4, 4, 8, 8, 8), 2, position=True)
+    network = UNetTranslator(SliceInputs(3, position=True), (4, 4, 8, 8, 8), 2)
     image = translate(network, source(*size), PLANES).image
     assert image.shape == (3, 2, *size)
     image.square().sum().backward()
@@ -345,3 +343,30 @@ def test_vgg19_has_torchvisions_names_and_taps_five_levels():
     features = network(torch.rand(2, 1, 32, 32))
     assert [f.shape[1] for f in features] == [64, 128, 256, 512, 512]
     assert [f.shape[-1] for f in features] == [32, 16, 8, 4, 2]
+
+
+def test_a_template_map_is_read_where_the_place_says(rng):
+    """A linear function of place comes back at places between voxels, and 0 beyond the map."""
+    affine = np.array([[3.0, 0, 0, -20], [0, 4, 0, -30], [0, 0, 5, -25], [0, 0, 0, 1]])
+    voxels = np.moveaxis(np.indices((14, 15, 12)), 0, -1)
+    places = apply_affine(affine, voxels)  # (X, Y, Z, 3)
+    values = torch.from_numpy(np.stack([places[..., 0] - places[..., 2], places[..., 1]]))
+    template = TemplateMap(values.float(), torch.from_numpy(np.linalg.inv(affine)).float())
+    inside = torch.from_numpy(rng.uniform((-19, -29, -24), (18, 25, 29), (2, 4, 5, 3))).float()
+    position = inside.movedim(-1, 1)  # (N, 3, H, W)
+    found = template(position)
+    expected = torch.stack([position[:, 0] - position[:, 2], position[:, 1]], 1)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+    assert not template(position + 200).any()
+
+
+def test_a_network_sees_its_prior_and_keeps_it_with_its_weights():
+    torch.manual_seed(0)
+    prior = TemplateMap(torch.rand(1, 8, 8, 8), torch.eye(4))
+    network = OctaveTranslator(SliceInputs(3, prior=prior), (8, 8))
+    x, place = torch.ones(1, 3, 16, 16), 7 * torch.rand(1, 3, 16, 16)
+    before = network(x, PLANES[:1], place).image
+    assert {"inputs.prior.values", "inputs.prior.to_voxel"} <= set(network.state_dict())
+    assert not [name for name, _ in network.named_parameters() if "prior" in name]
+    prior.values += 1
+    assert not torch.equal(network(x, PLANES[:1], place).image, before)

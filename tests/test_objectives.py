@@ -6,6 +6,7 @@ import torch
 from m2m import losses, options
 from m2m.inference import build_network
 from m2m.networks.features import SliceEncoder
+from m2m.networks.inputs import SliceInputs
 from m2m.networks.octave import OctaveTranslator, Translation
 from m2m.networks.published import PublishedTranslator
 from m2m.objectives import build_objective
@@ -25,7 +26,7 @@ def objective(**weights: float) -> Macro2MicroObjective:
 
 def generator() -> OctaveTranslator:
     torch.manual_seed(1)
-    return OctaveTranslator(3, (4, 6, 8))
+    return OctaveTranslator(SliceInputs(3), (4, 6, 8))
 
 
 @pytest.fixture
@@ -243,7 +244,7 @@ def test_the_perceptual_term_is_zero_for_the_truth_and_grows_with_the_error(batc
 
 def test_the_predicted_deviation_is_learned_without_touching_the_image(batch):
     torch.manual_seed(1)
-    network = OctaveTranslator(3, (4, 6, 8), spread=True)
+    network = OctaveTranslator(SliceInputs(3), (4, 6, 8), spread=True)
     terms = objective(log_sd=1.0).generator_terms(batch, translate(network, batch))
     assert list(terms) == ["log_sd"]
     terms["log_sd"].backward()
@@ -305,7 +306,7 @@ def baseline(name: str, batch: dict) -> tuple:
     torch.manual_seed(0)
     model = BASELINES[name]
     network, judge = build_network(model), build_objective(model)
-    sees = batch if model.context == 3 else batch | {"source": batch["source"][:, 1:2]}
+    sees = batch if model.window.context == 3 else batch | {"source": batch["source"][:, 1:2]}
     return network, judge, sees
 
 

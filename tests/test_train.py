@@ -22,6 +22,7 @@ from m2m.stage import DataError, read_json
 from m2m.train import configuration
 from m2m.train import loop as loop_module
 from m2m.train.checkpoint import Checkpoints
+from m2m.train.closed_form import template_prior
 from m2m.train.history import History, read_rows
 from m2m.train.loop import Loop, evenly, fit_network, make_fabric, schedule
 
@@ -102,7 +103,7 @@ def test_the_learning_rate_rises_in_a_line_and_falls_to_zero():
 def test_the_loop_learns_one_slice_by_heart(cohort, fabric):
     options = small_model(PIXELS_ONLY, steps=400, batch_size=1, learning_rate=1e-2, jitter=0)
     loop_module.make_reproducible(1, fabric.device)
-    loop = Loop(fabric, options)
+    loop = Loop(fabric, options, prior=template_prior(cohort[1]["train"], Task()))
     sample = read_slice(cohort[1]["train"][0], "axial", 12, "t1", "fa", 3)
     batch = collate([sample], "axial", ["sub-00"])
     errors = [float(loop.update(step, batch)["image"]) for step in range(400)]
@@ -119,11 +120,14 @@ def test_every_network_learns_and_its_gradient_is_recorded(cohort, fabric, strai
     assert all(row[f"grad_norm/{name}"] > 0 for name in networks)
     terms = ("image", "low", "high", "ms_ssim", "adversarial", "patch_adversarial")
     assert all(math.isfinite(row[name]) for name in (*terms, *networks[1:]))
-    before = Loop(fabric, small_model()).state()
+    prior = template_prior(cohort[1]["train"], Task())
+    before = Loop(fabric, small_model(), prior=prior).state()
     after = straight[1].load()
     for side in ("generator", "objective"):
         for name, weight in before[side].items():
-            assert name.endswith("_extra_state") or not torch.equal(weight, after[side][name]), name
+            fixed = name.endswith("_extra_state") or "prior" in name
+            assert fixed or not torch.equal(weight, after[side][name]), name
+            assert "prior" not in name or torch.equal(weight, after[side][name]), name
 
 
 def test_a_stopped_run_goes_on_bit_for_bit(cohort, fabric, straight, tmp_path, monkeypatch):

@@ -9,7 +9,6 @@ Chen et al. (2019), Drop an Octave, ICCV, https://doi.org/10.1109/ICCV.2019.0035
 Kim et al. (2024), Macro2Micro, arXiv:2412.11277.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -18,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-WAVES_MM = (200, 100, 50)
+from m2m.networks.inputs import SliceInputs
 
 
 class Octave(NamedTuple):
@@ -53,26 +52,6 @@ class Translation(NamedTuple):
     low: Tensor | None = None
     high: Tensor | None = None
     log_sd: Tensor | None = None
-
-
-def wave_features(position: Tensor) -> Tensor:
-    """Sines and cosines of MNI152 coordinates, waves of 200, 100 and 50 mm.
-
-    Parameters
-    ----------
-    position : Tensor, shape (N, 3, H, W)
-        mm.
-
-    Returns
-    -------
-    Tensor, shape (N, 18, H, W)
-
-    References
-    ----------
-    Tancik et al. (2020), Fourier features, arXiv:2006.10739.
-    """
-    angles = [2 * math.pi / wave_mm * position for wave_mm in WAVES_MM]
-    return torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
 
 
 def low_channels(channels: int, alpha: float) -> int:
@@ -115,6 +94,8 @@ class OctaveConv2d(nn.Module):
         Of the kernel.
     padding_mode : str
         Of the convolutions; zeros suit a background of 0.
+    exchange : int or None
+        Side of the kernels between the branches; None: `kernel`.
     """
 
     def __init__(
@@ -124,20 +105,21 @@ class OctaveConv2d(nn.Module):
         kernel: int = 3,
         stride: int = 1,
         padding_mode: str = "zeros",
+        exchange: int | None = None,
     ):
         super().__init__()
 
-        def convolution(inputs: int, outputs: int) -> nn.Conv2d | None:
+        def convolution(inputs: int, outputs: int, side: int = kernel) -> nn.Conv2d | None:
             if not inputs or not outputs:
                 return None
             return nn.Conv2d(
-                inputs, outputs, kernel, stride, kernel // 2, bias=False, padding_mode=padding_mode
+                inputs, outputs, side, stride, side // 2, bias=False, padding_mode=padding_mode
             )
 
         (high_in, low_in), (high_out, low_out) = in_channels, out_channels
         self.high_to_high = convolution(high_in, high_out)
-        self.high_to_low = convolution(high_in, low_out)
-        self.low_to_high = convolution(low_in, high_out)
+        self.high_to_low = convolution(high_in, low_out, exchange or kernel)
+        self.low_to_high = convolution(low_in, high_out, exchange or kernel)
         self.low_to_low = convolution(low_in, low_out)
 
     def forward(self, x: Octave) -> Octave:
@@ -188,6 +170,8 @@ class OctaveNorm(nn.Module):
 class OctaveBlock(nn.Module):
     """Residual block: twice normalisation, activation, convolution.
 
+    Branches exchange pixel by pixel (1 x 1): a quarter less to compute.
+
     References
     ----------
     He et al. (2016), Identity mappings in deep residual networks, arXiv:1603.05027.
@@ -196,8 +180,8 @@ class OctaveBlock(nn.Module):
     def __init__(self, channels: tuple[int, int], planes: int):
         super().__init__()
         self.norms = nn.ModuleList(OctaveNorm(channels, planes) for _ in range(2))
-        self.first = OctaveConv2d(channels, channels)
-        self.second = OctaveConv2d(channels, channels)
+        self.first = OctaveConv2d(channels, channels, exchange=1)
+        self.second = OctaveConv2d(channels, channels, exchange=1)
 
     def forward(self, x: Octave, plane: Tensor) -> Octave:
         """Refine (N, C, H, W) and (N, c, H / 2, W / 2); shapes stay."""
@@ -215,8 +199,8 @@ class OctaveTranslator(nn.Module):
 
     Parameters
     ----------
-    context : int
-        Slices of the source given as channels, the slice itself in the middle; odd.
+    inputs : SliceInputs
+        What is seen of the source.
     widths : sequence of int
         Channels of each level (both branches together), fine to coarse; two levels or more.
     alpha : float
@@ -225,8 +209,6 @@ class OctaveTranslator(nn.Module):
         Channels of the target.
     planes : int
         Number of slice orientations.
-    position : bool
-        Whether the network is told where in the template each pixel lies.
     spread : bool
         Whether it predicts the standard deviation of its error. That part gets features without
         gradient: what it learns does not change the image.
@@ -234,22 +216,19 @@ class OctaveTranslator(nn.Module):
     Raises
     ------
     ValueError
-        Context is even, alpha is out of its range, or widths are too few or too small.
+        Alpha is out of its range, or widths are too few or too small.
     """
 
     def __init__(
         self,
-        context: int,
+        inputs: SliceInputs,
         widths: Sequence[int],
         alpha: float = 0.5,
         out_channels: int = 1,
         planes: int = 3,
-        position: bool = False,
         spread: bool = False,
     ):
         super().__init__()
-        if context % 2 == 0:
-            raise ValueError(f"context must be odd, got {context}")
         if not 0 <= alpha < 1:
             raise ValueError(f"alpha must be at least 0 and below 1, got {alpha}")
         if len(widths) < 2 or min(widths) < 2:
@@ -258,9 +237,8 @@ class OctaveTranslator(nn.Module):
             (width - low_channels(width, alpha), low_channels(width, alpha)) for width in widths
         ]
         self.multiple = 2 ** len(levels)
-        self.position = position
-        inputs = context + (6 * len(WAVES_MM) if position else 0)
-        self.stem = OctaveConv2d((inputs, 0), levels[0])
+        self.inputs = inputs
+        self.stem = OctaveConv2d((inputs.channels, 0), levels[0])
         self.down = nn.ModuleList(OctaveConv2d(fine, coarse) for fine, coarse in pairwise(levels))
         self.encode = nn.ModuleList(OctaveBlock(level, planes) for level in levels)
         self.up = nn.ModuleList(
@@ -311,10 +289,9 @@ class OctaveTranslator(nn.Module):
             Image, low and high, each (N, out_channels, H, W), in units of the target, unbounded.
         """
         height, width = source.shape[-2:]
-        if self.position:
-            source = torch.cat([source, wave_features(position)], dim=1)  # (N, context + 18, H, W)
+        seen = self.inputs(source, position)  # (N, inputs.channels, H, W)
         pad = (0, -width % self.multiple, 0, -height % self.multiple)
-        x = self.stem(Octave(F.pad(source, pad), None))  # (N, C0, H', W'), (N, c0, H'/2, W'/2)
+        x = self.stem(Octave(F.pad(seen, pad), None))  # (N, C0, H', W'), (N, c0, H'/2, W'/2)
         x, skips = self.encode[0](x, plane), []
         for down, encode in zip(self.down, self.encode[1:], strict=True):
             skips.append(x)  # (N, Ci, H'/2^i, W'/2^i), low at half of that
@@ -334,6 +311,7 @@ class OctaveTranslator(nn.Module):
         """Logarithm of the standard deviation of the error, (N, out, H, W)."""
         if self.spread_head is None:
             return None
-        branches = [x.high] if x.low is None else [x.high, double(x.low)]
-        features = torch.cat(branches, dim=1).detach()  # (N, C0 + c0, H', W')
-        return self.spread_head(features)[..., :height, :width]
+        branches = [halve(x.high)] if x.low is None else [halve(x.high), x.low]
+        features = torch.cat(branches, dim=1).detach()  # (N, C0 + c0, H'/2, W'/2)
+        log_sd = F.interpolate(self.spread_head(features), scale_factor=2, mode="bilinear")
+        return log_sd[..., :height, :width]  # (N, out, H, W)

@@ -8,12 +8,12 @@ arXiv:1611.07004. MONAI, arXiv:2211.02701.
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from monai.networks.nets import BasicUNet, PatchDiscriminator
 from torch import Tensor, nn
 
-from m2m.networks.octave import WAVES_MM, Translation, wave_features
+from m2m.networks.inputs import SliceInputs
+from m2m.networks.octave import Translation
 
 
 class UNetTranslator(nn.Module):
@@ -21,33 +21,29 @@ class UNetTranslator(nn.Module):
 
     Parameters
     ----------
-    context : int
-        Slices of the source given as channels, the slice itself in the middle; odd.
+    inputs : SliceInputs
+        What is seen of the source.
     features : sequence of 5 int
         Channels of each level, fine to coarse.
     out_channels : int
         Channels of the target.
     dropout : float
-    position : bool
-        Whether the network is told where in the template each pixel lies.
     """
 
     multiple = 16
 
     def __init__(
         self,
-        context: int,
+        inputs: SliceInputs,
         features: Sequence[int],
         out_channels: int = 1,
         dropout: float = 0.0,
-        position: bool = False,
     ):
         super().__init__()
-        self.position = position
-        inputs = context + (6 * len(WAVES_MM) if position else 0)
+        self.inputs = inputs
         # The sixth number is of the layer behind the finest level.
         self.unet = BasicUNet(
-            2, inputs, out_channels, (*features, features[0]), dropout=dropout,
+            2, inputs.channels, out_channels, (*features, features[0]), dropout=dropout,
             norm=("instance", {"affine": True}),
         )  # fmt: skip
 
@@ -57,10 +53,9 @@ class UNetTranslator(nn.Module):
         The orientation (N,) is not made use of.
         """
         height, width = source.shape[-2:]
-        if self.position:
-            source = torch.cat([source, wave_features(position)], dim=1)  # (N, context + 18, H, W)
+        seen = self.inputs(source, position)  # (N, inputs.channels, H, W)
         pad = (0, -width % self.multiple, 0, -height % self.multiple)
-        return Translation(self.unet(F.pad(source, pad))[..., :height, :width])
+        return Translation(self.unet(F.pad(seen, pad))[..., :height, :width])
 
 
 class PatchGan(nn.Module):

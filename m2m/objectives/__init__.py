@@ -41,7 +41,6 @@ def build_objective(
         case options.Pix2Pix():
             return Pix2PixObjective(model.discriminator, model.l1, channels)
         case options.CycleGan():
-            return CycleGanObjective(
-                model.network, model.discriminator, model.cycle, model.identity, channels
-            )
+            judge = model.discriminator
+            return CycleGanObjective(model.network, judge, model.cycle, model.identity)
     return RegressionObjective(model.l1, model.ssim)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from m2m import losses, options
+from m2m.networks.inputs import SliceInputs
 from m2m.networks.octave import Translation
 from m2m.networks.unet import PatchGan, UNetTranslator
 from m2m.objectives.macro2micro import centre, judge_frozen
@@ -109,10 +110,7 @@ class CycleGanObjective(nn.Module):
         Of the generator from target to source.
     judge : options.PatchJudge
     cycle, identity : float
-        Weights; the adversarial terms have 1. Identity is left out where source and target
-        differ in channels.
-    channels : int
-        Of the target.
+        Weights; the adversarial terms have 1.
     """
 
     def __init__(
@@ -121,13 +119,12 @@ class CycleGanObjective(nn.Module):
         judge: options.PatchJudge,
         cycle: float,
         identity: float,
-        channels: int = 1,
     ):
         super().__init__()
         self.every, self.learning_rate = judge.every, judge.learning_rate
-        self.cycle, self.identity = cycle, identity if channels == 1 else 0.0
-        self.back = UNetTranslator(channels, network.features, 1, network.dropout)
-        self.target_discriminator = PatchGan(judge.width, judge.layers, channels)
+        self.cycle, self.identity = cycle, identity
+        self.back = UNetTranslator(SliceInputs(1), network.features, 1, network.dropout)
+        self.target_discriminator = PatchGan(judge.width, judge.layers, 1)
         self.source_discriminator = PatchGan(judge.width, judge.layers, 1)
 
     def discriminators(self) -> dict[str, nn.Module]:

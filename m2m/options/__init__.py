@@ -158,6 +158,14 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _cyclegan_has_one_channel_each_way(self) -> Self:
+        for name, task in self.tasks.items():
+            cyclic = [m for m in task.models if isinstance(self.models[m], CycleGan)]
+            if task.target == "dti" and cyclic:
+                raise ValueError(f"tasks.{name}.models: {cyclic[0]} gives one channel, not tensors")
+        return self
+
+    @model_validator(mode="after")
     def _steps_are_of_the_tasks_models(self) -> Self:
         for name, task in self.tasks.items():
             if isinstance(task.steps, dict) and (unknown := set(task.steps) - set(task.models)):

@@ -40,6 +40,20 @@ class Training(Section):
     devices: PositiveInt = 1
 
 
+class SliceWindow(Section):
+    """What a network sees of a volume."""
+
+    context: PositiveInt = Field(5, description="Neighbouring slices seen, an odd number")
+    position: bool = Field(False, description="See each pixel's place in the template")
+    prior: bool = Field(False, description="See the training people's mean map at that place")
+
+    @model_validator(mode="after")
+    def _context_is_odd(self) -> Self:
+        if self.context % 2 == 0:
+            raise ValueError(f"network.context must be odd, got {self.context}")
+        return self
+
+
 class Trained(Section):
     """What every network has, whatever its objective."""
 
@@ -50,29 +64,17 @@ class Trained(Section):
     )
 
     @property
-    def context(self) -> int:
-        """Neighbouring slices that the network sees."""
-        return self.network.context if hasattr(self, "network") else 1
-
-
-class SliceWindow(Section):
-    """What a network sees of a volume."""
-
-    context: PositiveInt = Field(5, description="Neighbouring slices seen, an odd number")
-    position: bool = Field(False, description="See each pixel's place in the template")
-
-    @model_validator(mode="after")
-    def _context_is_odd(self) -> Self:
-        if self.context % 2 == 0:
-            raise ValueError(f"network.context must be odd, got {self.context}")
-        return self
+    def window(self) -> SliceWindow:
+        """What the network sees of a volume."""
+        return getattr(self, "network", SliceWindow(context=1))
 
 
 class Network(SliceWindow):
     """Octave encoder and decoder of Macro2Micro."""
 
+    prior: bool = Field(True, description="See the training people's mean map at each place")
     widths: tuple[Annotated[int, Field(ge=2)], ...] = Field(
-        (32, 48, 64, 96), min_length=2, description="Channels of each level, fine to coarse"
+        (32, 48, 96, 128), min_length=2, description="Channels of each level, fine to coarse"
     )
     alpha: float = Field(
         0.5, ge=0, lt=1, description="Share of channels in the low-frequency branch"

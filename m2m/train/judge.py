@@ -1,5 +1,6 @@
 """A fitted model on whole volumes of people it was not fitted on: its error, and its own doubt."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,11 @@ Subjects = Mapping[str, Sequence[Subject]]
 def to_mni(subject: Subject) -> NDArray[np.float64]:
     """Affine from the subject's world mm to MNI152 mm."""
     return np.array(subject.record["grid_to_mni"])
+
+
+def evenly(subjects: Sequence[Subject], most: int) -> Sequence[Subject]:
+    """At most so many subjects, at even distances in the list."""
+    return subjects[:: max(1, math.ceil(len(subjects) / most))]
 
 
 def judge(

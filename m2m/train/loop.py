@@ -24,11 +24,13 @@ from m2m.dataset import Batch, SliceBatches, Subject, whole_subject
 from m2m.inference import build_network, choose_device, translate_volume, views_of
 from m2m.modalities import MODALITIES
 from m2m.model import METRIC, Fit
+from m2m.networks.inputs import TemplateMap
 from m2m.objectives import build_objective
 from m2m.options import NetworkModel, Task, Training
 from m2m.train.checkpoint import Checkpoints
+from m2m.train.closed_form import template_prior
 from m2m.train.history import History
-from m2m.train.judge import judge, to_mni
+from m2m.train.judge import evenly, judge, to_mni
 from m2m.uncertainty import Prediction
 
 LOG_EVERY = 10
@@ -79,6 +81,8 @@ class Loop:
         Of the target.
     encoder : Module or None
         Of the perceptual term.
+    prior : TemplateMap or None
+        The training people's mean map, where the network sees it.
     """
 
     def __init__(
@@ -87,10 +91,11 @@ class Loop:
         options: NetworkModel,
         channels: int = 1,
         encoder: nn.Module | None = None,
+        prior: TemplateMap | None = None,
     ):
         training = options.training
         self.fabric, self.training = fabric, training
-        generator = build_network(options, channels)
+        generator = build_network(options, channels, prior)
         generator = generator.to(fabric.device, memory_format=torch.channels_last)
         self.generator = generator
         self.ema = copy.deepcopy(generator).requires_grad_(False).eval()
@@ -234,7 +239,7 @@ def validate(
         total = count = 0.0
         for batch in whole_subject(
             subjects[i], options.planes[0], task.source, task.target,
-            options.context, options.training.batch_size,
+            options.window.context, options.training.batch_size,
         ):  # fmt: skip
             batch = fabric.to_device(batch)
             image = network(batch["source"], batch["plane"], batch["position"]).image.clamp(*limits)
@@ -276,7 +281,8 @@ def fit_network(
     training = options.training
     make_reproducible(training.seed, fabric.device)
     channels = len(MODALITIES[task.target].channels)
-    loop, best, start = Loop(fabric, options, channels, encoder), None, 0
+    prior = template_prior(subjects["train"], task) if options.window.prior else None
+    loop, best, start = Loop(fabric, options, channels, encoder, prior), None, 0
     if state := checkpoints.load():
         loop.restore(state)
         best, start = state["best"], state["step"]
@@ -336,7 +342,7 @@ def training_batches(
     """Batches of slices, or the share of them that this process takes."""
     training = options.training
     return SliceBatches(
-        subjects, task.source, task.target, context=options.context,
+        subjects, task.source, task.target, context=options.window.context,
         planes=options.planes, batch_size=training.batch_size, seed=training.seed,
         flip=training.flip, jitter=training.jitter, central_share=training.central_share,
         rank=fabric.global_rank, world=fabric.world_size,
@@ -350,11 +356,6 @@ def save_together(
     if fabric.is_global_zero:
         checkpoints.save(step, state)
     fabric.barrier()
-
-
-def evenly(subjects: Sequence[Subject], most: int) -> Sequence[Subject]:
-    """At most so many subjects, at even distances in the list."""
-    return subjects[:: max(1, math.ceil(len(subjects) / most))]
 
 
 def snapshot(network: nn.Module) -> dict[str, Tensor]:
