@@ -15,6 +15,7 @@ from m2m.networks.octave import OctaveTranslator
 from m2m.networks.published import PublishedTranslator
 from m2m.options import Macro2Micro, Model, NetworkModel, Published2023
 from m2m.slices import PLANES, assemble, extract, positions
+from m2m.stage import DataError
 from m2m.uncertainty import Prediction
 
 # Buffers of a TemplateMap, in its arguments' order.
@@ -120,8 +121,15 @@ def translate_volume(
     mirror : sequence of int or None
         Translate the person mirrored left to right too (the first axis): factor of each channel in
         a mirror.
+
+    Raises
+    ------
+    DataError
+        The source is 0 everywhere.
     """
-    network = network.to(device)
+    if not source.any():
+        raise DataError("the source is empty inside the brain", remedy="look at it and its mask")
+    network = network.to(device, memory_format=torch.channels_last)
     total, squares, variance, n = 0.0, 0.0, 0.0, 0
     views = [(source, to_mni, None)]
     if mirror is not None:
@@ -165,25 +173,34 @@ def _translate_plane(
     batch_size: int,
     device: str,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Volumes (X, Y, Z, C) of the image and of its logarithmic error, from one orientation."""
+    """Volumes (X, Y, Z, C) of the image and of its logarithmic error, from one orientation.
+
+    Where a slice and its neighbours hold nothing of the source, both are 0.
+    """
     stack = torch.from_numpy(np.ascontiguousarray(extract(source, plane)))  # (n, H, W)
     edge = stack.new_zeros(context // 2, *stack.shape[1:])
-    windows = torch.cat([edge, stack, edge]).unfold(0, context, 1)  # (n, H, W, context)
+    windows = torch.cat([edge, stack, edge]).unfold(0, context, 1).movedim(-1, 1)
+    filled = windows.flatten(1).any(dim=1).nonzero()[:, 0]  # of (n, context, H, W)
     parts: dict[str, list[Tensor]] = {"image": [], "log_sd": []}
-    for first in range(0, len(stack), batch_size):
-        slices = windows[first : first + batch_size].movedim(-1, 1)  # (N, context, H, W)
-        indices = np.arange(first, first + len(slices))
-        place = torch.from_numpy(positions(to_mni, source.shape, plane, indices))  # (N, 3, H, W)
+    for indices in filled.split(batch_size):
+        slices = windows[indices].to(
+            device, memory_format=torch.channels_last
+        )  # (N, context, H, W)
+        place = torch.from_numpy(positions(to_mni, source.shape, plane, indices.numpy()))
         number = torch.full((len(slices),), PLANES.index(plane), device=device)
-        translation = network(slices.to(device), number, place.to(device))
+        translation = network(slices, number, place.to(device))
         for name, found in parts.items():
             if (values := getattr(translation, name)) is not None:
                 found.append(values.cpu())  # (N, C, H, W)
-    image, log_sd = (_assembled(torch.cat(found), plane) if found else None
-                     for found in parts.values())  # fmt: skip
+    image, log_sd = (
+        _assembled(torch.cat(found), filled, len(stack), plane) if found else None
+        for found in parts.values()
+    )
     return image, log_sd
 
 
-def _assembled(slices: Tensor, plane: str) -> NDArray[np.float32]:
-    """Volume (X, Y, Z, C) of slices (n, C, H, W)."""
-    return np.stack([assemble(c, plane) for c in slices.movedim(1, 0).numpy()], axis=-1)
+def _assembled(slices: Tensor, indices: Tensor, n: int, plane: str) -> NDArray[np.float32]:
+    """Volume (X, Y, Z, C) of n slices, of which these (N, C, H, W) are given and the others 0."""
+    every = slices.new_zeros(n, *slices.shape[1:])
+    every[indices] = slices
+    return np.stack([assemble(c, plane) for c in every.movedim(1, 0).numpy()], axis=-1)

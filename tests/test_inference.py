@@ -8,6 +8,7 @@ from small_cohort import write_cohort
 from m2m import inference
 from m2m.dataset import find_subjects, whole_subject
 from m2m.networks.octave import Translation
+from m2m.stage import DataError
 
 PLANES = ("axial", "coronal", "sagittal")
 SHAPE = (23, 27, 21)
@@ -130,3 +131,24 @@ def test_the_mirrored_person_comes_back_where_it_was(factors):
     assert len(seen) == 3 * once
     assert np.allclose(both.image, alone.image, atol=1e-4)
     assert both.sds["views"].max() < 1e-3
+
+
+def test_slices_far_from_the_source_are_not_translated_and_stay_empty():
+    data = np.zeros(SHAPE, np.float32)
+    data[:, :, 8:11] = 1
+    network = Neighbour(1)
+    seen = []
+    network.register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
+    found = inference.translate_volume(
+        network, data, np.eye(4), context=3, planes=("axial",), batch_size=2
+    )
+    assert np.array_equal(found.image, data)
+    assert sum(seen) == 5, "three slices, and one on each side that has one for a neighbour"
+
+
+def test_an_empty_source_is_bad_data():
+    with pytest.raises(DataError, match="source is empty"):
+        inference.translate_volume(
+            Neighbour(0), np.zeros(SHAPE, np.float32), np.eye(4), context=1, planes=PLANES,
+            batch_size=2,
+        )  # fmt: skip
