@@ -134,6 +134,28 @@ def test_l1_terms_have_the_value_of_their_definition(batch):
     assert mask.mean() < 1
 
 
+def test_the_squared_term_is_the_mean_square_inside_the_mask(batch):
+    shifted = Translation(batch["target"] + 0.125 * batch["mask"] + 9 * (1 - batch["mask"]))
+    terms = objective(squared=2.0).generator_terms(batch, shifted)
+    assert terms["squared"].item() == pytest.approx(2 * 0.125**2)
+
+
+def test_discriminators_that_speak_in_one_of_four_steps_weigh_four_times_as_much(batch):
+    translation = translate(generator(), batch)
+    names = ("adversarial", "patch_adversarial")
+    often = objective(image=1.0, **dict.fromkeys(names, 0.5))
+    seldom = objective(image=1.0, **dict.fromkeys(names, 0.5))
+    seldom.load_state_dict(often.state_dict())
+    seldom.every = 4
+    for judge in (often, seldom):
+        judge.generator.manual_seed(5)
+    once, four = (judge.generator_terms(batch, translation) for judge in (often, seldom))
+    assert four["image"].item() == once["image"].item()
+    for name in names:
+        assert four[name].item() == pytest.approx(4 * once[name].item())
+    assert list(seldom.generator_terms(batch, translation, judged=False)) == ["image"]
+
+
 def test_a_term_switched_off_is_not_computed_and_has_no_discriminator(batch, monkeypatch):
     def forbidden(*_args: object) -> None:
         raise AssertionError("computed although its weight is 0")

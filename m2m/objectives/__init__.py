@@ -1,8 +1,9 @@
 """Objectives: what the generator and the discriminators of each family minimise.
 
-All have the same face: `generator_terms(batch, translation, generator)` and
+All have the same face: `generator_terms(batch, translation, generator, judged)` and
 `discriminator_terms(batch, translation)` give named scalars whose sums are minimised;
-`discriminators()` names the discriminators, which learn at `learning_rate` every `every` steps.
+`discriminators()` names the discriminators, which learn at `learning_rate` every `every` steps
+(`judged`: this is one of them).
 Whatever else in an objective learns belongs to the generator's side.
 """
 

@@ -44,6 +44,7 @@ class RegressionObjective(nn.Module):
         batch: Mapping[str, Tensor],
         translation: Translation,
         generator: nn.Module | None = None,
+        judged: bool = True,
     ) -> Terms:
         """Weighted terms, as of `Macro2MicroObjective.generator_terms`."""
         mask = batch["mask"]
@@ -80,8 +81,12 @@ class Pix2PixObjective(nn.Module):
         batch: Mapping[str, Tensor],
         translation: Translation,
         generator: nn.Module | None = None,
+        judged: bool = True,
     ) -> Terms:
-        """Weighted terms, as of `Macro2MicroObjective.generator_terms`."""
+        """Weighted terms, as of `Macro2MicroObjective.generator_terms`.
+
+        As published, the discriminator is heard in every step.
+        """
         mask = batch["mask"]
         target, image = batch["target"] * mask, translation.image.float() * mask
         logits = judge_frozen(self.discriminator, torch.cat([image, centre(batch)], 1))
@@ -132,11 +137,16 @@ class CycleGanObjective(nn.Module):
         return {name: part for name, part in self.named_children() if name != "back"}
 
     def generator_terms(
-        self, batch: Mapping[str, Tensor], translation: Translation, generator: nn.Module
+        self,
+        batch: Mapping[str, Tensor],
+        translation: Translation,
+        generator: nn.Module,
+        judged: bool = True,
     ) -> Terms:
         """Weighted terms, as of `Macro2MicroObjective.generator_terms`.
 
-        `generator`, from source to target, closes the cycle.
+        `generator`, from source to target, closes the cycle. As published, the discriminators
+        are heard in every step.
         """
         source, target, mask = _unpaired(batch)
         plane, place = batch["plane"], torch.roll(batch["position"], 1, 0)

@@ -96,6 +96,7 @@ class Macro2MicroObjective(nn.Module):
         batch: Mapping[str, Tensor],
         translation: Translation,
         generator: nn.Module | None = None,
+        judged: bool = True,
     ) -> dict[str, Tensor]:
         """Weighted terms of the generator's loss; their sum is minimised.
 
@@ -106,6 +107,9 @@ class Macro2MicroObjective(nn.Module):
             Of ``batch["source"]``, with gradients.
         generator : Module
             Not needed here.
+        judged : bool
+            Whether the discriminators take part. Where they do so in one of `every` steps, their
+            terms weigh `every` times as much.
 
         Returns
         -------
@@ -117,6 +121,8 @@ class Macro2MicroObjective(nn.Module):
         terms = {}
         if weights.image:
             terms["image"] = losses.masked_l1(image, target, mask)
+        if weights.squared:
+            terms["squared"] = losses.masked_squares(image, target, mask)
         if weights.low or weights.high:
             low, high = losses.split_frequencies(target, weights.low_sigma_px)
             if weights.low:
@@ -130,13 +136,13 @@ class Macro2MicroObjective(nn.Module):
         if weights.log_sd and translation.log_sd is not None:
             error = (target - image).detach()
             terms["log_sd"] = losses.gaussian_nll(error, translation.log_sd, mask)
-        if self.image_discriminator:
+        if judged and self.image_discriminator:
             logits = judge_frozen(self.image_discriminator, image, centre(batch))
-            terms["adversarial"] = losses.generator_adversarial(logits)
-        if self.patch_discriminator:
+            terms["adversarial"] = self.every * losses.generator_adversarial(logits)
+        if judged and self.patch_discriminator:
             crops = self._crops(image, mask)
             logits = judge_frozen(self.patch_discriminator, crops, self._crops(target, mask))
-            terms["patch_adversarial"] = losses.generator_adversarial(logits)
+            terms["patch_adversarial"] = self.every * losses.generator_adversarial(logits)
         return {name: getattr(weights, name) * term for name, term in terms.items()}
 
     def discriminator_terms(

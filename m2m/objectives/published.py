@@ -51,10 +51,11 @@ class PublishedObjective(Macro2MicroObjective):
         batch: Mapping[str, Tensor],
         translation: Translation,
         generator: nn.Module | None = None,
+        judged: bool = True,
     ) -> dict[str, Tensor]:
         """Terms of the generator's loss, as `Macro2MicroObjective.generator_terms`."""
         whole = {**batch, "mask": torch.ones_like(batch["mask"])}
-        terms = super().generator_terms(whole, translation, generator)
+        terms = super().generator_terms(whole, translation, generator, judged)
         without_effect = ("adversarial", "patch_adversarial")
         return {n: t.detach() if n in without_effect else t for n, t in terms.items()}
 

@@ -117,6 +117,7 @@ class Losses(Section):
     """Weight of each term of the generator's objective; 0 switches a term off."""
 
     image: Weight = 1.0
+    squared: Weight = Field(0.0, description="Of squared errors, which a PSNR is made of")
     low: Weight = 1.0
     high: Weight = 1.0
     ms_ssim: Weight = 1.0
@@ -140,7 +141,11 @@ class Discriminators(Section):
     crop_fraction: Range = Field((0.125, 0.25), description="Side of a crop over side")
     crop_size: Literal[8, 16, 32, 64, 128] = Field(16, description="Pixels a crop is resized to")
     learning_rate: PositiveFloat = 2e-4
-    every: PositiveInt = Field(1, description="Generator steps per discriminator step")
+    every: PositiveInt = Field(
+        1,
+        description="Generator steps per discriminator step; adversarial terms are computed in "
+        "these steps only, and weigh as many times as much",
+    )
 
 
 class Macro2Micro(Trained):

@@ -128,14 +128,14 @@ class Loop:
         source = batch["source"].contiguous(memory_format=torch.channels_last)
         with self.fabric.autocast():
             translation = self.generator(source, batch["plane"], batch["position"])
-        values = {}
-        if self.judges and step % self.objective.every == 0:
+        values, judged = {}, step % self.objective.every == 0
+        if self.judges and judged:
             detached = translation._replace(image=translation.image.detach())
             with self.fabric.autocast():
                 terms = self.objective.discriminator_terms(batch, detached)
             values |= self._descend("discriminators", terms, self.judges, factor)
         with self.fabric.autocast():
-            terms = self.objective.generator_terms(batch, translation, self.generator)
+            terms = self.objective.generator_terms(batch, translation, self.generator, judged)
         values |= self._descend("generator", terms, self.makers, factor)
         self._follow(step)
         return values
@@ -288,6 +288,7 @@ def fit_network(
         best, start = state["best"], state["step"]
     batches = training_batches(fabric, subjects["train"], task, options)
     judged = evenly(subjects["validation"], training.validation_subjects)
+    latest: dict[str, Any] = {}  # adversarial terms are not of every step
     history = History(checkpoints.folder, start, training.steps, fabric.is_global_zero)
     with listening_for_stop() as stop_wanted, closing(history):
         stream = batches.steps(start, training.steps, training.workers)
@@ -295,9 +296,10 @@ def fit_network(
             values = loop.update(step - 1, fabric.to_device(batch))
             values, stop = gather(fabric, values, stop_wanted())
             require_finite(step, values, batch["unit"])
+            latest |= values
             last = step == training.steps
             if last or step == 1 or step % LOG_EVERY == 0:
-                history.write(step, "train", values, learning_rate=loop.learning_rate)
+                history.write(step, "train", latest, learning_rate=loop.learning_rate)
             if judged and (last or step % training.validate_every == 0):
                 value = validate(fabric, loop.ema, judged, task, options)
                 names = [subject.unit for subject in judged]
