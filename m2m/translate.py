@@ -66,7 +66,7 @@ class Network(NamedTuple):
     """
 
     planes: tuple[str, ...] = ()
-    batch_size: int = 16
+    batch_size: int = 4
     device: str = "auto"
 
 
@@ -216,7 +216,7 @@ def main(
     record: Annotated[Path | None, typer.Option(help="Default: model.json by the weights.")] = None,
     task: Annotated[str, typer.Option(help="Default: the task the model was trained for.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Slices at a time.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Slices at a time.")] = 4,
     planes: Annotated[str, typer.Option(help="Orientations to average, e.g. axial,coronal.")] = "",
     out_sd: Annotated[
         Path | None, typer.Option(help="Map of standard deviations to write, .nii.gz.")
