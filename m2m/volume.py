@@ -172,9 +172,8 @@ def resample(
     elif volume.shape == shape and np.allclose(to_source, np.eye(4), atol=1e-5):
         return Volume(volume.data.copy(), np.asarray(affine, dtype=np.float64))
     channels = volume.data.reshape(*volume.shape, -1)
-    data = np.empty((*shape, channels.shape[-1]), dtype=np.result_type(volume.data, np.float32))
-    if order == 0:
-        data = data.astype(volume.data.dtype)
+    kind = volume.data.dtype if order == 0 else np.result_type(volume.data, np.float32)
+    data = np.empty((*shape, channels.shape[-1]), dtype=kind)
     for c in range(channels.shape[-1]):
         target = {"output": data[..., c], "order": order, "mode": "grid-constant"}
         if displacement is None:
