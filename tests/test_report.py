@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 
 from m2m.bids import unit_path
-from m2m.options import Config, Report, load_config
+from m2m.options import Config, Report, Task, load_config
 from m2m.report import main as report
 from m2m.report import pictures, words
 from m2m.report.page import training_course
@@ -174,6 +174,13 @@ def test_every_task_has_its_section_and_no_two_elements_share_a_name(page):
     assert len(set(ids)) == len(ids)
     for task in tree.TASKS:
         assert {f"{part}-{task}" for part in ("result", "maps", "metrics", "training")} <= set(ids)
+
+
+def test_tasks_that_translate_the_same_are_told_apart_by_name():
+    tasks = {"a": Task(), "b": Task(), "c": Task(target="tdi")}
+    assert words.task_titles(tasks) == {
+        "a": "T1 to FA (a)", "b": "T1 to FA (b)", "c": "T1 to tract density",
+    }  # fmt: skip
 
 
 def test_the_page_says_what_was_not_computed_and_which_way_is_better(page):

@@ -30,7 +30,7 @@ from m2m.report.words import (
     overview_row,
     sentence,
     summary_rows,
-    task_title,
+    task_titles,
 )
 from m2m.stage import VERSIONS, parse_options, read_json, read_table, write_text
 
@@ -99,7 +99,7 @@ def task_context(root: Path, figures: Path, name: str, tasks: Mapping[str, Task]
     summary = read_table(evaluation / "summary.tsv")
     comparison = read_table(evaluation / "comparison.tsv")
     tiles = headlines(summary, comparison, models[0])
-    title = task_title(task, tasks)
+    title = task_titles(tasks)[name]
     overview = overview_row(title, name, models[0], tiles)
     regions, metrics = ({row[key] for row in summary} for key in ("region", "metric"))
     return {

@@ -3,6 +3,7 @@
 Every function takes rows of summary.tsv and comparison.tsv and gives what the page prints.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -73,6 +74,13 @@ def task_title(task: Task, tasks: Mapping[str, Task]) -> str:
     steps = [tasks[link].target for link in task.chain if link in tasks] if task.chain else []
     images = [task.source, *steps[:-1], task.target]
     return " to ".join(MODALITIES[image].title for image in images)
+
+
+def task_titles(tasks: Mapping[str, Task]) -> dict[str, str]:
+    """Title of each task, by name; those that translate the same are told apart by their names."""
+    titles = {name: task_title(task, tasks) for name, task in tasks.items()}
+    shared = Counter(titles.values())
+    return {n: f"{title} ({n})" if shared[title] > 1 else title for n, title in titles.items()}
 
 
 def printed(text: str | None, digits: int) -> str:
