@@ -45,6 +45,11 @@ def masked_l1(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return masked_mean((prediction - target).abs(), mask)
 
 
+def masked_squares(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared difference inside the mask; shapes (N, C, H, W) and (N, 1, H, W)."""
+    return masked_mean((prediction - target).square(), mask)
+
+
 @lru_cache(maxsize=32)
 def _blur_matrix(size: int, sigma: float, radius: int, device: torch.device) -> Tensor:
     """Matrix that blurs a line of pixels from the right; the line is mirrored at its ends."""

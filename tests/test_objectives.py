@@ -134,6 +134,12 @@ def test_l1_terms_have_the_value_of_their_definition(batch):
     assert mask.mean() < 1
 
 
+def test_the_squared_term_is_the_mean_square_inside_the_mask(batch):
+    shifted = Translation(batch["target"] + 0.125 * batch["mask"] + 9 * (1 - batch["mask"]))
+    terms = objective(squared=2.0).generator_terms(batch, shifted)
+    assert terms["squared"].item() == pytest.approx(2 * 0.125**2)
+
+
 def test_discriminators_that_speak_in_one_of_four_steps_weigh_four_times_as_much(batch):
     translation = translate(generator(), batch)
     names = ("adversarial", "patch_adversarial")

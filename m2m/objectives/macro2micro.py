@@ -121,6 +121,8 @@ class Macro2MicroObjective(nn.Module):
         terms = {}
         if weights.image:
             terms["image"] = losses.masked_l1(image, target, mask)
+        if weights.squared:
+            terms["squared"] = losses.masked_squares(image, target, mask)
         if weights.low or weights.high:
             low, high = losses.split_frequencies(target, weights.low_sigma_px)
             if weights.low:

@@ -117,6 +117,7 @@ class Losses(Section):
     """Weight of each term of the generator's objective; 0 switches a term off."""
 
     image: Weight = 1.0
+    squared: Weight = Field(0.0, description="Of squared errors, which a PSNR is made of")
     low: Weight = 1.0
     high: Weight = 1.0
     ms_ssim: Weight = 1.0
