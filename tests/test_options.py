@@ -156,6 +156,14 @@ def test_steps_may_be_of_each_model_by_name():
         with_section(models=models, tasks=tasks)
 
 
+def test_a_task_s_losses_have_the_names_of_losses():
+    tasks = {"t1-fa": {"models": ["mean"], "losses": {"squared": 2}}}
+    assert with_section(tasks=tasks).tasks["t1-fa"].losses == {"squared": 2}
+    tasks["t1-fa"]["losses"] = {"square": 2}
+    with pytest.raises(ValidationError, match=r"tasks\.t1-fa\.losses\.square\b"):
+        with_section(tasks=tasks)
+
+
 def test_a_chain_of_another_study_is_refused():
     chain = {"target": "tdi", "chain": ["t1-fa", "fa-tdi"], "models": ["mean"], "study": "compare"}
     with pytest.raises(ValidationError, match="tasks of its own study"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from m2m.options.base import Name, Section
 from m2m.options.cohort import Cohort, Effects, Phantom, Split
@@ -31,6 +31,7 @@ from m2m.options.models import (
     Training,
     UNet,
     UNetwork,
+    Weight,
 )
 from m2m.options.scans import (
     Anat,
@@ -66,10 +67,19 @@ class Task(Section):
         description="Optimiser steps of this task's networks, or of each by name; null: the "
         "model's own",
     )
+    losses: dict[str, Weight] = Field(
+        {}, description="Weights of losses that are others in this task than in its models"
+    )
     models: tuple[str, ...] = ("macro2micro", "mean", "t1")
     study: Literal["report", "compare", "ablation"] = Field(
         "report", description="Page that shows it and target that makes it: `snakemake compare`"
     )
+
+    @field_validator("losses")
+    @classmethod
+    def _losses_have_these_names(cls, losses: dict[str, float]) -> dict[str, float]:
+        Losses.model_validate(losses)
+        return losses
 
     def steps_of(self, model: str) -> int | None:
         """Optimiser steps of a model in this task; None for the model's own."""
