@@ -15,10 +15,10 @@ import typer
 from numpy.typing import NDArray
 
 from m2m import metrics as measures
+from m2m import regions as roi
 from m2m import volume
 from m2m.bids import unit_path
 from m2m.cohort.split import load_split, part_by_participant
-from m2m.evaluate import regions as roi
 from m2m.evaluate import streamlines as tracts
 from m2m.evaluate.maps import compared, further_metrics
 from m2m.evaluate.perceptual import Perceptual, perceptual_distance

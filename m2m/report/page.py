@@ -82,13 +82,22 @@ def versions() -> list[tuple[str, str]]:
     ]
 
 
-def render(context: Mapping[str, Any]) -> str:
-    """Fill the page's template; a value that is missing is an error."""
+def making(config_json: str, split_hash: str, target: str) -> dict[str, Any]:
+    """What a page says of how it was made: the command of a target, configuration, versions."""
+    return {
+        "command": " ".join(f"snakemake {target} --cores all --configfile study.yaml".split()),
+        "split_hash": split_hash, "stage_versions": VERSIONS, "versions": versions(),
+        "config": yaml.safe_dump(json.loads(config_json), sort_keys=False, allow_unicode=True),
+    }  # fmt: skip
+
+
+def render(template: str, context: Mapping[str, Any]) -> str:
+    """Fill a page's template; a value that is missing is an error."""
     environment = Environment(
         loader=PackageLoader("m2m", "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    return environment.get_template("report.html.j2").render(context)
+    return environment.get_template(template).render(context)
 
 
 def task_context(root: Path, figures: Path, name: str, tasks: Mapping[str, Task]) -> dict[str, Any]:
@@ -136,10 +145,8 @@ def main(
         "flow": read_json(cohort / "flow.json"), "flow_figure": flow_figure(figures_dir),
         "findings": findings[:MAX_FINDINGS], "n_findings": len(findings),
         "subjects": subjects(root, quality, section.max_subject_pages), "n_units": len(quality),
-        "split_hash": read_json(cohort / "split.json")["hash"],
-        "config": yaml.safe_dump(json.loads(config_json), sort_keys=False, allow_unicode=True),
-        "versions": versions(), "stage_versions": VERSIONS,
+        **making(config_json, read_json(cohort / "split.json")["hash"], ""),
     }  # fmt: skip
-    page = render(context)
+    page = render("report.html.j2", context)
     write_text(out, page)
     print(f"wrote {out} ({len(page.encode()) / 1e6:.1f} MB)")
