@@ -11,6 +11,7 @@ if not workflow.overwrite_configfiles:
 
 include: "rules/common.smk"
 include: "rules/tasks.smk"
+include: "rules/downstream.smk"
 include: "rules/cohort.smk"
 include: "rules/diffusion.smk"
 include: "rules/grid.smk"
@@ -57,6 +58,11 @@ rule translate:
 rule evaluate:
     input:
         every_task("evaluation/{task}/summary.tsv"),
+
+
+rule downstream:
+    input:
+        downstream_page,
 
 
 rule figures:

@@ -17,6 +17,7 @@ COMMANDS = {
     "index": ("m2m.cohort.index:main", "List every scan of a BIDS dataset."),
     "validate": ("m2m.cohort.validate:main", "Check scans by header and gradients; who is in."),
     "split": ("m2m.cohort.split:main", "Divide subjects into training, validation and test."),
+    "folds": ("m2m.cohort.folds:main", "Divide subjects into folds for cross-fitting."),
     "preprocess": ("m2m.preprocess:main", "Correct a diffusion series with MRtrix3 or FSL."),
     "dti": ("m2m.dti:main", "Mask a diffusion series and fit the tensor."),
     "tractography": ("m2m.tractography:main", "Draw whole-brain streamlines."),
@@ -30,7 +31,12 @@ COMMANDS = {
     "translate": ("m2m.translate:main", "Translate a whole volume."),
     "evaluate": ("m2m.evaluate:main", "Compare one model's volumes with the truth."),
     "compare": ("m2m.evaluate:compare", "Compare models on the same subjects."),
+    "features": ("m2m.downstream.features:main", "Describe everybody's maps by numbers."),
+    "cnn": ("m2m.downstream.cnn:main", "Predict a phenotype from whole volumes."),
+    "downstream": ("m2m.downstream:main", "Predict phenotypes from measured and synthetic maps."),
     "figures": ("m2m.figures:main", "Draw the figures, each with its source data."),
+    "draw-downstream": ("m2m.figures.downstream:main", "Draw the biological validation."),
+    "report-downstream": ("m2m.report.downstream:main", "Write the page of the validation."),
     "report": ("m2m.report:main", "Write the self-contained HTML report."),
     "status": ("m2m.cohort.status:main", "Print who is done, failed, excluded, and why."),
 }
@@ -66,7 +72,7 @@ class _LazyGroup(TyperGroup):
     def format_help(self, ctx: typer.Context, formatter: object) -> None:
         typer.echo(f"Usage: m2m COMMAND [OPTIONS]\n\n{m2m.__doc__}\n\nCommands:")
         for name, (_, summary) in COMMANDS.items():
-            typer.echo(f"  {name:<14}{summary}")
+            typer.echo(f"  {name:<18}{summary}")
         typer.echo("\n`m2m COMMAND --help` describes a command, `m2m --version` its version.")
 
 

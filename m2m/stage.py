@@ -25,6 +25,7 @@ VERSIONS = {
     "describe": 1,
     "index": 1,
     "validate": 1,
+    "folds": 1,
     "split": 1,
     "preprocess": 1,
     "dti": 1,
@@ -39,8 +40,13 @@ VERSIONS = {
     "translate": 3,
     "evaluate": 3,
     "compare": 3,
+    "features": 1,
+    "cnn": 1,
+    "downstream": 1,
     "figures": 3,
+    "draw-downstream": 1,
     "report": 3,
+    "report-downstream": 1,
 }
 
 

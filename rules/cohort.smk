@@ -149,7 +149,7 @@ rule validate:
 
 
 checkpoint split:
-    """Parts by subject, family and site, stratified by age and sex; the only checkpoint."""
+    """Parts by subject, family and site, stratified by age and sex; a checkpoint."""
     input:
         units=UNITS,
         participants=participants_table,
@@ -172,3 +172,37 @@ checkpoint split:
     shell:
         "m2m split --units {input.units} --table {output.table} --record {output.record}"
         " {params.participants:q} --options {params.options:q} > {log} 2>&1"
+
+
+if CROSS_FITTED:
+
+    checkpoint folds:
+        """For each fold the others train: nobody is translated by who was trained on them."""
+        input:
+            split=SPLIT,
+            record=SPLIT_RECORD,
+        output:
+            table=FOLDS,
+            record=FOLDS_RECORD,
+            splits=expand(
+                f"{FOLD}/split.{{suffix}}",
+                fold=range(1, CONFIG.downstream.folds + 1),
+                suffix=["tsv", "json"],
+            ),
+        log:
+            log("folds", "folds"),
+        benchmark:
+            bench("folds", "folds")
+        conda:
+            M2M_ENV
+        resources:
+            mem_mb=memory(1000),
+            runtime=10,
+        params:
+            folder=output_folder,
+            number=CONFIG.downstream.folds,
+            options=options(CONFIG.split),
+            version=VERSIONS["folds"],
+        shell:
+            "m2m folds --split {input.split} --split-record {input.record} --number {params.number}"
+            " --out-dir {params.folder} --options {params.options:q} > {log} 2>&1"

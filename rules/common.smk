@@ -12,6 +12,7 @@ from snakemake.exceptions import WorkflowError
 
 from m2m import bids
 from m2m.options import Config
+from m2m.options.downstream import fold_task
 from m2m.phantom import labels
 from m2m.stage import VERSIONS, read_table
 
@@ -40,6 +41,10 @@ STUDIES = {}
 for task, section in CONFIG.tasks.items():
     STUDIES.setdefault(section.study, []).append(task)
 REPORTED = STUDIES.get("report", [])
+CROSS_FITTED = STUDIES.pop("downstream", [])
+FOLDS, FOLDS_RECORD = (f"{ROOT}/cohort/folds.{suffix}" for suffix in ("tsv", "json"))
+FOLD = f"{ROOT}/cohort/fold-{{fold}}"
+DOWNSTREAM = f"{ROOT}/downstream"
 ENCODER = f"{ROOT}/encoders/{{target}}"
 # What the tasks need besides FA: streamlines and their density, tensors on the common grid.
 TRACTS = bool(CONFIG.modalities & {"tdi", "dti"})
@@ -59,6 +64,7 @@ wildcard_constraints:
     task="|".join(CONFIG.tasks),
     model="|".join(CONFIG.models),
     target="fa|tdi|dti",
+    fold="[0-9]+",
     measure="|".join(bids.measure(bids.KIND_OF[name]) for name in ("fa", "tdi", "dti")),
 
 
@@ -191,6 +197,18 @@ def units_of_part(*parts):
         row["unit"]
         for row in table(UNITS)
         if row["state"] == "paired" and row["participant_id"] in chosen
+    ]
+
+
+def units_of_fold(fold, inside=True):
+    """Paired units whose participant is in a fold, or in another one."""
+    checkpoints.folds.get()
+    fold_of = {row["participant_id"]: row["fold"] for row in table(FOLDS)}
+    return [
+        row["unit"]
+        for row in table(UNITS)
+        if row["state"] == "paired"
+        and (fold_of[row["participant_id"]] == str(fold)) == inside
     ]
 
 

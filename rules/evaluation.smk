@@ -82,3 +82,108 @@ rule compare_models:
         "m2m compare --task {wildcards.task} --root {params.root} {params.models}"
         " --flow {input.flow} --summary {output.summary} --comparison {output.comparison}"
         " --options {params.options:q} > {log} 2>&1"
+
+
+if CROSS_FITTED:
+
+    rule features:
+        """Regional means and histograms of measured maps, and of synthetic maps by networks that
+        never saw the person (cross-fitting: Chernozhukov et al. 2018, Econom J 21:C1).
+        """
+        input:
+            described_maps,
+            records=cross_fitted_records,
+            units=UNITS,
+            folds=FOLDS,
+            folds_record=FOLDS_RECORD,
+            quality=QUALITY,
+        output:
+            table=f"{DOWNSTREAM}/features.tsv",
+        log:
+            log("features", "features"),
+        benchmark:
+            bench("features", "features")
+        conda:
+            M2M_ENV
+        resources:
+            mem_mb=memory(2000),
+            runtime=240,
+        params:
+            root=dataset_root,
+            images=described_flag,
+            options=roi_options,
+            slices=options(CONFIG.slices),
+            version=VERSIONS["features"],
+        shell:
+            "m2m features --root {params.root} --units {input.units} --quality {input.quality}"
+            " --folds {input.folds} --folds-record {input.folds_record} --sources {params.images:q}"
+            " --table {output.table} --options {params.options:q} --slices-options {params.slices:q}"
+            " > {log} 2>&1"
+
+    rule predict_from_volumes:
+        """A small 3D network (Peng et al. 2021, Med Image Anal 68:101871) on the same folds."""
+        input:
+            described_maps,
+            features=f"{DOWNSTREAM}/features.tsv",
+            records=cross_fitted_records,
+            units=UNITS,
+            folds=FOLDS,
+            folds_record=FOLDS_RECORD,
+            participants=participants_table,
+        output:
+            table=f"{DOWNSTREAM}/cnn/{{phenotype}}/{{seen}}.tsv",
+        log:
+            log("predict_from_volumes", "{phenotype}_{seen}"),
+        benchmark:
+            bench("predict_from_volumes", "{phenotype}_{seen}")
+        conda:
+            M2M_ENV
+        resources:
+            mem_mb=memory(6000),
+            runtime=720,
+            gpu=1,
+        params:
+            root=dataset_root,
+            images=described_flag,
+            options=options(CONFIG.downstream),
+            slices=options(CONFIG.slices),
+            version=VERSIONS["cnn"],
+        shell:
+            "m2m cnn --phenotype {wildcards.phenotype} --seen {wildcards.seen} --root {params.root}"
+            " --units {input.units} --features {input.features} --participants {input.participants}"
+            " --folds {input.folds} --folds-record {input.folds_record} --sources {params.images:q}"
+            " --table {output.table} --options {params.options:q} --slices-options {params.slices:q}"
+            " > {log} 2>&1"
+
+    rule predict_phenotypes:
+        """Nested cross-validation (Varma and Simon 2006, BMC Bioinformatics 7:91) by person and
+        family; permutation tests (Ojala and Garriga 2010, J Mach Learn Res 11:1833).
+        """
+        input:
+            features=f"{DOWNSTREAM}/features.tsv",
+            cnn=cnn_tables,
+            folds_record=FOLDS_RECORD,
+            participants=participants_table,
+        output:
+            record=f"{DOWNSTREAM}/downstream.json",
+            tables=expand(f"{DOWNSTREAM}/{{table}}.tsv", table=DOWNSTREAM_TABLES),
+        log:
+            log("predict_phenotypes", "predict_phenotypes"),
+        benchmark:
+            bench("predict_phenotypes", "predict_phenotypes")
+        conda:
+            M2M_ENV
+        threads: CONFIG.downstream.threads
+        resources:
+            mem_mb=memory(4000),
+            runtime=720,
+        params:
+            folder=output_folder,
+            cnn=cnn_flags,
+            measured=json.dumps(measured_of()),
+            options=options(CONFIG.downstream),
+            version=VERSIONS["downstream"],
+        shell:
+            "m2m downstream --features {input.features} --participants {input.participants}"
+            " --folds-record {input.folds_record} --out-dir {params.folder} {params.cnn:q}"
+            " --measured {params.measured:q} --options {params.options:q} > {log} 2>&1"

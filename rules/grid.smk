@@ -115,6 +115,22 @@ rule collect:
         " --slices-dir {params.slices} --table {output.table} > {log} 2>&1"
 
 
+if CROSS_FITTED:
+
+    use rule collect as collect_of_fold with:
+        input:
+            slices=slices_of_other_folds,
+            units=UNITS,
+            split=f"{FOLD}/split.tsv",
+            record=f"{FOLD}/split.json",
+        output:
+            table=f"{FOLD}/slices.tsv",
+        log:
+            log("collect", "fold-{fold}"),
+        benchmark:
+            bench("collect", "fold-{fold}")
+
+
 rule quality:
     """Everybody's status and quality numbers, and the cohort's flow; no model is fitted from it."""
     input:

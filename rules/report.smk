@@ -88,3 +88,76 @@ for STUDY, TASKS in STUDIES.items():
             "m2m report --root {params.root} {params.tasks:q}"
             " --figures-dir {params.folder} {params.simulated} --config-json {params.config:q}"
             " --out {output.page} --options {params.options:q} > {log} 2>&1"
+
+
+if CROSS_FITTED:
+
+    rule figures_of_downstream:
+        """Figures of the biological validation, with their source data as TSV."""
+        input:
+            features=f"{DOWNSTREAM}/features.tsv",
+            tables=expand(f"{DOWNSTREAM}/{{table}}.tsv", table=DOWNSTREAM_TABLES),
+            record=f"{DOWNSTREAM}/downstream.json",
+            participants=participants_table,
+        output:
+            figures=expand(
+                f"{ROOT}/figures/downstream/{{name}}.{{extension}}",
+                name=DOWNSTREAM_FIGURES,
+                extension=["pdf", "tsv"],
+            ),
+            pictures=report(
+                expand(
+                    f"{ROOT}/figures/downstream/{{name}}.png", name=DOWNSTREAM_FIGURES
+                ),
+                category="Biological validation",
+            ),
+        log:
+            log("figures", "downstream"),
+        benchmark:
+            bench("figures", "downstream")
+        conda:
+            M2M_ENV
+        resources:
+            mem_mb=memory(2000),
+            runtime=60,
+        params:
+            folder=record_folder,
+            out=output_folder,
+            measured=json.dumps(measured_of()),
+            simulated=simulated_flag,
+            version=VERSIONS["draw-downstream"],
+        shell:
+            "m2m draw-downstream --folder {params.folder} --participants {input.participants}"
+            " --measured {params.measured:q} --out-dir {params.out} {params.simulated} > {log} 2>&1"
+
+    rule page_of_downstream:
+        """One HTML page of the biological validation."""
+        input:
+            tables=expand(f"{DOWNSTREAM}/{{table}}.tsv", table=DOWNSTREAM_TABLES),
+            record=f"{DOWNSTREAM}/downstream.json",
+            figures=expand(
+                f"{ROOT}/figures/downstream/{{name}}.png", name=DOWNSTREAM_FIGURES
+            ),
+        output:
+            page=f"{ROOT}/downstream.html",
+        log:
+            log("report", "downstream"),
+        benchmark:
+            bench("report", "downstream")
+        conda:
+            M2M_ENV
+        resources:
+            mem_mb=memory(2000),
+            runtime=60,
+        params:
+            folder=record_folder,
+            figures=figures_input_folder,
+            measured=json.dumps(measured_of()),
+            simulated=simulated_flag,
+            config=configuration,
+            options=options(CONFIG.report),
+            version=VERSIONS["report-downstream"],
+        shell:
+            "m2m report-downstream --folder {params.folder} --figures-dir {params.figures}"
+            " --measured {params.measured:q} {params.simulated} --config-json {params.config:q}"
+            " --out {output.page} --options {params.options:q} > {log} 2>&1"

@@ -16,19 +16,41 @@ def slice_records(wildcards):
     return [slice_record(unit) for unit in units("paired")]
 
 
-def slices_to_fit(wildcards):
-    """Slice records that a model is fitted and chosen on."""
+def slices_of(names):
+    """Slice records of units, and the further maps that were cut with them."""
     # With the further maps named, a task that is added to the study has its slices cut again:
     # Snakemake does not notice an output that a rule did not have before.
-    names = units_of_part("train", "validation")
     further = [path for kind in GRID_MAPS[1:] for path in paths(kind, names)]
     return [slice_record(unit) for unit in names] + further
 
 
+def slices_to_fit(wildcards):
+    """Slice records that a study's models are fitted and chosen on."""
+    return slices_of(units_of_part("train", "validation"))
+
+
+def slices_of_other_folds(wildcards):
+    """Slice records that a fold's networks are fitted and chosen on."""
+    return slices_of(units_of_fold(wildcards.fold, inside=False))
+
+
 def units_to_translate(task):
     """Units that no network was fitted on: the test part, and people who have the source only."""
+    if CONFIG.tasks[task].fold:
+        return units_of_fold(CONFIG.tasks[task].fold)
     t1_only = units("t1w-only") if CONFIG.tasks[task].source == "t1" else []
     return units_of_part("test") + t1_only
+
+
+def of_fold(name):
+    """Input function: a table about the cohort that a task is trained with, of its fold if any."""
+
+    def wanted(wildcards):
+        fold = CONFIG.tasks[wildcards.task].fold
+        folder = FOLD.format(fold=fold) if fold else f"{ROOT}/cohort"
+        return f"{folder}/{name}"
+
+    return wanted
 
 
 def synthetic_kind(task):

@@ -34,9 +34,9 @@ rule train_model:
     """Fit one model to the training part (macro2micro: Kim et al., arXiv:2412.11277)."""
     input:
         # The list stands for the slices: see m2m/cohort/collect.py.
-        slices=SLICES,
-        split=SPLIT,
-        record=SPLIT_RECORD,
+        slices=of_fold("slices.tsv"),
+        split=of_fold("split.tsv"),
+        record=of_fold("split.json"),
         encoder=encoder,
     output:
         weights=f"{MODEL}/model.safetensors",

@@ -111,11 +111,12 @@ def flags_in(text):
 def calls_in_the_rules():
     """(command, flags) of every rule that calls `m2m`, those from workflow functions included."""
     files = {path.stem: path.read_text() for path in sorted((ROOT / "rules").glob("*.smk"))}
-    parts = re.split(r"^def (\w+)", files["common"] + files["tasks"], flags=re.M)[1:]
+    helpers = files["common"] + files["tasks"] + files["downstream"]
+    parts = re.split(r"^def (\w+)", helpers, flags=re.M)[1:]
     functions = {name: flags_in(body) for name, body in zip(parts[::2], parts[1::2], strict=True)}
     for content in files.values():
         for text in re.split(r"^ *(?:rule|checkpoint)[ :]", content, flags=re.M)[1:]:
-            _, *calls = re.split(r"\bm2m ([a-z]+) (?=[-{])", text)
+            _, *calls = re.split(r"\bm2m ([a-z-]+) (?=[-{])", text)
             params = dict(re.findall(r"^ +(\w+)=(.+)", text, flags=re.M))
             for name, arguments in zip(calls[::2], calls[1::2], strict=True):
                 used = " ".join(params[key] for key in re.findall(r"\{params\.(\w+)", arguments))

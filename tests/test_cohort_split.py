@@ -7,10 +7,18 @@ from collections import Counter
 import pytest
 from cohort_tree import write_rows
 
+from m2m.cohort import folds as folding
 from m2m.cohort import split
-from m2m.cohort.split import PARTS, load_split, part_by_participant, part_sizes, split_people
+from m2m.cohort.folds import fold_people, load_folds, split_of_fold
+from m2m.cohort.split import (
+    PARTS,
+    load_split,
+    part_by_participant,
+    part_sizes,
+    split_people,
+)
 from m2m.options import Split
-from m2m.stage import DataError, read_json, write_table
+from m2m.stage import DataError, read_json, read_table, write_table
 
 
 def crowd(n, families=0, sites=1, seed=0):
@@ -26,6 +34,11 @@ def crowd(n, families=0, sites=1, seed=0):
         }
         for i in range(n)
     ]
+
+
+def in_order(sizes):
+    """Sizes of the parts, in the order of `PARTS`."""
+    return tuple(sizes[part] for part in PARTS)
 
 
 def members(rows):
@@ -45,14 +58,14 @@ def test_fractions_are_met_exactly_where_nobody_is_related(n):
     ("n", "sizes"), [(0, (0, 0, 0)), (1, (1, 0, 0)), (2, (1, 0, 1)), (3, (1, 1, 1)), (4, (2, 1, 1))]
 )
 def test_few_people_serve_training_then_test_then_validation(n, sizes):
-    assert tuple(part_sizes(n, 0.125, 0.33).values()) == sizes
+    assert in_order(part_sizes(n, 0.125, 0.33)) == sizes
     count = Counter(row["part"] for row in split_people(crowd(n), Split()))
     assert tuple(count[part] for part in PARTS) == sizes
 
 
 def test_every_part_gets_someone_even_where_fractions_round_otherwise():
-    assert tuple(part_sizes(3, 0.3, 0.6).values()) == (1, 1, 1)
-    assert tuple(part_sizes(10, 0.0, 0.33).values()) == (7, 0, 3)
+    assert in_order(part_sizes(3, 0.3, 0.6)) == (1, 1, 1)
+    assert in_order(part_sizes(10, 0.0, 0.33)) == (7, 0, 3)
 
 
 def test_no_family_is_divided_and_fractions_are_near():
@@ -178,3 +191,58 @@ def test_a_cohort_without_pairs_gives_an_empty_split(tmp_path, capsys):
     split.main(tmp_path / "units.tsv", *paths)
     assert load_split(*paths) == []
     assert "nobody in train" in capsys.readouterr().out
+
+
+def test_folds_are_equal_and_no_family_is_in_two():
+    people = crowd(120, families=50, sites=2)
+    folds = fold_people(people, 4, Split())
+    assert set(folds) == {row["participant_id"] for row in people}
+    assert all(24 <= n <= 36 for n in Counter(folds.values()).values())
+    fold_of_family = {}
+    for row in people:
+        fold = folds[row["participant_id"]]
+        assert fold_of_family.setdefault(row["family_id"], fold) == fold
+    alone = fold_people(crowd(103), 4, Split())
+    assert sorted(Counter(alone.values()).values()) == [25, 26, 26, 26]
+
+
+def test_ages_and_sexes_are_alike_in_all_folds():
+    people = crowd(200)
+    folds = fold_people(people, 5, Split())
+    for fold in "12345":
+        inside = [row for row in people if folds[row["participant_id"]] == fold]
+        assert sum(row["sex"] == "F" for row in inside) == pytest.approx(20, abs=2)
+        assert sum(float(row["age"]) for row in inside) / 40 == pytest.approx(50, abs=4)
+
+
+def test_everybody_is_tested_in_one_fold_and_never_trained_on_in_it():
+    people = crowd(60, families=25)
+    folds = fold_people(people, 3, Split())
+    for fold in "123":
+        parts = members(split_of_fold(people, folds, fold, Split(validation=0.1, test=0.5)))
+        assert parts["test"] == {person for person, k in folds.items() if k == fold}
+        assert parts["validation"]
+        assert not parts["test"] & (parts["train"] | parts["validation"])
+    with pytest.raises(ValueError, match="nobody is in fold 4"):
+        split_of_fold(people, folds, "4", Split())
+
+
+def test_the_split_of_a_fold_is_hashed_like_the_study_s(tmp_path):
+    people = crowd(12)
+    write_table(tmp_path / "participants.tsv", people, list(people[0]))
+    units = [{"participant_id": row["participant_id"], "state": "paired"} for row in people]
+    write_table(tmp_path / "units.tsv", units, list(units[0]))
+    table, record = tmp_path / "split.tsv", tmp_path / "split.json"
+    split.main(tmp_path / "units.tsv", table, record, tmp_path / "participants.tsv")
+    folding.main(table, record, 3, tmp_path)
+    folds = load_folds(tmp_path / "folds.tsv", tmp_path / "folds.json")
+    for fold in "123":
+        own = tmp_path / f"fold-{fold}" / "split.tsv", tmp_path / f"fold-{fold}" / "split.json"
+        parts = part_by_participant(load_split(*own))
+        inside = {person for person, k in folds.items() if k == fold}
+        assert {person for person, part in parts.items() if part == "test"} == inside
+        assert read_json(own[1])["hash"] != read_json(record)["hash"]
+    rows = read_table(tmp_path / "folds.tsv")
+    write_table(tmp_path / "folds.tsv", [row | {"fold": "1"} for row in rows], list(rows[0]))
+    with pytest.raises(DataError, match="changed since"):
+        load_folds(tmp_path / "folds.tsv", tmp_path / "folds.json")

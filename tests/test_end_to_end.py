@@ -16,7 +16,8 @@ pytestmark = pytest.mark.end_to_end
 MODELS = ("macro2micro", "mean", "t1")
 ALL = load_config(CHECKOUT / "tests/config.yaml").tasks
 TASKS = {name: task for name, task in ALL.items() if task.study == "report"}
-STUDIES = {name: task for name, task in ALL.items() if task.study != "report"}
+STUDIES = {name: task for name, task in ALL.items() if task.study in ("compare", "ablation")}
+CROSS_FITTED = {name: task for name, task in ALL.items() if task.fold}
 
 
 def run_tiny(folder):
@@ -36,6 +37,14 @@ def studied(tiny):
     run = snakemake(tiny.parents[1], "compare", "ablation", "--cores", "2")
     assert run.returncode == 0, run.stdout[-5000:]
     return tiny
+
+
+@pytest.fixture(scope="module")
+def validated(studied):
+    """Phenotypes predicted from the same cohort's measured and cross-fitted maps."""
+    run = snakemake(studied.parents[1], "downstream", "--cores", "2")
+    assert run.returncode == 0, run.stdout[-5000:]
+    return studied
 
 
 def test_units(root):
@@ -130,6 +139,36 @@ def test_the_encoder_has_seen_training_people_only(studied):
     parts = {r["participant_id"]: r["part"] for r in read_table(studied / "cohort/split.tsv")}
     record = read_json(studied / "encoders/fa/encoder.json")
     assert {parts[person] for person in record["train_participants"]} == {"train"}
+
+
+@pytest.mark.parametrize("task", CROSS_FITTED)
+def test_nobody_is_translated_by_a_network_that_saw_them(validated, task):
+    own = {
+        row["participant_id"] for row in read_table(validated / "cohort/folds.tsv")
+        if row["fold"] == str(CROSS_FITTED[task].fold)
+    }  # fmt: skip
+    (model,) = CROSS_FITTED[task].models
+    record = read_json(validated / "models" / task / model / "model.json")
+    seen = {*record["train_participants"], *record["validation_participants"]}
+    assert own and len(seen) == 6 - len(own) and not own & seen
+    folder = validated / "synthetic" / task / model
+    kind = MODALITIES[CROSS_FITTED[task].target].synthetic
+    translated = {p.name for p in folder.glob("sub-*")}
+    assert translated == own
+    for unit in own:
+        assert nib.load(bids.unit_path(folder, kind, unit, unit)).get_fdata().std() > 0
+
+
+def test_the_validation_has_its_page_and_names_folds_seeds_and_hashes(validated):
+    page = (validated / "downstream.html").read_text()
+    record = read_json(validated / "downstream/downstream.json")
+    assert "Simulated people prove nothing about biology" in page
+    assert record["features_hash"] in page and record["folds_hash"] in page
+    assert len(record["folds"]) == record["n_people"] == 6
+    assert set(record["refused"]) == {"sex"}  # too few of each
+    inputs = {row["input"] for row in read_table(validated / "downstream/scores.tsv")}
+    assert {"covariates", "t1", "fa", "tdi", "t1-fa.macro2micro", "t1+t1-tdi.macro2micro"} <= inputs
+    assert "Nothing to be done" in snakemake(validated.parents[1], "downstream", "-n").stdout
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -177,9 +177,9 @@ def test_the_map_lists_every_rule_with_its_command():
     calls = {
         name: commands
         for name, text in zip(parts[::2], parts[1::2], strict=True)
-        if (commands := re.findall(r"\bm2m ([a-z]+) (?=[-{])", text))
+        if (commands := re.findall(r"\bm2m ([a-z-]+) (?=[-{])", text))
     }
-    assert {name: re.findall(r"m2m (\w+)", cell) for name, cell in rows} == calls
+    assert {name: re.findall(r"m2m ([\w-]+)", cell) for name, cell in rows} == calls
 
 
 def test_links_between_documents_lead_somewhere():

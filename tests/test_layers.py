@@ -25,6 +25,7 @@ HEAVY = {
     "nilearn": "nilearn",
     "pandas": "pandas",
     "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
     "torch": "torch",
     "torchmetrics": "torchmetrics",
 }

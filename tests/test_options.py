@@ -194,3 +194,30 @@ def test_a_file_is_read_and_checked(tmp_path):
     path.write_text(path.read_text() + "sead: 5\n")
     with pytest.raises(ValidationError, match="sead"):
         load_config(path)
+
+
+def cross_fitting(models=None, **downstream):
+    models = models or {"m": {"family": "macro2micro"}, "mean": {"family": "mean"}}
+    tasks = {"t1-fa": {"models": list(models), "steps": {"m": 7}, "losses": {"squared": 1}}}
+    downstream = {"tasks": ["t1-fa"], "folds": 3, **downstream}
+    return with_section(models=models, tasks=tasks, downstream=downstream).tasks
+
+
+def test_cross_fitting_trains_a_task_s_models_once_for_each_fold():
+    tasks = cross_fitting()
+    assert list(tasks) == ["t1-fa", "t1-fa-fold1", "t1-fa-fold2", "t1-fa-fold3"]
+    task = tasks["t1-fa-fold2"]
+    assert (task.study, task.fold, task.models) == ("downstream", 2, ("m",))
+    assert task.steps_of("m") == 7 and task.losses == {"squared": 1}
+    assert cross_fitting(models=None, steps=9)["t1-fa-fold1"].steps_of("m") == 9
+    assert tasks["t1-fa"].fold is None
+
+
+def test_an_encoder_that_saw_everybody_is_refused_in_cross_fitting():
+    with pytest.raises(ValidationError, match="saw people of every fold"):
+        cross_fitting({"m": {"family": "macro2micro", "perceptual": {"network": "self"}}})
+
+
+def test_only_tasks_that_train_can_be_cross_fitted():
+    with pytest.raises(ValidationError, match="nothing is not a task that trains a model"):
+        cross_fitting(tasks=["nothing"])

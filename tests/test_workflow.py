@@ -4,10 +4,25 @@ import pytest
 import yaml
 from workflow import CHECKOUT, PLAN, planned, snakemake
 
-from m2m.options import load_config
+from m2m.options import Config, load_config, merged
 
-SHIPPED = ["config.yaml", "config.paper.yaml", "tests/config.yaml", "tests/real.yaml"]
+SHIPPED = [
+    "config.yaml",
+    "config.paper.yaml",
+    "tests/config.yaml",
+    "tests/real.yaml",
+    "tests/downstream.yaml",
+]
 pytestmark = pytest.mark.workflow
+
+
+@pytest.mark.parametrize("name", ["null", "fa-only"])
+def test_configurations_over_the_validation_s_are_valid(name):
+    files = "tests/downstream.yaml", f"tests/downstream-{name}.yaml"
+    base, over = (yaml.safe_load((CHECKOUT / file).read_text()) for file in files)
+    effects = Config.model_validate(merged(base, over)).cohort.phantom.effects
+    assert effects.brain_volume_male == effects.ventricle_per_decade == 0
+    assert (effects.fa_per_decade == 0) == (name == "null") == effects.in_t1
 
 
 def write_config(folder, **changes):
@@ -49,10 +64,20 @@ def test_a_study_is_planned_only_when_it_is_asked_for(tmp_path, study, models):
 
 
 def test_a_study_that_the_configuration_lacks_is_a_clear_error(tmp_path):
-    config = write_config(tmp_path, tasks={"t1-fa": {"models": ["mean"]}})
+    config = write_config(tmp_path, tasks={"t1-fa": {"models": ["mean"]}}, downstream={})
     run = snakemake(tmp_path, "compare", "-n", configfile=config)
     assert run.returncode != 0
     assert "No task of the configuration has study: compare" in run.stdout
+
+
+def test_phenotypes_are_predicted_only_when_it_is_asked_for(tmp_path):
+    jobs = planned(snakemake(tmp_path, "downstream", *PLAN).stdout)
+    assert jobs["page_of_downstream"] == jobs["predict_phenotypes"] == 1
+    assert jobs["train_model"] == 2 * 2  # tasks and folds
+    assert "folds" not in planned(snakemake(tmp_path, *PLAN).stdout)
+    config = write_config(tmp_path, downstream={"targets": {"age": "regression"}})
+    run = snakemake(tmp_path, "downstream", *PLAN, configfile=config)
+    assert "no downstream.tasks or no downstream.targets" in run.stdout
 
 
 def test_a_misspelt_key_stops_the_dry_run_by_name(tmp_path):
@@ -62,7 +87,7 @@ def test_a_misspelt_key_stops_the_dry_run_by_name(tmp_path):
 
 
 def test_an_unknown_model_in_a_task_stops_the_dry_run_by_name(tmp_path):
-    config = write_config(tmp_path, tasks={"t1-fa": {"models": ["macro3micro"]}})
+    config = write_config(tmp_path, tasks={"t1-fa": {"models": ["macro3micro"]}}, downstream={})
     run = snakemake(tmp_path, "-n", configfile=config)
     assert run.returncode != 0
     assert "macro3micro" in run.stdout

@@ -31,8 +31,6 @@ from m2m.stage import (
 )
 
 PARTS = ("train", "validation", "test")
-# Who is served first where there are too few people, or families, for all.
-PRIORITY = ("train", "test", "validation")
 SHAPED_BY = ("family_id", "site", "age", "sex")
 
 
@@ -51,7 +49,7 @@ def part_sizes(n: int, validation: float, test: float) -> dict[str, int]:
     dict of str to int
         Rounded fractions, but at least one person in each wanted part, as far as people go:
         training first, then test, then validation (3 people 1, 1, 1; 2 people no validation;
-        1 person training only).
+        1 person training only); in this order.
     """
     n_test = max(1, round(n * test)) if test else 0
     n_validation = max(1, round(n * validation)) if validation else 0
@@ -60,7 +58,7 @@ def part_sizes(n: int, validation: float, test: float) -> dict[str, int]:
             n_test -= 1
         else:
             n_validation -= 1
-    return {"train": n - n_test - n_validation, "validation": n_validation, "test": n_test}
+    return {"train": n - n_test - n_validation, "test": n_test, "validation": n_validation}
 
 
 def age_bin(ages: Iterable[float | None], n_bins: int) -> list[int]:
@@ -73,7 +71,7 @@ def age_bin(ages: Iterable[float | None], n_bins: int) -> list[int]:
     return [-1 if age is None else int(np.searchsorted(edges, age, "right")) for age in ages]
 
 
-def _groups(people: list[Row], age_bins: int, seed: int) -> list[list[str]]:
+def groups_of(people: list[Row], age_bins: int, seed: int) -> list[list[str]]:
     """Families (or single persons) in an order in which neighbours are alike."""
     bins = dict(
         zip(
@@ -113,14 +111,15 @@ def deal(groups: list[list[str]], sizes: dict[str, int]) -> dict[str, str]:
     groups : list of list of str
         People that stay together, in an order in which neighbours are alike.
     sizes : dict of str to int
-        People wanted in each part; met exactly where every group is one person.
+        People wanted in each part; met exactly where every group is one person. Where there are
+        too few groups for all, the parts named first are served first.
 
     Returns
     -------
     dict of str to str
         Part by participant.
     """
-    wanted = [part for part in PRIORITY if sizes[part]]
+    wanted = [part for part, size in sizes.items() if size]
     n, dealt = sum(sizes.values()), 0
     given: dict[str, list[list[str]]] = {part: [] for part in wanted}
     count = dict.fromkeys(wanted, 0)
@@ -163,7 +162,7 @@ def split_people(people: list[Row], options: Split) -> list[Row]:
         The same rows with ``part``, by participant.
     """
     sizes = part_sizes(len(people), options.validation, options.test)
-    parts = deal(_groups(people, options.age_bins, options.seed), sizes)
+    parts = deal(groups_of(people, options.age_bins, options.seed), sizes)
     rows = [row | {"part": parts[row["participant_id"]]} for row in people]
     return sorted(rows, key=lambda row: row["participant_id"])
 
@@ -204,6 +203,38 @@ def part_by_participant(rows: list[Row]) -> dict[str, str]:
     return {row["participant_id"]: row["part"] for row in rows}
 
 
+def write_split(
+    rows: list[Row], columns: list[str], table: Path, record: Path, options: Split
+) -> None:
+    """Write a split, its hash and counts, and say them.
+
+    Parameters
+    ----------
+    rows : list of dict
+        participant_id, part and `columns`, which shaped it.
+    columns : list of str
+    table, record : Path
+        TSV and JSON to write.
+    options : Split
+    """
+    write_table(table, rows, ["participant_id", "part", *columns])
+    count = Counter(row["part"] for row in rows)
+    counts = {part: count[part] for part in PARTS}
+    write_json(
+        record,
+        {
+            "hash": digest(read_table(table)),
+            "seed": options.seed,
+            "fractions": {"validation": options.validation, "test": options.test},
+            "counts": counts,
+            "shaped_by": columns,
+        },
+    )
+    print(", ".join(f"{n} {part}" for part, n in counts.items()))
+    for part in (part for part in PARTS if not counts[part]):
+        print(f"note: nobody in {part}: {len(rows)} people have both T1w and DWI")
+
+
 def main(
     units: Annotated[Path, typer.Option(help="Units, from `m2m validate`.")],
     table: Annotated[Path, typer.Option(help="Table to write: the part of each person.")],
@@ -215,25 +246,9 @@ def main(
     chosen = parse_options(Split, options)
     known = read_people(participants) if participants else {}
     paired = {row["participant_id"] for row in read_table(units) if row["state"] == "paired"}
-    columns = [c for c in SHAPED_BY if any(c in row for rows in known.values() for row in rows)]
-    people = []
+    columns = [c for c in SHAPED_BY if known and c in next(iter(known.values()))[0]]
+    people: list[Row] = []
     for person in sorted(paired):
         about = known[person][0] if person in known else {}
         people.append({"participant_id": person} | {c: about.get(c) for c in columns})
-    rows = split_people(people, chosen)
-    write_table(table, rows, ["participant_id", "part", *columns])
-    count = Counter(row["part"] for row in rows)
-    counts = {part: count[part] for part in PARTS}
-    write_json(
-        record,
-        {
-            "hash": digest(read_table(table)),
-            "seed": chosen.seed,
-            "fractions": {"validation": chosen.validation, "test": chosen.test},
-            "counts": counts,
-            "shaped_by": columns,
-        },
-    )
-    print(", ".join(f"{n} {part}" for part, n in counts.items()))
-    for part in (part for part in PARTS if not counts[part]):
-        print(f"note: nobody in {part}: {len(rows)} people have both T1w and DWI")
+    write_split(split_people(people, chosen), columns, table, record, chosen)

@@ -13,6 +13,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 
 from m2m.options.base import Name, Section
 from m2m.options.cohort import Cohort, Effects, Phantom, Split
+from m2m.options.downstream import Cnn, Downstream, cross_fitted
 from m2m.options.models import (
     CycleGan,
     Discriminators,
@@ -46,8 +47,9 @@ from m2m.options.scans import (
 )
 
 __all__ = [
-    "Anat", "Cohort", "Config", "CycleGan", "DipyTracking", "Discriminators", "Dti", "Effects",
-    "Encoder", "Evaluation", "Grid", "Losses", "Macro2Micro", "Mask", "MeanMap", "Model",
+    "Anat", "Cnn", "Cohort", "Config", "CycleGan", "DipyTracking", "Discriminators", "Downstream",
+    "Dti", "Effects", "Encoder", "Evaluation", "Grid", "Losses", "Macro2Micro", "Mask", "MeanMap",
+    "Model",
     "MrtrixTracking", "Network", "NetworkModel", "PatchJudge", "Perceptual", "Phantom", "Pix2Pix",
     "Preprocess", "Published2023", "Report", "RescaledT1", "Rois", "Slices", "Split", "Task",
     "Tractography", "Training", "UNet", "UNetwork", "load_config",
@@ -71,8 +73,11 @@ class Task(Section):
         {}, description="Weights of losses that are others in this task than in its models"
     )
     models: tuple[str, ...] = ("macro2micro", "mean", "t1")
-    study: Literal["report", "compare", "ablation"] = Field(
+    study: Literal["report", "compare", "ablation", "downstream"] = Field(
         "report", description="Page that shows it and target that makes it: `snakemake compare`"
+    )
+    fold: PositiveInt | None = Field(
+        None, description="Cross-fitted: trained without this fold's people (from `downstream`)"
     )
 
     @field_validator("losses")
@@ -141,6 +146,7 @@ class Config(Section):
     models: dict[Name, Model]
     tasks: dict[Name, Task]
     evaluation: Evaluation = Evaluation()
+    downstream: Downstream = Downstream()
     report: Report = Report()
 
     @model_validator(mode="before")
@@ -151,6 +157,16 @@ class Config(Section):
         if not isinstance(models, Mapping):
             return config
         return {**config, "models": {name: inherited(models, name) for name in models}}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cross_fitting_multiplies_tasks(cls, config: Any) -> Any:
+        """Add a task for each fold of what `downstream` cross-fits."""
+        tasks = config.get("tasks") if isinstance(config, Mapping) else None
+        if not isinstance(tasks, Mapping) or not config.get("downstream"):
+            return config
+        section = Downstream.model_validate(config["downstream"])
+        return {**config, "tasks": {**tasks, **cross_fitted(tasks, section)}}
 
     @property
     def modalities(self) -> set[str]:
@@ -200,6 +216,18 @@ class Config(Section):
                 )
             if unknown := set(task.models) - (set(first.models) & set(last.models)):
                 raise ValueError(f"tasks.{name}.models names {sorted(unknown)}, not in both links")
+        return self
+
+    @model_validator(mode="after")
+    def _cross_fitted_networks_learn_from_their_own_people(self) -> Self:
+        for name in (name for name, task in self.tasks.items() if task.fold):
+            for model in self.tasks[name].models:
+                perceptual = getattr(self.models[model], "perceptual", None)
+                if perceptual is not None and perceptual.network == "self":
+                    raise ValueError(
+                        f"downstream.tasks: {model} compares images in an encoder that saw people "
+                        "of every fold; set its perceptual.network to none or vgg19"
+                    )
         return self
 
     @model_validator(mode="after")

@@ -16,6 +16,9 @@ class Effects(Section):
     brain_volume_per_decade: float = Field(-0.02, description="Relative change of brain volume")
     brain_volume_male: float = Field(0.10, description="Relative volume of male over female brains")
     fa_male: float = Field(0.008, description="FA of male minus female bundles")
+    in_t1: bool = Field(
+        True, description="Whether what age and sex do to FA shows in T1's contrast too"
+    )
     t1_share: Fraction = Field(
         0.6, description="Part of the variance of bundle FA between people that shows in T1"
     )

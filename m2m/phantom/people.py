@@ -110,7 +110,7 @@ def microstructure(
     # On the logit scale FA stays within 0 and 1, and coherent bundles vary least; small changes
     # are absolute (age, sex), or relative at the spread's reference (between people).
     shift = systematic / (typical * (1 - typical)) + drawn / (1 - SPREAD_FA)
-    return expit(logit(typical) + shift), systematic / typical + visible
+    return expit(logit(typical) + shift), effects.in_t1 * systematic / typical + visible
 
 
 def draw(options: Phantom, label: str) -> Person:

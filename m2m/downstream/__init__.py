@@ -1,0 +1,121 @@
+"""Do synthetic maps carry the person? Phenotypes predicted from each image, on the same folds.
+
+Every prediction is of somebody whom neither the predictor nor the network behind the synthetic map
+has seen (`m2m.downstream.maps` checks the latter).
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+from numpy.typing import NDArray
+
+from m2m.cohort.participants import read_people
+from m2m.downstream import analysis
+from m2m.downstream.cnn import read_predictions
+from m2m.downstream.inputs import People, combinations, load_people
+from m2m.downstream.prediction import permutation_p
+from m2m.downstream.targets import RefusedTarget, Target, read_target
+from m2m.evaluate.tables import printed
+from m2m.options import Downstream
+from m2m.stage import file_digest, parse_options, read_json, write_json, write_table
+
+COLUMNS = {
+    "predictions": ("target", "input", "predictor", "participant_id", "fold", "true", "predicted",
+                    "error", "usual_error"),
+    "scores": ("target", "kind", "input", "predictor", "metric", "value", "low", "high", "chance",
+               "p_permutation", "n_people", "n_missing", "n_features"),
+    "comparison": ("target", "input", "than", "predictor", "metric", "difference", "low", "high",
+                   "p", "p_holm", "n_people"),
+    "calibration": ("target", "input", "predictor", "bin", "said", "true", "n_people"),
+    "effects": ("target", "image", "region", "effect", "value", "low", "high", "n_people"),
+    "recovery": ("target", "effect", "image", "reference", "n_regions", "n_within", "n_same_sign",
+                 "r", "mean", "mean_reference"),
+    "transfer": ("target", "learnt_from", "applied_to", "metric", "value", "n_people"),
+    "agreement": ("target", "measured", "synthetic", "icc", "icc_corrected", "n_people"),
+    "embedding": ("image", "participant_id", "pc1", "pc2", "share1", "share2"),
+}  # fmt: skip
+
+
+def permutation_tests(target: Target, people: People, options: Downstream) -> dict[str, float]:
+    """Chance that ridge regression does as well by luck, for each input."""
+    known = people.of(target.people)
+    return {
+        seen: permutation_p(
+            target.kind, x, target.y, known.folds, known.families, options.permutations,
+            options.seed, options.threads,
+        )
+        for seen, x in combinations(known).items()
+    }  # fmt: skip
+
+
+def rows_of(
+    target: Target,
+    people: People,
+    measured_of: Mapping[str, str],
+    volumes: Mapping[str, NDArray],
+    options: Downstream,
+) -> dict[str, list[analysis.Row]]:
+    """Rows of every table about one phenotype."""
+    found = analysis.predict_all(target, people, volumes, options)
+    p_values = permutation_tests(target, people, options)
+    widths = {seen: x.shape[1] for seen, x in combinations(people).items()}
+    wanted = list(analysis.pairs(measured_of))
+    effects = list(analysis.effect_rows(target, people))
+    return {
+        "predictions": list(analysis.prediction_rows(target, found)),
+        "scores": list(analysis.score_rows(target, found, p_values, widths, options)),
+        "comparison": list(analysis.comparison_rows(target, found, wanted, options)),
+        "calibration": list(analysis.calibration_rows(target, found)),
+        "effects": effects,
+        "recovery": list(analysis.recovery_rows(effects, measured_of)),
+        "transfer": list(analysis.transfer_rows(target, people, measured_of, options)),
+        "agreement": list(analysis.agreement_rows(target, found, measured_of)),
+    }
+
+
+def main(
+    features: Annotated[Path, typer.Option(help="features.tsv of `m2m features`.")],
+    participants: Annotated[Path, typer.Option(help="participants.tsv")],
+    folds_record: Annotated[Path, typer.Option(help="folds.json")],
+    out_dir: Annotated[Path, typer.Option(help="Folder of the tables.")],
+    measured: Annotated[str, typer.Option(help="JSON: measured image of each synthetic one.")],
+    cnn: Annotated[list[Path] | None, typer.Option(help="A table of `m2m cnn`.")] = None,
+    options: Annotated[str, typer.Option(help="JSON of the section `downstream`.")] = "{}",
+) -> None:
+    """Predict phenotypes from each image; compare what measured and synthetic maps show."""
+    chosen = parse_options(Downstream, options)
+    about = {person: rows[0] for person, rows in read_people(participants).items()}
+    described = pd.read_csv(features, sep="\t", dtype={"fold": str})
+    people = load_people(described, about, chosen.covariates)
+    rows: dict[str, list[analysis.Row]] = {name: [] for name in COLUMNS}
+    refused: dict[str, str] = {}
+    for name, kind in chosen.targets.items():
+        try:
+            target = read_target(name, kind, people.names, about, chosen.min_people)
+        except RefusedTarget as reason:
+            refused[name] = str(reason)
+            print(f"{name}: not predicted, {reason}")
+            continue
+        volumes = {p.stem: read_predictions(p, target) for p in cnn or () if p.parent.name == name}
+        own = rows_of(target, people, json.loads(measured), volumes, chosen)
+        rows = {table: [*found, *own.get(table, [])] for table, found in rows.items()}
+        print(f"{name}: predicted of {len(target.people)} people, {target.n_missing} without it")
+    rows["embedding"] = list(analysis.embedding_rows(people))
+    for name, columns in COLUMNS.items():
+        write_table(out_dir / f"{name}.tsv", printed(rows[name]), columns)
+    write_json(
+        out_dir / "downstream.json",
+        {
+            "options": chosen.model_dump(mode="json"),
+            "refused": refused,
+            "folds_hash": read_json(folds_record)["hash"],
+            "features_hash": file_digest(features),
+            "folds": dict(zip(people.names, people.folds.tolist(), strict=True)),
+            "n_people": len(people.names),
+            "n_dropped_features": people.n_dropped,
+        },
+    )

@@ -1,0 +1,204 @@
+"""Predict a phenotype from whole volumes with a small network, on the folds of all predictors.
+
+The number of steps is fixed beforehand and nothing is chosen while it trains, so no fold needs a
+part of its own to choose on. Volumes are as they lie on the common grid, centred on the brain and
+in the person's own size and posture.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+import typer
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from m2m.cohort.folds import load_folds
+from m2m.cohort.participants import Row, read_people
+from m2m.downstream.inputs import images_of
+from m2m.downstream.maps import Head, Source, require_unseen
+from m2m.downstream.prediction import Kind
+from m2m.downstream.targets import RefusedTarget, Target, read_target
+from m2m.networks.volumes import VolumeNetwork
+from m2m.options import Cnn, Downstream, Slices, Training
+from m2m.stage import DataError, parse_options, read_table, write_table
+from m2m.train.loop import make_fabric, make_reproducible, require_finite, schedule
+
+COLUMNS = ("participant_id", "fold", "class", "value")
+
+
+def load_volumes(
+    units: Sequence[Mapping[str, str]],
+    fold_of: Mapping[str, str],
+    root: Path,
+    sources: Mapping[str, Source],
+    t1_range_percent: tuple[float, float],
+) -> NDArray[np.float16]:
+    """Load the images of units, shape (units, images, X, Y, Z), 0 where they say nothing.
+
+    Raises
+    ------
+    DataError
+        Units have grids of different shapes.
+    """
+    found = []
+    for unit in units:
+        head = Head(root, unit, fold_of[unit["participant_id"]], t1_range_percent)
+        images = [head.image(name, source) for name, source in sources.items()]
+        found.append(np.stack([values * inside for values, inside in images]).astype(np.float16))
+        if found[-1].shape != found[0].shape:
+            raise DataError(
+                f"volumes of {found[-1].shape[1:]} voxels beside {found[0].shape[1:]}",
+                file=unit["unit"], remedy="a network of volumes needs one anat.shape for all",
+            )  # fmt: skip
+    return np.stack(found)
+
+
+def train(
+    fabric: Fabric, volumes: Tensor, y: Tensor, kind: Kind, outputs: int, options: Cnn, seed: int
+) -> VolumeNetwork:
+    """Train on volumes (units, images, X, Y, Z) and phenotypes (units,): z values, or classes."""
+    make_reproducible(seed, fabric.device)
+    rng = np.random.default_rng(seed)
+    network = VolumeNetwork(volumes.shape[1], options.widths, outputs, options.dropout)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=options.weight_decay)
+    network, optimizer = fabric.setup(network, optimizer)
+    loss_of = F.cross_entropy if kind == "classification" else F.mse_loss
+    for step in range(options.steps):
+        drawn = torch.from_numpy(rng.choice(len(y), min(options.batch_size, len(y)), replace=False))
+        batch = volumes[drawn].to(fabric.device, torch.float32)
+        if rng.random() < 0.5:
+            batch = batch.flip(2)  # left to right
+        said = network(batch)
+        loss = loss_of(said if kind == "classification" else said[:, 0], y[drawn].to(fabric.device))
+        require_finite(step, {"loss": loss.item()}, ())
+        optimizer.zero_grad()
+        fabric.backward(loss)
+        for group in optimizer.param_groups:
+            group["lr"] = options.learning_rate * schedule(step, options.steps, 0.1)
+        optimizer.step()
+    return network.eval()
+
+
+@torch.inference_mode()
+def say(fabric: Fabric, network: VolumeNetwork, volumes: Tensor, kind: Kind) -> NDArray:
+    """Numbers or probabilities, (units, outputs): the mean of each person and the mirrored one."""
+    both = []
+    for batch in volumes.split(16):
+        batch = batch.to(fabric.device, torch.float32)
+        for way in (batch, batch.flip(2)):
+            said = network(way).float()
+            both.append((said.softmax(1) if kind == "classification" else said).cpu().numpy())
+    return np.concatenate([(a + b) / 2 for a, b in zip(both[::2], both[1::2], strict=True)])
+
+
+def predict(
+    fabric: Fabric,
+    volumes: Tensor,
+    y: NDArray,
+    folds: NDArray,
+    kind: Kind,
+    options: Cnn,
+    seed: int,
+) -> NDArray[np.float64]:
+    """Train on all folds but one, predict that one, for each.
+
+    Parameters
+    ----------
+    fabric : Fabric
+    volumes : Tensor, shape (units, images, X, Y, Z)
+    y, folds : ndarray, shape (units,)
+        Phenotype and fold.
+    kind : {'regression', 'classification'}
+    options : Cnn
+    seed : int
+
+    Returns
+    -------
+    ndarray, shape (units, 1) or (units, classes)
+        Numbers in the phenotype's unit, or probabilities.
+    """
+    outputs = 1 if kind == "regression" else int(y.max()) + 1
+    values = np.full((len(y), outputs), np.nan)
+    for fold in np.unique(folds):
+        known = folds != fold
+        mean, sd = (y[known].mean(), y[known].std()) if kind == "regression" else (0, 1)
+        scaled = (y[known] - mean) / sd
+        wanted = torch.from_numpy(scaled.astype(np.float32 if kind == "regression" else np.int64))
+        rows = torch.from_numpy(known)
+        network = train(fabric, volumes[rows], wanted, kind, outputs, options, seed)
+        values[~known] = mean + sd * say(fabric, network, volumes[~rows], kind)
+    return values
+
+
+def prediction_rows(
+    target: Target, people: Sequence[str], folds: NDArray, values: NDArray
+) -> list[dict[str, object]]:
+    """One row for each person and class; the mean over a person's sessions."""
+    table = pd.DataFrame(values).groupby(np.array(people)).mean()
+    fold_of = dict(zip(people, folds, strict=True))
+    classes = target.classes or (None,)
+    return [
+        {"participant_id": person, "fold": fold_of[person], "class": name, "value": value}
+        for person in target.people
+        for name, value in zip(classes, table.loc[person], strict=True)
+    ]
+
+
+def read_predictions(path: Path, target: Target) -> NDArray[np.float64]:
+    """Read what networks said, shape (people,) or (people, classes)."""
+    rows = {(r["participant_id"], r["class"]): float(r["value"]) for r in read_table(path)}
+    classes = target.classes or (None,)
+    values = np.array([[rows[person, name] for name in classes] for person in target.people])
+    return values if target.classes else values[:, 0]
+
+
+def main(
+    phenotype: Annotated[str, typer.Option(help="Column of participants.tsv.")],
+    seen: Annotated[str, typer.Option(help="Images that are looked at, joined by +.")],
+    root: Annotated[Path, typer.Option(help="Dataset of the results.")],
+    units: Annotated[Path, typer.Option(help="units.tsv")],
+    features: Annotated[Path, typer.Option(help="features.tsv: who is looked at.")],
+    participants: Annotated[Path, typer.Option(help="participants.tsv")],
+    folds: Annotated[Path, typer.Option(help="folds.tsv")],
+    folds_record: Annotated[Path, typer.Option(help="folds.json")],
+    sources: Annotated[str, typer.Option(help="JSON: modality, map, record of each image.")],
+    table: Annotated[Path, typer.Option(help="TSV to write: what was said of each person.")],
+    options: Annotated[str, typer.Option(help="JSON of the section `downstream`.")] = "{}",
+    slices_options: Annotated[str, typer.Option(help="JSON of the section `slices`.")] = "{}",
+) -> None:
+    """Predict one phenotype from whole volumes, each fold by a network that did not see it."""
+    chosen = parse_options(Downstream, options)
+    torch.set_num_threads(1)  # several of these run side by side
+    fold_of = load_folds(folds, folds_record)
+    every = TypeAdapter(dict[str, Source]).validate_json(sources)
+    images = {name: every[name] for name in images_of(seen)}
+    require_unseen(images, fold_of)
+    about: dict[str, Row] = {p: rows[0] for p, rows in read_people(participants).items()}
+    described = {row["unit"]: row["participant_id"] for row in read_table(features)}
+    names = sorted(set(described.values()))
+    kind = chosen.targets[phenotype]
+    try:
+        target = read_target(phenotype, kind, names, about, chosen.min_people)
+    except RefusedTarget as reason:
+        write_table(table, [], COLUMNS)
+        print(f"{phenotype}: not predicted, {reason}")
+        return
+    index = {person: i for i, person in enumerate(target.people)}
+    wanted = [
+        u for u in read_table(units) if u["unit"] in described and u["participant_id"] in index
+    ]
+    people = [unit["participant_id"] for unit in wanted]
+    limits = parse_options(Slices, slices_options).t1_range_percent
+    volumes = torch.from_numpy(load_volumes(wanted, fold_of, root, images, limits))
+    fabric = make_fabric(Training())
+    y, own = target.y[[index[p] for p in people]], np.array([fold_of[p] for p in people])
+    values = predict(fabric, volumes, y, own, kind, chosen.cnn, chosen.seed)
+    write_table(table, prediction_rows(target, people, own, values), COLUMNS)
+    print(f"{phenotype} of {len(target.people)} people from {seen}, {len(set(own))} networks")

@@ -1,0 +1,286 @@
+"""Predict a phenotype from features of images: nested cross-validation, by person and family.
+
+Every value that is reported is of people whom the predictor did not see: folds come from the
+cohort's split, a family lies in one fold, and what a predictor chooses (its penalty) it chooses
+inside the other folds, again without dividing families.
+
+References
+----------
+Varma and Simon (2006), Bias in error estimation when using cross-validation for model selection,
+BMC Bioinformatics 7:91, https://doi.org/10.1186/1471-2105-7-91.
+Ojala and Garriga (2010), Permutation tests for studying classifier performance, J Mach Learn Res
+11:1833-1863.
+Hastie, Tibshirani, Friedman (2009), The Elements of Statistical Learning (ridge, kernels).
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.linear_model import LogisticRegressionCV, RidgeClassifierCV, RidgeCV
+from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedGroupKFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC, SVR
+
+Kind = Literal["regression", "classification"]
+PREDICTORS = ("linear", "kernel")
+INNER_FOLDS = 3
+ALPHAS = np.logspace(-1, 4, 11)
+COSTS = np.logspace(-3, 1, 5)
+KERNEL_COSTS = np.logspace(-1, 2, 4)
+
+
+def inner_folds(
+    kind: Kind, y: NDArray, groups: NDArray, seed: int
+) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Divide training people for the choice of a penalty: by family, classes in equal shares."""
+    Folds = StratifiedGroupKFold if kind == "classification" else GroupKFold
+    folds = Folds(INNER_FOLDS, shuffle=True, random_state=seed)
+    return list(folds.split(np.zeros(len(y)), y, groups))
+
+
+def predictor(name: str, kind: Kind, y: NDArray, groups: NDArray, seed: int) -> Pipeline:
+    """Build a predictor that standardises features and chooses its penalty by inner folds.
+
+    Parameters
+    ----------
+    name : {'linear', 'kernel', 'ridge'}
+        Ridge or logistic regression; a support vector machine with a Gaussian kernel; ridge
+        regression, on classes as numbers too: closed, so fast enough for permutations.
+    kind : {'regression', 'classification'}
+    y, groups : ndarray, shape (people,)
+        Of those that it will be fitted to.
+    seed : int
+    """
+    alone = len(set(groups)) == len(groups)
+    # Leaving one person out is closed for ridge, and divides no family where there are none.
+    closed = name == "ridge" or (name, kind) == ("linear", "regression")
+    inner = None if alone and closed else inner_folds(kind, y, groups, seed)
+    match name, kind:
+        case (("linear" | "ridge"), "regression"):
+            last = RidgeCV(ALPHAS, cv=inner)
+        case "ridge", "classification":
+            last = RidgeClassifierCV(ALPHAS, cv=inner)
+        case "linear", "classification":
+            last = LogisticRegressionCV(
+                Cs=COSTS, cv=inner, scoring="neg_log_loss", l1_ratios=(0.0,),
+                solver="newton-cholesky", use_legacy_attributes=False,
+            )  # fmt: skip
+        case "kernel", _:
+            machine = SVR() if kind == "regression" else SVC()
+            last = GridSearchCV(machine, {"C": KERNEL_COSTS}, cv=inner)
+            if kind == "regression":  # its margin and cost are in units of y
+                last = TransformedTargetRegressor(last, transformer=StandardScaler())
+        case _:
+            raise ValueError(f"predictor must be one of {PREDICTORS}, got {name!r}")
+    return make_pipeline(StandardScaler(), last)
+
+
+class Predicted(NamedTuple):
+    """What predictors said of people whom they had not seen.
+
+    Attributes
+    ----------
+    values : ndarray, shape (people,) or (people, classes)
+        Of a number: itself. Of a class: a score for each, the largest of which is the prediction;
+        linear predictors give probabilities.
+    usual : ndarray, shape (people,) or (people, classes)
+        What somebody would say who knows the other folds' phenotypes only: their mean, or the
+        share of each class.
+    folds : ndarray, shape (people,)
+    """
+
+    values: NDArray[np.float64]
+    usual: NDArray[np.float64]
+    folds: NDArray
+
+    def of(self, index: NDArray[np.intp]) -> "Predicted":
+        """What was said of some of the people, or of some of them more than once."""
+        return Predicted(*(part[index] for part in self))
+
+
+def usual_of(kind: Kind, y: NDArray, folds: NDArray) -> NDArray[np.float64]:
+    """Mean of the other folds, shape (people,), or their share of each class, (people, classes)."""
+    values = y[:, None] == np.unique(y) if kind == "classification" else y
+    usual = np.full(values.shape, np.nan)
+    for fold in np.unique(folds):
+        usual[folds == fold] = values[folds != fold].mean(axis=0)
+    return usual
+
+
+def are_probabilities(values: NDArray) -> bool:
+    """Whether scores of classes, shape (people, classes), are probabilities."""
+    return bool(np.allclose(values.sum(axis=1), 1, atol=1e-4) and values.min() >= 0)
+
+
+def scores(model: Pipeline, x: NDArray) -> NDArray[np.float64]:
+    """Numbers, shape (people,), or scores of classes, shape (people, classes)."""
+    if hasattr(model, "predict_proba"):
+        return model.predict_proba(x)
+    if hasattr(model, "decision_function"):
+        decision = model.decision_function(x)
+        return np.stack([-decision, decision], 1) if decision.ndim == 1 else decision
+    return model.predict(x)
+
+
+def predict_out_of_fold(
+    name: str,
+    kind: Kind,
+    x: NDArray,
+    y: NDArray,
+    folds: NDArray,
+    groups: NDArray,
+    seed: int,
+    applied_to: NDArray | None = None,
+) -> Predicted:
+    """Fit to all folds but one, predict that one, for each.
+
+    Parameters
+    ----------
+    name, kind
+        See `predictor`.
+    x : ndarray, shape (people, features)
+    y : ndarray, shape (people,)
+        Numbers, or classes 0 to n - 1.
+    folds, groups : ndarray, shape (people,)
+        Fold and family of each person; a family lies in one fold.
+    seed : int
+    applied_to : ndarray, shape (people, features), optional
+        Features that are predicted from in place of `x`: does what was learnt from measured FA
+        hold for synthetic FA?
+
+    Raises
+    ------
+    ValueError
+        A family lies in two folds.
+    """
+    if any(len(set(folds[groups == group])) > 1 for group in set(groups)):
+        raise ValueError("a family lies in two folds")
+    usual = usual_of(kind, y, folds)
+    values = np.full(usual.shape, np.nan)
+    for fold in np.unique(folds):
+        test, train = folds == fold, folds != fold
+        model = predictor(name, kind, y[train], groups[train], seed).fit(x[train], y[train])
+        values[test] = scores(model, (x if applied_to is None else applied_to)[test])
+    return Predicted(values, usual, folds)
+
+
+def mean_error(y: NDArray, predicted: Predicted) -> float:
+    """Mean absolute error of numbers."""
+    return float(np.abs(y - predicted.values).mean())
+
+
+def explained(y: NDArray, predicted: Predicted) -> float:
+    """1 - sum of squared errors / that of the other folds' mean.
+
+    0 for a predictor that says the mean, negative for a worse one.
+    """
+    error, usual = y - predicted.values, y - predicted.usual
+    return float(1 - (error**2).sum() / (usual**2).sum())
+
+
+def correlation(y: NDArray, predicted: Predicted) -> float:
+    """Pearson's r of numbers; n/a where all are the same."""
+    if np.ptp(predicted.values) == 0 or np.ptp(y) == 0:
+        return float("nan")
+    return float(np.corrcoef(y, predicted.values)[0, 1])
+
+
+def area_within_folds(truth: NDArray[np.bool_], score: NDArray, folds: NDArray) -> float:
+    """Share of pairs (one of the class, one not, in one fold) that scores put in order.
+
+    A predictor without information says the share of each class among those whom it was fitted to,
+    which is low where the fold's own is high, so pairs across folds would put it below chance.
+    """
+    right, pairs = 0.0, 0
+    for fold in np.unique(folds):
+        own, ranks = truth[folds == fold], rankdata(score[folds == fold])
+        n = int(own.sum())
+        right += ranks[own].sum() - n * (n + 1) / 2  # Mann and Whitney's U
+        pairs += n * int((~own).sum())
+    return right / pairs if pairs else float("nan")
+
+
+def _truth(y: NDArray, predicted: Predicted) -> NDArray[np.bool_] | None:
+    """Who is of which class, shape (people, classes); None where a class has nobody."""
+    truth = y[:, None] == np.arange(predicted.values.shape[1])
+    return truth if truth.any(axis=0).all() else None
+
+
+def area(y: NDArray, predicted: Predicted) -> float:
+    """Area under the ROC curve, see `area_within_folds`; the mean over classes against the rest."""
+    if (truth := _truth(y, predicted)) is None:
+        return float("nan")
+    # Of two classes, the area of one is that of the other.
+    classes = range(1 if truth.shape[1] == 2 else 0, truth.shape[1])
+    return float(
+        np.mean([
+            area_within_folds(truth[:, c], predicted.values[:, c], predicted.folds)
+            for c in classes
+        ])
+    )  # fmt: skip
+
+
+def balanced_accuracy(y: NDArray, predicted: Predicted) -> float:
+    """Mean over classes of the share of their people whose class has the largest score."""
+    if (truth := _truth(y, predicted)) is None:
+        return float("nan")
+    right = predicted.values.argmax(axis=1) == y
+    return float(np.mean([right[members].mean() for members in truth.T]))
+
+
+def brier_skill(y: NDArray, predicted: Predicted) -> float:
+    """1 - Brier score / that of the other folds' shares; n/a where scores are no probabilities."""
+    if (truth := _truth(y, predicted)) is None or not are_probabilities(predicted.values):
+        return float("nan")
+    own, usual = (((truth - p) ** 2).sum() for p in (predicted.values, predicted.usual))
+    return float(1 - own / usual)
+
+
+METRICS: dict[Kind, dict[str, Callable[[NDArray, Predicted], float]]] = {
+    "regression": {"mae": mean_error, "r2": explained, "r": correlation},
+    "classification": {
+        "auc": area, "balanced_accuracy": balanced_accuracy, "brier_skill": brier_skill,
+    },
+}  # fmt: skip
+# What a permutation test looks at, and what stands first in every table.
+MAIN = {"regression": "r2", "classification": "auc"}
+CHANCE = {"r2": 0.0, "r": 0.0, "auc": 0.5, "balanced_accuracy": 0.5, "brier_skill": 0.0}
+
+
+def permutation_p(
+    kind: Kind,
+    x: NDArray,
+    y: NDArray,
+    folds: NDArray,
+    groups: NDArray,
+    n_permutations: int,
+    seed: int,
+    jobs: int = 1,
+) -> float:
+    """Chance that ridge regression does as well when phenotypes are dealt out at random.
+
+    The whole nested cross-validation runs again for each permutation. What is tested is whether
+    features and phenotype are independent.
+
+    Returns
+    -------
+    float
+        (1 + permutations at least as good) / (1 + permutations); n/a without permutations.
+    """
+
+    def main(values: NDArray) -> float:
+        predicted = predict_out_of_fold("ridge", kind, x, values, folds, groups, seed)
+        return METRICS[kind][MAIN[kind]](values, predicted)
+
+    if not n_permutations:
+        return float("nan")
+    rng = np.random.default_rng(seed)
+    shuffled = [rng.permutation(y) for _ in range(n_permutations)]
+    null = Parallel(n_jobs=jobs)(delayed(main)(values) for values in shuffled)
+    return (1 + int(np.sum(np.array(null) >= main(y)))) / (1 + n_permutations)

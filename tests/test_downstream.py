@@ -1,0 +1,346 @@
+"""Biological validation on made-up maps: what is planted is found, where it is planted only."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from test_report import Page
+
+from m2m.bids import unit_path
+from m2m.downstream import COLUMNS, analysis
+from m2m.downstream import main as downstream
+from m2m.downstream.cnn import main as cnn
+from m2m.downstream.cnn import predict, read_predictions
+from m2m.downstream.features import main as features
+from m2m.downstream.inputs import NOISE_FREE, inputs_of, load_people
+from m2m.downstream.maps import Source, require_unseen
+from m2m.downstream.targets import read_target
+from m2m.figures import style
+from m2m.figures.downstream import DRAW
+from m2m.figures.downstream import main as draw
+from m2m.options import Cnn, Downstream, Evaluation, Report, Rois, Training, load_config
+from m2m.report.downstream import FIGURES, sentences
+from m2m.report.downstream import main as report
+from m2m.stage import DataError, digest, read_json, read_table, write_json, write_table
+from m2m.train.loop import make_fabric
+from m2m.volume import Volume, save
+
+N, FOLDS, SHAPE = 40, 4, (12, 14, 12)
+REGIONS = {1: "front", 2: "back"}
+SYNTHETIC = "t1-fa.mine"
+MEASURED_OF = {SYNTHETIC: "fa"}
+OPTIONS = Downstream(
+    targets={"age": "regression", "sex": "classification", "height": "regression"},
+    tasks=("t1-fa",), folds=FOLDS, min_people=5, permutations=99, bootstrap=100, threads=1,
+    cnn=Cnn(widths=(4, 8), steps=120, batch_size=8, learning_rate=2e-2, dropout=0.0),
+)  # fmt: skip
+
+
+def people():
+    """Labels, ages and sexes, in no order."""
+    rng = np.random.default_rng(5)
+    names = [f"sub-{i:02d}" for i in range(1, N + 1)]
+    return names, rng.uniform(20, 80, N).round(1), rng.permutation(["F", "M"] * (N // 2))
+
+
+def tree(root):
+    """Maps of people whose age shows in FA, in front only, and of whom the T1 shows the sex.
+
+    The synthetic map copies the T1, so it shows sex and no age.
+    """
+    names, ages, sexes = people()
+    folds = [str(1 + i % FOLDS) for i in range(N)]
+    labels = np.zeros(SHAPE, int)
+    labels[2:10, 7:12, 2:10], labels[2:10, 2:7, 2:10] = 1, 2
+    rng = np.random.default_rng(6)
+    for name, age, sex, fold in zip(names, ages, sexes, folds, strict=True):
+        noise = rng.normal(0, 0.01, (2, *SHAPE))
+        base = np.where(labels > 0, 0.4, 0.1)
+        fa = base - 0.002 * (age - 50) * (labels == 1) + noise[0]
+        t1 = 100 * (base + 0.05 * (sex == "M") * (labels == 2) + noise[1])
+        t1[6, 6, 6], t1[6, 7, 6] = 0, 200  # the same range for everybody
+        maps = {
+            "t1w": t1, "brain": labels > 0, "target-mask": labels > 0, "fa": fa,
+        }  # fmt: skip
+        for kind, data in maps.items():
+            save(unit_path(root, kind, name, name), Volume(data.astype(np.float32), np.eye(4)))
+        of_fold = root / "synthetic" / f"t1-fa-fold{fold}" / "mine"
+        save(
+            unit_path(of_fold, "synth-fa", name, name),
+            Volume((t1 / 200).astype(np.float32), np.eye(4)),
+        )
+    save(root / "labels.nii.gz", Volume(labels.astype(np.float32), np.eye(4)), dtype=np.int16)
+    write_table(
+        root / "labels.tsv",
+        [{"index": i, "name": n} for i, n in REGIONS.items()],
+        ("index", "name"),
+    )
+    cohort = root / "cohort"
+    units = [
+        {"participant_id": p, "unit": p, "folder": p, "state": "paired"} for p in names
+    ]  # fmt: skip
+    write_table(cohort / "units.tsv", units, ("participant_id", "unit", "folder", "state"))
+    quality = [{"unit": p, "state": "excluded" if p == names[-1] else "used"} for p in names]
+    write_table(cohort / "quality.tsv", quality, ("unit", "state"))
+    own = [{"participant_id": p, "fold": f} for p, f in zip(names, folds, strict=True)]
+    write_table(cohort / "folds.tsv", own, ("participant_id", "fold"))
+    write_json(cohort / "folds.json", {"hash": digest(read_table(cohort / "folds.tsv"))})
+    about = [
+        {"participant_id": p, "age": a, "sex": s, "height": 170 if p == names[0] else None}
+        for p, a, s in zip(names, ages, sexes, strict=True)
+    ]
+    write_table(root / "participants.tsv", about, ("participant_id", "age", "sex", "height"))
+    for fold in set(folds):
+        others = [p for p, f in zip(names, folds, strict=True) if f != fold]
+        record = {"train_participants": others[3:], "validation_participants": others[:3]}
+        write_json(root / "models" / f"t1-fa-fold{fold}" / "mine" / "model.json", record)
+    return root
+
+
+def sources(root):
+    """The JSON of where images are."""
+    where = root / "synthetic" / "t1-fa-fold{fold}" / "mine"
+    images = {
+        "t1": {"modality": "t1", "map": str(unit_path(root, "t1w"))},
+        "fa": {"modality": "fa", "map": str(unit_path(root, "fa"))},
+        SYNTHETIC: {
+            "modality": "fa", "map": str(unit_path(where, "synth-fa")),
+            "record": str(root / "models" / "t1-fa-fold{fold}" / "mine" / "model.json"),
+        },
+        NOISE_FREE: {"modality": "fa", "map": str(unit_path(root, "fa")), "resampled": True},
+    }  # fmt: skip
+    return json.dumps(images)
+
+
+def describe(root):
+    """Run `m2m features`."""
+    rois = Rois(image=str(root / "labels.nii.gz"), labels=root / "labels.tsv")
+    cohort = root / "cohort"
+    features(
+        root, cohort / "units.tsv", cohort / "quality.tsv", cohort / "folds.tsv",
+        cohort / "folds.json", sources(root), root / "downstream/features.tsv",
+        Evaluation(rois=rois).model_dump_json(),
+    )  # fmt: skip
+
+
+def look(root, phenotype, seen):
+    """Run `m2m cnn`."""
+    table = root / "downstream/cnn" / phenotype / f"{seen}.tsv"
+    cohort = root / "cohort"
+    cnn(
+        phenotype, seen, root, cohort / "units.tsv", root / "downstream/features.tsv",
+        root / "participants.tsv", cohort / "folds.tsv", cohort / "folds.json", sources(root),
+        table, OPTIONS.model_dump_json(),
+    )  # fmt: skip
+    return table
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tree(tmp_path_factory.mktemp("validation"))
+    describe(root)
+    tables = [look(root, "age", "fa"), look(root, "sex", "t1"), look(root, "height", "t1")]
+    folder = root / "downstream"
+    downstream(
+        folder / "features.tsv", root / "participants.tsv", root / "cohort/folds.json", folder,
+        json.dumps(MEASURED_OF), tables[:2], OPTIONS.model_dump_json(),
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(style.RC, "savefig.dpi", 50)
+        draw(folder, root / "participants.tsv", json.dumps(MEASURED_OF), root / "figures", True)
+    report(
+        folder, root / "figures", json.dumps(MEASURED_OF), True,
+        load_config("config.yaml").model_dump_json(), root / "downstream.html",
+        Report(title="A <study>").model_dump_json(),
+    )  # fmt: skip
+    return root
+
+
+def table(root, name):
+    return pd.read_csv(root / "downstream" / f"{name}.tsv", sep="\t")
+
+
+def score(root, target, name, metric, how="linear"):
+    scores = table(root, "scores")
+    keys = {"target": target, "input": name, "metric": metric, "predictor": how}
+    (row,) = scores[(scores[list(keys)] == pd.Series(keys)).all(axis=1)].to_dict("records")
+    return row
+
+
+def test_features_are_of_everybody_who_is_used(root):
+    found = table(root, "features")
+    names, ages, _ = people()
+    assert list(found["participant_id"]) == names[:-1]  # the last is excluded
+    front = 0.4 - 0.002 * (ages[:-1] - 50)
+    np.testing.assert_allclose(found["fa:front"], front, atol=2e-3)
+    np.testing.assert_allclose(found["fa:back"], 0.4, atol=2e-3)
+    bins = found.filter(like=f"{SYNTHETIC}:bin")
+    np.testing.assert_allclose(bins.sum(axis=1), 1, atol=1e-4)
+
+
+def test_what_is_planted_is_found_where_it_was_planted(root):
+    age = score(root, "age", "fa", "r2")
+    assert age["value"] > 0.95 and age["low"] > 0.9 and age["p_permutation"] == 0.01
+    sex = score(root, "sex", "t1", "auc")
+    assert sex["value"] == 1 and sex["p_permutation"] == 0.01
+    assert score(root, "sex", SYNTHETIC, "auc")["value"] == 1
+
+
+def test_a_synthetic_map_without_the_effect_does_not_find_it(root):
+    for name in ("t1", SYNTHETIC, "covariates"):
+        row = score(root, "age", name, "r2")
+        assert row["value"] < 0.2 and row["p_permutation"] > 0.05
+    comparison = table(root, "comparison").set_index(["target", "input", "than", "predictor"])
+    assert comparison.loc[("age", SYNTHETIC, "fa", "linear"), "high"] < 0
+    assert comparison.loc[("age", f"t1+{SYNTHETIC}", "t1", "linear"), "low"] < 0.05
+
+
+def test_networks_of_volumes_stand_beside_the_others_on_the_same_people(root):
+    assert score(root, "age", "fa", "r2", "cnn")["value"] > 0.5
+    assert score(root, "sex", "t1", "auc", "cnn")["value"] > 0.8
+    predictions = table(root, "predictions")
+    own = predictions[(predictions["target"] == "age") & (predictions["input"] == "fa")]
+    per_person = own.groupby("participant_id")
+    assert (per_person["fold"].nunique() == 1).all() and (per_person.size() == 3).all()
+
+
+def test_slopes_of_the_measured_map_are_those_without_noise(root):
+    recovery = table(root, "recovery").set_index(["target", "image", "reference"])
+    row = recovery.loc[("age", "fa", NOISE_FREE)]
+    assert row["n_within"] == row["n_regions"] == len(REGIONS)
+    effects = table(root, "effects").set_index(["target", "image", "region"])
+    assert effects.loc[("age", "fa", "front"), "value"] == pytest.approx(-0.002, rel=0.05)
+    synthetic = effects.loc[("age", SYNTHETIC, "front")]
+    assert synthetic["low"] < 0 < synthetic["high"]
+
+
+def test_the_record_holds_folds_seeds_hashes_and_who_was_refused(root):
+    record = read_json(root / "downstream/downstream.json")
+    assert record["folds_hash"] == read_json(root / "cohort/folds.json")["hash"]
+    assert record["features_hash"] and record["options"]["seed"] == OPTIONS.seed
+    assert record["folds"]["sub-02"] == "2" and record["n_people"] == N - 1
+    assert set(record["refused"]) == {"height"}
+
+
+def test_a_refused_phenotype_trains_no_network(root):
+    assert read_table(root / "downstream/cnn/height/t1.tsv") == []
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_each_figure_has_its_numbers(root, name):
+    assert (root / "figures" / f"{name}.png").stat().st_size > 0
+    assert (root / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert len(read_table(root / "figures" / f"{name}.tsv")) > 1
+
+
+def test_the_page_says_what_was_found_and_what_not(root):
+    page = Page((root / "downstream.html").read_text(encoding="utf-8"))
+    assert "age is found in fa alone" in page.text
+    assert f"age is not found in {SYNTHETIC} alone" in page.text
+    assert f"sex is found in {SYNTHETIC} and not in fa" in page.text
+    assert "height was not predicted" in page.text
+    assert "Simulated people prove nothing about biology" in page.text
+    assert "A <study>" in page.text and set(FIGURES) == set(DRAW)
+    addresses = [v for _, a in page.elements for k, v in a.items() if k in ("src", "href") and v]
+    assert addresses and all(a.startswith(("data:image/png;base64,", "#")) for a in addresses)
+    assert len(page.tables["scores-table"]) == 1 + len(table(root, "scores"))
+
+
+def test_a_gain_beside_the_t1_is_said_and_so_is_none():
+    row = {"target": "age", "predictor": "linear", "metric": "r2", "difference": "0.1",
+           "low": "0.05", "high": "0.2"}  # fmt: skip
+    scores = [
+        {"target": "age", "input": name, "kind": "regression", "predictor": "linear",
+         "metric": "r2", "value": "0.5", "low": "0.4", "high": "0.6", "chance": "0",
+         "p_permutation": "0.001"}
+        for name in ("t1", "fa", SYNTHETIC)
+    ]  # fmt: skip
+    gain = row | {"input": f"t1+{SYNTHETIC}", "than": "t1"}
+    tables = {"scores": scores, "comparison": [gain], "recovery": []}
+    assert any(
+        "what the T1's own features did not" in s for s in sentences("age", tables, MEASURED_OF)
+    )
+    tables["comparison"] = [gain | {"low": "-0.05"}]
+    assert any(
+        "nothing shows that it tells more" in s for s in sentences("age", tables, MEASURED_OF)
+    )
+
+
+def test_a_network_that_saw_its_own_people_is_refused(tmp_path):
+    write_json(
+        tmp_path / "1.json", {"train_participants": ["sub-02"], "validation_participants": []}
+    )
+    write_json(
+        tmp_path / "2.json", {"train_participants": [], "validation_participants": ["sub-02"]}
+    )
+    images = {"x": Source(modality="fa", map="", record=str(tmp_path / "{fold}.json"))}
+    with pytest.raises(ValueError, match=r"x: the network of fold 2 .* sub-02; train it again"):
+        require_unseen(images, {"sub-01": "1", "sub-02": "2"})
+
+
+def test_sessions_of_a_person_are_averaged_and_gaps_drop_a_feature_for_all():
+    rows = pd.DataFrame({
+        "participant_id": ["a", "a", "b"], "fold": ["1", "1", "2"],
+        "brain_volume_ml": [1.0, 3.0, 5.0],
+        "fa:x": [0.2, 0.4, 0.6], "fa:y": [0.2, 0.4, np.nan],
+    })  # fmt: skip
+    found = load_people(rows, {"a": {"site": "A", "family_id": "f"}, "b": {"site": "B"}}, ("site",))
+    assert found.images["fa"]["x"].tolist() == pytest.approx([0.3, 0.6])
+    assert list(found.images["fa"]) == ["x"] and found.n_dropped == {"fa": 1}
+    assert found.covariates["brain_volume_ml"].tolist() == [2, 5]
+    assert found.covariates["site_A"].tolist() == [1, 0]
+    assert found.families.tolist() == ["f", "b"]
+
+
+def test_inputs_are_images_alone_and_beside_the_t1():
+    assert inputs_of(["t1", "fa", NOISE_FREE]) == ["t1", "fa", "t1+fa"]
+
+
+def test_what_the_network_says_of_a_person_does_not_depend_on_the_own_phenotype():
+    rng = np.random.default_rng(0)
+    volumes = torch.from_numpy(rng.normal(size=(12, 1, 8, 8, 8)).astype(np.float16))
+    y, folds = rng.normal(size=12), np.arange(12) % 2
+    options = Cnn(widths=(2, 4), steps=3)
+    fabric = make_fabric(Training())
+    before = predict(fabric, volumes, y, folds, "regression", options, 1)
+    y[0] += 100  # in fold 0
+    after = predict(fabric, volumes, y, folds, "regression", options, 1)
+    np.testing.assert_array_equal(after[folds == 0], before[folds == 0])
+    assert not np.allclose(after[folds == 1], before[folds == 1])
+
+
+def test_predictions_of_classes_come_back_in_their_order(root):
+    about = {p: {"sex": s} for p, s in zip(people()[0], people()[2], strict=True)}
+    target = read_target("sex", "classification", people()[0][:-1], about, 5)
+    values = read_predictions(root / "downstream/cnn/sex/t1.tsv", target)
+    assert values.shape == (N - 1, 2)
+    np.testing.assert_allclose(values.sum(axis=1), 1, atol=1e-5)
+
+
+def test_volumes_of_two_shapes_are_refused_by_name(root, tmp_path):
+    other = tree(tmp_path)
+    name = people()[0][3]
+    for kind in ("t1w", "brain", "target-mask", "fa"):
+        path = unit_path(other, kind, name, name)
+        save(path, Volume(np.ones((12, 14, 13), np.float32) * np.arange(13), np.eye(4)))
+    write_table(other / "downstream/features.tsv", read_table(root / "downstream/features.tsv"),
+                table(root, "features").columns)  # fmt: skip
+    with pytest.raises(DataError, match=name):
+        look(other, "age", "t1")
+
+
+def test_every_table_has_its_columns(root):
+    for name, columns in COLUMNS.items():
+        assert list(table(root, name)) == list(columns)
+        assert len(table(root, name)) > 0
+
+
+def test_calibration_is_of_equal_shares_of_people(root):
+    found = table(root, "calibration")
+    own = found[(found["target"] == "age") & (found["input"] == "fa")]
+    linear = own[own["predictor"] == "linear"]
+    assert linear["n_people"].sum() == N - 1 and len(linear) == analysis.CALIBRATION_BINS
+    np.testing.assert_allclose(linear["said"], linear["true"], atol=3)
+    assert linear["said"].is_monotonic_increasing

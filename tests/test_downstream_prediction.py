@@ -1,0 +1,194 @@
+"""Predictors find what is planted, nothing where nothing is, and never see whom they predict."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from m2m.downstream.effects import hedges_g, intraclass_correlation, slope
+from m2m.downstream.prediction import (
+    METRICS,
+    PREDICTORS,
+    Predicted,
+    area_within_folds,
+    permutation_p,
+    predict_out_of_fold,
+)
+from m2m.downstream.targets import RefusedTarget, read_target
+
+N, FEATURES = 100, 12
+FOLDS, ALONE = np.arange(N) % 5, np.arange(N)
+
+
+def scores(kind, y, predicted):
+    """Every metric by its name."""
+    return {name: measure(y, predicted) for name, measure in METRICS[kind].items()}
+
+
+def draw(seed, effect=0.0):
+    """Features of people, their age and sex; the first feature follows both."""
+    rng = np.random.default_rng(seed)
+    age, sex = rng.uniform(20, 80, N), rng.integers(0, 2, N)
+    x = rng.standard_normal((N, FEATURES))
+    x[:, 0] += effect * (age - 50) / 17
+    x[:, 1] += effect * (2 * sex - 1)
+    return x, age, sex
+
+
+@pytest.mark.parametrize("name", PREDICTORS)
+def test_planted_effects_are_found(name):
+    x, age, sex = draw(0, effect=2.0)
+    found = scores(
+        "regression", age, predict_out_of_fold(name, "regression", x, age, FOLDS, ALONE, 1)
+    )
+    assert found["r2"] > 0.5 and found["mae"] < 11
+    found = scores(
+        "classification", sex, predict_out_of_fold(name, "classification", x, sex, FOLDS, ALONE, 1)
+    )
+    assert found["auc"] > 0.9 and found["balanced_accuracy"] > 0.8
+
+
+@pytest.mark.parametrize("name", PREDICTORS)
+def test_without_an_effect_predictors_are_at_chance(name):
+    r2, auc = [], []
+    for seed in range(8):
+        x, age, sex = draw(seed)
+        p = predict_out_of_fold(name, "regression", x, age, FOLDS, ALONE, 1)
+        r2.append(scores("regression", age, p)["r2"])
+        p = predict_out_of_fold(name, "classification", x, sex, FOLDS, ALONE, 1)
+        auc.append(scores("classification", sex, p)["auc"])
+    assert -0.2 < np.mean(r2) < 0.02
+    assert np.mean(auc) == pytest.approx(0.5, abs=0.06)
+
+
+def test_a_person_does_not_bear_on_the_own_prediction():
+    x, age, _ = draw(3, effect=1.0)
+    before = predict_out_of_fold("linear", "regression", x, age, FOLDS, ALONE, 1)
+    changed = age.copy()
+    changed[FOLDS == 2] += 40
+    after = predict_out_of_fold("linear", "regression", x, changed, FOLDS, ALONE, 1)
+    np.testing.assert_array_equal(after.values[FOLDS == 2], before.values[FOLDS == 2])
+    assert np.abs(after.values - before.values)[FOLDS != 2].mean() > 1
+
+
+def test_a_family_in_two_folds_is_refused():
+    x, age, _ = draw(0)
+    families = ALONE.copy()
+    families[1] = families[0]
+    with pytest.raises(ValueError, match="two folds"):
+        predict_out_of_fold("linear", "regression", x, age, FOLDS, families, 1)
+
+
+@pytest.mark.parametrize("kind", ["regression", "classification"])
+def test_inner_folds_keep_families_together(kind):
+    from m2m.downstream.prediction import inner_folds
+
+    families = np.arange(90) // 3
+    y = np.arange(90) % 2 if kind == "classification" else np.arange(90.0)
+    for train, test in inner_folds(kind, y, families, 0):
+        assert not set(families[train]) & set(families[test])
+
+
+def test_saying_the_other_folds_mean_scores_nothing():
+    y = np.array([1.0, 2, 3, 4])
+    usual = np.array([3.5, 3.5, 1.5, 1.5])
+    found = scores("regression", y, Predicted(usual, usual, usual))
+    assert found["r2"] == 0
+    labels = np.array([0, 0, 1, 1])
+    shares = np.full((4, 2), 0.5)
+    found = scores("classification", labels, Predicted(shares, shares, np.zeros(4)))
+    assert (found["auc"], found["balanced_accuracy"], found["brier_skill"]) == (0.5, 0.5, 0.0)
+
+
+def test_the_area_is_that_of_an_independent_implementation():
+    rng = np.random.default_rng(0)
+    truth, score = rng.integers(0, 2, 50).astype(bool), rng.integers(0, 9, 50).astype(float)  # ties
+    area = area_within_folds(truth, score, np.zeros(50))
+    assert area == pytest.approx(roc_auc_score(truth, score))
+
+
+def test_permutations_tell_an_effect_from_none():
+    x, age, sex = draw(5, effect=1.5)
+    assert permutation_p("regression", x, age, FOLDS, ALONE, 99, 1) == 0.01
+    assert permutation_p("classification", x, sex, FOLDS, ALONE, 19, 1) == 0.05
+    x, age, _ = draw(6)
+    assert permutation_p("regression", x, age, FOLDS, ALONE, 99, 1) > 0.05
+    assert np.isnan(permutation_p("regression", x, age, FOLDS, ALONE, 0, 1))
+
+
+def test_what_was_learnt_from_one_image_is_applied_to_another():
+    x, age, _ = draw(7, effect=2.0)
+    same = predict_out_of_fold("linear", "regression", x, age, FOLDS, ALONE, 1)
+    moved = predict_out_of_fold("linear", "regression", x, age, FOLDS, ALONE, 1, x)
+    np.testing.assert_array_equal(same.values, moved.values)
+    other = predict_out_of_fold("linear", "regression", x, age, FOLDS, ALONE, 1, x[::-1])
+    assert scores("regression", age, other)["r2"] < 0 < scores("regression", age, same)["r2"]
+
+
+def people(values, **columns):
+    """Rows of participants.tsv."""
+    return {
+        f"sub-{i}": {"value": value} | {k: v[i] for k, v in columns.items()}
+        for i, value in enumerate(values)
+    }
+
+
+def test_missing_values_are_dropped_with_a_count():
+    table = people(["1.5", None, "89+", "2", "3"])
+    target = read_target("value", "regression", list(table), table, 3)
+    assert target.people == ["sub-0", "sub-3", "sub-4"]
+    assert target.n_missing == 2
+    np.testing.assert_array_equal(target.y, [1.5, 2, 3])
+
+
+def test_classes_are_numbered_in_alphabetical_order():
+    table = people(["M", "F", "F", "M"])
+    target = read_target("value", "classification", list(table), table, 2)
+    assert target.classes == ("F", "M")
+    np.testing.assert_array_equal(target.y, [1, 0, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("table", "kind", "reason"),
+    [
+        (people(["7"] * 30), "regression", "does not vary"),
+        (people([None] * 30), "classification", "nobody has a value"),
+        (people([str(i) for i in range(9)]), "regression", "9 people have a value"),
+        (people(["F"] * 30 + ["M"] * 3), "classification", r"M \(3\)"),
+        (people(["F"] * 30 + ["M"] * 30, site=["a"] * 30 + ["b"] * 30), "classification", "site"),
+    ],
+)
+def test_a_target_that_cannot_be_predicted_is_refused_with_the_reason(table, kind, reason):
+    with pytest.raises(RefusedTarget, match=reason):
+        read_target("value", kind, list(table), table, 10)
+
+
+def test_an_unknown_column_is_refused_with_those_that_exist():
+    with pytest.raises(RefusedTarget, match="no column iq; it has age, sex"):
+        read_target("iq", "regression", ["sub-0"], {"sub-0": {"sex": "F", "age": "3"}}, 1)
+
+
+def test_agreement_of_ways_to_measure_is_that_of_the_textbook():
+    """Example of Shrout and Fleiss (1979), Psychol Bull 86:420: ICC(2,1) of it is .29."""
+    ratings = np.array(
+        [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
+    )
+    assert intraclass_correlation(ratings) == pytest.approx(0.29, abs=0.005)
+    assert intraclass_correlation(np.stack([ALONE, ALONE], 1)) == 1
+
+
+def test_intervals_of_effects_cover_the_planted_one():
+    rng = np.random.default_rng(0)
+    slopes = groups = 0
+    for _ in range(200):
+        x = rng.uniform(20, 80, 40)
+        found = slope(x, -0.01 * x + rng.standard_normal(40))
+        slopes += found.low < -0.01 < found.high
+        found = hedges_g(rng.standard_normal(30) + 0.8, rng.standard_normal(30))
+        groups += found.low < 0.8 < found.high
+    assert 180 <= slopes <= 198 and 180 <= groups <= 199
+    a, b = rng.standard_normal(12), rng.standard_normal(15)
+    t = stats.ttest_ind(a, b).statistic
+    assert hedges_g(a, b).value == pytest.approx(
+        (1 - 3 / (4 * 25 - 1)) * t * np.sqrt(1 / 12 + 1 / 15)
+    )
