@@ -11,8 +11,8 @@ from test_report import Page
 from m2m.bids import unit_path
 from m2m.downstream import COLUMNS, analysis
 from m2m.downstream import main as downstream
+from m2m.downstream.cnn import load_volumes, predict, read_predictions
 from m2m.downstream.cnn import main as cnn
-from m2m.downstream.cnn import predict, read_predictions
 from m2m.downstream.features import main as features
 from m2m.downstream.inputs import NOISE_FREE, inputs_of, load_people
 from m2m.downstream.maps import Source, require_unseen
@@ -329,6 +329,17 @@ def test_volumes_of_two_shapes_are_refused_by_name(root, tmp_path):
                 table(root, "features").columns)  # fmt: skip
     with pytest.raises(DataError, match=name):
         look(other, "age", "t1")
+
+
+def test_volumes_are_averaged_over_cubes(root):
+    about = [{"unit": p, "folder": p} for p in people()[0][:2]]
+    images = {"fa": Source.model_validate(json.loads(sources(root))["fa"])}
+    fold_of = dict.fromkeys(people()[0], "1")
+    rows = [row | {"participant_id": row["unit"]} for row in about]
+    fine, coarse = (load_volumes(rows, fold_of, root, images, (1, 99), n) for n in (1, 2))
+    assert fine.shape == (2, 1, *SHAPE) and coarse.shape == (2, 1, 6, 7, 6)
+    blocks = fine.float().reshape(2, 1, 6, 2, 7, 2, 6, 2).mean(dim=(3, 5, 7))
+    torch.testing.assert_close(coarse.float(), blocks, atol=1e-3, rtol=0)
 
 
 def test_every_table_has_its_columns(root):

@@ -39,8 +39,14 @@ def load_volumes(
     root: Path,
     sources: Mapping[str, Source],
     t1_range_percent: tuple[float, float],
-) -> NDArray[np.float16]:
-    """Load the images of units, shape (units, images, X, Y, Z), 0 where they say nothing.
+    coarsen: int,
+) -> Tensor:
+    """Load the images of units, half precision, 0 where they say nothing.
+
+    Returns
+    -------
+    Tensor, shape (units, images, X, Y, Z)
+        Means over cubes of `coarsen` voxels a side; what is left over at the end is cut off.
 
     Raises
     ------
@@ -51,13 +57,14 @@ def load_volumes(
     for unit in units:
         head = Head(root, unit, fold_of[unit["participant_id"]], t1_range_percent)
         images = [head.image(name, source) for name, source in sources.items()]
-        found.append(np.stack([values * inside for values, inside in images]).astype(np.float16))
+        values = np.stack([values * inside for values, inside in images]).astype(np.float32)
+        found.append(F.avg_pool3d(torch.from_numpy(values), coarsen).half())
         if found[-1].shape != found[0].shape:
             raise DataError(
                 f"volumes of {found[-1].shape[1:]} voxels beside {found[0].shape[1:]}",
                 file=unit["unit"], remedy="a network of volumes needs one anat.shape for all",
             )  # fmt: skip
-    return np.stack(found)
+    return torch.stack(found)
 
 
 def train(
@@ -196,7 +203,7 @@ def main(
     ]
     people = [unit["participant_id"] for unit in wanted]
     limits = parse_options(Slices, slices_options).t1_range_percent
-    volumes = torch.from_numpy(load_volumes(wanted, fold_of, root, images, limits))
+    volumes = load_volumes(wanted, fold_of, root, images, limits, chosen.cnn.coarsen)
     fabric = make_fabric(Training())
     y, own = target.y[[index[p] for p in people]], np.array([fold_of[p] for p in people])
     values = predict(fabric, volumes, y, own, kind, chosen.cnn, chosen.seed)

@@ -15,6 +15,7 @@ class Cnn(Section):
     """Three-dimensional network that predicts a phenotype from whole volumes."""
 
     min_people: PositiveInt = Field(200, description="In smaller cohorts it is not trained")
+    coarsen: PositiveInt = Field(1, description="Voxels along each axis that are averaged first")
     widths: tuple[PositiveInt, ...] = Field(
         (16, 32, 64, 64), description="Channels; the volume is halved after each"
     )
