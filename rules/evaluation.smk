@@ -173,7 +173,6 @@ if CROSS_FITTED:
             bench("predict_phenotypes", "predict_phenotypes")
         conda:
             M2M_ENV
-        threads: CONFIG.downstream.threads
         resources:
             mem_mb=memory(4000),
             runtime=720,

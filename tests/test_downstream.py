@@ -33,7 +33,7 @@ SYNTHETIC = "t1-fa.mine"
 MEASURED_OF = {SYNTHETIC: "fa"}
 OPTIONS = Downstream(
     targets={"age": "regression", "sex": "classification", "height": "regression"},
-    tasks=("t1-fa",), folds=FOLDS, min_people=5, permutations=99, bootstrap=100, threads=1,
+    tasks=("t1-fa",), folds=FOLDS, min_people=5, permutations=99, bootstrap=100,
     cnn=Cnn(widths=(4, 8), steps=120, batch_size=8, learning_rate=2e-2, dropout=0.0),
 )  # fmt: skip
 

@@ -13,6 +13,7 @@ from m2m.downstream.prediction import (
     area_within_folds,
     permutation_p,
     predict_out_of_fold,
+    ridge_out_of_fold,
 )
 from m2m.downstream.targets import RefusedTarget, read_target
 
@@ -109,11 +110,28 @@ def test_the_area_is_that_of_an_independent_implementation():
 
 def test_permutations_tell_an_effect_from_none():
     x, age, sex = draw(5, effect=1.5)
-    assert permutation_p("regression", x, age, FOLDS, ALONE, 99, 1) == 0.01
-    assert permutation_p("classification", x, sex, FOLDS, ALONE, 19, 1) == 0.05
+    assert permutation_p("regression", x, age, FOLDS, 99, 1) == 0.01
+    assert permutation_p("classification", x, sex, FOLDS, 19, 1) == 0.05
     x, age, _ = draw(6)
-    assert permutation_p("regression", x, age, FOLDS, ALONE, 99, 1) > 0.05
-    assert np.isnan(permutation_p("regression", x, age, FOLDS, ALONE, 0, 1))
+    assert permutation_p("regression", x, age, FOLDS, 99, 1) > 0.05
+    assert np.isnan(permutation_p("regression", x, age, FOLDS, 0, 1))
+
+
+def test_p_of_no_effect_is_uniform():
+    found = []
+    for seed in range(40):
+        x, age, sex = draw(seed)
+        found.append(permutation_p("regression", x, age, FOLDS, 39, seed))
+        found.append(permutation_p("classification", x, sex, FOLDS, 39, seed))
+    assert np.mean(found) == pytest.approx(0.5, abs=0.12)
+    assert np.mean(np.array(found) <= 0.1) == pytest.approx(0.1, abs=0.1)
+
+
+def test_ridge_of_many_targets_is_that_of_each():
+    x, age, _ = draw(7, effect=1.0)
+    both = ridge_out_of_fold(x, np.stack([age[::-1], age], axis=1), FOLDS)
+    alone = predict_out_of_fold("linear", "regression", x, age, FOLDS, ALONE, 1)
+    np.testing.assert_allclose(both[:, 1], alone.values)
 
 
 def test_what_was_learnt_from_one_image_is_applied_to_another():

@@ -45,8 +45,7 @@ def permutation_tests(target: Target, people: People, options: Downstream) -> di
     known = people.of(target.people)
     return {
         seen: permutation_p(
-            target.kind, x, target.y, known.folds, known.families, options.permutations,
-            options.seed, options.threads,
+            target.kind, x, target.y, known.folds, options.permutations, options.seed
         )
         for seen, x in combinations(known).items()
     }  # fmt: skip

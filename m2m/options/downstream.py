@@ -46,7 +46,6 @@ class Downstream(Section):
     permutations: NonNegativeInt = 1000
     bootstrap: PositiveInt = 2000
     seed: int = 1
-    threads: PositiveInt = 2
 
 
 def fold_task(task: str, fold: int | str) -> str:
