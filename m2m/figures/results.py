@@ -83,7 +83,9 @@ def draw_metrics(
         letter(axes, mark)
     if many:
         for axes in panels[-1]:
-            axes.tick_params(axis="x", labelrotation=55)
+            # Upright, as high as there is room beside each other.
+            size = min(6.5, 88 / len(models))
+            axes.set_xticks(axes.get_xticks(), models, rotation=90, va="center", fontsize=size)
     return figure, values.to_dict("records")
 
 
