@@ -12,7 +12,7 @@ from snakemake.exceptions import WorkflowError
 
 from m2m import bids
 from m2m.options import Config
-from m2m.options.downstream import fold_task
+from m2m.options.downstream import NOISE_FREE, fold_task, inputs_of
 from m2m.phantom import labels
 from m2m.stage import VERSIONS, read_table
 

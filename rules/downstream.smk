@@ -50,7 +50,7 @@ def described_images():
         }
     if SIMULATED and "fa" in images:
         truth = bids.unit_path(TRUTH, "truth-fa")
-        images["noise-free"] = {"modality": "fa", "map": truth, "resampled": True}
+        images[NOISE_FREE] = {"modality": "fa", "map": truth, "resampled": True}
     return images
 
 
@@ -75,9 +75,7 @@ def described_maps(wildcards):
     kinds = [
         bids.KIND_OF[name] for name in ("t1", *dict.fromkeys(measured_of().values()))
     ]
-    truth = (
-        paths("truth-fa", names, TRUTH) if "noise-free" in described_images() else []
-    )
+    truth = paths("truth-fa", names, TRUTH) if NOISE_FREE in described_images() else []
     measured = [path for kind in kinds for path in paths(kind, names)]
     return measured + truth + cross_fitted_maps(wildcards)
 
@@ -91,12 +89,10 @@ def cnn_tables(wildcards):
     """What networks say that see volumes, in a cohort that is large enough for them."""
     if len(units("paired")) < CONFIG.downstream.cnn.min_people:
         return []
-    images = [name for name in described_images() if name != "noise-free"]
-    seen = images + [f"t1+{name}" for name in images if name != "t1"]
     return [
         f"{DOWNSTREAM}/cnn/{phenotype}/{name}.tsv"
         for phenotype in CONFIG.downstream.targets
-        for name in seen
+        for name in inputs_of(described_images())
     ]
 
 

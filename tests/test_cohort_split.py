@@ -223,8 +223,6 @@ def test_everybody_is_tested_in_one_fold_and_never_trained_on_in_it():
         assert parts["test"] == {person for person, k in folds.items() if k == fold}
         assert parts["validation"]
         assert not parts["test"] & (parts["train"] | parts["validation"])
-    with pytest.raises(ValueError, match="nobody is in fold 4"):
-        split_of_fold(people, folds, "4", Split())
 
 
 def test_the_split_of_a_fold_is_hashed_like_the_study_s(tmp_path):
@@ -246,3 +244,12 @@ def test_the_split_of_a_fold_is_hashed_like_the_study_s(tmp_path):
     write_table(tmp_path / "folds.tsv", [row | {"fold": "1"} for row in rows], list(rows[0]))
     with pytest.raises(DataError, match="changed since"):
         load_folds(tmp_path / "folds.tsv", tmp_path / "folds.json")
+
+
+@pytest.mark.parametrize("people", [[], crowd(3), crowd(9, families=2)])
+def test_too_few_people_or_families_for_the_folds_are_refused(tmp_path, people):
+    table, record = tmp_path / "split.tsv", tmp_path / "split.json"
+    rows, columns = split_people(people, Split()), ["family_id"] if people else []
+    split.write_split(rows, columns, table, record, Split())
+    with pytest.raises(DataError, match="of 4 folds only"):
+        folding.main(table, record, 4, tmp_path)

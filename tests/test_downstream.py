@@ -14,13 +14,14 @@ from m2m.downstream import main as downstream
 from m2m.downstream.cnn import load_volumes, predict, read_predictions
 from m2m.downstream.cnn import main as cnn
 from m2m.downstream.features import main as features
-from m2m.downstream.inputs import NOISE_FREE, inputs_of, load_people
+from m2m.downstream.inputs import load_people
 from m2m.downstream.maps import Source, require_unseen
 from m2m.downstream.targets import read_target
 from m2m.figures import style
 from m2m.figures.downstream import DRAW
 from m2m.figures.downstream import main as draw
 from m2m.options import Cnn, Downstream, Evaluation, Report, Rois, Training, load_config
+from m2m.options.downstream import NOISE_FREE, inputs_of
 from m2m.report.downstream import FIGURES, sentences
 from m2m.report.downstream import main as report
 from m2m.stage import DataError, digest, read_json, read_table, write_json, write_table

@@ -221,3 +221,10 @@ def test_an_encoder_that_saw_everybody_is_refused_in_cross_fitting():
 def test_only_tasks_that_train_can_be_cross_fitted():
     with pytest.raises(ValidationError, match="nothing is not a task that trains a model"):
         cross_fitting(tasks=["nothing"])
+
+
+@pytest.mark.parametrize("change", [{"source": "fa", "target": "tdi"}, {"target": "dti"}])
+def test_only_fa_and_tract_density_from_t1_are_validated(change):
+    tasks = {"x": {"models": ["mean"], **change}}
+    with pytest.raises(ValidationError, match="x is not from T1 to FA or tract density"):
+        with_section(tasks=tasks, downstream={"tasks": ["x"]})

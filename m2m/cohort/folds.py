@@ -12,7 +12,7 @@ import typer
 from m2m.cohort.participants import Row
 from m2m.cohort.split import deal, groups_of, load_split, part_sizes, write_split
 from m2m.options import Split
-from m2m.stage import digest, parse_options, read_table, write_json, write_table
+from m2m.stage import DataError, digest, parse_options, read_table, write_json, write_table
 
 
 def fold_people(people: list[Row], n_folds: int, options: Split) -> dict[str, str]:
@@ -34,15 +34,8 @@ def split_of_fold(people: list[Row], folds: dict[str, str], fold: str, options: 
     fold : str
     options : Split
         `test` plays no role.
-
-    Raises
-    ------
-    ValueError
-        Nobody is in the fold.
     """
     others = [row for row in people if folds[row["participant_id"]] != fold]
-    if len(others) == len(people):
-        raise ValueError(f"nobody is in fold {fold}: take fewer folds, or more people")
     sizes = part_sizes(len(others), options.validation, 0)
     parts = deal(groups_of(others, options.age_bins, options.seed), sizes)
     return [row | {"part": parts.get(row["participant_id"], "test")} for row in people]
@@ -63,9 +56,14 @@ def main(
     """Divide people into folds, and for each fold the others into training and validation."""
     chosen = parse_options(Split, options)
     people = load_split(split, split_record)
-    columns = [column for column in people[0] if column not in ("participant_id", "part")]
     folds = fold_people(people, number, chosen)
-    for fold in sorted(set(folds.values()), key=int):
+    if (found := len(set(folds.values()))) < number:
+        raise DataError(
+            f"people, or families, for {found} of {number} folds only", file=split,
+            value=f"{len(people)} people", remedy="set downstream.folds lower, or add people",
+        )  # fmt: skip
+    columns = [column for column in people[0] if column not in ("participant_id", "part")]
+    for fold in map(str, range(1, number + 1)):
         rows = split_of_fold(people, folds, fold, chosen)
         folder = out_dir / f"fold-{fold}"
         write_split(rows, columns, folder / "split.tsv", folder / "split.json", chosen)

@@ -246,8 +246,8 @@ def main(
     chosen = parse_options(Split, options)
     known = read_people(participants) if participants else {}
     paired = {row["participant_id"] for row in read_table(units) if row["state"] == "paired"}
-    columns = [c for c in SHAPED_BY if known and c in next(iter(known.values()))[0]]
-    people: list[Row] = []
+    columns = [c for c in SHAPED_BY if any(c in row for rows in known.values() for row in rows)]
+    people = []
     for person in sorted(paired):
         about = known[person][0] if person in known else {}
         people.append({"participant_id": person} | {c: about.get(c) for c in columns})

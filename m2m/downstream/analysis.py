@@ -14,9 +14,10 @@ from sklearn.preprocessing import StandardScaler
 
 from m2m.downstream.effects import hedges_g, intraclass_correlation, slope
 from m2m.downstream.features import BIN
-from m2m.downstream.inputs import COVARIATES, FA, NOISE_FREE, T1, People, combinations
+from m2m.downstream.inputs import COVARIATES, People, combinations
 from m2m.downstream.prediction import (
     CHANCE,
+    LINEAR,
     MAIN,
     METRICS,
     PREDICTORS,
@@ -27,6 +28,7 @@ from m2m.downstream.prediction import (
 )
 from m2m.downstream.targets import Target
 from m2m.options import Downstream
+from m2m.options.downstream import FA, NOISE_FREE, T1
 from m2m.statistics import bootstrap_over_people, holm
 
 Row = dict[str, Any]
@@ -90,7 +92,7 @@ def score_rows(
                 return measure(target.y[index], predicted.of(index))
 
             estimate = bootstrap_over_people(value, len(target.y), options.bootstrap, options.seed)
-            linear = how == "linear" and metric == MAIN[target.kind]
+            linear = how == LINEAR and metric == MAIN[target.kind]
             yield {
                 "target": target.name, "kind": target.kind, "input": name, "predictor": how,
                 "metric": metric, "value": estimate.value, "low": estimate.low,
@@ -175,7 +177,7 @@ def transfer_rows(
         tables = {name: images[name][shared].to_numpy(float) for name in (synthetic, measured)}
         for learnt, applied in ((measured, synthetic), (synthetic, measured)):
             predicted = predict_out_of_fold(
-                "linear", target.kind, tables[learnt], target.y, known.folds,
+                LINEAR, target.kind, tables[learnt], target.y, known.folds,
                 known.families, options.seed, tables[applied],
             )  # fmt: skip
             for metric, measure in METRICS[target.kind].items():
@@ -195,7 +197,7 @@ def agreement_rows(target: Target, found: Found, measured_of: Mapping[str, str])
     if target.kind == "classification":
         return
     for synthetic, measured in measured_of.items():
-        both = [found[name, "linear"].values - target.y for name in (measured, synthetic)]
+        both = [found[name, LINEAR].values - target.y for name in (measured, synthetic)]
         gaps = np.stack(both, axis=1)
         lines = np.polynomial.polynomial.polyfit(target.y, gaps, 1)  # (2, 2): term, image
         corrected = gaps - np.outer(target.y, lines[1]) - lines[0]

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from m2m.cohort.folds import load_folds
 from m2m.cohort.participants import Row, read_people
-from m2m.downstream.inputs import images_of
 from m2m.downstream.maps import Head, Source, require_unseen
 from m2m.downstream.prediction import Kind
 from m2m.downstream.targets import RefusedTarget, Target, read_target
 from m2m.networks.volumes import VolumeNetwork
 from m2m.options import Cnn, Downstream, Slices, Training
+from m2m.options.downstream import images_of
 from m2m.stage import DataError, parse_options, read_table, write_table
 from m2m.train.loop import make_fabric, make_reproducible, require_finite, schedule
 

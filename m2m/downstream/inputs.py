@@ -1,11 +1,9 @@
 """What predictors see: columns of features.tsv, put together by name.
 
-A measured image is named by its modality (t1, fa, tdi), a synthetic one by its task and model
-(t1-fa.macro2micro). Besides each image alone, each stands beside the T1 (t1+fa), since what a
-synthetic map tells that the T1 did not is the question.
+Images and inputs are named in `m2m.options.downstream`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,23 +12,9 @@ from numpy.typing import NDArray
 
 from m2m.cohort.participants import Row, number
 from m2m.downstream.features import COVARIATE
+from m2m.options.downstream import images_of, inputs_of
 
 COVARIATES = "covariates"
-T1 = "t1"
-# FA of simulated people without noise, for their effects: nobody can predict from it.
-NOISE_FREE = "noise-free"
-FA = "fa"
-
-
-def inputs_of(images: Iterable[str]) -> list[str]:
-    """Inputs that are made of images: each alone, and each but the T1 beside the T1."""
-    alone = [name for name in images if name != NOISE_FREE]
-    return alone + [f"{T1}+{name}" for name in alone if name != T1]
-
-
-def images_of(seen: str) -> list[str]:
-    """Images of an input."""
-    return seen.split("+")
 
 
 @dataclass(frozen=True)

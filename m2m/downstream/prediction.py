@@ -27,7 +27,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR
 
 Kind = Literal["regression", "classification"]
-PREDICTORS = ("linear", "kernel")
+LINEAR, KERNEL = "linear", "kernel"
+PREDICTORS = (LINEAR, KERNEL)
 INNER_FOLDS = 3
 ALPHAS = np.logspace(-1, 4, 11)
 COSTS = np.logspace(-3, 1, 5)

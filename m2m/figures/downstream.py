@@ -14,8 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from m2m.cohort.participants import number, read_people
-from m2m.downstream.inputs import FA, NOISE_FREE, T1
-from m2m.downstream.prediction import CHANCE, MAIN
+from m2m.downstream.prediction import CHANCE, LINEAR, MAIN
 from m2m.evaluate.tables import printed
 from m2m.figures.style import (
     DOUBLE_MM,
@@ -33,10 +32,10 @@ from m2m.figures.style import (
     paper_style,
     save,
 )
+from m2m.options.downstream import FA, NOISE_FREE, T1
 from m2m.stage import read_json
 
 Drawn = tuple[Figure, list[dict[str, Any]]]
-LINEAR = "linear"
 NAMES = {"r2": "R² (1 − error / that of the mean)", "auc": "area under the ROC curve"}
 REGIONS = 12
 # Scores below are worse than chance by far: an axis that showed them would hide the others.

@@ -49,10 +49,9 @@ from m2m.options.scans import (
 __all__ = [
     "Anat", "Cnn", "Cohort", "Config", "CycleGan", "DipyTracking", "Discriminators", "Downstream",
     "Dti", "Effects", "Encoder", "Evaluation", "Grid", "Losses", "Macro2Micro", "Mask", "MeanMap",
-    "Model",
-    "MrtrixTracking", "Network", "NetworkModel", "PatchJudge", "Perceptual", "Phantom", "Pix2Pix",
-    "Preprocess", "Published2023", "Report", "RescaledT1", "Rois", "Slices", "Split", "Task",
-    "Tractography", "Training", "UNet", "UNetwork", "load_config",
+    "Model", "MrtrixTracking", "Network", "NetworkModel", "PatchJudge", "Perceptual", "Phantom",
+    "Pix2Pix", "Preprocess", "Published2023", "Report", "RescaledT1", "Rois", "Slices", "Split",
+    "Task", "Tractography", "Training", "UNet", "UNetwork", "load_config",
 ]  # fmt: skip
 
 

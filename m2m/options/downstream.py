@@ -1,12 +1,20 @@
-"""Section about the biological validation: whether synthetic maps carry the person."""
+"""Section about the biological validation: whether synthetic maps carry the person.
 
-from collections.abc import Mapping
+A measured image is named by its modality (t1, fa, tdi), a synthetic one by its task and model
+(t1-fa.macro2micro). Besides each image alone, each stands beside the T1 (t1+fa), since what a
+synthetic map tells that the T1 did not is the question.
+"""
+
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from m2m.options.base import Name, Section
 
+T1, FA = "t1", "fa"
+# FA of simulated people without noise, for their effects: nobody can predict from it.
+NOISE_FREE = "noise-free"
 # Columns that are predicted name folders.
 Column = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
@@ -48,6 +56,17 @@ class Downstream(Section):
     seed: int = 1
 
 
+def inputs_of(images: Iterable[str]) -> list[str]:
+    """Inputs that are made of images: each alone, and each but the T1 beside the T1."""
+    alone = [name for name in images if name != NOISE_FREE]
+    return alone + [f"{T1}+{name}" for name in alone if name != T1]
+
+
+def images_of(seen: str) -> list[str]:
+    """Images of an input."""
+    return seen.split("+")
+
+
 def fold_task(task: str, fold: int | str) -> str:
     """Name of a task's cross-fitting in one fold."""
     return f"{task}-fold{fold}"
@@ -65,13 +84,15 @@ def cross_fitted(tasks: Mapping[str, Any], section: Downstream) -> dict[str, Any
     Raises
     ------
     ValueError
-        A task is unknown or a chain.
+        A task is unknown, or does not make FA or tract density of a T1 with a network of its own.
     """
     added = {}
     for name in section.tasks:
         task = tasks.get(name)
         if not isinstance(task, Mapping) or task.get("chain"):
             raise ValueError(f"downstream.tasks: {name} is not a task that trains a model")
+        if task.get("source", T1) != T1 or task.get("target") == "dti":
+            raise ValueError(f"downstream.tasks: {name} is not from T1 to FA or tract density")
         once = {key: task[key] for key in ("source", "target", "steps", "losses") if key in task}
         once["models"] = list(section.models or task.get("models", ["macro2micro"])[:1])
         if isinstance(task.get("steps"), Mapping):

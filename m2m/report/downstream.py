@@ -10,60 +10,54 @@ from typing import Annotated, Any
 
 import typer
 
-from m2m.downstream.inputs import COVARIATES, NOISE_FREE, T1
-from m2m.downstream.prediction import MAIN
+from m2m.downstream.inputs import COVARIATES
+from m2m.downstream.prediction import LINEAR, MAIN
 from m2m.options import Report
+from m2m.options.downstream import NOISE_FREE, T1
 from m2m.report.page import making, render
 from m2m.report.pictures import data_uri
 from m2m.report.words import Row, interval, printed
-from m2m.stage import VERSIONS, parse_options, read_json, read_table, write_text
+from m2m.stage import parse_options, read_json, read_table, write_text
 
 ALPHA = 0.05
-LINEAR = "linear"
 TABLES = ("scores", "comparison", "recovery", "transfer", "agreement")
 METRICS = {
     "r2": ("R²", 3), "mae": ("mean absolute error", 3), "r": ("Pearson's r", 3),
     "auc": ("area under the ROC curve", 3), "balanced_accuracy": ("balanced accuracy", 3),
     "brier_skill": ("Brier skill", 3),
 }  # fmt: skip
-# Figure: title, caption, format in the page.
+# Figure: title, caption.
 FIGURES = {
     "scores": (
         "What predicts whom",
         "Out-of-fold predictions from each input, with 95 % bootstrap intervals over people; "
         "dashed: chance. t1+fa: features of both images.",
-        "PNG",
     ),
     "regions": (
         "Regional means by phenotype",
         "Regions with the strongest slopes of the measured map: each person's measured and "
         "synthetic mean, with least-squares lines.",
-        "PNG",
     ),
     "effects": (
         "Effects on regions, one image against the other",
         "Slopes (numbers) or Hedges' g (classes) of every region with 95 % intervals; dashed: "
         "equal effects. A synthetic map that knows the mean person only lies on the horizontal "
         "line.",
-        "PNG",
     ),
     "calibration": (
         "Calibration",
         "Fifths of the people by what the linear predictor said: mean of what it said, and of what "
         "is so. Dashed: equal.",
-        "PNG",
     ),
     "gaps": (
         "Gap of each person by measured and by synthetic maps",
         "Predicted minus true value, linear predictor; of age this is the brain-age gap. ICC: "
         "absolute agreement. Both predictors shrink to the mean, which alone makes gaps agree.",
-        "PNG",
     ),
     "embedding": (
         "People in the space of each image's features",
         "First two principal components, by sex (colour) and site (form): what divides people "
         "before any phenotype is asked for.",
-        "PNG",
     ),
 }  # fmt: skip
 
@@ -218,9 +212,9 @@ def figures(folder: Path) -> dict[str, dict[str, str | None]]:
     return {
         name: {
             "name": f"downstream/{name}", "title": title, "caption": caption,
-            "picture": data_uri(folder / f"{name}.png", 1800, form),
+            "picture": data_uri(folder / f"{name}.png", 1800, "PNG"),
         }
-        for name, (title, caption, form) in FIGURES.items()
+        for name, (title, caption) in FIGURES.items()
     }  # fmt: skip
 
 
@@ -252,4 +246,4 @@ def main(
         },
     )  # fmt: skip
     write_text(out, page)
-    print(f"wrote {out} ({len(page.encode()) / 1e6:.1f} MB), version {VERSIONS['downstream']}")
+    print(f"wrote {out} ({len(page.encode()) / 1e6:.1f} MB)")
