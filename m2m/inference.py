@@ -58,7 +58,7 @@ def build_network(
         case Macro2Micro(network=network):
             return OctaveTranslator(
                 inputs, network.widths, network.alpha, channels, planes=len(PLANES),
-                spread=options.losses.log_sd > 0,
+                spread=options.losses.log_sd > 0, entry=network.entry,
             )  # fmt: skip
         case Published2023():
             return PublishedTranslator(channels)

@@ -20,9 +20,9 @@ from m2m.networks.unet import UNetTranslator
 PLANES = torch.tensor([0, 1, 2])
 
 
-def translator(alpha: float = 0.5, context: int = 3) -> OctaveTranslator:
+def translator(alpha: float = 0.5, context: int = 3, entry: bool = True) -> OctaveTranslator:
     torch.manual_seed(0)
-    return OctaveTranslator(SliceInputs(context), (8, 8, 12, 12), alpha)
+    return OctaveTranslator(SliceInputs(context), (8, 8, 12, 12), alpha, entry=entry)
 
 
 def source(height: int, width: int, context: int = 3) -> torch.Tensor:
@@ -128,9 +128,10 @@ def test_skips_carry_detail_in_each_branch(monkeypatch):
         assert gradient.abs().max() > 0
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.5])
-def test_every_parameter_of_the_translator_receives_gradient(alpha):
-    network = translator(alpha)
+@pytest.mark.parametrize("alpha, entry", [(0.0, True), (0.0, False), (0.5, True), (0.5, False)])
+def test_every_parameter_of_the_translator_receives_gradient(alpha, entry):
+    network = translator(alpha, entry=entry)
+    assert (network.entry is not None) == entry
     translation = translate(network, source(32, 40), PLANES)
     (translation.image.square().sum()).backward()
     for name, parameter in network.named_parameters():

@@ -47,11 +47,12 @@ class TemplateMap(nn.Module):
 
     def forward(self, position: Tensor) -> Tensor:
         """Interpolate linearly at MNI152 mm (N, 3, H, W): (N, C, H, W), 0 beyond the map."""
-        voxel = torch.einsum("ij,njhw->nhwi", self.to_voxel[:3, :3], position)
-        voxel = voxel + self.to_voxel[:3, 3]  # (N, H, W, 3)
-        shape = torch.tensor(self.values.shape[1:], device=voxel.device)
         # grid_sample: the centre of voxel i lies at (2 i + 1) / length - 1; the last axis first.
-        grid = ((2 * voxel + 1) / shape - 1).flip(-1)[None]  # (1, N, H, W, 3)
+        shape = torch.tensor(self.values.shape[1:], device=position.device)
+        to_grid = 2 * self.to_voxel[:3] / shape[:, None]  # (3, 4)
+        to_grid[:, 3] += 1 / shape - 1
+        grid = torch.einsum("ij,njhw->nhwi", to_grid[:, :3].flip(0), position)
+        grid = (grid + to_grid[:, 3].flip(0))[None]  # (1, N, H, W, 3)
         return F.grid_sample(self.values[None], grid, align_corners=False)[0].transpose(0, 1)
 
 

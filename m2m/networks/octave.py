@@ -212,6 +212,8 @@ class OctaveTranslator(nn.Module):
     spread : bool
         Whether it predicts the standard deviation of its error. That part gets features without
         gradient: what it learns does not change the image.
+    entry : bool
+        Whether the finest level has a block on the way down, the costliest of all.
 
     Raises
     ------
@@ -227,6 +229,7 @@ class OctaveTranslator(nn.Module):
         out_channels: int = 1,
         planes: int = 3,
         spread: bool = False,
+        entry: bool = True,
     ):
         super().__init__()
         if not 0 <= alpha < 1:
@@ -240,7 +243,8 @@ class OctaveTranslator(nn.Module):
         self.inputs = inputs
         self.stem = OctaveConv2d((inputs.channels, 0), levels[0])
         self.down = nn.ModuleList(OctaveConv2d(fine, coarse) for fine, coarse in pairwise(levels))
-        self.encode = nn.ModuleList(OctaveBlock(level, planes) for level in levels)
+        self.entry = OctaveBlock(levels[0], planes) if entry else None
+        self.encode = nn.ModuleList(OctaveBlock(level, planes) for level in levels[1:])
         self.up = nn.ModuleList(
             OctaveConv2d(coarse, fine, kernel=1) for fine, coarse in pairwise(levels)
         )
@@ -248,7 +252,6 @@ class OctaveTranslator(nn.Module):
         high, low = levels[0]
         self.high_head = nn.Conv2d(high, out_channels, 3, padding=1)
         self.low_head = nn.Conv2d(low or high, out_channels, 3, padding=1)
-        self.has_low = bool(low)
         self.spread_head = (
             nn.Sequential(
                 nn.Conv2d(high + low, 8, 3, padding=1),
@@ -264,7 +267,7 @@ class OctaveTranslator(nn.Module):
         """Let detail lead: the stem keeps the size of its input, what refines it starts small."""
         for convolution in convolutions(self.stem):
             nn.init.kaiming_normal_(convolution.weight, a=0.2)
-        for block in (*self.encode, *self.decode):
+        for block in (module for module in self.modules() if isinstance(module, OctaveBlock)):
             for convolution in convolutions(block.second):
                 convolution.weight.data *= 0.3
         for head in (self.high_head, self.low_head):
@@ -292,8 +295,8 @@ class OctaveTranslator(nn.Module):
         seen = self.inputs(source, position)  # (N, inputs.channels, H, W)
         pad = (0, -width % self.multiple, 0, -height % self.multiple)
         x = self.stem(Octave(F.pad(seen, pad), None))  # (N, C0, H', W'), (N, c0, H'/2, W'/2)
-        x, skips = self.encode[0](x, plane), []
-        for down, encode in zip(self.down, self.encode[1:], strict=True):
+        x, skips = self.entry(x, plane) if self.entry else x, []
+        for down, encode in zip(self.down, self.encode, strict=True):
             skips.append(x)  # (N, Ci, H'/2^i, W'/2^i), low at half of that
             x = encode(down(x.map(halve)), plane)  # (N, Ci+1, H'/2^(i+1), W'/2^(i+1)), low at half
         for up, decode in zip(reversed(self.up), reversed(self.decode), strict=True):
@@ -301,9 +304,8 @@ class OctaveTranslator(nn.Module):
             x = decode(x, plane)  # (N, Ci, H'/2^i, W'/2^i), low at half
         x = x.map(activate)  # (N, C0, H', W'), (N, c0, H'/2, W'/2)
         high = self.high_head(x.high)[..., :height, :width]  # (N, out, H, W)
-        low = self.low_head(x.low if self.has_low else x.high)  # (N, out, H'/2 or H', W'/2 or W')
-        if self.has_low:
-            low = F.interpolate(low, scale_factor=2, mode="bilinear")  # (N, out, H', W')
+        low = self.low_head(halve(x.high) if x.low is None else x.low)  # (N, out, H'/2, W'/2)
+        low = F.interpolate(low, scale_factor=2, mode="bilinear")  # (N, out, H', W')
         low = low[..., :height, :width]  # (N, out, H, W)
         return Translation(low + high, low, high, self._log_sd(x, height, width))
 

@@ -79,6 +79,7 @@ class Network(SliceWindow):
     alpha: float = Field(
         0.5, ge=0, lt=1, description="Share of channels in the low-frequency branch"
     )
+    entry: bool = Field(True, description="Give the finest level a block on the way down, too")
 
 
 class Encoder(Section):
