@@ -72,7 +72,11 @@ def draw_training(rows: Sequence[Mapping[str, Any]]) -> Figure:
             if title == "validation":
                 _baselines(axes, computed)
             if axes.lines:
-                axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2, fontsize=6)
+                # Below the axis' own name, however high the panel is (in font sizes).
+                axes.legend(
+                    loc="upper center", bbox_to_anchor=(0.45, 0), borderaxespad=4.5, ncols=2,
+                    fontsize=6,
+                )  # fmt: skip
             axes.set_xlabel(f"step ({model})")
             letter(axes, f"{string.ascii_lowercase[i]}{j + 1}")
     return figure
@@ -100,3 +104,5 @@ def _lines(axes: Axes, group: pd.DataFrame, logarithmic: bool) -> None:
     low, high = group["value"].min(), group["value"].max()
     if logarithmic and 0 < 10 * low < high:
         axes.set_yscale("log")
+    elif logarithmic and low < 0:  # log_sd, beside terms a hundred times smaller
+        axes.set_yscale("symlog", linthresh=0.1)
