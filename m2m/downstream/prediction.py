@@ -58,10 +58,10 @@ def predictor(name: str, kind: Kind, y: NDArray, groups: NDArray, seed: int) -> 
     """
     alone = len(set(groups)) == len(groups)
     # Leaving one person out is closed for ridge, and divides no family where there are none.
-    closed = (name, kind) == ("linear", "regression")
+    closed = name == LINEAR and kind == "regression"
     inner = None if alone and closed else inner_folds(kind, y, groups, seed)
     match name, kind:
-        case (("linear" | "ridge"), "regression"):
+        case "linear", "regression":
             last = RidgeCV(ALPHAS, cv=inner)
         case "linear", "classification":
             last = LogisticRegressionCV(

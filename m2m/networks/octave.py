@@ -194,8 +194,9 @@ class OctaveTranslator(nn.Module):
 
     Going down, both branches are halved; going up, they are doubled and added to what the same
     level had on the way down, each branch to its own. The high branch gives the image's
-    high-frequency part, the low branch its low-frequency part; the image is their sum. Outputs
-    are linear: the range of the target is not imposed, so no gradient dies at its ends.
+    high-frequency part, the low branch (without one: the halved high branch) its low-frequency
+    part; the image is their sum. Outputs are linear: the range of the target is not imposed, so no
+    gradient dies at its ends.
 
     Parameters
     ----------
