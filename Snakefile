@@ -83,3 +83,8 @@ rule compare:
 rule ablation:
     input:
         study_page("ablation"),
+
+
+rule fgdl:
+    input:
+        study_page("fgdl"),

@@ -13,7 +13,8 @@ from m2m.modalities import MODALITIES
 from m2m.networks.inputs import SliceInputs, TemplateMap
 from m2m.networks.octave import OctaveTranslator
 from m2m.networks.published import PublishedTranslator
-from m2m.options import Macro2Micro, Model, NetworkModel, Published2023
+from m2m.networks.restormer import RestormerTranslator
+from m2m.options import FgdlCms, Macro2Micro, Model, NetworkModel, Published2023
 from m2m.slices import PLANES, assemble, extract, positions
 from m2m.stage import DataError
 from m2m.uncertainty import Prediction
@@ -62,6 +63,10 @@ def build_network(
             )  # fmt: skip
         case Published2023():
             return PublishedTranslator(channels)
+        case FgdlCms(network=network):
+            return RestormerTranslator(
+                inputs, network.widths, network.heads, network.blocks, network.expansion, channels
+            )
     # MONAI takes seconds to load, and most models do without.
     from m2m.networks.unet import UNetTranslator
 

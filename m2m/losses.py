@@ -214,3 +214,36 @@ def generator_adversarial(fake_logits: Tensor) -> Tensor:
 def discriminator_adversarial(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """Logistic loss of a discriminator: softplus(-D(real)) + softplus(D(fake)), means."""
     return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
+
+
+def relativistic_adversarial(preferred: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
+    """Logistic loss of what should look more real than the other's average, and the reverse.
+
+    A discriminator prefers the true images, a generator its own.
+
+    Parameters
+    ----------
+    preferred, other : sequence of Tensor
+        Logits of each head, of any shape; the mean over heads is given.
+
+    References
+    ----------
+    Jolicoeur-Martineau (2018), relativistic average, arXiv:1807.00734.
+    """
+    total = 0.0
+    for a, b in zip(preferred, other, strict=True):
+        a, b = a.float(), b.float()
+        total = total + F.softplus(b.mean() - a).mean() + F.softplus(b - a.mean()).mean()
+    return total / len(preferred)
+
+
+def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+    """Mean absolute difference of a discriminator's features, mean over its heads.
+
+    References
+    ----------
+    Wang et al. (2018), pix2pixHD, arXiv:1711.11585.
+    """
+    return sum((a.float() - b.float()).abs().mean() for a, b in zip(fake, real, strict=True)) / len(
+        fake
+    )

@@ -245,9 +245,11 @@ def figures_folder(study):
 
 def report_options(study):
     """The JSON of the section report; pages beside the main one say what they are of."""
-    kind = {"compare": ": comparison of models", "ablation": ": ablations"}.get(
-        study, ""
-    )
+    kind = {
+        "compare": ": comparison of models",
+        "ablation": ": ablations",
+        "fgdl": ": synthesis and super-resolution",
+    }.get(study, "")
     section = CONFIG.report
     return options(section.model_copy(update={"title": f"{section.title}{kind}"}))
 

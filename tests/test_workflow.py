@@ -54,7 +54,7 @@ def test_dry_run_of_a_dataset_on_disk_simulates_nobody(tmp_path, shared_data):
     assert "simulate" not in planned(run.stdout)
 
 
-@pytest.mark.parametrize(("study", "models"), [("compare", 7), ("ablation", 3)])
+@pytest.mark.parametrize(("study", "models"), [("compare", 7), ("ablation", 3), ("fgdl", 2)])
 def test_a_study_is_planned_only_when_it_is_asked_for(tmp_path, study, models):
     jobs = planned(snakemake(tmp_path, study, *PLAN).stdout)
     assert jobs["train_model"] == models and jobs[f"page_of_{study}"] == 1

@@ -3,13 +3,14 @@
 All have the same face: `generator_terms(batch, translation, generator, judged)` and
 `discriminator_terms(batch, translation)` give named scalars whose sums are minimised;
 `discriminators()` names the discriminators, which learn at `learning_rate` every `every` steps
-(`judged`: this is one of them).
+from step `start` on (`judged`: this is one of them).
 Whatever else in an objective learns belongs to the generator's side.
 """
 
 from torch import nn
 
 from m2m import options
+from m2m.objectives.fgdl import FgdlObjective
 from m2m.objectives.macro2micro import Macro2MicroObjective
 from m2m.objectives.published import PublishedObjective
 
@@ -27,7 +28,7 @@ def build_objective(
     encoder : Module or None
         Of the perceptual term, for the families that have one.
     """
-    # MONAI takes seconds to load, and the first two do without.
+    # MONAI takes seconds to load, and the first three do without.
     seed = model.training.seed
     match model:
         case options.Macro2Micro():
@@ -36,6 +37,8 @@ def build_objective(
         case options.Published2023():
             judges, sigma_px = model.discriminators, model.low_sigma_px
             return PublishedObjective(judges, sigma_px, seed, channels, encoder)
+        case options.FgdlCms():
+            return FgdlObjective(model.losses, model.discriminator, channels, encoder)
     from m2m.objectives.baselines import CycleGanObjective, Pix2PixObjective, RegressionObjective
 
     match model:

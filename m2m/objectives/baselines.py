@@ -29,7 +29,7 @@ class RegressionObjective(nn.Module):
         Weights.
     """
 
-    every, learning_rate = 1, 0.0
+    every, start, learning_rate = 1, 0, 0.0
 
     def __init__(self, l1: float, ssim: float):
         super().__init__()
@@ -66,6 +66,8 @@ class Pix2PixObjective(nn.Module):
     channels : int
         Of the target.
     """
+
+    start = 0
 
     def __init__(self, judge: options.PatchJudge, l1: float, channels: int = 1):
         super().__init__()
@@ -117,6 +119,8 @@ class CycleGanObjective(nn.Module):
     cycle, identity : float
         Weights; the adversarial terms have 1.
     """
+
+    start = 0
 
     def __init__(
         self,

@@ -55,6 +55,8 @@ class Macro2MicroObjective(nn.Module):
         It does not learn.
     """
 
+    start = 0
+
     def __init__(
         self,
         weights: options.Losses,

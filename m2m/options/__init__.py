@@ -18,6 +18,8 @@ from m2m.options.models import (
     CycleGan,
     Discriminators,
     Encoder,
+    FgdlCms,
+    FgdlLosses,
     Losses,
     Macro2Micro,
     MeanMap,
@@ -27,8 +29,10 @@ from m2m.options.models import (
     PatchJudge,
     Perceptual,
     Pix2Pix,
+    ProjectionJudge,
     Published2023,
     RescaledT1,
+    Restormer,
     Training,
     UNet,
     UNetwork,
@@ -48,10 +52,11 @@ from m2m.options.scans import (
 
 __all__ = [
     "Anat", "Cnn", "Cohort", "Config", "CycleGan", "DipyTracking", "Discriminators", "Downstream",
-    "Dti", "Effects", "Encoder", "Evaluation", "Grid", "Losses", "Macro2Micro", "Mask", "MeanMap",
-    "Model", "MrtrixTracking", "Network", "NetworkModel", "PatchJudge", "Perceptual", "Phantom",
-    "Pix2Pix", "Preprocess", "Published2023", "Report", "RescaledT1", "Rois", "Slices", "Split",
-    "Task", "Tractography", "Training", "UNet", "UNetwork", "load_config",
+    "Dti", "Effects", "Encoder", "Evaluation", "FgdlCms", "FgdlLosses", "Grid", "Losses",
+    "Macro2Micro", "Mask", "MeanMap", "Model", "MrtrixTracking", "Network", "NetworkModel",
+    "PatchJudge", "Perceptual", "Phantom", "Pix2Pix", "Preprocess", "ProjectionJudge",
+    "Published2023", "Report", "RescaledT1", "Restormer", "Rois", "Slices", "Split", "Task",
+    "Tractography", "Training", "UNet", "UNetwork", "load_config",
 ]  # fmt: skip
 
 
@@ -72,7 +77,7 @@ class Task(Section):
         {}, description="Weights of losses that are others in this task than in its models"
     )
     models: tuple[str, ...] = ("macro2micro", "mean", "t1")
-    study: Literal["report", "compare", "ablation", "downstream"] = Field(
+    study: Literal["report", "compare", "ablation", "fgdl", "downstream"] = Field(
         "report", description="Page that shows it and target that makes it: `snakemake compare`"
     )
     fold: PositiveInt | None = Field(
@@ -188,6 +193,15 @@ class Config(Section):
             cyclic = [m for m in task.models if isinstance(self.models[m], CycleGan)]
             if task.target == "dti" and cyclic:
                 raise ValueError(f"tasks.{name}.models: {cyclic[0]} gives one channel, not tensors")
+        return self
+
+    @model_validator(mode="after")
+    def _losses_are_of_the_tasks_models(self) -> Self:
+        for name, task in self.tasks.items():
+            for model in task.models:
+                terms = getattr(self.models[model], "losses", None)
+                if terms and (unknown := set(task.losses) - set(type(terms).model_fields)):
+                    raise ValueError(f"tasks.{name}.losses: {model} has no {sorted(unknown)}")
         return self
 
     @model_validator(mode="after")

@@ -224,6 +224,62 @@ class UNet(Trained):
     ssim: Weight = 1.0
 
 
+class Restormer(SliceWindow):
+    """U-shaped Restormer."""
+
+    context: PositiveInt = Field(1, description="Neighbouring slices seen, an odd number")
+    widths: tuple[Annotated[int, Field(ge=2, multiple_of=2)], ...] = Field(
+        (48, 96, 192, 384, 384, 384), min_length=2, description="Channels of each level"
+    )
+    heads: tuple[PositiveInt, ...] = Field(
+        (1, 2, 4, 4, 4, 4), description="Of the attention, level by level"
+    )
+    blocks: PositiveInt = Field(2, description="Of each level, on each way")
+    expansion: PositiveFloat = Field(2.66, description="Of the feed-forward's channels")
+
+    @model_validator(mode="after")
+    def _levels_suit(self) -> Self:
+        if len(self.widths) != len(self.heads):
+            raise ValueError("network.widths and network.heads need one number for each level")
+        for width, heads in zip(self.widths, self.heads, strict=True):
+            if width % heads:
+                raise ValueError(f"network.widths: {width} cannot be divided among {heads} heads")
+        if any(width % 4 for width in self.widths[1:]):
+            raise ValueError(f"network.widths below the first are multiples of 4, {self.widths}")
+        return self
+
+
+class FgdlLosses(Section):
+    """Weight of each term of FGDL's generators; 0 switches a term off."""
+
+    image: Weight = 1.0
+    ms_ssim: Weight = 1.0
+    perceptual: Weight = Field(0.8, description="Needs a network in perceptual")
+    adversarial: Weight = Field(0.01, description="Relativistic")
+    features: Weight = Field(10.0, description="Of matching the discriminator's features")
+
+
+class ProjectionJudge(Section):
+    """Difference projection discriminator."""
+
+    width: PositiveInt = 64
+    learning_rate: PositiveFloat = 1e-4
+    every: PositiveInt = Field(6, description="Generator steps per discriminator step")
+    start: Annotated[int, Field(ge=0)] = Field(
+        0, description="Steps of warm-up, in which there is no discriminator"
+    )
+
+
+class FgdlCms(Trained):
+    """Cross-modality synthesis of FGDL (https://doi.org/10.1109/TMI.2024.3445969)."""
+
+    family: Literal["fgdl-cms"] = "fgdl-cms"
+    network: Restormer = Restormer()
+    losses: FgdlLosses = FgdlLosses()
+    perceptual: Perceptual = Perceptual()
+    discriminator: ProjectionJudge = ProjectionJudge()
+
+
 class MeanMap(Section):
     """The training cohort's mean map, carried to each person by registration to the template."""
 
@@ -236,5 +292,5 @@ class RescaledT1(Section):
     family: Literal["t1"] = "t1"
 
 
-NetworkModel = Macro2Micro | Published2023 | Pix2Pix | CycleGan | UNet
+NetworkModel = Macro2Micro | Published2023 | Pix2Pix | CycleGan | UNet | FgdlCms
 Model = Annotated[NetworkModel | MeanMap | RescaledT1, Field(discriminator="family")]

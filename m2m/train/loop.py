@@ -128,7 +128,8 @@ class Loop:
         source = batch["source"].contiguous(memory_format=torch.channels_last)
         with self.fabric.autocast():
             translation = self.generator(source, batch["plane"], batch["position"])
-        values, judged = {}, step % self.objective.every == 0
+        first, every = self.objective.start, self.objective.every
+        values, judged = {}, step >= first and (step - first) % every == 0
         if self.judges and judged:
             detached = translation._replace(image=translation.image.detach())
             with self.fabric.autocast():
