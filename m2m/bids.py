@@ -95,6 +95,7 @@ KINDS = {
     "synth-tractography-status": ("dwi", bids_name("status", ".json", desc="synthtractography")),
     "truth-fa": ("dwi", _map("fa", "T1w", "truth")),
     "truth-tensor": ("dwi", _map("tensor", "T1w", "truth")),
+    "truth-displacement": ("dwi", bids_name("displacement", ".nii.gz", space="T1w", desc="truth")),
     "truth-bundles": ("anat", bids_name("dseg", ".nii.gz", space="T1w", desc="bundles")),
 }
 

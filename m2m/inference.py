@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from m2m.modalities import MODALITIES
+from m2m.networks.correction import LabelCorrection
 from m2m.networks.inputs import SliceInputs, TemplateMap
 from m2m.networks.octave import OctaveTranslator
 from m2m.networks.published import PublishedTranslator
@@ -19,6 +20,8 @@ from m2m.slices import PLANES, assemble, extract, positions
 from m2m.stage import DataError
 from m2m.uncertainty import Prediction
 
+# Before the names of a label correction's weights, in a file beside the translator's.
+CORRECTION = "correction."
 # Buffers of a TemplateMap, in its arguments' order.
 PRIOR = ("values", "to_voxel")
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -83,10 +86,35 @@ def load_network(tensors: Mapping[str, NDArray], record: Mapping[str, Any]) -> n
     """Build the network of a model's record and give it its weights."""
     channels = len(MODALITIES[record["target"]].channels)
     options = TypeAdapter(Model).validate_python(record["options"])
-    state = {name: torch.from_numpy(t) for name, t in tensors.items()}
+    state = {
+        name: torch.from_numpy(t) for name, t in tensors.items() if not name.startswith(CORRECTION)
+    }
     found = [state[f"inputs.prior.{name}"] for name in PRIOR if f"inputs.prior.{name}" in state]
     network = build_network(options, channels, TemplateMap(*found) if found else None)
     network.load_state_dict(state)
+    return network.eval()
+
+
+def load_correction(tensors: Mapping[str, NDArray], record: Mapping[str, Any]) -> LabelCorrection:
+    """Build the label correction of a model's record and give it its weights.
+
+    Raises
+    ------
+    DataError
+        The model was trained on labels as they are.
+    """
+    options = TypeAdapter(Model).validate_python(record["options"])
+    if options.correct_labels is None:
+        raise DataError(
+            f"model {record['model']} was trained on labels as they are",
+            remedy="set its correct_labels: true and train it again",
+        )
+    channels = len(MODALITIES[record["target"]].channels)
+    network = LabelCorrection(channels, options.correct_labels.widths)
+    prefix = len(CORRECTION)
+    network.load_state_dict(
+        {n[prefix:]: torch.from_numpy(t) for n, t in tensors.items() if n.startswith(CORRECTION)}
+    )
     return network.eval()
 
 

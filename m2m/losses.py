@@ -247,3 +247,9 @@ def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
     return sum((a.float() - b.float()).abs().mean() for a, b in zip(fake, real, strict=True)) / len(
         fake
     )
+
+
+@_single_precision
+def roughness(displacement: Tensor) -> Tensor:
+    """Mean square of a displacement's slope along rows plus that along columns; (N, 2, H, W)."""
+    return displacement.diff(dim=2).square().mean() + displacement.diff(dim=3).square().mean()

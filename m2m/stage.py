@@ -37,6 +37,7 @@ VERSIONS = {
     "quality": 1,
     "encoder": 1,
     "train": 3,
+    "labels": 1,
     "translate": 3,
     "evaluate": 3,
     "compare": 3,

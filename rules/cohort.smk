@@ -35,6 +35,7 @@ if SIMULATED:
         Fonov et al. (2011) NeuroImage 54:313; Garyfallidis et al. (2014) Front Neuroinform 8:8.
         """
         output:
+            **phantom_truth(),
             t1w=f"{RAWDATA}/sub-{{participant}}/anat/sub-{{participant}}_T1w.nii.gz",
             dwi=f"{RAWDATA}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.nii.gz",
             bval=f"{RAWDATA}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.bval",
@@ -58,7 +59,7 @@ if SIMULATED:
             mem_mb=memory(1500),
             runtime=15,
         params:
-            options=options(CONFIG.cohort.phantom, exclude={"n_subjects"}),
+            options=phantom_options,
             version=VERSIONS["simulate"],
         shell:
             "m2m simulate --participant-label {wildcards.participant} --t1w {output.t1w}"

@@ -52,6 +52,37 @@ rule evaluate_model:
         " --options {params.options:q} > {log} 2>&1"
 
 
+rule measure_labels:
+    """How far a label correction moved what its model learned from (Feng et al. 2024, IEEE TMI,
+    doi:10.1109/TMI.2024.3445969), and how much of a simulated distortion that undid.
+    """
+    input:
+        weights=f"{MODEL}/model.safetensors",
+        slices=of_fold("slices.tsv"),
+        split=of_fold("split.tsv"),
+        record=of_fold("split.json"),
+    output:
+        table=f"{EVALUATION}/{{model}}/labels.tsv",
+    log:
+        log("measure_labels", "{task}_{model}"),
+    benchmark:
+        bench("measure_labels", "{task}_{model}")
+    conda:
+        M2M_ENV
+    resources:
+        mem_mb=memory(2000),
+        runtime=60,
+    params:
+        root=dataset_root,
+        slices=slices_folder,
+        truth=displacement_flag,
+        version=VERSIONS["labels"],
+    shell:
+        "m2m labels --weights {input.weights} --slices-dir {params.slices} --split {input.split}"
+        " --split-record {input.record} --root {params.root} {params.truth} --table {output.table}"
+        " > {log} 2>&1"
+
+
 rule compare_models:
     """Paired differences on the same subjects, intervals by bootstrap (Efron & Tibshirani 1993).
 

@@ -59,6 +59,7 @@ for STUDY, TASKS in STUDIES.items():
         name:
             f"page_of_{STUDY}"
         input:
+            label_tables(TASKS),
             figures=f"{study_figures(STUDY)}/flow.png",
             summaries=every_task("evaluation/{task}/summary.tsv", TASKS),
             status=f"{ROOT}/cohort/cohort_status.tsv",

@@ -281,14 +281,38 @@ def figures_of(study):
     ]
 
 
+def corrects_labels(model):
+    """Whether a model learns to move its targets."""
+    return getattr(CONFIG.models[model], "correct_labels", None) is not None
+
+
+def label_tables(tasks):
+    """How far labels were moved: a table for every model of these tasks that moves them."""
+    return [
+        f"{ROOT}/evaluation/{task}/{model}/labels.tsv"
+        for task in tasks
+        if not CONFIG.tasks[task].chain
+        for model in CONFIG.tasks[task].models
+        if corrects_labels(model)
+    ]
+
+
+def displacement_flag(wildcards):
+    """`--truth` with the folder of what is known of simulated distortions, where there are any."""
+    known = SIMULATED and CONFIG.cohort.phantom.distortion_mm
+    return ["--truth", TRUTH] if known else []
+
+
 def record_flags(wildcards, input):
     """`--model-record` for every model that a task runs."""
     return [part for path in input.record for part in ("--model-record", path)]
 
 
 def roi_options(wildcards):
-    """The evaluation's section; a simulated cohort's regions are its own bundles."""
+    """The evaluation's section; a simulated cohort's regions and truth are its own."""
     section = CONFIG.evaluation
+    if SIMULATED and CONFIG.cohort.phantom.distortion_mm:
+        section = section.model_copy(update={"truth": Path(TRUTH)})
     if SIMULATED and section.rois.image is None:
         rois = section.rois.model_copy(
             update={

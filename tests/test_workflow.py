@@ -25,6 +25,13 @@ def test_configurations_over_the_validation_s_are_valid(name):
     assert (effects.fa_per_decade == 0) == (name == "null") == effects.in_t1
 
 
+def test_the_study_of_misaligned_labels_is_planned_over_the_demo(tmp_path):
+    run = snakemake(tmp_path, "fgdl", *PLAN, "--configfile", "config.yaml", "tests/misaligned.yaml")
+    assert run.returncode == 0, run.stdout
+    jobs = planned(run.stdout)
+    assert jobs["measure_labels"] == 3 and jobs["train_model"] == 7
+
+
 def write_config(folder, **changes):
     config = yaml.safe_load((CHECKOUT / "tests/config.yaml").read_text()) | changes
     path = folder / "config.yaml"

@@ -4,12 +4,14 @@ All have the same face: `generator_terms(batch, translation, generator, judged)`
 `discriminator_terms(batch, translation)` give named scalars whose sums are minimised;
 `discriminators()` names the discriminators, which learn at `learning_rate` every `every` steps
 from step `start` on (`judged`: this is one of them).
-Whatever else in an objective learns belongs to the generator's side.
+`helpers()` names whatever else in an objective learns, on the generator's side.
 """
 
 from torch import nn
 
 from m2m import options
+from m2m.networks.correction import LabelCorrection
+from m2m.objectives.correction import CorrectedLabels
 from m2m.objectives.fgdl import FgdlObjective
 from m2m.objectives.macro2micro import Macro2MicroObjective
 from m2m.objectives.published import PublishedObjective
@@ -18,7 +20,7 @@ from m2m.objectives.published import PublishedObjective
 def build_objective(
     model: options.NetworkModel, channels: int = 1, encoder: nn.Module | None = None
 ) -> nn.Module:
-    """Build the objective of a model's options.
+    """Build the objective of a model's options, on corrected labels where they ask for it.
 
     Parameters
     ----------
@@ -28,6 +30,16 @@ def build_objective(
     encoder : Module or None
         Of the perceptual term, for the families that have one.
     """
+    objective = _own_objective(model, channels, encoder)
+    if (chosen := model.correct_labels) is None:
+        return objective
+    return CorrectedLabels(objective, LabelCorrection(channels, chosen.widths), chosen.smoothness)
+
+
+def _own_objective(
+    model: options.NetworkModel, channels: int, encoder: nn.Module | None
+) -> nn.Module:
+    """Objective of a family."""
     # MONAI takes seconds to load, and the first three do without.
     seed = model.training.seed
     match model:

@@ -39,6 +39,10 @@ class RegressionObjective(nn.Module):
         """There are none."""
         return {}
 
+    def helpers(self) -> dict[str, nn.Module]:
+        """There are none."""
+        return {}
+
     def generator_terms(
         self,
         batch: Mapping[str, Tensor],
@@ -77,6 +81,10 @@ class Pix2PixObjective(nn.Module):
     def discriminators(self) -> dict[str, nn.Module]:
         """The one there is."""
         return {"discriminator": self.discriminator}
+
+    def helpers(self) -> dict[str, nn.Module]:
+        """There are none."""
+        return {}
 
     def generator_terms(
         self,
@@ -139,6 +147,10 @@ class CycleGanObjective(nn.Module):
     def discriminators(self) -> dict[str, nn.Module]:
         """One of targets, one of sources."""
         return {name: part for name, part in self.named_children() if name != "back"}
+
+    def helpers(self) -> dict[str, nn.Module]:
+        """The generator from target to source."""
+        return {"back": self.back}
 
     def generator_terms(
         self,

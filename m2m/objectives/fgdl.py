@@ -61,6 +61,10 @@ class FgdlObjective(nn.Module):
         """The one there is; none where both of its weights are 0."""
         return dict(self.named_children())
 
+    def helpers(self) -> dict[str, nn.Module]:
+        """There are none."""
+        return {}
+
     def generator_terms(
         self,
         batch: Mapping[str, Tensor],

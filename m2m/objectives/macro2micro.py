@@ -93,6 +93,10 @@ class Macro2MicroObjective(nn.Module):
         """Discriminators by name; empty where both adversarial weights are 0."""
         return dict(self.named_children())
 
+    def helpers(self) -> dict[str, nn.Module]:
+        """There are none."""
+        return {}
+
     def generator_terms(
         self,
         batch: Mapping[str, Tensor],

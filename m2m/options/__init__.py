@@ -15,6 +15,7 @@ from m2m.options.base import Name, Section
 from m2m.options.cohort import Cohort, Effects, Phantom, Split
 from m2m.options.downstream import Cnn, Downstream, cross_fitted
 from m2m.options.models import (
+    Correction,
     CycleGan,
     Discriminators,
     Encoder,
@@ -51,12 +52,12 @@ from m2m.options.scans import (
 )
 
 __all__ = [
-    "Anat", "Cnn", "Cohort", "Config", "CycleGan", "DipyTracking", "Discriminators", "Downstream",
-    "Dti", "Effects", "Encoder", "Evaluation", "FgdlCms", "FgdlLosses", "Grid", "Losses",
-    "Macro2Micro", "Mask", "MeanMap", "Model", "MrtrixTracking", "Network", "NetworkModel",
-    "PatchJudge", "Perceptual", "Phantom", "Pix2Pix", "Preprocess", "ProjectionJudge",
-    "Published2023", "Report", "RescaledT1", "Restormer", "Rois", "Slices", "Split", "Task",
-    "Tractography", "Training", "UNet", "UNetwork", "load_config",
+    "Anat", "Cnn", "Cohort", "Config", "Correction", "CycleGan", "DipyTracking", "Discriminators",
+    "Downstream", "Dti", "Effects", "Encoder", "Evaluation", "FgdlCms", "FgdlLosses", "Grid",
+    "Losses", "Macro2Micro", "Mask", "MeanMap", "Model", "MrtrixTracking", "Network",
+    "NetworkModel", "PatchJudge", "Perceptual", "Phantom", "Pix2Pix", "Preprocess",
+    "ProjectionJudge", "Published2023", "Report", "RescaledT1", "Restormer", "Rois", "Slices",
+    "Split", "Task", "Tractography", "Training", "UNet", "UNetwork", "load_config",
 ]  # fmt: skip
 
 
@@ -116,6 +117,11 @@ class Evaluation(Section):
     )
     min_bundle_streamlines: PositiveInt = Field(
         5, description="True bundles with fewer streamlines are not compared"
+    )
+    truth: Path | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Dataset of the true FA before a simulated distortion; the workflow sets it",
     )
     lpips_weights: Path | None = Field(
         None, description="Safetensors for LPIPS (extra `lpips`); null: it is not computed"

@@ -40,6 +40,13 @@ class Phantom(Section):
     deformation_mm: float = Field(6.0, ge=0, description="Typical size of the smooth deformation")
     motion_mm: float = Field(2.0, ge=0, description="Largest shift of the head between T1 and DWI")
     motion_deg: float = Field(2.0, ge=0, description="Largest turn of the head between T1 and DWI")
+    distortion_mm: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        exclude_if=lambda value: value == 0,
+        description="Largest shift of the head in the DWI along its phase-encoding axis, smooth",
+    )
     microstructure_sd: float = Field(
         0.04, ge=0, description="Relative spread of fibre FA between people, where FA is 0.75"
     )

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from m2m.options.base import Fraction, Range, Section
 
@@ -54,6 +54,23 @@ class SliceWindow(Section):
         return self
 
 
+class Correction(Section):
+    """Label correction: each slice of the target is moved to where the source says it belongs."""
+
+    widths: tuple[PositiveInt, ...] = Field(
+        (32, 64, 64, 64, 64, 64, 64), description="Channels of each level, fine to coarse"
+    )
+    smoothness: Weight = Field(1.0, description="Weight of the displacement's squared slopes")
+
+
+def _switched(value: object) -> object:
+    """Read true and false as a correction with its defaults, and as none."""
+    return {True: {}, False: None}[value] if isinstance(value, bool) else value
+
+
+LabelCorrection = Annotated[Correction | None, BeforeValidator(_switched)]
+
+
 class Trained(Section):
     """What every network has, whatever its objective."""
 
@@ -61,6 +78,13 @@ class Trained(Section):
     planes: tuple[Literal["axial", "coronal", "sagittal"], ...] = ("axial", "coronal", "sagittal")
     mirror: bool = Field(
         False, description="Translate the mirrored person too, and average: twice the time"
+    )
+
+    # Left out where there is none: a key more would change every model's fingerprint.
+    correct_labels: LabelCorrection = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Learn, beside the network, to move misaligned targets; true: by its defaults",
     )
 
     @property
@@ -206,6 +230,14 @@ class CycleGan(Trained):
     identity: Weight = Field(5.0, description="Of what is already in the target's domain")
 
     @model_validator(mode="after")
+    def _labels_are_of_other_people(self) -> Self:
+        if self.correct_labels:
+            raise ValueError(
+                "cyclegan never sees a slice's own target: correct_labels is not for it"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_slice(self) -> Self:
         if self.network.context != 1 or self.training.batch_size < 2:
             raise ValueError(
@@ -278,6 +310,7 @@ class FgdlCms(Trained):
     losses: FgdlLosses = FgdlLosses()
     perceptual: Perceptual = Perceptual()
     discriminator: ProjectionJudge = ProjectionJudge()
+    correct_labels: LabelCorrection = Correction()
 
 
 class MeanMap(Section):

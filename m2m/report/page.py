@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,6 +35,8 @@ from m2m.report.words import (
 from m2m.stage import VERSIONS, parse_options, read_json, read_table, write_text
 
 MAX_FINDINGS = 300
+# Of labels.tsv, as the page shows them.
+LABEL_COLUMNS = ("rms_mm", "max_mm", "folded", "true_rms_mm", "left_rms_mm", "recovered")
 
 
 def model_rows(root: Path, name: str, task: Task) -> list[dict[str, Any]]:
@@ -53,6 +55,27 @@ def model_rows(root: Path, name: str, task: Task) -> list[dict[str, Any]]:
                 | {key: record.get(key) for key in keys}
             )
     return rows
+
+
+def label_rows(root: Path, name: str, models: Sequence[str]) -> list[dict[str, str]]:
+    """How far each model's labels were moved, people averaged; none for labels left as they are."""
+    rows = []
+    for model in models:
+        path = root / "evaluation" / name / model / "labels.tsv"
+        if not path.exists():
+            continue
+        people = read_table(path)
+        for part, plane in dict.fromkeys((row["part"], row["plane"]) for row in people):
+            own = [row for row in people if (row["part"], row["plane"]) == (part, plane)]
+            means = {key: mean_of(row[key] for row in own) for key in LABEL_COLUMNS}
+            rows.append({"model": model, "part": part, "plane": plane, "n": len(own)} | means)
+    return rows
+
+
+def mean_of(texts: Iterable[str | None]) -> str:
+    """Print the mean of a column's numbers; n/a where it has none."""
+    numbers = [float(text) for text in texts if text is not None]
+    return f"{sum(numbers) / len(numbers):.3f}" if numbers else "n/a"
 
 
 def training_course(path: Path) -> dict[str, str | int | None]:
@@ -121,7 +144,7 @@ def task_context(root: Path, figures: Path, name: str, tasks: Mapping[str, Task]
         "has_lpips": "lpips" in metrics, "has_uncertainty": "calibration_error" in metrics,
         "lacks_bundles": task.target == "dti" and "bundles" not in regions,
         "figures": task_figures(figures, name, task.target),
-        "fitted": model_rows(root, name, task),
+        "fitted": model_rows(root, name, task), "labels": label_rows(root, name, models),
     }  # fmt: skip
 
 

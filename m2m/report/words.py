@@ -13,7 +13,7 @@ from m2m.options import Task
 Row = Mapping[str, str | None]
 REGIONS = {
     "brain": "brain", "wm": "white matter", "rois": "ROIs", "bundles": "bundles",
-    "slice": "whole slices",
+    "slice": "whole slices", "truth": "brain, against the simulated truth",
 }  # fmt: skip
 # Metric: name, digits after the point, which way is better.
 METRICS = {

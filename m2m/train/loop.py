@@ -21,7 +21,13 @@ from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 
 from m2m.dataset import Batch, SliceBatches, Subject, whole_subject
-from m2m.inference import build_network, choose_device, translate_volume, views_of
+from m2m.inference import (
+    CORRECTION,
+    build_network,
+    choose_device,
+    translate_volume,
+    views_of,
+)
 from m2m.modalities import MODALITIES
 from m2m.model import METRIC, Fit
 from m2m.networks.inputs import TemplateMap
@@ -101,8 +107,7 @@ class Loop:
         self.ema = copy.deepcopy(generator).requires_grad_(False).eval()
         self.objective = build_objective(options, channels, encoder).to(fabric.device)
         self.judges = self.objective.discriminators()
-        further = dict(self.objective.named_children()).items() - self.judges.items()
-        self.makers = {"generator": generator, **dict(further)}
+        self.makers = {"generator": generator, **self.objective.helpers()}
         makers, judges = (
             [weight for network in side.values() for weight in network.parameters()]
             for side in (self.makers, self.judges)
@@ -178,6 +183,12 @@ class Loop:
         weights = self.generator.parameters()
         for average, weight in zip(self.ema.parameters(), weights, strict=True):
             average.lerp_(weight, share)
+
+    def weights(self) -> dict[str, Tensor]:
+        """What is exported: averaged weights, and those of a label correction as they are."""
+        correction = self.objective.helpers().get("correction", nn.Module())
+        moved = {f"{CORRECTION}{name}": weight for name, weight in snapshot(correction).items()}
+        return snapshot(self.ema) | moved
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on."""
@@ -306,15 +317,16 @@ def fit_network(
                 names = [subject.unit for subject in judged]
                 history.write(step, "validation", {METRIC: value}, subjects=names)
                 if best is None or value < best["value"]:
-                    best = {"step": step, "value": value, "weights": snapshot(loop.ema)}
+                    best = {"step": step, "value": value, "weights": loop.weights()}
             if last or stop or step % training.checkpoint_every == 0:
                 save_together(fabric, checkpoints, step, loop.state() | {"best": best})
             history.bar.update()
             if stop:
                 raise SystemExit(STOPPED)
     if best is None:
-        best = {"step": training.steps, "value": None, "weights": snapshot(loop.ema)}
-    loop.ema.load_state_dict(best["weights"])
+        best = {"step": training.steps, "value": None, "weights": loop.weights()}
+    own = {n: w for n, w in best["weights"].items() if not n.startswith(CORRECTION)}
+    loop.ema.load_state_dict(own)
     fitted = evenly(subjects["train"], training.validation_subjects)
     validation, uncertainty = judge(
         {"train": fitted, "validation": judged}, task, predictor(loop.ema, fabric, task, options)
