@@ -93,6 +93,8 @@ KINDS = {
     "synth-status": ("dwi", "desc-synth_{measure}_status.json"),
     "synth-tractogram": ("dwi", bids_name("tractogram", ".tck", space="T1w", desc="synth")),
     "synth-tractography-status": ("dwi", bids_name("status", ".json", desc="synthtractography")),
+    # What a fast scan would give, on its own coarse grid.
+    "low-fa": ("dwi", _map("fa", "T1w", "lowres")),
     "truth-fa": ("dwi", _map("fa", "T1w", "truth")),
     "truth-tensor": ("dwi", _map("tensor", "T1w", "truth")),
     "truth-displacement": ("dwi", bids_name("displacement", ".nii.gz", space="T1w", desc="truth")),

@@ -30,6 +30,7 @@ COMMANDS = {
     "train": ("m2m.train:main", "Train a model on a task."),
     "translate": ("m2m.translate:main", "Translate a whole volume."),
     "evaluate": ("m2m.evaluate:main", "Compare one model's volumes with the truth."),
+    "lower": ("m2m.lower:main", "Make a map at low resolution, as a fast scan gives it."),
     "labels": ("m2m.labels:main", "Measure how far a model's labels were moved."),
     "compare": ("m2m.evaluate:compare", "Compare models on the same subjects."),
     "features": ("m2m.downstream.features:main", "Describe everybody's maps by numbers."),

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from m2m import dwi, stage, volume
 from m2m import options as sections
+from m2m.lowres import crop_kspace
 from m2m.stage import DataError
 from m2m.volume import Volume
 
@@ -276,6 +277,11 @@ def main(
         bvals = np.where(weighted, series.bvals[chosen], 0.0)
         mean_weighted = Volume(data[..., weighted].mean(axis=-1), affine)
         brain = find_mask(mean_b0, mean_weighted, section.mask, supplied_mask)
+        if section.low_ratio > 1:
+            seen = (Volume(data, affine), mean_b0, Volume(brain, affine))
+            cropped = [crop_kspace(one, section.low_ratio) for one in seen]
+            data, mean_b0 = np.maximum(cropped[0].data, 0), cropped[1]
+            brain, affine = cropped[2].data >= 0.5, mean_b0.affine
         maps = fit_tensor(data, bvals, series.bvecs[chosen], brain, section.fit)
         sources = [dwi_path, bval, bvec]
         save_maps(maps, affine, maps_paths, sources, section.fit)
@@ -286,4 +292,4 @@ def main(
             "n_b0": int((~weighted).sum()),
             "n_directions": int(weighted.sum()),
             "b_max_s_per_mm2": float(bvals.max()),
-        } | summary(maps, brain, series.volume.spacing_mm)
+        } | summary(maps, brain, mean_b0.spacing_mm)

@@ -33,6 +33,7 @@ VERSIONS = {
     "anat": 1,
     "grid": 2,
     "slices": 2,
+    "lower": 1,
     "collect": 1,
     "quality": 1,
     "encoder": 1,

@@ -51,6 +51,9 @@ TRACTS = bool(CONFIG.modalities & {"tdi", "dti"})
 TENSORS = "dti" in CONFIG.modalities
 GRID_MAPS = ["fa", *(["tdi"] if TRACTS else []), *(["tensor"] if TENSORS else [])]
 TENSOR_TASKS = [name for name, task in CONFIG.tasks.items() if task.target == "dti"]
+# What tasks see beside a T1: a dataset for each kind of low resolution.
+LOW = f"{ROOT}/low/{{low}}"
+LOW_SLICES = f"{LOW}/slices/{{folder}}/{{unit}}"
 M2M_ENV = "../envs/m2m.yaml"
 
 # Jobs call `m2m`: of the environment that the rule deploys, else of the one that runs Snakemake.
@@ -65,6 +68,7 @@ wildcard_constraints:
     model="|".join(CONFIG.models),
     target="fa|tdi|dti",
     fold="[0-9]+",
+    low="(dwi|map)-[248]",
     measure="|".join(bids.measure(bids.KIND_OF[name]) for name in ("fa", "tdi", "dti")),
 
 

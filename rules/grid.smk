@@ -115,6 +115,81 @@ rule collect:
         " --slices-dir {params.slices} --table {output.table} > {log} 2>&1"
 
 
+if CONFIG.lows:
+
+    use rule dti as dti_low with:
+        output:
+            fa=at("dwi-fa", LOW),
+            md=at("dwi-md", LOW),
+            ad=at("dwi-ad", LOW),
+            rd=at("dwi-rd", LOW),
+            v1=at("dwi-v1", LOW),
+            tensor=at("dwi-tensor", LOW),
+            mask=at("dwi-mask", LOW),
+            b0=at("b0", LOW),
+            status=at("dti-status", LOW),
+        log:
+            log("dti", "{low}/{folder}/{unit}"),
+        benchmark:
+            bench("dti", "{low}/{folder}/{unit}")
+        params:
+            mask=flag("--supplied-mask", "mask"),
+            preprocessed=flag("--preprocess-status", "preprocessed"),
+            options=low_dti_options,
+            version=[VERSIONS["dti"], VERSIONS["lower"]],
+
+    rule lower:
+        """FA as a fast scan gives it: k-space cropped, of the series before the tensor fit or of the
+        map (Feng et al. 2024, IEEE TMI, doi:10.1109/TMI.2024.3445969).
+        """
+        input:
+            fa=lowered("dwi-fa", "fa"),
+            mask=lowered("dwi-mask", "target-mask"),
+            made=lowered("dti-status", "grid-status"),
+            grid=at("grid-status"),
+        output:
+            map=at("low-fa", LOW),
+            status=f"{LOW_SLICES}_slices.json",
+            axial=f"{LOW_SLICES}_axial.npy",
+            coronal=f"{LOW_SLICES}_coronal.npy",
+            sagittal=f"{LOW_SLICES}_sagittal.npy",
+        log:
+            log("lower", "{low}/{folder}/{unit}"),
+        benchmark:
+            bench("lower", "{low}/{folder}/{unit}")
+        conda:
+            M2M_ENV
+        resources:
+            mem_mb=memory(2000),
+            runtime=30,
+        params:
+            brain=at("brain"),
+            ratio=low_ratio,
+            version=VERSIONS["lower"],
+        shell:
+            "m2m lower --unit {wildcards.unit} --ratio {params.ratio} --fa {input.fa}"
+            " --mask {input.mask} --brain {params.brain} --require {input.made}"
+            " --grid-status {input.grid} --out {output.map} --status {output.status}"
+            " --axial {output.axial} --coronal {output.coronal} --sagittal {output.sagittal}"
+            " > {log} 2>&1"
+
+    use rule collect as collect_low with:
+        input:
+            slices=low_records,
+            units=UNITS,
+            split=SPLIT,
+            record=SPLIT_RECORD,
+        output:
+            table=f"{LOW}/slices.tsv",
+        log:
+            log("collect", "{low}"),
+        benchmark:
+            bench("collect", "{low}")
+        params:
+            slices=f"{LOW}/slices",
+            version=VERSIONS["collect"],
+
+
 if CROSS_FITTED:
 
     use rule collect as collect_of_fold with:

@@ -38,6 +38,7 @@ rule train_model:
         split=of_fold("split.tsv"),
         record=of_fold("split.json"),
         encoder=encoder,
+        low=low_table,
     output:
         weights=f"{MODEL}/model.safetensors",
         record=f"{MODEL}/model.json",
@@ -60,7 +61,7 @@ rule train_model:
         training=f"{MODEL}/training",
         task=task_options,
         options=model_options,
-        encoder=flag("--encoder", "encoder"),
+        encoder=fitting_flags,
         simulated=simulated_flag,
         version=VERSIONS["train"],
     shell:
@@ -77,6 +78,7 @@ rule translate_volume:
         source=source_image,
         anat=at("anat-status"),
         weights=model_weights,
+        low=low_image,
     output:
         map=at("synth", SYNTHETIC),
         sd=at("synthsd", SYNTHETIC),

@@ -132,7 +132,8 @@ def test_a_study_compares_its_models_on_the_test_people_and_has_a_page(studied, 
     assert {row["model"] for row in rows} == set(STUDIES[name].models)
     assert all(model in page for model in STUDIES[name].models)
     for model in STUDIES[name].models:
-        record = read_json(studied / "models" / name / model / "model.json")
+        home = STUDIES[name].home(name, model)
+        record = read_json(studied / "models" / home / model / "model.json")
         assert not {*record["train_participants"]} & set(test_units(studied))
 
 

@@ -132,11 +132,13 @@ def training_figure(study: Study) -> Drawn:
     """Training curves of every model that was trained in steps."""
     if study.task.chain:
         return empty_figure(f"Nothing is trained: {' and then '.join(study.task.chain)}."), []
-    folder = study.root / "models" / study.name
+    models = study.root / "models"
     rows = [
         row
         for model in study.models
-        for row in training.read_curves(folder / model / "metrics.jsonl", model)
+        for row in training.read_curves(
+            models / study.task.home(study.name, model) / model / "metrics.jsonl", model
+        )
     ]
     if all(row["step"] is None for row in rows):
         return empty_figure("No model was trained in steps: no training curves."), rows

@@ -190,6 +190,9 @@ class Macro2MicroObjective(nn.Module):
 
 
 def centre(batch: Mapping[str, Tensor]) -> Tensor:
-    """Slice of the source that the target belongs to, (N, 1, H, W)."""
+    """Slice of the source that the target belongs to, (N, 1, H, W).
+
+    Behind an odd number of slices there may be a low resolution of the target.
+    """
     source = batch["source"]
-    return source[:, source.shape[1] // 2, None]
+    return source[:, (source.shape[1] - 1) // 2, None]

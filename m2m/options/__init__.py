@@ -37,6 +37,7 @@ from m2m.options.models import (
     Training,
     UNet,
     UNetwork,
+    Upsampled,
     Weight,
 )
 from m2m.options.scans import (
@@ -57,8 +58,26 @@ __all__ = [
     "Losses", "Macro2Micro", "Mask", "MeanMap", "Model", "MrtrixTracking", "Network",
     "NetworkModel", "PatchJudge", "Perceptual", "Phantom", "Pix2Pix", "Preprocess",
     "ProjectionJudge", "Published2023", "Report", "RescaledT1", "Restormer", "Rois", "Slices",
-    "Split", "Task", "Tractography", "Training", "UNet", "UNetwork", "load_config",
+    "Split", "Task", "Tractography", "Training", "UNet", "UNetwork", "Upsampled", "load_config",
 ]  # fmt: skip
+
+
+class Low(Section):
+    """A low-resolution map of the target, seen beside the source."""
+
+    ratio: Literal[2, 4, 8] = Field(2, description="Between voxels; k-space is cropped by it")
+    of: Literal["dwi", "map"] = Field(
+        "dwi", description="Whose k-space: the series', before the tensor fit, or the map's own"
+    )
+    after: Name = Field(description="Task without it, whose models start from the source alone")
+    beside: tuple[str, ...] = Field(
+        (), description="Models of that task to stand beside this one's"
+    )
+
+    @property
+    def kind(self) -> str:
+        """Its name, and that of its folder: ``dwi-2``."""
+        return f"{self.of}-{self.ratio}"
 
 
 class Task(Section):
@@ -68,6 +87,11 @@ class Task(Section):
     target: Literal["fa", "tdi", "dti"] = "fa"
     chain: tuple[Name, Name] | None = Field(
         None, description="Two tasks one after the other, with their models: nothing is trained"
+    )
+    low: Low | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Super-resolution: what models see beside the source",
     )
     steps: PositiveInt | dict[str, PositiveInt] | None = Field(
         None,
@@ -90,6 +114,10 @@ class Task(Section):
     def _losses_have_these_names(cls, losses: dict[str, float]) -> dict[str, float]:
         Losses.model_validate(losses)
         return losses
+
+    def home(self, name: str, model: str) -> str:
+        """Task, this one of this name or another, that a model of this task is fitted in."""
+        return self.low.after if self.low and model in self.low.beside else name
 
     def steps_of(self, model: str) -> int | None:
         """Optimiser steps of a model in this task; None for the model's own."""
@@ -200,6 +228,37 @@ class Config(Section):
             if task.target == "dti" and cyclic:
                 raise ValueError(f"tasks.{name}.models: {cyclic[0]} gives one channel, not tensors")
         return self
+
+    @model_validator(mode="after")
+    def _low_resolutions_have_a_task_to_stand_beside(self) -> Self:
+        for name, task in self.tasks.items():
+            for model in task.models:
+                sees = isinstance(self.models[model], Upsampled)
+                if sees != (task.low is not None and model not in task.low.beside):
+                    raise ValueError(
+                        f"tasks.{name}: {model} needs a task with low, outside of its beside"
+                        if sees
+                        else f"tasks.{name}: {model} does not see a low resolution: name it in "
+                        "low.beside"
+                    )
+            if task.low is None:
+                continue
+            after = self.tasks.get(task.low.after)
+            if after is None or after.low or after.chain:
+                raise ValueError(f"tasks.{name}.low.after must name a task without low or chain")
+            same = (after.source, after.target, after.study) == (task.source, "fa", task.study)
+            if not same or task.target != "fa" or task.source != "t1" or task.chain:
+                raise ValueError(f"tasks.{name}: low is of t1 to fa, like {task.low.after}'s study")
+            if unknown := set(task.low.beside) - set(after.models) | (
+                set(task.low.beside) - set(task.models)
+            ):
+                raise ValueError(f"tasks.{name}.low.beside: {sorted(unknown)} is not in both tasks")
+        return self
+
+    @property
+    def lows(self) -> dict[str, Low]:
+        """Low resolutions that tasks see, by kind."""
+        return {task.low.kind: task.low for task in self.tasks.values() if task.low}
 
     @model_validator(mode="after")
     def _losses_are_of_the_tasks_models(self) -> Self:

@@ -325,5 +325,11 @@ class RescaledT1(Section):
     family: Literal["t1"] = "t1"
 
 
+class Upsampled(Section):
+    """The target at low resolution, enlarged by cubic splines."""
+
+    family: Literal["upsampled"] = "upsampled"
+
+
 NetworkModel = Macro2Micro | Published2023 | Pix2Pix | CycleGan | UNet | FgdlCms
-Model = Annotated[NetworkModel | MeanMap | RescaledT1, Field(discriminator="family")]
+Model = Annotated[NetworkModel | MeanMap | RescaledT1 | Upsampled, Field(discriminator="family")]

@@ -44,14 +44,15 @@ def model_rows(root: Path, name: str, task: Task) -> list[dict[str, Any]]:
     rows = []
     for link in task.chain or (name,):
         for model in task.models:
-            record = read_json(root / "models" / link / model / "model.json")
+            home = task.home(link, model)
+            record = read_json(root / "models" / home / model / "model.json")
             validation = record.get("validation")
             if validation is not None:
                 validation = "{metric} {value:.4f}, {n_subjects} people".format(**validation)
             keys = ("family", "n_train", "n_validation", "parameters", "best_step", "fingerprint")
-            course = training_course(root / "models" / link / model / "metrics.jsonl")
+            course = training_course(root / "models" / home / model / "metrics.jsonl")
             rows.append(
-                {"task": link, "model": model, "validation": validation, **course}
+                {"task": home, "model": model, "validation": validation, **course}
                 | {key: record.get(key) for key in keys}
             )
     return rows

@@ -16,7 +16,7 @@ from m2m.cohort.split import load_split, part_by_participant
 from m2m.dataset import find_subjects
 from m2m.modalities import MODALITIES
 from m2m.model import METRIC, save_model
-from m2m.options import MeanMap, Model, NetworkModel, Perceptual, RescaledT1, Task
+from m2m.options import Model, NetworkModel, Perceptual, Task
 from m2m.stage import (
     VERSIONS,
     DataError,
@@ -50,6 +50,9 @@ def main(
     encoder: Annotated[
         Path | None, typer.Option(help="Weights of `m2m encoder`, for perceptual.network self.")
     ] = None,
+    low_dir: Annotated[
+        Path | None, typer.Option(help="Folder of `m2m lower`'s slices, for a task with low.")
+    ] = None,
     simulated: Annotated[bool, typer.Option(help="The people are simulated: say so.")] = False,
 ) -> None:
     """Train a model on the training part, choose its weights on the validation part.
@@ -61,7 +64,8 @@ def main(
     if task_chosen.chain:
         raise typer.BadParameter(f"{task} is a chain of {task_chosen.chain}: train these instead")
     parts = part_by_participant(load_split(split, split_record))
-    subjects, skipped = find_subjects(slices_dir, parts, task_chosen.source, task_chosen.target)
+    images = task_chosen.source, task_chosen.target
+    subjects, skipped = find_subjects(slices_dir, parts, *images, low_dir)
     grid = common_grid(subjects, slices_dir, skipped)
     about = {
         "task": task, "model": model, "family": chosen.family,
@@ -74,6 +78,8 @@ def main(
         "data_hash": digest({s.unit: s.record["sha256"] for p in subjects.values() for s in p}),
         "code_version": m2m.__version__,
     }  # fmt: skip
+    if task_chosen.low:
+        about["low"] = {"ratio": task_chosen.low.ratio, "of": task_chosen.low.of}
     perceptual = getattr(chosen, "perceptual", Perceptual())
     sees = encoder if perceptual.network == "self" else perceptual.weights
     about |= {"encoder": file_digest(sees) if sees else None}
@@ -129,12 +135,13 @@ def common_grid(subjects: Subjects, slices_dir: Path, skipped: Mapping[str, int]
     return grid
 
 
-def configuration(about: Mapping[str, Any], options: NetworkModel | MeanMap | RescaledT1) -> dict:
+def configuration(about: Mapping[str, Any], options: Model) -> dict:
     """All that decides the weights, for the fingerprint; how it is computed does not."""
     without = {"training": {"workers", "threads"}, "perceptual": {"weights"}}
     keys = ("source", "target", "data_hash", "split_hash", "code_version", "encoder")
+    further = {"low"} & about.keys()
     return {
-        **{key: about[key] for key in keys},
+        **{key: about[key] for key in (*keys, *sorted(further))},
         "options": options.model_dump(mode="json", exclude=without),
         "stage_version": VERSIONS["train"],
     }
