@@ -139,7 +139,8 @@ def _by_network(person: Person, tensors: Tensors, record: Record, network: Netwo
     return inference.translate_volume(
         inference.load_network(tensors, record), person.source(record),
         person.to_mni @ person.image.affine,
-        batch_size=network.batch_size, device=inference.choose_device(network.device), **views,
+        batch_size=network.batch_size, device=inference.choose_device(network.device),
+        low=None if person.low is None else person.low.data, **views,
     )  # fmt: skip
 
 

@@ -70,3 +70,12 @@ def displacement_flag(wildcards):
     """`--truth` with the folder of what is known of simulated distortions, where there are any."""
     known = SIMULATED and CONFIG.cohort.phantom.distortion_mm
     return ["--truth", TRUTH] if known else []
+
+
+def first_weights(wildcards):
+    """Weights of the synthesis, where a model is a super-resolution that refines it."""
+    model = CONFIG.models[wildcards.model]
+    if model.family != "fgdl-sr":
+        return []
+    after = CONFIG.tasks[wildcards.task].low.after
+    return f"{ROOT}/models/{after}/{model.cms}/model.safetensors"

@@ -150,6 +150,8 @@ def fitting_flags(wildcards, input):
     flags = ["--encoder", input.encoder] if input.encoder else []
     if low := sees_low(wildcards):
         flags += ["--low-dir", f"{LOW.format(low=low.kind)}/slices"]
+    if input.first:
+        flags += ["--first", input.first]
     return flags
 
 

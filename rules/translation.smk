@@ -39,6 +39,7 @@ rule train_model:
         record=of_fold("split.json"),
         encoder=encoder,
         low=low_table,
+        first=first_weights,
     output:
         weights=f"{MODEL}/model.safetensors",
         record=f"{MODEL}/model.json",

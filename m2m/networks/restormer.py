@@ -41,6 +41,9 @@ class TransposedAttention(nn.Module):
     Parameters
     ----------
     channels, heads : int
+    queries : Module or None
+        Maps (N, channels, H, W) to queries, keys and values (N, 3 channels, H, W); by default a
+        1 x 1 and a depthwise 3 x 3 convolution.
 
     Raises
     ------
@@ -48,13 +51,13 @@ class TransposedAttention(nn.Module):
         The channels cannot be divided among the heads.
     """
 
-    def __init__(self, channels: int, heads: int):
+    def __init__(self, channels: int, heads: int, queries: nn.Module | None = None):
         super().__init__()
         if channels % heads:
             raise ValueError(f"{channels} channels cannot be divided among {heads} heads")
         self.heads = heads
         self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
-        self.queries = nn.Sequential(
+        self.queries = queries or nn.Sequential(
             nn.Conv2d(channels, 3 * channels, 1, bias=False),
             conv3(3 * channels, 3 * channels, groups=3 * channels),
         )
@@ -89,10 +92,12 @@ class GatedFeedForward(nn.Module):
 class TransformerBlock(nn.Module):
     """Attention, then feed-forward, each of normalised features and added to them."""
 
-    def __init__(self, channels: int, heads: int, expansion: float):
+    def __init__(
+        self, channels: int, heads: int, expansion: float, queries: nn.Module | None = None
+    ):
         super().__init__()
         self.norms = nn.ModuleList(ChannelNorm(channels) for _ in range(2))
-        self.attend = TransposedAttention(channels, heads)
+        self.attend = TransposedAttention(channels, heads, queries)
         self.feed = GatedFeedForward(channels, expansion)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -140,7 +145,7 @@ class RestormerTranslator(nn.Module):
             raise ValueError(f"{len(widths)} widths and {len(heads)} heads: one for each level")
         if widths[0] % 2 or any(width % 4 for width in widths[1:]):
             raise ValueError(f"widths must be even, below the first multiples of 4: {widths}")
-        self.inputs = inputs
+        self.inputs, self.widths = inputs, tuple(widths)
         self.multiple = 2 ** (len(widths) - 1)
 
         def level(width: int, n_heads: int) -> nn.Sequential:

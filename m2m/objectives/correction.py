@@ -49,10 +49,12 @@ class CorrectedLabels(nn.Module):
         generator: nn.Module | None = None,
         judged: bool = True,
     ) -> Terms:
-        """Terms of the objective on corrected labels, and ``smoothness``."""
+        """Terms of the objective on corrected labels, and ``smoothness``, where it has a weight."""
         corrected, displacement = self._corrected(batch)
         terms = self.objective.generator_terms(corrected, translation, generator, judged)
-        return terms | {"smoothness": self.smoothness * losses.roughness(displacement)}
+        if self.smoothness:
+            terms["smoothness"] = self.smoothness * losses.roughness(displacement)
+        return terms
 
     def discriminator_terms(self, batch: Mapping[str, Tensor], translation: Translation) -> Terms:
         """Terms of the objective's discriminators on corrected labels, which are detached."""

@@ -9,11 +9,13 @@ https://doi.org/10.1109/TMI.2024.3445969.
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from m2m import losses, options
 from m2m.networks.discriminators import DifferenceProjectionDiscriminator
 from m2m.networks.octave import Translation
+from m2m.networks.superres import Restored
 from m2m.objectives.macro2micro import Perception, judge_frozen
 
 Terms = dict[str, Tensor]
@@ -83,7 +85,7 @@ class FgdlObjective(nn.Module):
         if self.perceptual:
             terms["perceptual"] = self.perceptual.distance(image, target, mask)
         if self.discriminator and self.heard:
-            difference = (target - image).detach()
+            difference = self._lacking(target, translation, mask)
             fake = judge_frozen(self.discriminator, image, difference)
             with torch.no_grad():
                 real = self.discriminator(target, difference)
@@ -98,5 +100,52 @@ class FgdlObjective(nn.Module):
         mask = batch["mask"]
         target, image = batch["target"] * mask, translation.image.detach().float() * mask
         self.heard.fill_(True)
-        real, fake = (self.discriminator(seen, target - image) for seen in (target, image))
+        difference = self._lacking(target, translation, mask)
+        real, fake = (self.discriminator(seen, difference) for seen in (target, image))
         return {"discriminator": losses.relativistic_adversarial(real.logits, fake.logits)}
+
+    def _lacking(self, target: Tensor, translation: Translation, mask: Tensor) -> Tensor:
+        """The difference map (N, C, H, W): what the synthesis lacks."""
+        return (target - translation.image.float() * mask).detach()
+
+
+class FgdlSrObjective(FgdlObjective):
+    """The same of a super-resolution: what its frozen synthesis lacks is the difference map.
+
+    Its similarity maps are asked to tell it: 1 where nothing lacks, less by the size of what does.
+
+    Parameters
+    ----------
+    weights : options.FgdlSrLosses
+    judge, channels, encoder
+        As of `FgdlObjective`.
+    """
+
+    def generator_terms(
+        self,
+        batch: Mapping[str, Tensor],
+        translation: Restored,
+        generator: nn.Module | None = None,
+        judged: bool = True,
+    ) -> Terms:
+        """Weighted terms, as of `Macro2MicroObjective.generator_terms`."""
+        terms = super().generator_terms(batch, translation, generator, judged)
+        if self.weights.similarity:
+            mask = batch["mask"]
+            lacking = self._lacking(batch["target"] * mask, translation, mask).abs()
+            told = []
+            for level, found in enumerate(reversed(translation.similarity)):
+                there, inside = (_pooled(image, 2**level, found) for image in (lacking, mask))
+                told.append(losses.masked_squares(found, 1 - there, inside))
+            terms["similarity"] = self.weights.similarity * sum(told) / len(told)
+        return terms
+
+    def _lacking(self, target: Tensor, translation: Restored, mask: Tensor) -> Tensor:
+        """Target minus synthesis, (N, 1, H, W)."""
+        return (target - translation.synthesis.float() * mask).detach()
+
+
+def _pooled(image: Tensor, factor: int, like: Tensor) -> Tensor:
+    """Average of an image (N, C, H, W) over blocks of pixels, each a pixel of a padded map."""
+    below, right = (factor * like.shape[i] - image.shape[i] for i in (2, 3))
+    return F.avg_pool2d(F.pad(image, (0, right, 0, below)), factor)

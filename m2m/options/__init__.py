@@ -21,6 +21,8 @@ from m2m.options.models import (
     Encoder,
     FgdlCms,
     FgdlLosses,
+    FgdlSr,
+    FgdlSrLosses,
     Losses,
     Macro2Micro,
     MeanMap,
@@ -34,6 +36,7 @@ from m2m.options.models import (
     Published2023,
     RescaledT1,
     Restormer,
+    SliceWindow,
     Training,
     UNet,
     UNetwork,
@@ -54,9 +57,9 @@ from m2m.options.scans import (
 
 __all__ = [
     "Anat", "Cnn", "Cohort", "Config", "Correction", "CycleGan", "DipyTracking", "Discriminators",
-    "Downstream", "Dti", "Effects", "Encoder", "Evaluation", "FgdlCms", "FgdlLosses", "Grid",
-    "Losses", "Macro2Micro", "Mask", "MeanMap", "Model", "MrtrixTracking", "Network",
-    "NetworkModel", "PatchJudge", "Perceptual", "Phantom", "Pix2Pix", "Preprocess",
+    "Downstream", "Dti", "Effects", "Encoder", "Evaluation", "FgdlCms", "FgdlLosses", "FgdlSr",
+    "FgdlSrLosses", "Grid", "Losses", "Macro2Micro", "Mask", "MeanMap", "Model", "MrtrixTracking",
+    "Network", "NetworkModel", "PatchJudge", "Perceptual", "Phantom", "Pix2Pix", "Preprocess",
     "ProjectionJudge", "Published2023", "Report", "RescaledT1", "Restormer", "Rois", "Slices",
     "Split", "Task", "Tractography", "Training", "UNet", "UNetwork", "Upsampled", "load_config",
 ]  # fmt: skip
@@ -233,7 +236,7 @@ class Config(Section):
     def _low_resolutions_have_a_task_to_stand_beside(self) -> Self:
         for name, task in self.tasks.items():
             for model in task.models:
-                sees = isinstance(self.models[model], Upsampled)
+                sees = isinstance(self.models[model], Upsampled | FgdlSr)
                 if sees != (task.low is not None and model not in task.low.beside):
                     raise ValueError(
                         f"tasks.{name}: {model} needs a task with low, outside of its beside"
@@ -253,6 +256,26 @@ class Config(Section):
                 set(task.low.beside) - set(task.models)
             ):
                 raise ValueError(f"tasks.{name}.low.beside: {sorted(unknown)} is not in both tasks")
+        return self
+
+    @model_validator(mode="after")
+    def _super_resolutions_see_what_their_synthesis_sees(self) -> Self:
+        for name, task in self.tasks.items():
+            for model in (self.models[m] for m in task.models):
+                if not isinstance(model, FgdlSr) or task.low is None:
+                    continue
+                cms = self.models.get(model.cms)
+                if not isinstance(cms, FgdlCms) or (
+                    model.cms not in self.tasks[task.low.after].models
+                ):
+                    raise ValueError(
+                        f"tasks.{name}: {model.cms} is no fgdl-cms of the task {task.low.after}"
+                    )
+                seen = SliceWindow.model_fields
+                if any(getattr(model.window, k) != getattr(cms.window, k) for k in seen):
+                    raise ValueError(f"tasks.{name}: network.{', '.join(seen)} as in {model.cms}")
+                if 2 ** (len(cms.network.widths) - 1) < task.low.ratio:
+                    raise ValueError(f"tasks.{name}: {model.cms} has too few levels for its ratio")
         return self
 
     @property

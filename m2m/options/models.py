@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from m2m.options.base import Fraction, Range, Section
+from m2m.options.base import Fraction, Name, Range, Section
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -313,6 +313,47 @@ class FgdlCms(Trained):
     correct_labels: LabelCorrection = Correction()
 
 
+class SuperResolver(SliceWindow):
+    """Stages of a super-resolution; it sees what its synthesis sees."""
+
+    context: PositiveInt = Field(1, description="Neighbouring slices seen, an odd number")
+    width: PositiveInt = Field(48, description="Channels of every stage")
+    heads: PositiveInt = Field(2, description="Of the attention, in twice as many channels")
+    blocks: PositiveInt = Field(2, description="Of each stage")
+    expansion: PositiveFloat = Field(2.66, description="Of the feed-forward's channels")
+
+    @model_validator(mode="after")
+    def _heads_divide_the_channels(self) -> Self:
+        if 2 * self.width % self.heads:
+            raise ValueError(
+                f"network: {2 * self.width} channels cannot be divided among {self.heads} heads"
+            )
+        return self
+
+
+class FgdlSrLosses(FgdlLosses):
+    """Weight of each term of the super-resolution; 0 switches a term off."""
+
+    similarity: Weight = Field(10.0, description="Of similarity maps that tell what lacks")
+
+
+class FgdlSr(Trained):
+    """Super-resolution of FGDL, guided by its synthesis, which is trained before and frozen."""
+
+    family: Literal["fgdl-sr"] = "fgdl-sr"
+    cms: Name = Field("fgdl-cms", description="The synthesis: a model of the task low.after")
+    network: SuperResolver = SuperResolver()
+    losses: FgdlSrLosses = FgdlSrLosses()
+    perceptual: Perceptual = Perceptual()
+    discriminator: ProjectionJudge = ProjectionJudge()
+
+    @model_validator(mode="after")
+    def _labels_are_its_synthesis_s(self) -> Self:
+        if self.correct_labels:
+            raise ValueError("fgdl-sr takes the label correction of its cms, frozen: set it there")
+        return self
+
+
 class MeanMap(Section):
     """The training cohort's mean map, carried to each person by registration to the template."""
 
@@ -331,5 +372,5 @@ class Upsampled(Section):
     family: Literal["upsampled"] = "upsampled"
 
 
-NetworkModel = Macro2Micro | Published2023 | Pix2Pix | CycleGan | UNet | FgdlCms
+NetworkModel = Macro2Micro | Published2023 | Pix2Pix | CycleGan | UNet | FgdlCms | FgdlSr
 Model = Annotated[NetworkModel | MeanMap | RescaledT1 | Upsampled, Field(discriminator="family")]

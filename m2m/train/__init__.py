@@ -14,9 +14,10 @@ from pydantic import TypeAdapter
 import m2m
 from m2m.cohort.split import load_split, part_by_participant
 from m2m.dataset import find_subjects
+from m2m.inference import Synthesis, load_synthesis
 from m2m.modalities import MODALITIES
-from m2m.model import METRIC, save_model
-from m2m.options import Model, NetworkModel, Perceptual, Task
+from m2m.model import METRIC, load_model, save_model
+from m2m.options import FgdlSr, Model, NetworkModel, Perceptual, Task
 from m2m.stage import (
     VERSIONS,
     DataError,
@@ -53,6 +54,9 @@ def main(
     low_dir: Annotated[
         Path | None, typer.Option(help="Folder of `m2m lower`'s slices, for a task with low.")
     ] = None,
+    first: Annotated[
+        Path | None, typer.Option(help="Weights of the synthesis that a super-resolution refines.")
+    ] = None,
     simulated: Annotated[bool, typer.Option(help="The people are simulated: say so.")] = False,
 ) -> None:
     """Train a model on the training part, choose its weights on the validation part.
@@ -80,6 +84,9 @@ def main(
     }  # fmt: skip
     if task_chosen.low:
         about["low"] = {"ratio": task_chosen.low.ratio, "of": task_chosen.low.of}
+    synthesis = None
+    if isinstance(chosen, FgdlSr):
+        synthesis, about["first"] = first_stage(first, about)
     perceptual = getattr(chosen, "perceptual", Perceptual())
     sees = encoder if perceptual.network == "self" else perceptual.weights
     about |= {"encoder": file_digest(sees) if sees else None}
@@ -89,7 +96,7 @@ def main(
         eyes = load_encoder(perceptual, channels, encoder)
         fabric = make_fabric(chosen.training)
         fabric.launch()
-        fit = fit_network(fabric, subjects, task_chosen, chosen, checkpoints, eyes)
+        fit = fit_network(fabric, subjects, task_chosen, chosen, checkpoints, eyes, synthesis)
         if not fabric.is_global_zero:
             return
         write_text(metrics, (checkpoints.folder / METRICS).read_text(encoding="utf-8"))
@@ -135,11 +142,34 @@ def common_grid(subjects: Subjects, slices_dir: Path, skipped: Mapping[str, int]
     return grid
 
 
+def first_stage(weights: Path | None, about: Mapping[str, Any]) -> tuple[Synthesis, dict[str, Any]]:
+    """Load the synthesis that a super-resolution refines, and what the record keeps of it.
+
+    Raises
+    ------
+    DataError
+        It was trained on other people or another grid, from or to another image.
+    """
+    if weights is None:
+        raise typer.BadParameter("a super-resolution needs --first, the weights of its synthesis")
+    tensors, record = load_model(weights, weights.with_name("model.json"))
+    for key in ("source", "target", "spacing_mm", "shape", "t1_range_percent", "split_hash"):
+        if record[key] != about[key]:
+            raise DataError(
+                f"the synthesis and its super-resolution differ in {key}",
+                file=weights, value=f"{record[key]}, not {about[key]}",
+                remedy="train the synthesis again, on the same people and slices",
+            )  # fmt: skip
+    keys = ("task", "model", "family", "options", "source", "target", "fingerprint", "weights")
+    kept = {key: record[key] for key in keys}
+    return load_synthesis(tensors, record, about["low"]["ratio"]), kept
+
+
 def configuration(about: Mapping[str, Any], options: Model) -> dict:
     """All that decides the weights, for the fingerprint; how it is computed does not."""
     without = {"training": {"workers", "threads"}, "perceptual": {"weights"}}
     keys = ("source", "target", "data_hash", "split_hash", "code_version", "encoder")
-    further = {"low"} & about.keys()
+    further = {"low", "first"} & about.keys()
     return {
         **{key: about[key] for key in (*keys, *sorted(further))},
         "options": options.model_dump(mode="json", exclude=without),

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from m2m.dataset import Batch, SliceBatches, Subject, whole_subject
 from m2m.inference import (
     CORRECTION,
+    Synthesis,
     build_network,
     choose_device,
     translate_volume,
@@ -89,6 +90,8 @@ class Loop:
         Of the perceptual term.
     prior : TemplateMap or None
         The training people's mean map, where the network sees it.
+    synthesis : Synthesis or None
+        What a super-resolution starts from.
     """
 
     def __init__(
@@ -98,18 +101,20 @@ class Loop:
         channels: int = 1,
         encoder: nn.Module | None = None,
         prior: TemplateMap | None = None,
+        synthesis: Synthesis | None = None,
     ):
         training = options.training
         self.fabric, self.training = fabric, training
-        generator = build_network(options, channels, prior)
+        generator = build_network(options, channels, prior, synthesis)
         generator = generator.to(fabric.device, memory_format=torch.channels_last)
         self.generator = generator
         self.ema = copy.deepcopy(generator).requires_grad_(False).eval()
-        self.objective = build_objective(options, channels, encoder).to(fabric.device)
+        frozen = synthesis.correction if synthesis else None
+        self.objective = build_objective(options, channels, encoder, frozen).to(fabric.device)
         self.judges = self.objective.discriminators()
         self.makers = {"generator": generator, **self.objective.helpers()}
         makers, judges = (
-            [weight for network in side.values() for weight in network.parameters()]
+            [w for network in side.values() for w in network.parameters() if w.requires_grad]
             for side in (self.makers, self.judges)
         )
         self.rates = {"generator": training.learning_rate}
@@ -268,6 +273,7 @@ def fit_network(
     options: NetworkModel,
     checkpoints: Checkpoints,
     encoder: nn.Module | None = None,
+    synthesis: Synthesis | None = None,
 ) -> Fit:
     """Train, from the newest checkpoint if there is one, and give the weights to export.
 
@@ -282,6 +288,8 @@ def fit_network(
         What from what, the model, and where its states are kept.
     encoder : Module or None
         Of the perceptual term.
+    synthesis : Synthesis or None
+        What a super-resolution starts from.
 
     Raises
     ------
@@ -294,7 +302,7 @@ def fit_network(
     make_reproducible(training.seed, fabric.device)
     channels = len(MODALITIES[task.target].channels)
     prior = template_prior(subjects["train"], task) if options.window.prior else None
-    loop, best, start = Loop(fabric, options, channels, encoder, prior), None, 0
+    loop, best, start = Loop(fabric, options, channels, encoder, prior, synthesis), None, 0
     if state := checkpoints.load():
         loop.restore(state)
         best, start = state["best"], state["step"]
@@ -345,6 +353,7 @@ def predictor(
         return translate_volume(
             network, source.data, to_mni(subject) @ source.affine,
             batch_size=options.training.batch_size, device=str(fabric.device),
+            low=subject.low_volume() if subject.low else None,
             **views_of(options, task.target),
         )  # fmt: skip
 
