@@ -299,7 +299,8 @@ FIGURES_OF = {
 
 def figures_of(study):
     """Names of a study's figures below its folder."""
-    return [
+    of_all = ["ratio"] if any(CONFIG.tasks[task].low for task in STUDIES[study]) else []
+    return of_all + [
         f"{task}/{name}"
         for task in STUDIES[study]
         for name in FIGURES_OF[CONFIG.tasks[task].target]

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 import m2m
 from m2m.options import Report, Task
-from m2m.report.pictures import flow_figure, subjects, task_figures
+from m2m.report.pictures import flow_figure, ratio_figure, subjects, task_figures
 from m2m.report.words import (
     COUNTS,
     MEASURED,
@@ -167,6 +167,7 @@ def main(
         "tasks": [task_context(root, figures_dir, name, chosen) for name in chosen],
         "overview": OVERVIEW, "count_names": COUNTS,
         "flow": read_json(cohort / "flow.json"), "flow_figure": flow_figure(figures_dir),
+        "ratio_figure": ratio_figure(figures_dir) if any(t.low for t in chosen.values()) else None,
         "findings": findings[:MAX_FINDINGS], "n_findings": len(findings),
         "subjects": subjects(root, quality, section.max_subject_pages), "n_units": len(quality),
         **making(config_json, read_json(cohort / "split.json")["hash"], ""),
