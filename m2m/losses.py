@@ -1,7 +1,8 @@
 """Losses: pure functions of tensors, computed in single precision whatever the autocast.
 
 Masks are weights: 1 where the target is known, 0 elsewhere. A batch without any voxel to judge
-gives NaN, which the training loop reports with its subjects.
+gives NaN, which the training loop reports with its subjects. Means inside a mask are over the
+whole batch, also where several processes have a share of it (`m2m.processes`).
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +12,8 @@ from typing import ParamSpec
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from m2m.processes import total
 
 Parameters = ParamSpec("Parameters")
 
@@ -36,7 +39,8 @@ def _single_precision(function: Callable[Parameters, Tensor]) -> Callable[Parame
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of values (N, C, H, W) weighted by a mask (N, 1, H, W) over the whole batch."""
-    return (values * mask).sum() / (mask.sum() * values.shape[1])
+    inside, weight = total(torch.stack([(values * mask).sum(), mask.sum() * values.shape[1]]))
+    return inside / weight
 
 
 @_single_precision

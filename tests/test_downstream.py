@@ -25,7 +25,7 @@ from m2m.options.downstream import NOISE_FREE, inputs_of
 from m2m.report.downstream import FIGURES, sentences
 from m2m.report.downstream import main as report
 from m2m.stage import DataError, digest, read_json, read_table, write_json, write_table
-from m2m.train.loop import make_fabric
+from m2m.train.launch import make_fabric
 from m2m.volume import Volume, save
 
 N, FOLDS, SHAPE = 40, 4, (12, 14, 12)
