@@ -147,8 +147,13 @@ def write_table(
 def read_table(path: str | Path) -> list[dict[str, str | None]]:
     """Read a TSV; ``n/a`` becomes None. Standard library only, so the workflow parses fast."""
     with Path(path).open(encoding="utf-8-sig", newline="") as stream:  # spreadsheets add a mark
-        rows = csv.DictReader(stream, delimiter="\t")
-        return [{k: None if v in ("n/a", "") else v for k, v in row.items()} for row in rows]
+        return parse_table(stream)
+
+
+def parse_table(lines: Iterable[str]) -> list[dict[str, str | None]]:
+    """Rows of a TSV from its lines, the first being the heading; ``n/a`` becomes None."""
+    rows = csv.DictReader(lines, delimiter="\t")
+    return [{k: None if v in ("n/a", "") else v for k, v in row.items()} for row in rows]
 
 
 @contextmanager

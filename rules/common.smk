@@ -14,7 +14,7 @@ from m2m import bids
 from m2m.options import Config
 from m2m.options.downstream import NOISE_FREE, fold_task, inputs_of
 from m2m.phantom import labels
-from m2m.stage import VERSIONS, read_table
+from m2m.stage import VERSIONS, parse_table, read_table
 
 try:
     CONFIG = Config.model_validate(config)
@@ -173,14 +173,23 @@ def table(path):
 
 
 @functools.cache
-def _by_unit(path, modified):
-    return {row["unit"]: row for row in read_table(path)}
+def _lines(path, modified):
+    """Heading of a table, and its lines by their first field."""
+    heading, *lines = Path(path).read_text(encoding="utf-8").split("\n")
+    return heading, {line.partition("\t")[0]: line for line in lines}
+
+
+@functools.cache
+def _row(path, modified, first):
+    heading, lines = _lines(path, modified)
+    (row,) = parse_table([heading, lines[first]])
+    return row
 
 
 def unit_row(unit):
-    """The row of one unit in units.tsv."""
+    """The row of one unit in units.tsv; a job on a cluster parses its own and nobody else's."""
     checkpoints.split.get()
-    return _by_unit(UNITS, os.stat(UNITS).st_mtime_ns)[unit]
+    return _row(UNITS, os.stat(UNITS).st_mtime_ns, unit)
 
 
 def units(*states):
