@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -54,7 +54,7 @@ class Cost:
     seconds: float
     cpu_seconds: float
     peak_gb: float
-    output: str
+    output: str = field(repr=False)
 
 
 def lay_out(folder: Path, n_subjects: int) -> None:
@@ -146,7 +146,9 @@ def in_folder(people: int, tasks: list[str], measure: Callable[[Path], list]) ->
     with tempfile.TemporaryDirectory() as name:
         lay_out(Path(name), people)
         write_config(Path(name) / "config.yaml", tasks)
-        return measure(Path(name))
+        found = measure(Path(name))
+    print(f"{people} people:", *found, flush=True)
+    return found
 
 
 def planned(folder: Path) -> list[Cost]:
