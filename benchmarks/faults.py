@@ -126,14 +126,20 @@ class Study:
 def stages(process: psutil.Process) -> dict[psutil.Process, str]:
     """Running stages below a Snakemake, with their names."""
     found = {}
-    for child in process.children(recursive=True):
-        try:
+    for child in _below(process):
+        with suppress(psutil.Error):
             command = child.cmdline()
-        except psutil.Error:
-            continue
-        if len(command) > 2 and Path(command[1]).name == "m2m":
-            found[child] = command[2]
+            if len(command) > 2 and Path(command[1]).name == "m2m":
+                found[child] = command[2]
     return found
+
+
+def _below(process: psutil.Process) -> list[psutil.Process]:
+    """Children of a process and theirs; none where it has ended."""
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def moments(n_jobs: int, n_kills: int, chance: random.Random) -> Iterator[tuple[int, float]]:
@@ -158,8 +164,9 @@ def kill_one(study: Study, done: int, wait: float, chance: random.Random) -> tup
     victim = chance.choice(sorted(running, key=running.__getitem__))
     everything = chance.random() < 0.5
     if everything:
-        below = snakemake.children(recursive=True)
-        os.killpg(snakemake.pid, signal.SIGKILL)
+        below = _below(snakemake)
+        with suppress(ProcessLookupError):
+            os.killpg(snakemake.pid, signal.SIGKILL)
         for process in below:
             _kill(process)
         snakemake.wait()
