@@ -24,10 +24,10 @@ if SIMULATED:
             options=options(CONFIG.cohort.phantom),
             version=VERSIONS["simulate"],
         shell:
-            "m2m participants --participants {output.participants} --sidecar {output.sidecar}"
-            " --description {output.description} --readme {output.readme}"
-            " --truth-description {output.truth} --labels {output.labels}"
-            " --options {params.options:q} > {log} 2>&1"
+            "m2m participants --participants {output.participants:q} --sidecar {output.sidecar:q}"
+            " --description {output.description:q} --readme {output.readme:q}"
+            " --truth-description {output.truth:q} --labels {output.labels:q}"
+            " --options {params.options:q} > {log:q} 2>&1"
 
     rule simulate:
         """One person's raw T1w and DWI from the MNI152 anatomy and a multi-tensor model.
@@ -61,11 +61,11 @@ if SIMULATED:
             options=options(CONFIG.cohort.phantom, exclude={"n_subjects"}),
             version=VERSIONS["simulate"],
         shell:
-            "m2m simulate --participant-label {wildcards.participant} --t1w {output.t1w}"
-            " --dwi {output.dwi} --bval {output.bval} --bvec {output.bvec}"
-            " --truth-fa {output.truth_fa} --truth-tensor {output.truth_tensor}"
-            " --truth-bundles {output.truth_bundles}"
-            " --options {params.options:q} > {log} 2>&1"
+            "m2m simulate --participant-label {wildcards.participant} --t1w {output.t1w:q}"
+            " --dwi {output.dwi:q} --bval {output.bval:q} --bvec {output.bvec:q}"
+            " --truth-fa {output.truth_fa:q} --truth-tensor {output.truth_tensor:q}"
+            " --truth-bundles {output.truth_bundles:q}"
+            " --options {params.options:q} > {log:q} 2>&1"
 
 
 rule describe:
@@ -89,8 +89,8 @@ rule describe:
         synthetic=synthetic_flags(),
         version=VERSIONS["describe"],
     shell:
-        "m2m describe --root {params.root} --source {params.source:q} {params.synthetic}"
-        " > {log} 2>&1"
+        "m2m describe --root {params.root:q} --source {params.source:q} {params.synthetic:q}"
+        " > {log:q} 2>&1"
 
 
 rule index:
@@ -115,8 +115,8 @@ rule index:
         subjects=listed_subjects,
         version=VERSIONS["index"],
     shell:
-        "m2m index --bids-dir {params.bids_dir:q} --manifest {output.manifest}"
-        " --options {params.options:q} > {log} 2>&1"
+        "m2m index --bids-dir {params.bids_dir:q} --manifest {output.manifest:q}"
+        " --options {params.options:q} > {log:q} 2>&1"
 
 
 rule validate:
@@ -143,9 +143,9 @@ rule validate:
         options=options(CONFIG.cohort, exclude={"phantom"}),
         version=VERSIONS["validate"],
     shell:
-        "m2m validate --manifest {input.manifest} --units {output.units}"
-        " --status {output.status} {params.participants:q} --threads {threads}"
-        " --options {params.options:q} > {log} 2>&1"
+        "m2m validate --manifest {input.manifest:q} --units {output.units:q}"
+        " --status {output.status:q} {params.participants:q} --threads {threads}"
+        " --options {params.options:q} > {log:q} 2>&1"
 
 
 checkpoint split:
@@ -170,8 +170,8 @@ checkpoint split:
         options=options(CONFIG.split),
         version=VERSIONS["split"],
     shell:
-        "m2m split --units {input.units} --table {output.table} --record {output.record}"
-        " {params.participants:q} --options {params.options:q} > {log} 2>&1"
+        "m2m split --units {input.units:q} --table {output.table:q} --record {output.record:q}"
+        " {params.participants:q} --options {params.options:q} > {log:q} 2>&1"
 
 
 if CROSS_FITTED:
@@ -204,5 +204,5 @@ if CROSS_FITTED:
             options=options(CONFIG.split),
             version=VERSIONS["folds"],
         shell:
-            "m2m folds --split {input.split} --split-record {input.record} --number {params.number}"
-            " --out-dir {params.folder} --options {params.options:q} > {log} 2>&1"
+            "m2m folds --split {input.split:q} --split-record {input.record:q} --number {params.number:q}"
+            " --out-dir {params.folder:q} --options {params.options:q} > {log:q} 2>&1"

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -54,7 +55,7 @@ TENSOR_TASKS = [name for name, task in CONFIG.tasks.items() if task.target == "d
 M2M_ENV = "../envs/m2m.yaml"
 
 # Jobs call `m2m`: of the environment that the rule deploys, else of the one that runs Snakemake.
-shell.prefix(f'export PATH="$PATH:{Path(sys.executable).parent}"; ')
+shell.prefix(f'export PATH="$PATH:"{shlex.quote(str(Path(sys.executable).parent))}; ')
 
 
 wildcard_constraints:

@@ -29,8 +29,8 @@ rule anat:
         version=VERSIONS["anat"],
     shell:
         "m2m anat --unit {wildcards.unit} --t1w {input.t1w:q} {params.mask:q}"
-        " --out-t1w {output.t1w} --out-brain {output.brain} --out-wm {output.wm}"
-        " --status {output.status} --options {params.options:q} > {log} 2>&1"
+        " --out-t1w {output.t1w:q} --out-brain {output.brain:q} --out-wm {output.wm:q}"
+        " --status {output.status:q} --options {params.options:q} > {log:q} 2>&1"
 
 
 rule grid:
@@ -77,16 +77,16 @@ rule grid:
         slices=options(CONFIG.slices),
         version=[VERSIONS["grid"], VERSIONS["slices"]],
     shell:
-        "m2m grid --unit {wildcards.unit} --t1w {input.t1w} --brain {params.brain}"
-        " --wm {params.wm} --anat-status {input.anat} --fa {input.fa} --v1 {params.v1}"
-        " --b0 {params.b0} --dwi-mask {params.mask} --dti-status {input.dti}"
-        " --out-fa {output.fa} --out-target-mask {output.target} --picture {output.picture}"
-        " --status {output.status} {params.further} --options {params.options:q} > {log} 2>&1 && "
-        "m2m slices --unit {wildcards.unit} --t1w {input.t1w} --brain {params.brain}"
-        " --anat-status {input.anat} --fa {output.fa} --target-mask {output.target}"
-        " --grid-status {output.status} --axial {output.axial} --coronal {output.coronal}"
-        " --sagittal {output.sagittal} --record {output.record} {params.further_slices}"
-        " --options {params.slices:q} >> {log} 2>&1"
+        "m2m grid --unit {wildcards.unit} --t1w {input.t1w:q} --brain {params.brain:q}"
+        " --wm {params.wm:q} --anat-status {input.anat:q} --fa {input.fa:q} --v1 {params.v1:q}"
+        " --b0 {params.b0:q} --dwi-mask {params.mask:q} --dti-status {input.dti:q}"
+        " --out-fa {output.fa:q} --out-target-mask {output.target:q} --picture {output.picture:q}"
+        " --status {output.status:q} {params.further:q} --options {params.options:q} > {log:q} 2>&1 && "
+        "m2m slices --unit {wildcards.unit} --t1w {input.t1w:q} --brain {params.brain:q}"
+        " --anat-status {input.anat:q} --fa {output.fa:q} --target-mask {output.target:q}"
+        " --grid-status {output.status:q} --axial {output.axial:q} --coronal {output.coronal:q}"
+        " --sagittal {output.sagittal:q} --record {output.record:q} {params.further_slices:q}"
+        " --options {params.slices:q} >> {log:q} 2>&1"
 
 
 rule collect:
@@ -111,8 +111,8 @@ rule collect:
         slices=slices_folder,
         version=VERSIONS["collect"],
     shell:
-        "m2m collect --units {input.units} --split {input.split} --split-record {input.record}"
-        " --slices-dir {params.slices} --table {output.table} > {log} 2>&1"
+        "m2m collect --units {input.units:q} --split {input.split:q} --split-record {input.record:q}"
+        " --slices-dir {params.slices:q} --table {output.table:q} > {log:q} 2>&1"
 
 
 if CROSS_FITTED:
@@ -157,5 +157,5 @@ rule quality:
         root=dataset_root,
         version=VERSIONS["quality"],
     shell:
-        "m2m quality --units {input.units} --split {input.split} --split-record {input.record}"
-        " --root {params.root} --table {output.table} --flow {output.flow} > {log} 2>&1"
+        "m2m quality --units {input.units:q} --split {input.split:q} --split-record {input.record:q}"
+        " --root {params.root:q} --table {output.table:q} --flow {output.flow:q} > {log:q} 2>&1"

@@ -25,9 +25,9 @@ rule train_encoder:
         options=options(CONFIG.encoder),
         version=VERSIONS["encoder"],
     shell:
-        "m2m encoder --target {wildcards.target} --slices-dir {params.slices}"
-        " --split {input.split} --split-record {input.record} --weights {output.weights}"
-        " --record {output.record} --options {params.options:q} > {log} 2>&1"
+        "m2m encoder --target {wildcards.target} --slices-dir {params.slices:q}"
+        " --split {input.split:q} --split-record {input.record:q} --weights {output.weights:q}"
+        " --record {output.record:q} --options {params.options:q} > {log:q} 2>&1"
 
 
 rule train_model:
@@ -64,11 +64,11 @@ rule train_model:
         simulated=simulated_flag,
         version=VERSIONS["train"],
     shell:
-        "m2m train --task {wildcards.task} --model {wildcards.model} --slices-dir {params.slices}"
-        " --split {input.split} --split-record {input.record} --training-dir {params.training}"
-        " --weights {output.weights} --record {output.record} --card {output.card}"
-        " --metrics {output.metrics} {params.simulated} {params.encoder} --task-options {params.task:q}"
-        " --options {params.options:q} 2>&1 | tee {log}"
+        "m2m train --task {wildcards.task} --model {wildcards.model} --slices-dir {params.slices:q}"
+        " --split {input.split:q} --split-record {input.record:q} --training-dir {params.training:q}"
+        " --weights {output.weights:q} --record {output.record:q} --card {output.card:q}"
+        " --metrics {output.metrics:q} {params.simulated:q} {params.encoder:q} --task-options {params.task:q}"
+        " --options {params.options:q} 2>&1 | tee {log:q}"
 
 
 rule translate_volume:
@@ -96,9 +96,9 @@ rule translate_volume:
         require=source_status,
         version=VERSIONS["translate"],
     shell:
-        "m2m translate {input.source} --brain {params.brain} --anat-status {input.anat}"
-        " {params.require} --weights {input.weights} --unit {wildcards.unit}"
-        " --task {wildcards.task} --out {output.map} --out-sd {output.sd} --status {output.status} > {log} 2>&1"
+        "m2m translate {input.source:q} --brain {params.brain:q} --anat-status {input.anat:q}"
+        " {params.require:q} --weights {input.weights:q} --unit {wildcards.unit}"
+        " --task {wildcards.task} --out {output.map:q} --out-sd {output.sd:q} --status {output.status:q} > {log:q} 2>&1"
 
 
 if TENSOR_TASKS:
@@ -135,10 +135,10 @@ if TENSOR_TASKS:
             options=options(CONFIG.tractography),
             version=VERSIONS["tractography"],
         shell:
-            "m2m tractography --unit {wildcards.unit} --tensor {input.tensor} --mask {input.brain}"
-            " --require {params.translated} --fa {output.fa} --md {output.md} --v1 {output.v1}"
-            " --tdi {output.tdi} --tractogram {output.tractogram} --picture {output.picture}"
-            " --status {output.status} --options {params.options:q} > {log} 2>&1"
+            "m2m tractography --unit {wildcards.unit} --tensor {input.tensor:q} --mask {input.brain:q}"
+            " --require {params.translated:q} --fa {output.fa:q} --md {output.md:q} --v1 {output.v1:q}"
+            " --tdi {output.tdi:q} --tractogram {output.tractogram:q} --picture {output.picture:q}"
+            " --status {output.status:q} --options {params.options:q} > {log:q} 2>&1"
 
     # Both could make the FA of a task that predicts tensors.
     ruleorder: track_synthetic > translate_volume
