@@ -56,7 +56,8 @@ def load(path: str | Path, dtype: type = np.float32) -> Volume:
         image = nib.load(path)
         data = np.asanyarray(image.dataobj).astype(dtype)
     except (
-        OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError
+        OSError, EOFError, ValueError, OverflowError, zlib.error,
+        nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError,
     ) as error:  # fmt: skip
         raise DataError(
             f"cannot be read: {error}", file=path, remedy="convert or copy the image again"

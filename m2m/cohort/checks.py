@@ -36,7 +36,9 @@ MOST_COMPRESSED = 1032
 NEGATIVE_PART = 0.5
 # A slice with this part of its voxels above the volume's lowest value shows something.
 SHOWN_PART = 0.01
-UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
+UNREADABLE = (
+    OSError, EOFError, ValueError, OverflowError, zlib.error, ImageFileError, HeaderDataError
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
