@@ -19,7 +19,7 @@ if SIMULATED:
             M2M_ENV
         resources:
             mem_mb=memory(1000),
-            runtime=10,
+            runtime=minutes(10),
         params:
             options=options(CONFIG.cohort.phantom),
             version=VERSIONS["simulate"],
@@ -56,7 +56,7 @@ if SIMULATED:
             M2M_ENV
         resources:
             mem_mb=memory(1500),
-            runtime=15,
+            runtime=minutes(15),
         params:
             options=options(CONFIG.cohort.phantom, exclude={"n_subjects"}),
             version=VERSIONS["simulate"],
@@ -82,7 +82,7 @@ rule describe:
         M2M_ENV
     resources:
         mem_mb=memory(500),
-        runtime=5,
+        runtime=minutes(5),
     params:
         root=dataset_root,
         source=RAWDATA,
@@ -108,7 +108,7 @@ rule index:
         M2M_ENV
     resources:
         mem_mb=memory(4000),
-        runtime=120,
+        runtime=minutes(120),
     params:
         bids_dir=RAWDATA,
         options=options(CONFIG.cohort, exclude={"phantom"}),
@@ -137,7 +137,7 @@ rule validate:
     threads: 2
     resources:
         mem_mb=memory(4000),
-        runtime=240,
+        runtime=minutes(240),
     params:
         participants=flag("--participants", "participants"),
         options=options(CONFIG.cohort, exclude={"phantom"}),
@@ -164,7 +164,7 @@ checkpoint split:
         M2M_ENV
     resources:
         mem_mb=memory(1000),
-        runtime=10,
+        runtime=minutes(10),
     params:
         participants=flag("--participants", "participants"),
         options=options(CONFIG.split),
@@ -197,7 +197,7 @@ if CROSS_FITTED:
             M2M_ENV
         resources:
             mem_mb=memory(1000),
-            runtime=10,
+            runtime=minutes(10),
         params:
             folder=output_folder,
             number=CONFIG.downstream.folds,

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from snakemake.exceptions import WorkflowError
 
-from m2m import bids
+from m2m import bids, slurm
 from m2m.options import Config
 from m2m.options.downstream import NOISE_FREE, fold_task, inputs_of
 from m2m.phantom import labels
@@ -37,6 +37,7 @@ SYNTHETIC = f"{ROOT}/synthetic/{{task}}/{{model}}"
 MODEL = f"{ROOT}/models/{{task}}/{{model}}"
 EVALUATION = f"{ROOT}/evaluation/{{task}}"
 FIGURES = f"{ROOT}/figures"
+SLURM_RUN = Path(f"{ROOT}/logs/slurm_run")
 # Tasks by the page that shows them.
 STUDIES = {}
 for task, section in CONFIG.tasks.items():
@@ -84,6 +85,27 @@ def stop_if_commands_are_missing():
 
 
 stop_if_commands_are_missing()
+
+
+def warn_of_jobs_left():
+    """Name jobs that a killed call left on a cluster, before Snakemake speaks of its lock."""
+    if workflow.is_main_process and (left := slurm.jobs_left(SLURM_RUN)):
+        logger.warning(left)
+
+
+def stop_if_jobs_are_left():
+    """Submit nothing twice: stop where jobs of an earlier call still run, else note this call's."""
+    if left := slurm.jobs_left(SLURM_RUN):
+        raise WorkflowError(left)
+    if run := getattr(workflow.scheduler._executor, "run_uuid", None):
+        slurm.note_run(SLURM_RUN, run)
+
+
+warn_of_jobs_left()
+
+
+onstart:
+    stop_if_jobs_are_left()
 
 
 def options(section, **without):
@@ -136,13 +158,16 @@ def bench(rule, name):
     return f"{ROOT}/benchmarks/{rule}/{name}.tsv"
 
 
-def memory(mb):
-    """Memory in MB as a function of the attempt: a job that ran out gets more."""
+def growing(amount):
+    """An amount as a function of the attempt: a job that ran out of it gets more."""
 
     def need(wildcards, attempt):
-        return mb * attempt
+        return amount * attempt
 
     return need
+
+
+memory = minutes = growing  # MB, and minutes
 
 
 def dataset_root(wildcards):
@@ -334,6 +359,7 @@ def slices_flags(wildcards, output):
     return flags + (["--tensor", output.tensor] if TENSORS else [])
 
 
+TRACKING_MINUTES = 60 if CONFIG.tractography.backend == "dipy" else 720
 ACT = CONFIG.tractography.mrtrix3.five_tissue
 FROM_T1 = "5ttgen-fsl"
 

@@ -26,7 +26,7 @@ if CONFIG.preprocess.chain != "none":
         threads: 2
         resources:
             mem_mb=memory(6000),
-            runtime=360,
+            runtime=minutes(360),
         params:
             options=options(CONFIG.preprocess),
             version=VERSIONS["preprocess"],
@@ -65,7 +65,7 @@ rule dti:
         M2M_ENV
     resources:
         mem_mb=memory(3000),
-        runtime=60,
+        runtime=minutes(60),
     params:
         mask=flag("--supplied-mask", "mask"),
         preprocessed=flag("--preprocess-status", "preprocessed"),
@@ -102,7 +102,7 @@ rule track:
         M2M_ENV if CONFIG.tractography.backend == "dipy" else "../envs/mrtrix3.yaml"
     resources:
         mem_mb=memory(4000),
-        runtime=720,
+        runtime=minutes(TRACKING_MINUTES),
     params:
         # Made by the same job as the status; planning costs by the file.
         tensor=at("dwi-tensor"),

@@ -33,7 +33,7 @@ rule evaluate_model:
         M2M_ENV
     resources:
         mem_mb=memory(2000),
-        runtime=120,
+        runtime=minutes(120),
     params:
         root=dataset_root,
         target=target_of,
@@ -72,7 +72,7 @@ rule compare_models:
         M2M_ENV
     resources:
         mem_mb=memory(2000),
-        runtime=60,
+        runtime=minutes(60),
     params:
         root=dataset_root,
         models=task_model_flags,
@@ -107,7 +107,7 @@ if CROSS_FITTED:
             M2M_ENV
         resources:
             mem_mb=memory(2000),
-            runtime=240,
+            runtime=minutes(240),
         params:
             root=dataset_root,
             images=described_flag,
@@ -140,7 +140,7 @@ if CROSS_FITTED:
             M2M_ENV
         resources:
             mem_mb=memory(6000),
-            runtime=720,
+            runtime=minutes(720),
             gpu=1,
         params:
             root=dataset_root,
@@ -175,7 +175,7 @@ if CROSS_FITTED:
             M2M_ENV
         resources:
             mem_mb=memory(4000),
-            runtime=720,
+            runtime=minutes(720),
         params:
             folder=output_folder,
             cnn=cnn_flags,

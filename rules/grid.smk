@@ -22,7 +22,7 @@ rule anat:
         M2M_ENV
     resources:
         mem_mb=memory(3000),
-        runtime=30,
+        runtime=minutes(30),
     params:
         mask=flag("--t1w-mask", "mask"),
         options=options(CONFIG.anat),
@@ -63,7 +63,7 @@ rule grid:
         M2M_ENV
     resources:
         mem_mb=memory(3000),
-        runtime=30,
+        runtime=minutes(30),
     params:
         # Made by the same two jobs as the inputs; planning costs by the file.
         brain=at("brain"),
@@ -106,7 +106,7 @@ rule collect:
         M2M_ENV
     resources:
         mem_mb=memory(1000),
-        runtime=60,
+        runtime=minutes(60),
     params:
         slices=slices_folder,
         version=VERSIONS["collect"],
@@ -152,7 +152,7 @@ rule quality:
         M2M_ENV
     resources:
         mem_mb=memory(1000),
-        runtime=60,
+        runtime=minutes(60),
     params:
         root=dataset_root,
         version=VERSIONS["quality"],

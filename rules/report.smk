@@ -40,7 +40,7 @@ for STUDY, TASKS in STUDIES.items():
         threads: 4
         resources:
             mem_mb=memory(2000),
-            runtime=60,
+            runtime=minutes(60),
         params:
             root=dataset_root,
             folder=figures_folder(STUDY),
@@ -75,7 +75,7 @@ for STUDY, TASKS in STUDIES.items():
             M2M_ENV
         resources:
             mem_mb=memory(2000),
-            runtime=60,
+            runtime=minutes(60),
         params:
             root=dataset_root,
             folder=figures_folder(STUDY),
@@ -119,7 +119,7 @@ if CROSS_FITTED:
             M2M_ENV
         resources:
             mem_mb=memory(2000),
-            runtime=60,
+            runtime=minutes(60),
         params:
             folder=record_folder,
             out=output_folder,
@@ -148,7 +148,7 @@ if CROSS_FITTED:
             M2M_ENV
         resources:
             mem_mb=memory(2000),
-            runtime=60,
+            runtime=minutes(60),
         params:
             folder=record_folder,
             figures=figures_input_folder,

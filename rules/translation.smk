@@ -19,7 +19,7 @@ rule train_encoder:
     threads: CONFIG.encoder.threads
     resources:
         mem_mb=memory(4000),
-        runtime=240,
+        runtime=minutes(240),
     params:
         slices=slices_folder,
         options=options(CONFIG.encoder),
@@ -52,7 +52,7 @@ rule train_model:
     threads: training_need("threads", 1)
     resources:
         mem_mb=memory(8000),
-        runtime=1440,
+        runtime=minutes(1440),
         gpu=training_need("devices", 0),
     params:
         slices=slices_folder,
@@ -64,7 +64,8 @@ rule train_model:
         simulated=simulated_flag,
         version=VERSIONS["train"],
     shell:
-        "m2m train --task {wildcards.task} --model {wildcards.model} --slices-dir {params.slices:q}"
+        # At a job's time limit Slurm tells every process to end: training saves, and tee hears it out.
+        "trap '' TERM; m2m train --task {wildcards.task} --model {wildcards.model} --slices-dir {params.slices:q}"
         " --split {input.split:q} --split-record {input.record:q} --training-dir {params.training:q}"
         " --weights {output.weights:q} --record {output.record:q} --card {output.card:q}"
         " --metrics {output.metrics:q} {params.simulated:q} {params.encoder:q} --task-options {params.task:q}"
@@ -89,7 +90,7 @@ rule translate_volume:
         M2M_ENV
     resources:
         mem_mb=memory(3000),
-        runtime=30,
+        runtime=minutes(30),
     params:
         # Made by the same job as the T1; planning costs by the file.
         brain=at("brain"),
@@ -128,7 +129,7 @@ if TENSOR_TASKS:
             M2M_ENV if CONFIG.tractography.backend == "dipy" else "../envs/mrtrix3.yaml"
         resources:
             mem_mb=memory(4000),
-            runtime=720,
+            runtime=minutes(TRACKING_MINUTES),
         params:
             # Made by the same job as the tensor.
             translated=translation_status,
