@@ -1,4 +1,7 @@
-"""Jobs that go wrong on purpose, for the Slurm profile: see tests/test_slurm.py."""
+"""Jobs that go wrong on purpose, for the Slurm profile: see tests/test_slurm.py.
+
+A job's memory holds two Snakemakes of more than 100 MB each, beside what the rule runs.
+"""
 
 
 def grows(amount):
@@ -15,7 +18,7 @@ rule timed:
     output:
         "timed",
     resources:
-        mem_mb=100,
+        mem_mb=500,
         runtime=grows(1),
     shell:
         "test {resources.runtime} -gt 1 || sleep 600; touch {output}"
@@ -26,10 +29,10 @@ rule hungry:
     output:
         "hungry",
     resources:
-        mem_mb=grows(300),
+        mem_mb=grows(500),
         runtime=5,
     shell:
-        """python3 -c 'import time; held = b"1" * 400_000_000; time.sleep(12)'; touch {output}"""
+        """python3 -c 'import time; held = b"1" * 600_000_000; time.sleep(12)'; touch {output}"""
 
 
 rule waits:
@@ -37,7 +40,7 @@ rule waits:
     output:
         "waited",
     resources:
-        mem_mb=grows(100),
+        mem_mb=grows(500),
         runtime=10,
     shell:
         "until test -e go; do sleep .2; done; touch {output}"

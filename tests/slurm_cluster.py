@@ -46,7 +46,7 @@ KillWait={kill_wait}
 DefMemPerCPU=500
 SlurmdTimeout=15
 {accounting}
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:1
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:2
 PartitionName=short Nodes={host} Default=YES MaxTime=7-0
 PartitionName=accel Nodes={host} MaxTime=7-0
 """
@@ -60,6 +60,7 @@ WITH_ACCOUNTING = """\
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort={port2}
+AccountingStoragePass={munge}
 AccountingStorageEnforce=associations
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=2
@@ -120,7 +121,7 @@ def _free_ports(n: int) -> list[int]:
 
 
 class Cluster:
-    """One node with partitions `short` and `accel` and a stand-in GPU, /dev/zero.
+    """One node with partitions `short` and `accel` and two devices that stand in for GPUs.
 
     Parameters
     ----------
@@ -175,7 +176,7 @@ class Cluster:
         accounting = WITH_ACCOUNTING if self.accounting else NO_ACCOUNTING
         text = SLURM_CONF.format(**self.values, accounting=accounting.format(**self.values))
         (self.folder / "slurm.conf").write_text(text)
-        gres = f"NodeName={self.values['host']} Name=gpu File=/dev/zero\n"
+        gres = f"NodeName={self.values['host']} Name=gpu File=/dev/zero,/dev/null\n"
         (self.folder / "gres.conf").write_text(gres)
         for name in ("state", "spool"):
             (self.folder / name).mkdir()
@@ -201,7 +202,7 @@ class Cluster:
         (ETC / "slurmdbd.conf").unlink(missing_ok=True)
         (ETC / "slurmdbd.conf").symlink_to(conf)
         self.start("slurmdbd", "-D", env=os.environ | {"MYSQL_UNIX_PORT": str(where)})
-        _until("slurmdbd", lambda: _answers("sacctmgr", "-n", "show", "cluster"))
+        _until("slurmdbd", lambda: _answers("sacctmgr", "-n", "show", "user"))
         for what in ("cluster m2m", "account lab cluster=m2m", f"user {user} account=lab"):
             subprocess.run(
                 ["sacctmgr", "-i", "add", *what.split()], check=True, capture_output=True
