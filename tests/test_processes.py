@@ -44,11 +44,12 @@ def cohort(tmp_path_factory):
 
 
 def start(command, **variables):
-    """Start processes on the CPU; what Slurm or torchrun say of these tests is not theirs."""
+    """Start processes on the CPU, of one thread each, without what Slurm says of the tests."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "TORCHELASTIC_"))}
     return subprocess.Popen(
         [str(word) for word in command], text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, env=clean | {"CUDA_VISIBLE_DEVICES": ""} | variables,
+        stderr=subprocess.STDOUT,
+        env=clean | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"} | variables,
     )  # fmt: skip
 
 
