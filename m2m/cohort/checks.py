@@ -28,6 +28,10 @@ from m2m.stage import DataError
 SIZE_TOLERANCE = 0.05
 # Cosine between two axes of the grid: an oblique grid is still rectangular.
 SHEAR_TOLERANCE = 0.05
+# Smaller or larger voxels are in other units than mm.
+VOXEL_MM = 0.01, 100.0
+# No voxel lies farther from a scanner's centre.
+FARTHEST_MM = 10_000.0
 # Cosine between an axis by qform and by sform: 60 degrees.
 FORMS_COSINE = 0.5
 # Deflate shrinks by no more: a gzip file cannot hold more bytes than so many times its own.
@@ -225,6 +229,10 @@ def affine_problem(affine: NDArray, sizes_mm: NDArray | None = None) -> str:
     cosines = (columns / lengths).T @ (columns / lengths) - np.eye(3)
     if np.abs(cosines).max() > SHEAR_TOLERANCE:
         return "affine is wrong: the grid's axes are not perpendicular"
+    if lengths.min() < VOXEL_MM[0] or lengths.max() > VOXEL_MM[1]:
+        return "affine is wrong: its voxels are not of a plausible size in mm"
+    if np.abs(affine[:3, 3]).max() > FARTHEST_MM:
+        return "affine is wrong: its origin lies far outside any scanner"
     if sizes_mm is not None and np.abs(lengths / sizes_mm - 1).max() > SIZE_TOLERANCE:
         header, own = np.round(sizes_mm, 3).tolist(), np.round(lengths, 3).tolist()
         return f"affine is wrong: its voxels measure {own} mm, the header's pixdim {header} mm"
