@@ -102,7 +102,7 @@ def _running(pid_file: Path) -> bool:
     return True
 
 
-def _until(what: str, holds, seconds: float = 60) -> None:
+def _until(what: str, holds, seconds: float = 300) -> None:
     """Wait until a condition holds; TimeoutError with its name where it does not."""
     end = time.monotonic() + seconds
     while not holds():

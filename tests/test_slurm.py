@@ -21,6 +21,7 @@ from m2m.stage import file_digest
 pytestmark = pytest.mark.end_to_end
 SNAKEMAKE = str(Path(sys.executable).with_name("snakemake"))
 STEPS = 1500  # more than half a minute: Slurm looks at time limits twice a minute
+CALLS = []  # ended with the cluster, should a test leave one
 SITE = {
     "latency-wait": 5,
     "slurm-init-seconds-before-status-checks": 2,
@@ -36,6 +37,8 @@ def cluster(request, tmp_path_factory):
         not_here(f"Slurm cannot be started here: {', '.join(lacks)}")
     with Cluster(tmp_path_factory.mktemp("slurm"), accounting) as running:
         yield running
+        for call in CALLS:
+            call.kill()
 
 
 @pytest.fixture
@@ -57,12 +60,14 @@ def start(cluster, folder, *arguments):
     if cluster.accounting:
         told |= {"ACCOUNT": "lab", "STATUS": "sacct"}
     command = [SNAKEMAKE, "--profile", "slurm", "--profile", str(site), "--directory", str(folder)]
-    return subprocess.Popen(
+    call = subprocess.Popen(
         [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         cwd=CHECKOUT, start_new_session=True,
         env=os.environ | {"PYTHONPATH": str(CHECKOUT)}
         | {f"M2M_SLURM_{name}": value for name, value in told.items()},
     )  # fmt: skip
+    CALLS.append(call)
+    return call
 
 
 def finished(process):
