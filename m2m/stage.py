@@ -47,11 +47,11 @@ VERSIONS = {
     "compare": 3,
     "features": 1,
     "cnn": 1,
-    "downstream": 1,
+    "downstream": 2,
     "figures": 3,
     "draw-downstream": 1,
     "report": 3,
-    "report-downstream": 1,
+    "report-downstream": 2,
 }
 
 
