@@ -21,7 +21,7 @@ rule timed:
         mem_mb=500,
         runtime=grows(1),
     shell:
-        "test {resources.runtime} -gt 1 || sleep 600; touch {output}"
+        "touch begun; test {resources.runtime} -gt 1 || sleep 600; touch {output}"
 
 
 rule hungry:
@@ -43,4 +43,4 @@ rule waits:
         mem_mb=grows(500),
         runtime=10,
     shell:
-        "until test -e go; do sleep .2; done; touch {output}"
+        "touch begun; until test -e go; do sleep .2; done; touch {output}"

@@ -115,9 +115,10 @@ def nothing_left():
     return not subprocess.run(["squeue", "-h"], capture_output=True, text=True).stdout
 
 
-def test_a_job_killed_at_its_time_limit_is_retried_with_more_time(faults):
+def test_a_job_killed_at_its_time_limit_is_retried_with_more_time(faults, tmp_path):
     call = faults("timed")
-    at_its_limit(running("timed", call))
+    wait_for((tmp_path / "begun").exists, call)
+    at_its_limit(running("timed"))
     finished(call)
     first, second = jobs("timed")[-2:]
     assert (first["JobState"], second["JobState"]) == ("TIMEOUT", "COMPLETED")
@@ -153,7 +154,7 @@ def test_a_cancelled_job_is_submitted_again(cluster, faults, tmp_path):
 
 def test_after_ctrl_c_no_job_is_left_and_the_next_call_goes_on(faults, tmp_path):
     call = faults("waits")
-    running("waits", call)
+    wait_for((tmp_path / "begun").exists, call)
     call.send_signal(signal.SIGINT)
     call.communicate()
     wait_for(nothing_left)
@@ -165,7 +166,8 @@ def test_after_ctrl_c_no_job_is_left_and_the_next_call_goes_on(faults, tmp_path)
 
 def test_jobs_outlive_a_stopped_slurmd(cluster, faults, tmp_path):
     call = faults("waits")
-    job = running("waits", call)
+    wait_for((tmp_path / "begun").exists, call)
+    job = running("waits")
     cluster.stop("slurmd")
     (tmp_path / "go").touch()
     cluster.start_slurmd()
