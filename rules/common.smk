@@ -1,6 +1,7 @@
 """All Python of the workflow: the checked configuration, paths, and functions for inputs."""
 
 import functools
+import gc
 import json
 import os
 import shlex
@@ -16,6 +17,9 @@ from m2m.options import Config
 from m2m.options.downstream import NOISE_FREE, fold_task, inputs_of
 from m2m.phantom import labels
 from m2m.stage import VERSIONS, parse_table, read_table
+
+# A plan is millions of objects that live to its end: looking for garbage was a seventh of its time.
+gc.set_threshold(100_000, 50, 1000)
 
 try:
     CONFIG = Config.model_validate(config)
