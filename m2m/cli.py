@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import m2m
-from m2m.stage import DataError
+from m2m.stage import DataError, StorageError
 
 COMMANDS = {
     "simulate": ("m2m.phantom.stage:simulate", "Simulate one person's raw scans and their truth."),
@@ -67,7 +67,7 @@ class _LazyGroup(TyperGroup):
     def invoke(self, ctx: typer.Context) -> object:
         try:
             return super().invoke(ctx)
-        except DataError as error:
+        except (DataError, StorageError) as error:
             typer.echo(f"m2m {ctx.invoked_subcommand}: {error}", err=True)
             raise typer.Exit(1) from error
 

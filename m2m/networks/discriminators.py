@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from m2m.processes import place, share
+
 LEAK = 0.2
 
 
@@ -233,7 +235,8 @@ def brain_crops(
     size : int
         Pixels of the side that crops are resized to, bilinearly.
     generator : torch.Generator
-        On the CPU, whatever the images' device: the same crops everywhere.
+        On the CPU, whatever the images' device: the same crops everywhere. It draws for the
+        whole batch, whatever this process's share.
 
     Returns
     -------
@@ -241,13 +244,14 @@ def brain_crops(
         Half of the crops are mirrored left to right. Beyond the image's border they are 0.
     """
     batch, _, height, width = image.shape
+    _, processes = place()
     # Double precision: a product rounded up to the count would fall outside the mask.
-    draws = torch.rand(3, batch, n, generator=generator, dtype=torch.float64)
-    place, side, flip = draws.to(image.device)  # each (N, n), 0 to below 1
+    draws = torch.rand(3, processes * batch, n, generator=generator, dtype=torch.float64)
+    where, side, flip = share(draws, 1).to(image.device)  # each (N, n), 0 to below 1
     inside = mask.flatten(1) > 0.5  # (N, H W)
     inside = inside | ~inside.any(dim=1, keepdim=True)
     count = inside.cumsum(dim=1)  # (N, H W)
-    rank = (place * count[:, -1:]).long() + 1  # (N, n), the rank-th pixel inside is the centre
+    rank = (where * count[:, -1:]).long() + 1  # (N, n), the rank-th pixel inside is the centre
     pixel = torch.searchsorted(count, rank)  # (N, n)
     rows, columns = pixel // width, pixel % width  # (N, n)
 

@@ -16,6 +16,7 @@ from m2m.networks.inputs import SliceInputs
 from m2m.networks.octave import Translation
 from m2m.networks.unet import PatchGan, UNetTranslator
 from m2m.objectives.macro2micro import centre, judge_frozen
+from m2m.processes import share, whole_batch
 
 Terms = dict[str, Tensor]
 
@@ -165,7 +166,7 @@ class CycleGanObjective(nn.Module):
         are heard in every step.
         """
         source, target, mask = _unpaired(batch)
-        plane, place = batch["plane"], torch.roll(batch["position"], 1, 0)
+        plane, place = batch["plane"], _moved_on(batch["position"])
         brain = batch["brain"]
         image = translation.image.float() * brain
         returned = self.back(image, plane, batch["position"]).image.float() * brain
@@ -197,8 +198,13 @@ class CycleGanObjective(nn.Module):
 
 def _unpaired(batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Source slices, target slices of other places in the batch, and their masks."""
-    target, mask = (torch.roll(batch[name], 1, 0) for name in ("target", "mask"))
+    target, mask = (_moved_on(batch[name]) for name in ("target", "mask"))
     return centre(batch), target * mask, mask
+
+
+def _moved_on(own: Tensor) -> Tensor:
+    """Give each slice what the one before it in the whole batch has."""
+    return share(torch.roll(whole_batch(own), 1, 0))
 
 
 def _fooled(logits: Tensor) -> Tensor:

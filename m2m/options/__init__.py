@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from m2m.options.base import Name, Section
+from m2m.options.base import DataPath, Name, Section
 from m2m.options.cohort import Cohort, Effects, Phantom, Split
 from m2m.options.downstream import Cnn, Downstream, cross_fitted
 from m2m.options.models import (
@@ -174,7 +174,7 @@ class Config(Section):
     """The whole of config.yaml."""
 
     dataset: Name
-    results: Path = Path("results")
+    results: DataPath = Path("results")
     cohort: Cohort = Cohort()
     split: Split = Split()
     preprocess: Preprocess = Preprocess()

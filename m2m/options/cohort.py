@@ -1,11 +1,10 @@
 """Sections about people: who they are, and how they are divided."""
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from m2m.options.base import Fraction, Label, Range, Section
+from m2m.options.base import DataPath, Fraction, Label, Range, Section
 
 
 class Effects(Section):
@@ -57,9 +56,9 @@ class Cohort(Section):
     """Where people come from, and who takes part."""
 
     source: Literal["phantom", "bids"] = "phantom"
-    bids_dir: Path | None = Field(None, description="Raw BIDS or QSIPrep/fMRIPrep derivatives")
+    bids_dir: DataPath | None = Field(None, description="Raw BIDS or QSIPrep/fMRIPrep derivatives")
     participant_label: tuple[Label, ...] = Field((), description="Only these; empty: everybody")
-    exclude: Path | None = Field(None, description="TSV: participant_id, reason")
+    exclude: DataPath | None = Field(None, description="TSV: participant_id, reason")
     require: tuple[str, ...] = Field((), description="Columns of participants.tsv that must be set")
     check_voxels: bool = Field(True, description="Read every voxel when scans are validated")
     phantom: Phantom = Phantom()

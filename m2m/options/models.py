@@ -37,7 +37,18 @@ class Training(Section):
     precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
         "auto", description="auto: bf16 where the hardware has it"
     )
-    devices: PositiveInt = 1
+    devices: PositiveInt = Field(
+        1, description="Processes to start, on a device each; those of srun or torchrun are taken"
+    )
+
+    @model_validator(mode="after")
+    def _batch_is_divided(self) -> Self:
+        if self.batch_size % self.devices:
+            raise ValueError(
+                f"training.batch_size {self.batch_size} cannot be divided among "
+                f"{self.devices} devices: it must be a multiple of training.devices"
+            )
+        return self
 
 
 class SliceWindow(Section):

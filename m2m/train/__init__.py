@@ -32,7 +32,8 @@ from m2m.train.closed_form import FITS
 from m2m.train.encoder import load_encoder
 from m2m.train.history import METRICS, json_lines
 from m2m.train.judge import Subjects
-from m2m.train.loop import fit_network, make_fabric
+from m2m.train.launch import make_fabric
+from m2m.train.loop import fit_network
 
 
 def main(

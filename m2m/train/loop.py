@@ -17,23 +17,15 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 
 from m2m.dataset import Batch, SliceBatches, Subject, whole_subject
-from m2m.inference import (
-    CORRECTION,
-    Synthesis,
-    build_network,
-    choose_device,
-    translate_volume,
-    views_of,
-)
+from m2m.inference import CORRECTION, Synthesis, build_network, translate_volume, views_of
 from m2m.modalities import MODALITIES
 from m2m.model import METRIC, Fit
 from m2m.networks.inputs import TemplateMap
 from m2m.objectives import build_objective
-from m2m.options import NetworkModel, Task, Training
+from m2m.options import NetworkModel, Task
 from m2m.train.checkpoint import Checkpoints
 from m2m.train.closed_form import template_prior
 from m2m.train.history import History
@@ -52,19 +44,6 @@ def schedule(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))
 
 
-def make_fabric(options: Training) -> Fabric:
-    """Devices, processes and precision; several devices start one process each, by themselves."""
-    device = choose_device()
-    precision = options.precision
-    if precision == "auto":
-        native = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        precision = "bf16-mixed" if native else "32-true"
-    return Fabric(
-        accelerator=device, devices=options.devices, precision=precision,
-        strategy="ddp" if options.devices > 1 else "auto", plugins=[LightningEnvironment()],
-    )  # fmt: skip
-
-
 def make_reproducible(seed: int, device: torch.device) -> None:
     """Seed, and choose deterministic algorithms wherever the device has them."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -77,7 +56,7 @@ class Loop:
     """Generator, its moving average, discriminators and their optimisers, step by step.
 
     Every process computes its share of a batch; gradients are averaged over processes, so that
-    all hold the same weights.
+    all hold the same weights: those that one process would have.
 
     Parameters
     ----------
@@ -303,7 +282,7 @@ def fit_network(
     channels = len(MODALITIES[task.target].channels)
     prior = template_prior(subjects["train"], task) if options.window.prior else None
     loop, best, start = Loop(fabric, options, channels, encoder, prior, synthesis), None, 0
-    if state := checkpoints.load():
+    if state := load_together(fabric, checkpoints):
         loop.restore(state)
         best, start = state["best"], state["step"]
     batches = training_batches(fabric, subjects["train"], task, options)
@@ -330,7 +309,8 @@ def fit_network(
                 save_together(fabric, checkpoints, step, loop.state() | {"best": best})
             history.bar.update()
             if stop:
-                raise SystemExit(STOPPED)
+                # One process tells: Lightning kills the first where another ends in failure.
+                raise SystemExit(STOPPED if fabric.is_global_zero else 0)
     if best is None:
         best = {"step": training.steps, "value": None, "weights": loop.weights()}
     own = {n: w for n, w in best["weights"].items() if not n.startswith(CORRECTION)}
@@ -371,6 +351,11 @@ def training_batches(
         flip=training.flip, jitter=training.jitter, central_share=training.central_share,
         rank=fabric.global_rank, world=fabric.world_size,
     )  # fmt: skip
+
+
+def load_together(fabric: Fabric, checkpoints: Checkpoints) -> dict[str, Any] | None:
+    """Let the first process read: on a shared file system, others may not see the newest yet."""
+    return fabric.broadcast(checkpoints.load() if fabric.is_global_zero else None)
 
 
 def save_together(
