@@ -193,25 +193,6 @@ def at(kind, root=ROOT):
     return bids.unit_path(root, kind)
 
 
-def phantom_options(wildcards):
-    """The JSON of the section phantom and, where it distorts, the flag of that truth."""
-    section = CONFIG.cohort.phantom
-    text = options(section, exclude={"n_subjects"})
-    if not section.distortion_mm:
-        return text
-    name = f"sub-{wildcards.participant}"
-    path = bids.unit_path(TRUTH, "truth-displacement", name, name)
-    return [text, "--truth-displacement", path]
-
-
-def phantom_truth():
-    """What a distorted phantom keeps of its truth, beyond what every phantom does."""
-    if not CONFIG.cohort.phantom.distortion_mm:
-        return {}
-    name = "sub-{participant}"
-    return {"displacement": bids.unit_path(TRUTH, "truth-displacement", name, name)}
-
-
 # -- the cohort, known once the checkpoint has run ---------------------------------------------
 
 

@@ -79,3 +79,22 @@ def first_weights(wildcards):
         return []
     after = CONFIG.tasks[wildcards.task].low.after
     return f"{ROOT}/models/{after}/{model.cms}/model.safetensors"
+
+
+def phantom_options(wildcards):
+    """The JSON of the section phantom and, where it distorts, the flag of that truth."""
+    section = CONFIG.cohort.phantom
+    text = options(section, exclude={"n_subjects"})
+    if not section.distortion_mm:
+        return text
+    name = f"sub-{wildcards.participant}"
+    path = bids.unit_path(TRUTH, "truth-displacement", name, name)
+    return [text, "--truth-displacement", path]
+
+
+def phantom_truth():
+    """What a distorted phantom keeps of its truth, beyond what every phantom does."""
+    if not CONFIG.cohort.phantom.distortion_mm:
+        return {}
+    name = "sub-{participant}"
+    return {"displacement": bids.unit_path(TRUTH, "truth-displacement", name, name)}

@@ -31,9 +31,11 @@ FAMILIES = {
     "cyclegan": CycleGan(training=TRAINING, network=UNETWORK, discriminator=JUDGE),
     "unet": UNet(training=TRAINING, network=UNETWORK),
     "fgdl-cms": FgdlCms(
-        training=TRAINING, network={"widths": (4, 8), "heads": (1, 2), "blocks": 1},
-        discriminator={"width": 2, "every": 1}, correct_labels={"widths": (4, 4)},
-    ),  # fmt: skip
+        training=TRAINING,
+        network={"widths": (4, 8), "heads": (1, 2), "blocks": 1},
+        discriminator={"width": 2, "every": 1},
+        correct_labels={"widths": (4, 4)},
+    ),
 }
 
 
