@@ -15,7 +15,8 @@ from m2m.objectives import build_objective
 from m2m.options import Macro2Micro, Published2023, Task, load_config
 from m2m.stage import DataError
 from m2m.train.checkpoint import Checkpoints
-from m2m.train.loop import fit_network, make_fabric
+from m2m.train.launch import make_fabric
+from m2m.train.loop import fit_network
 
 SMALL = {"widths": [4, 8], "smoothness": 0.5}
 

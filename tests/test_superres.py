@@ -21,7 +21,8 @@ from m2m.options import FgdlCms, FgdlSr, Task
 from m2m.stage import DataError
 from m2m.train import configuration, first_stage
 from m2m.train.checkpoint import Checkpoints
-from m2m.train.loop import fit_network, make_fabric
+from m2m.train.launch import make_fabric
+from m2m.train.loop import fit_network
 
 CMS = {
     "network": {"widths": [4, 8, 8], "heads": [1, 2, 2], "blocks": 1},
