@@ -14,12 +14,14 @@ import pytest
 import yaml
 from conftest import not_here
 from slurm_cluster import Cluster, missing
+from small_cohort import small_model, train_arguments, write_cohort
 from workflow import CHECKOUT
 
 from m2m.stage import file_digest
+from m2m.train.history import read_rows
 
 pytestmark = pytest.mark.end_to_end
-SNAKEMAKE = str(Path(sys.executable).with_name("snakemake"))
+SNAKEMAKE, M2M = (str(Path(sys.executable).with_name(name)) for name in ("snakemake", "m2m"))
 STEPS = 1500  # more than half a minute: Slurm looks at time limits twice a minute
 CALLS = []  # ended with the cluster, should a test leave one
 SITE = {
@@ -173,6 +175,27 @@ def test_jobs_outlive_a_stopped_slurmd(cluster, faults, tmp_path):
     cluster.start_slurmd()
     finished(call)
     assert jobs("waits")[-1]["JobId"] == job["JobId"]
+
+
+def train(folder, *launcher):
+    """Train a small model on the people of a folder's parent; course without times, and output."""
+    folder.mkdir()
+    command = [*launcher, M2M, *train_arguments(folder.parent, folder, small_model())]
+    one_thread = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "SLURM_ACCOUNT": "lab"}
+    call = subprocess.run(command, capture_output=True, text=True, env=os.environ | one_thread)
+    assert call.returncode == 0, call.stdout + call.stderr
+    rows = [{**row, "seconds": 0} for row in read_rows(folder / "metrics.jsonl")]
+    return rows, call.stdout + call.stderr
+
+
+def test_two_tasks_of_srun_train_what_one_process_does(cluster, tmp_path):
+    write_cohort(tmp_path)
+    one, _ = train(tmp_path / "one")
+    two, output = train(tmp_path / "two", "srun", "--ntasks=2", "--mem=4G")
+    assert "Starting with 2 processes" in output
+    for a, b in zip(one, two, strict=True):
+        assert a.pop("subjects", None) == b.pop("subjects", None)
+        assert a.pop("split") == b.pop("split") and b == pytest.approx(a, rel=1e-4)
 
 
 @pytest.fixture(scope="module")
