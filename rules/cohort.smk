@@ -53,6 +53,8 @@ if SIMULATED:
             log("simulate", "sub-{participant}"),
         benchmark:
             bench("simulate", "sub-{participant}")
+        group:
+            shard("simulation", place_of_participant)
         conda:
             M2M_ENV
         resources:

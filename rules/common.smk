@@ -330,7 +330,9 @@ def listed_subjects(wildcards):
 
 def grid_inputs():
     """Further inputs of the grid's job, where tasks need them."""
-    return {"tractogram": at("tractogram")} if TRACTS else {}
+    if not TRACTS:
+        return {}
+    return {"tractogram": at("tractogram"), "tracked": at("tractography-status")}
 
 
 def grid_outputs():
@@ -348,8 +350,8 @@ def grid_flags(wildcards, input, output):
     """Flags of `m2m grid` for the further maps."""
     flags = []
     if TRACTS:
-        status = one("tractography-status", wildcards)
-        flags += ["--tractogram", input.tractogram, "--tractography-status", status]
+        flags += ["--tractogram", input.tractogram]
+        flags += ["--tractography-status", input.tracked]
         flags += ["--out-tdi", output.tdi, "--out-count", output.streamlines]
     if TENSORS:
         flags += [

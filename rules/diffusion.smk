@@ -61,6 +61,8 @@ rule dti:
         log("dti", "{folder}/{unit}"),
     benchmark:
         bench("dti", "{folder}/{unit}")
+    group:
+        shard("person", place_of_unit)
     conda:
         M2M_ENV
     resources:
@@ -98,6 +100,8 @@ rule track:
         log("track", "{folder}/{unit}"),
     benchmark:
         bench("track", "{folder}/{unit}")
+    group:
+        shard("person", place_of_unit)
     conda:
         M2M_ENV if CONFIG.tractography.backend == "dipy" else "../envs/mrtrix3.yaml"
     resources:

@@ -12,7 +12,6 @@ rule evaluate_model:
         synthetic=test_synthesis,
         mean=mean_maps,
         truth=test_truth,
-        streamlines=test_tractograms,
         units=UNITS,
         split=SPLIT,
         split_record=SPLIT_RECORD,

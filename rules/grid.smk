@@ -18,6 +18,8 @@ rule anat:
         log("anat", "{folder}/{unit}"),
     benchmark:
         bench("anat", "{folder}/{unit}")
+    group:
+        shard("person", place_of_unit)
     conda:
         M2M_ENV
     resources:
@@ -59,6 +61,8 @@ rule grid:
         log("grid", "{folder}/{unit}"),
     benchmark:
         bench("grid", "{folder}/{unit}")
+    group:
+        shard("person", place_of_unit)
     conda:
         M2M_ENV
     resources:

@@ -140,6 +140,12 @@ def encoder(wildcards):
     return f"{ENCODER.format(target=target_of(wildcards))}/encoder.safetensors"
 
 
+def encoder_record(wildcards):
+    """The record beside it, which is written last."""
+    weights = encoder(wildcards)
+    return weights and weights.replace(".safetensors", ".json")
+
+
 def target_of(wildcards):
     """What a task predicts."""
     return CONFIG.tasks[wildcards.task].target
@@ -161,16 +167,13 @@ def test_truth(wildcards):
 
 
 def test_synthesis(wildcards):
-    """Synthetic volumes of one task and model for the test units."""
-    return synthetic(wildcards.task, wildcards.model, units_of_part("test"))
-
-
-def test_tractograms(wildcards):
-    """Streamlines of the test units' synthetic tensors, for a task that predicts tensors."""
-    if wildcards.task not in TENSOR_TASKS:
-        return []
-    root = SYNTHETIC.format(task=wildcards.task, model=wildcards.model)
-    return paths("synth-tractogram", units_of_part("test"), root)
+    """Statuses of what one task and model made for the test units: its stages write them last."""
+    task, names = wildcards.task, units_of_part("test")
+    root = SYNTHETIC.format(task=task, model=wildcards.model)
+    measure = bids.measure(synthetic_kind(task))
+    made = [path.format(measure=measure) for path in paths("synth-status", names, root)]
+    tracked = paths("synth-tractography-status", names, root)
+    return made + (tracked if task in TENSOR_TASKS else [])
 
 
 def streamlines_flag(wildcards):

@@ -38,6 +38,7 @@ rule train_model:
         split=of_fold("split.tsv"),
         record=of_fold("split.json"),
         encoder=encoder,
+        encoder_record=encoder_record,
         low=low_table,
         first=first_weights,
     output:

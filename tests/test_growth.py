@@ -11,11 +11,12 @@ import sys
 import pytest
 import yaml
 from cohort_tree import dataset
-from workflow import CHECKOUT, snakemake
+from workflow import CHECKOUT, planned, snakemake
 
 from m2m.stage import read_table
 
 sys.path.insert(0, str(CHECKOUT / "benchmarks"))
+from scale import lay_out, write_config
 from touching import install
 
 pytestmark = pytest.mark.workflow
@@ -58,6 +59,21 @@ def after_a_change(folder):
         names = (f"{person}/{person}_model-tensor_param-fa.log" for person in tested)
         cohort |= {f"translate_volume/t1-fa_{model}/{name}" for name in names}
     return cohort
+
+
+@pytest.mark.parametrize("people, shard, jobs", [(12, 2, 6), (9, 4, 3), (5, 1, 5)])
+def test_a_shard_holds_so_many_people_also_when_they_are_planned_anew(
+    tmp_path, monkeypatch, people, shard, jobs
+):
+    """Behind a checkpoint that has run, Snakemake plans twice before it starts."""
+    lay_out(tmp_path, people)
+    write_config(tmp_path / "config.yaml", ["t1-fa"])
+    monkeypatch.setenv("M2M_SLURM_SHARD", str(shard))
+    config = str(tmp_path / "config.yaml")
+    run = snakemake(tmp_path, "--profile", "slurm", "-n", configfile=config, timeout=600)
+    assert run.returncode == 0, run.stdout[-3000:]
+    assert run.stdout.count("Group job person-") == jobs
+    assert planned(run.stdout)["grid"] == run.stdout.count("rule grid:") == people
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,10 @@ PLAN = ("-n", "--quiet", "rules", "reason", "host")
 
 
 def snakemake(
-    folder: Path, *arguments: str, configfile: str = "tests/config.yaml"
+    folder: Path,
+    *arguments: str,
+    configfile: str = "tests/config.yaml",
+    timeout: float | None = None,
 ) -> subprocess.CompletedProcess:
     """Run snakemake with its results below `folder`; output and errors come back as one text."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(CHECKOUT / "Snakefile")]
@@ -22,6 +25,7 @@ def snakemake(
         text=True,
         env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
         cwd=CHECKOUT,
+        timeout=timeout,
     )
 
 

@@ -341,7 +341,8 @@ def main(
             done["metrics"].append({**unit, "problem": str(error)})
             n_failed += 1
     paths = (metrics, profile, rois, bundles, spectra, uncertainty)
-    for path, (name, columns) in zip(paths, TABLES.items(), strict=True):
+    # The first, which every later stage asks for, comes last: then all of them are there.
+    for path, (name, columns) in reversed([*zip(paths, TABLES.items(), strict=True)]):
         write_table(path, printed(done[name]), columns)
     if not tested:
         print(f"{task} {model}: nothing to evaluate, no used test unit has both scans")

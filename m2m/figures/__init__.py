@@ -199,22 +199,23 @@ def main(
     counts = read_json(flow)
     note = ", ".join(f"{key} {counts[key]}" for key in FLOW)
     note = f"{SIMULATED}.  {note}" if simulated else note
-    with paper_style():
-        figure, rows = flow_figure(studies, unit_rows, people, quality_rows)
-        save(figure, printed(rows), cohort.COLUMNS, out_dir / "flow", note)
-        if any(study.task.low for study in studies):
-            figure, rows = ratio_figure(root, {study.name: study.task for study in studies})
-            save(figure, printed(rows), ratio.COLUMNS, out_dir / "ratio", note)
-    print(f"wrote {out_dir}/flow.pdf, .png, .tsv")
     draw = partial(draw_task, out_dir=out_dir, note=note)
     if threads == 1:
         for study in studies:
             print(draw(study))
-        return
-    # Fresh processes: none inherits what the libraries' threads hold.
-    with ProcessPoolExecutor(threads, mp_context=get_context("spawn")) as pool:
-        for line in pool.map(draw, studies):
-            print(line)
+    else:
+        # Fresh processes: none inherits what the libraries' threads hold.
+        with ProcessPoolExecutor(threads, mp_context=get_context("spawn")) as pool:
+            for line in pool.map(draw, studies):
+                print(line)
+    # The flow, which the page asks for, comes last: then all figures are there.
+    with paper_style():
+        if any(study.task.low for study in studies):
+            figure, rows = ratio_figure(root, {study.name: study.task for study in studies})
+            save(figure, printed(rows), ratio.COLUMNS, out_dir / "ratio", note)
+        figure, rows = flow_figure(studies, unit_rows, people, quality_rows)
+        save(figure, printed(rows), cohort.COLUMNS, out_dir / "flow", note)
+    print(f"wrote {out_dir}/flow.pdf, .png, .tsv")
 
 
 def draw_task(study: Study, out_dir: Path, note: str) -> str:

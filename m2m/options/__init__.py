@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from m2m.options.base import DataPath, Name, Section
 from m2m.options.cohort import Cohort, Effects, Phantom, Split
@@ -189,6 +196,13 @@ class Config(Section):
     evaluation: Evaluation = Evaluation()
     downstream: Downstream = Downstream()
     report: Report = Report()
+
+    # Of where it runs, not of what comes out.
+    shard: NonNegativeInt = Field(
+        0,
+        exclude=True,
+        description="People whose short stages share a job of a cluster; set by the Slurm profile",
+    )
 
     @model_validator(mode="before")
     @classmethod
