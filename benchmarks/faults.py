@@ -104,7 +104,8 @@ class Study:
         """Call the workflow, in a session of its own; it goes on where it was."""
         with self.log.open("a") as log:
             return psutil.Popen(
-                [*self.base, *self.targets, "--cores", "2", "--rerun-incomplete"],
+                [*self.base, *self.targets, "--cores", "2", "--rerun-incomplete",
+                 "--show-failed-logs"],
                 stdout=log, stderr=subprocess.STDOUT, cwd=self.folder, start_new_session=True,
                 env=os.environ | {"PYTHONPATH": str(ROOT)},
             )  # fmt: skip
@@ -115,8 +116,12 @@ class Study:
 
     def finish(self) -> None:
         """Run to the end; stop here if that fails."""
-        if self.start().wait():
-            sys.exit(self.log.read_text()[-3000:])
+        self.require_success(self.start())
+
+    def require_success(self, snakemake: psutil.Popen) -> None:
+        """Wait for a call; where it failed, stop here with what it said."""
+        if snakemake.wait():
+            sys.exit(self.log.read_text()[-20_000:])
 
     def jobs_done(self) -> int:
         """Number of jobs that ended well in all calls so far."""
@@ -160,6 +165,7 @@ def kill_one(study: Study, done: int, wait: float, chance: random.Random) -> tup
             break
         time.sleep(POLL_S)
     else:
+        study.require_success(snakemake)
         return "nothing: it had ended", False
     victim = chance.choice(sorted(running, key=running.__getitem__))
     everything = chance.random() < 0.5
