@@ -13,7 +13,7 @@ from m2m.objectives.macro2micro import centre
 from m2m.options import Config
 from m2m.slices import PLANES
 from m2m.stage import DataError, read_json, write_json
-from m2m.translate import Network, load_low, predict_file
+from m2m.translate.predict import Network, load_low, predict_file
 from m2m.volume import Volume, load, save
 
 TASK = {"source": "t1", "target": "fa", "low": {"ratio": 2, "of": "map", "after": "cms"}}
