@@ -45,9 +45,10 @@ COMMANDS = {
     "report-downstream": ("m2m.report.downstream:main", "Write the page of the validation."),
     "report": ("m2m.report:main", "Write the self-contained HTML report."),
     "status": ("m2m.cohort.status:main", "Print who is done, failed, excluded; what is missing."),
+    "models": ("m2m.catalogue:main", "Print which models are trained, on what, how good."),
 }
 # What a person calls; all others are the workflow's, by phase.
-BY_HAND = ("translate", "status")
+BY_HAND = ("translate", "status", "models")
 PHASES = {
     "cohort": ("participants", "simulate", "describe", "index", "validate", "split", "folds",
                "collect", "quality"),
