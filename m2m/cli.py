@@ -46,9 +46,10 @@ COMMANDS = {
     "report": ("m2m.report:main", "Write the self-contained HTML report."),
     "status": ("m2m.cohort.status:main", "Print who is done, failed, excluded; what is missing."),
     "models": ("m2m.catalogue:main", "Print which models are trained, on what, how good."),
+    "export": ("m2m.export:main", "Pack a model as a MONAI bundle, or write it as ONNX."),
 }
 # What a person calls; all others are the workflow's, by phase.
-BY_HAND = ("translate", "status", "models")
+BY_HAND = ("translate", "status", "models", "export")
 PHASES = {
     "cohort": ("participants", "simulate", "describe", "index", "validate", "split", "folds",
                "collect", "quality"),
