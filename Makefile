@@ -39,5 +39,5 @@ clean:
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "m2m needs Python 3.11 or newer: install it, or name it with 'make PYTHON=/path/to/python3'"; exit 1; }
 	$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing: on Debian or Ubuntu, install the package python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,cluster]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[workflow,train,evaluate,report,export,dev,cluster]'
 	touch $@

@@ -1,7 +1,11 @@
 """The command line: one command per stage, imported only when called."""
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+from textwrap import fill
+from types import SimpleNamespace
 from typing import Annotated
 
 import typer
@@ -28,7 +32,7 @@ COMMANDS = {
     "quality": ("m2m.cohort.quality:main", "Gather every subject's status and quality numbers."),
     "encoder": ("m2m.train.encoder:main", "Train the encoder that images are compared in."),
     "train": ("m2m.train:main", "Train a model on a task."),
-    "translate": ("m2m.translate:main", "Translate a whole volume."),
+    "translate": ("m2m.translate:main", "Translate a T1, or a folder of them, with a model."),
     "evaluate": ("m2m.evaluate:main", "Compare one model's volumes with the truth."),
     "lower": ("m2m.lower:main", "Make a map at low resolution, as a fast scan gives it."),
     "labels": ("m2m.labels:main", "Measure how far a model's labels were moved."),
@@ -40,8 +44,45 @@ COMMANDS = {
     "draw-downstream": ("m2m.figures.downstream:main", "Draw the biological validation."),
     "report-downstream": ("m2m.report.downstream:main", "Write the page of the validation."),
     "report": ("m2m.report:main", "Write the self-contained HTML report."),
-    "status": ("m2m.cohort.status:main", "Print who is done, failed, excluded, and why."),
+    "status": ("m2m.cohort.status:main", "Print who is done, failed, excluded; what is missing."),
+    "models": ("m2m.catalogue:main", "Print which models are trained, on what, how good."),
+    "export": ("m2m.export:main", "Pack a model as a MONAI bundle, or write it as ONNX."),
 }
+# What a person calls; all others are the workflow's, by phase.
+BY_HAND = ("translate", "status", "models", "export")
+PHASES = {
+    "cohort": ("participants", "simulate", "describe", "index", "validate", "split", "folds",
+               "collect", "quality"),
+    "diffusion": ("preprocess", "dti", "tractography"),
+    "grid": ("anat", "grid", "slices", "lower"),
+    "training": ("encoder", "train", "labels"),
+    "evaluation": ("evaluate", "compare", "features", "cnn", "downstream"),
+    "report": ("figures", "report", "draw-downstream", "report-downstream"),
+}  # fmt: skip
+# The extra of pyproject.toml that installs a library, by the name it is imported by.
+EXTRAS = {
+    "fsl": "workflow", "snakemake": "workflow",
+    "lightning_fabric": "train", "tensorboard": "train",
+    "pandas": "evaluate", "sklearn": "evaluate",
+    "jinja2": "report", "matplotlib": "report",
+    "fire": "export", "onnx": "export", "onnxruntime": "export",
+}  # fmt: skip
+
+
+@contextmanager
+def _one_line(ctx: typer.Context, name: str = "") -> Iterator[None]:
+    """End a command in one line and exit code 1 where data, disk or a library are at fault."""
+    try:
+        yield
+    except (DataError, StorageError, ModuleNotFoundError) as error:
+        problem: object = error
+        if isinstance(error, ModuleNotFoundError):
+            library = (error.name or "").partition(".")[0]
+            if library not in EXTRAS:
+                raise
+            problem = f"{library} is not installed; pip install 'm2m[{EXTRAS[library]}]'"
+        typer.echo(f"m2m {name or ctx.invoked_subcommand}: {problem}", err=True)
+        raise typer.Exit(1) from error
 
 
 class _LazyGroup(TyperGroup):
@@ -56,7 +97,8 @@ class _LazyGroup(TyperGroup):
         target, _ = COMMANDS[cmd_name]
         module, function = target.split(":")
         command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        command.command()(getattr(importlib.import_module(module), function))
+        with _one_line(ctx, cmd_name):
+            command.command()(getattr(importlib.import_module(module), function))
         return typer.main.get_command(command)
 
     def resolve_command(self, ctx: typer.Context, args: list[str]) -> tuple:
@@ -64,23 +106,35 @@ class _LazyGroup(TyperGroup):
             ctx.fail(f"No such command {args[0]!r}; did you mean {' or '.join(near)}?")
         return super().resolve_command(ctx, args)
 
+    def shell_complete(self, ctx: typer.Context, incomplete: str) -> list:
+        names = [
+            SimpleNamespace(value=name, type="plain", help=summary)
+            for name, (_, summary) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        # Not the group's own, which imports every stage.
+        return names + super(TyperGroup, self).shell_complete(ctx, incomplete)
+
     def invoke(self, ctx: typer.Context) -> object:
-        try:
+        with _one_line(ctx):
             return super().invoke(ctx)
-        except (DataError, StorageError) as error:
-            typer.echo(f"m2m {ctx.invoked_subcommand}: {error}", err=True)
-            raise typer.Exit(1) from error
 
     def format_help(self, ctx: typer.Context, formatter: object) -> None:
-        typer.echo(f"Usage: m2m COMMAND [OPTIONS]\n\n{m2m.__doc__}\n\nCommands:")
-        for name, (_, summary) in COMMANDS.items():
-            typer.echo(f"  {name:<18}{summary}")
-        typer.echo("\n`m2m COMMAND --help` describes a command, `m2m --version` its version.")
+        about = fill(m2m.__doc__, 79)
+        typer.echo(f"Usage: m2m COMMAND [OPTIONS]\n\n{about}\n")
+        for name in BY_HAND:
+            typer.echo(f"  {name:<12}{COMMANDS[name][1]}")
+        typer.echo("\nStages, which the workflow calls:\n")
+        for phase, names in PHASES.items():
+            start = f"  {phase:<12}"
+            typer.echo(fill(" ".join(names), 79, initial_indent=start, subsequent_indent=" " * 14))
+        typer.echo(
+            "\n`m2m COMMAND --help` describes a command, `m2m --version` prints the version,"
+            "\n`m2m --install-completion` lets the shell complete commands and options."
+        )
 
 
-app = typer.Typer(
-    cls=_LazyGroup, add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True
-)
+app = typer.Typer(cls=_LazyGroup, pretty_exceptions_enable=False, no_args_is_help=True)
 
 
 def _print_version(wanted: bool) -> None:

@@ -48,12 +48,21 @@ class Synthesis(NamedTuple):
 
 
 def choose_device(wanted: Device = "auto") -> str:
-    """Name the device to compute on: the one wanted, or the best that this machine has."""
-    if wanted != "auto":
-        return wanted
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    """Name the device to compute on: the one wanted, or the best that this machine has.
+
+    Raises
+    ------
+    DataError
+        The one wanted is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    found = [name for name, is_there in there.items() if is_there] + ["cpu"]
+    if wanted not in ("auto", *found):
+        raise DataError(
+            "this machine does not have the device", value=wanted,
+            remedy=f"choose auto or one of: {', '.join(found)}",
+        )  # fmt: skip
+    return found[0] if wanted == "auto" else wanted
 
 
 def build_network(

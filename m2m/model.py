@@ -52,6 +52,12 @@ the training cohort's mean map and with rescaled {source} on people it has not s
 - A predicted map shows what {source} makes likely. What {source} does not show (a tract's own
   microstructure, an unusual lesion) cannot be in it.
 - People, scanners and sequences unlike those of the training data are outside its scope.
+- `m2m translate` refuses what its contrast and field of view show to be no T1 of a whole brain. A
+  child's brain or a lesion it cannot recognise: such people are outside its scope, too.
+
+## Licence
+
+That of the training data decides who may use these weights; m2m itself is Apache-2.0.
 
 ## Model
 
@@ -157,8 +163,8 @@ def load_model(
     Raises
     ------
     DataError
-        The weights are no safetensors file (a pickle is never opened), or the record belongs to
-        other weights.
+        The weights are no safetensors file (a pickle is never opened), or the record is missing or
+        belongs to other weights.
     """
     try:
         tensors = load_file(weights_path)
@@ -169,6 +175,11 @@ def load_model(
             remedy="give the model.safetensors that `m2m train` wrote; pickled weights (.pt, .pth, "
             ".ckpt) can run code and are not opened",
         ) from error
+    if not Path(record_path).is_file():
+        raise DataError(
+            "the record of the weights is missing", file=record_path,
+            remedy="keep model.json beside model.safetensors, or name it with --record",
+        )  # fmt: skip
     record = read_json(record_path)
     found = file_digest(weights_path)
     if record["weights"] != found:

@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import types
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -40,9 +41,11 @@ def test_help_lists_every_command_for_half_a_second_of_processor_time():
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    for name, (_, summary) in cli.COMMANDS.items():
-        assert f"  {name}" in result.stdout
-        assert summary in result.stdout
+    words = result.stdout.split()
+    assert all(name in words for name in cli.COMMANDS)
+    assert all(cli.COMMANDS[name][1] in result.stdout for name in cli.BY_HAND)
+    lines = result.stdout.splitlines()
+    assert len(lines) < 24 and max(map(len, lines)) < 80, "a screen of 80 x 24"
     # Not the wall clock: other tests run at the same time.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
 
@@ -68,6 +71,40 @@ def test_version_is_printed_without_a_command(run):
 
 def test_no_command_shows_the_help(run):
     assert "validate" in run().output
+
+
+def test_every_command_is_by_hand_or_of_one_phase():
+    listed = [*cli.BY_HAND, *chain.from_iterable(cli.PHASES.values())]
+    assert sorted(listed) == sorted(cli.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"), [("tran", ["translate"]), ("draw", ["draw-downstream"]), ("--ver", [])]
+)
+def test_the_shell_completes_commands_without_importing_them(typed, completed):
+    code = (
+        "import sys\nfrom m2m.cli import app\n"
+        "try: app(prog_name='m2m')\n"
+        "finally: print(*sys.modules, file=sys.stderr)"
+    )
+    words = {"_M2M_COMPLETE": "complete_bash", "COMP_WORDS": f"m2m {typed}", "COMP_CWORD": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | words
+    )
+    assert result.stdout.split() == (completed or ["--version"])
+    assert not set(result.stderr.split()) & {"numpy", "torch", "m2m.translate"}
+
+
+def test_a_library_that_is_not_installed_is_named_with_its_extra(run, monkeypatch):
+    def stage():
+        raise ModuleNotFoundError("No module named 'fsl'", name="fsl.wrappers")
+
+    monkeypatch.setattr(sys.modules["made_up_stage"], "main", stage)
+    result = run("sum")
+    assert result.exit_code == 1
+    assert "m2m sum: fsl is not installed; pip install 'm2m[workflow]'" in result.output
+    monkeypatch.setitem(sys.modules, "made_up_stage", None)
+    assert isinstance(run("sum").exception, ModuleNotFoundError), "no extra installs it"
 
 
 def test_a_stage_receives_its_arguments(run):
@@ -132,7 +169,8 @@ def test_a_rule_passes_the_flags_that_its_command_knows(name, flags):
 
 
 def test_every_stage_has_its_rule():
-    assert {name for name, _ in calls_in_the_rules()} == set(cli.COMMANDS) - {"status"}
+    by_hand = set(cli.BY_HAND) - {"translate"}
+    assert {name for name, _ in calls_in_the_rules()} == set(cli.COMMANDS) - by_hand
 
 
 def test_every_stage_with_a_version_is_a_command():

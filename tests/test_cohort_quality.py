@@ -154,6 +154,20 @@ def test_status_tells_everybodys_state_and_counts(root, capsys, monkeypatch):
     assert "2  dti: mask is empty" in text
 
 
+def test_status_tells_which_models_wait_for_what(root):
+    for name in ("models/t1-fa/a/training", "models/t1-fa/b/training", "evaluation/t1-fa/c"):
+        (root / name).mkdir(parents=True)
+    (root / "models/t1-fa/c").mkdir()
+    for name in ("models/t1-fa/b/model.json", "models/t1-fa/c/model.json",
+                 "evaluation/t1-fa/c/metrics.tsv"):  # fmt: skip
+        (root / name).touch()
+    lines = status.describe_results(root).splitlines()
+    assert "trained: t1-fa/b, t1-fa/c" in lines and "evaluated: t1-fa/c" in lines
+    assert "begun, not yet trained: t1-fa/a" in lines
+    assert "trained, not yet evaluated: t1-fa/b" in lines
+    assert "  waiting        1  grid has not run" in lines
+
+
 def test_status_names_translated_units_by_model(root):
     path = root / "synthetic/t1-fa/mean"
     done = unit_path(path, "synth-fa", "sub-09/ses-1", "sub-09_ses-1")

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import m2m
+from m2m import cli
 from m2m.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1]
@@ -26,11 +27,13 @@ def canonical(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-RUNTIME = {canonical(name) for name in PROJECT["dependencies"]}
 EXTRAS = {
     extra: {canonical(name) for name in names}
     for extra, names in PROJECT["optional-dependencies"].items()
 }
+CORE = {canonical(name) for name in PROJECT["dependencies"]}
+# What the workflow needs from end to end.
+RUNTIME = CORE.union(*(EXTRAS[extra] for extra in ("workflow", "train", "evaluate", "report")))
 
 
 def tracked():
@@ -53,7 +56,7 @@ def test_the_lock_file_holds_names_and_versions_and_nothing_else():
 
 
 def test_the_lock_file_pins_every_dependency():
-    assert lock().keys() >= RUNTIME | EXTRAS["dev"] | EXTRAS["cluster"]
+    assert lock().keys() >= RUNTIME | EXTRAS["export"] | EXTRAS["dev"] | EXTRAS["cluster"]
     assert not lock().keys() & EXTRAS["ants"]
 
 
@@ -93,10 +96,19 @@ def distributions(names):
 
 def test_everything_imported_is_declared():
     for providers in distributions(imported(ROOT / "m2m")) - {frozenset({"m2m"})}:
-        assert providers & RUNTIME, providers
-    declared = RUNTIME | EXTRAS["dev"] | {"m2m"}
+        assert providers & (RUNTIME | EXTRAS["export"]), providers
+    declared = RUNTIME | EXTRAS["export"] | EXTRAS["dev"] | {"m2m"}
     for providers in distributions(imported(ROOT / "tests")):
         assert providers & declared, providers
+
+
+def test_a_missing_library_is_said_to_be_in_the_extra_that_has_it():
+    named = {extra: set() for extra in cli.EXTRAS.values()}
+    providers = packages_distributions()
+    for library, extra in cli.EXTRAS.items():
+        named[extra] |= {canonical(name) for name in providers.get(library, [library])}
+    assert named == {extra: EXTRAS[extra] for extra in named}
+    assert named.keys() | {"cluster", "ants", "lpips", "dev"} == EXTRAS.keys()
 
 
 def test_everything_declared_is_imported():

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from m2m.cli import EXTRAS
+
 ROOT = Path(__file__).parents[1]
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
@@ -90,6 +92,18 @@ def test_a_heavy_library_stays_inside_its_layer(module):
     for name in imports(module):
         if library := HEAVY.get(name.split(".")[0]):
             assert library in LIBRARIES[part(module)], f"{module} imports {name}"
+
+
+def test_a_translation_needs_no_extra():
+    """`pip install m2m` is enough for it: nothing on the way imports what an extra installs."""
+    found, waiting = set(), {"m2m.translate.folder", "m2m.translate", "m2m.catalogue"}
+    while waiting:
+        module = waiting.pop()
+        found.add(module)
+        waiting |= set(own(module)) - found
+    assert {"m2m.anat", "m2m.inference", "m2m.networks.unet"} <= found
+    for module in found:
+        assert not {name.split(".")[0] for name in imports(module)} & set(EXTRAS), module
 
 
 def test_the_workflow_parses_without_heavy_libraries():

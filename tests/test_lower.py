@@ -13,7 +13,8 @@ from m2m.objectives.macro2micro import centre
 from m2m.options import Config
 from m2m.slices import PLANES
 from m2m.stage import DataError, read_json, write_json
-from m2m.translate import Network, load_low, predict_file
+from m2m.translate.native import require_model_of_t1
+from m2m.translate.predict import Network, load_low, predict_file
 from m2m.volume import Volume, load, save
 
 TASK = {"source": "t1", "target": "fa", "low": {"ratio": 2, "of": "map", "after": "cms"}}
@@ -142,7 +143,7 @@ def test_a_model_that_sees_a_low_resolution_says_what_it_lacks(tmp_path):
     with pytest.raises(DataError, match="give --low, a map with voxels of 2 times the grid's"):
         predict_file(*files)
     with pytest.raises(DataError, match="sees a low-resolution map beside the T1"):
-        predict_file(source, mask, None, {}, record, Network())
+        require_model_of_t1(record)
     wrong = tmp_path / "wrong.nii.gz"
     save(wrong, crop_kspace(t1, 4))
     with pytest.raises(DataError, match="ratio of 2") as caught:

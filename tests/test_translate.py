@@ -6,25 +6,20 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from line_model import SHAPE, UNCERTAINTY, run, write_line
 from small_cohort import small_model, train_arguments, write_cohort
-from typer.testing import CliRunner
 
 from m2m import anat, inference
-from m2m.cli import app
 from m2m.dataset import find_subjects
 from m2m.modalities import log_density, log_tensor
 from m2m.model import Fit, load_model, save_model
 from m2m.stage import DataError, read_json, write_json
 from m2m.tensors import to_matrix
-from m2m.translate import Network, Person, parse_planes, predict
+from m2m.translate import native, parse_planes
+from m2m.translate.predict import Network, Person, predict
 from m2m.volume import Volume, load, resample, same_grid, save
 
 PLANES = ("axial", "coronal", "sagittal")
-UNCERTAINTY = {
-    "method": "constant", "factors": {"constant": 0.07}, "nll": {"constant": 0.0},
-    "part": "validation", "n_subjects": 1,
-}  # fmt: skip
-SHAPE = (23, 27, 21)
 # Voxels run right to left and front to back, and axes are swapped: as scanners do.
 FLIPPED = np.array([[0, -3.0, 0, 40], [-3.0, 0, 0, 36], [0, 0, 3.0, -30], [0, 0, 0, 1]])
 
@@ -32,24 +27,6 @@ FLIPPED = np.array([[0, -3.0, 0, 40], [-3.0, 0, 0, 36], [0, 0, 3.0, -30], [0, 0,
 def volume(shape=SHAPE, affine=FLIPPED):
     data = np.random.default_rng(0).random(shape).astype(np.float32)
     return Volume(data, affine)
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
-
-
-def write_line(folder, intercept=0.0, slope=1.0, **changes):
-    """A model on disk: the line from T1 to FA."""
-    record = {
-        "task": "t1-fa", "model": "t1", "family": "t1", "options": {}, "source": "t1",
-        "target": "fa", "spacing_mm": 3.0, "shape": list(SHAPE), "t1_range_percent": [0, 100],
-        "n_train": 2, "n_validation": 0, "split_hash": "s", "data_hash": "d", "code_version": "0",
-        "fingerprint": "f",
-    } | changes  # fmt: skip
-    tensors = {"intercept": np.array([intercept]), "slope": np.array([slope])}
-    fit, names = Fit(tensors, None, UNCERTAINTY), ("model.safetensors", "model.json", "card.md")
-    save_model(fit, record, *(folder / name for name in names))
-    return folder / "model.safetensors"
 
 
 def write_grid_person(folder, t1, brain):
@@ -174,7 +151,9 @@ def test_a_native_volume_comes_back_on_its_own_voxels(tmp_path, monkeypatch):
         on_grid, brain = resample(t1, grid, options.shape), Volume(brain.data > 0.99, grid)
         return anat.Anatomy(on_grid, brain, brain, np.eye(4), 1.0, 0.0, 0.0, [])
 
-    monkeypatch.setattr(anat, "prepare", prepare)
+    tissues = {"FluidOverWhite": 0.5, "GreyOverWhite": 0.8, "CoveredBrain": 1.0}
+    monkeypatch.setattr(native, "prepare", prepare)
+    monkeypatch.setattr(native, "contrast", lambda *_: tissues)
     save(tmp_path / "t1.nii.gz", t1)
     weights = write_line(tmp_path, shape=[29, 29, 29])
     result = run("translate", tmp_path / "t1.nii.gz", "--weights", weights, "--out",
@@ -300,6 +279,8 @@ def test_orientations_are_named():
     assert result.exit_code == 2 and "axal" in result.output
 
 
-def test_the_device_that_is_wanted_is_taken():
+def test_the_device_that_is_wanted_is_taken_or_refused():
     assert inference.choose_device("cpu") == "cpu"
+    with pytest.raises(DataError, match=r"does not have the device .*gpu.*cpu"):
+        inference.choose_device("gpu")
     assert inference.choose_device() in ("cpu", "cuda", "mps")

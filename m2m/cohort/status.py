@@ -1,5 +1,6 @@
-"""Print who is done, failed, excluded, and why, from whatever of the workflow has run."""
+"""Print who is done, failed, excluded, and why, and what is missing, from whatever has run."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -88,6 +89,8 @@ def _counts(rows: list[dict[str, str]], findings: list[Row]) -> list[str]:
     ]
     for state, reasons in flow["reasons"].items():
         lines += [f"  {state:<11}{n:>5}  {reason}" for reason, n in reasons.items()]
+    for why, n in Counter(row["why"] for row in waiting).items():
+        lines.append(f"  {'waiting':<11}{n:>5}  {why}")
     notes = sum(finding["severity"] == "note" for finding in findings)
     lines.append(f"{len(findings) - notes} errors and {notes} notes in cohort_status.tsv")
     return lines
@@ -122,15 +125,27 @@ def describe_results(root: Path, everybody: bool = False) -> str:
     if len(shown) < len(rows):
         text += [f"({len(rows) - len(shown)} more units without failure; --all prints them)", ""]
     text += _counts(rows, findings)
-    for name, pattern in (
-        ("trained", "models/*/*/model.json"),
-        ("evaluated", "evaluation/*/*/metrics.tsv"),
-    ):
-        done = sorted("/".join(path.parts[-3:-1]) for path in root.glob(pattern))
-        text.append(f"{name}: {', '.join(done) or 'nothing yet'}")
+    text += _progress(root)
     report = root / "report.html"
     text.append(f"report: {report if report.exists() else 'not yet'}")
     return "\n".join(text)
+
+
+def _progress(root: Path) -> list[str]:
+    """Lines of the models that are trained and evaluated, and of what is missing."""
+
+    def named(pattern: str) -> set[str]:
+        return {"/".join(path.parts[-3:-1]) for path in root.glob(pattern)}
+
+    trained, evaluated = named("models/*/*/model.json"), named("evaluation/*/*/metrics.tsv")
+    lines = {
+        "trained": trained,
+        "evaluated": evaluated,
+        "begun, not yet trained": named("models/*/*/training") - trained,
+        "trained, not yet evaluated": trained - evaluated,
+    }
+    kept = {name: done for name, done in lines.items() if done or "not yet" not in name}
+    return [f"{name}: {', '.join(sorted(done)) or 'nothing yet'}" for name, done in kept.items()]
 
 
 def main(
@@ -139,7 +154,7 @@ def main(
     ] = None,
     everybody: Annotated[bool, typer.Option("--all", help="Print every unit.")] = False,
 ) -> None:
-    """Print who is done, failed, excluded, and why."""
+    """Print who is done, failed, excluded, and why; which models wait for what."""
     root = find_results(Path("results")) if results is None else results
     if not (root / "cohort").is_dir():
         raise DataError(

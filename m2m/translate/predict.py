@@ -1,29 +1,21 @@
-"""Translate a whole volume with a trained model.
+"""A whole volume on the common grid, translated with a trained model."""
 
-In the workflow the source, a T1 or an FA map, is on the common grid already. A T1 on its own, of
-any orientation and resolution, is brought there first, and the prediction is carried back to the
-T1's own voxels.
-"""
-
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import typer
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from m2m import baselines
 from m2m.lowres import enlarge
 from m2m.modalities import MODALITIES
-from m2m.model import load_model
-from m2m.options import Anat, Model
-from m2m.slices import PLANES, normalise
-from m2m.stage import DataError, read_json, recorded, require_ok
+from m2m.options import Model
+from m2m.slices import normalise
+from m2m.stage import DataError, read_json, require_ok
 from m2m.uncertainty import Prediction, deviation
-from m2m.volume import Volume, load, require_same_grid, resample_inside, save
+from m2m.volume import Volume, load, require_same_grid, save
 
 Tensors = Mapping[str, NDArray]
 Record = Mapping[str, Any]
@@ -164,124 +156,16 @@ def _by_low(person: Person, tensors: Tensors, record: Record, network: Network) 
 FAMILIES = {"mean": _by_mean_map, "t1": _by_line, "upsampled": _by_low}
 
 
-def predict_native(
-    t1: Volume, mask: Volume | None, tensors: Tensors, record: Record, network: Network
-) -> Translated:
-    """Predict the target, in its unit, on a T1's own voxels, of any orientation and resolution.
-
-    Parameters
-    ----------
-    t1 : Volume
-    mask : Volume or None
-        Brain mask on the T1's voxels; None: found from the T1.
-    tensors, record, network
-        As in `predict`.
-
-    Raises
-    ------
-    DataError
-        The model does not start from a T1.
-    """
-    if record.get("low"):
-        raise DataError(
-            "the model sees a low-resolution map beside the T1",
-            remedy="give --low, and the T1 on the common grid with --anat-status and --brain",
-        )
-    if record["source"] != "t1":
-        raise DataError(
-            f"the model translates {MODALITIES[record['source']].title}, not a T1",
-            remedy="give a map on the common grid with --anat-status and --brain",
-        )
-    # Registration to the template, which nothing else here needs.
-    from m2m.anat import prepare
-
-    grid = Anat(spacing_mm=record["spacing_mm"], shape=record["shape"])
-    found = prepare(t1, mask, grid)
-    person = Person(found.t1, found.brain, found.grid_to_mni)
-    carried = []
-    for part in predict(person, tensors, record, network):
-        part, inside = resample_inside(part, person.brain, t1.affine, t1.shape)
-        carried.append(part)
-    image, sd = carried
-    return Translated(unscaled(image, inside.data, record), sd)
-
-
-def parse_planes(text: str) -> tuple[str, ...]:
-    """Read a list such as ``axial,sagittal``; raise BadParameter at an unknown orientation."""
-    planes = tuple(name for name in text.split(",") if name)
-    if unknown := set(planes) - set(PLANES):
-        raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}; known: {PLANES}")
-    return planes
-
-
-def main(
-    source: Annotated[Path, typer.Argument(help="T1w (or FA on the grid), NIfTI.")],
-    weights: Annotated[Path, typer.Option(help="model.safetensors of `m2m train`.")],
-    out: Annotated[Path, typer.Option(help="Volume to write, .nii.gz.")],
-    brain: Annotated[Path | None, typer.Option(help="Brain mask on the source's voxels.")] = None,
-    anat_status: Annotated[
-        Path | None,
-        typer.Option(help="Status of `m2m anat`: the source is on the common grid already."),
-    ] = None,
-    require: Annotated[
-        list[Path] | None, typer.Option(help="Status of what made the source; repeat.")
-    ] = None,
-    unit: Annotated[str, typer.Option(help="Name in the status file.")] = "",
-    status: Annotated[Path | None, typer.Option(help="Status file to write, JSON.")] = None,
-    record: Annotated[Path | None, typer.Option(help="Default: model.json by the weights.")] = None,
-    task: Annotated[str, typer.Option(help="Default: the task the model was trained for.")] = "",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Slices at a time.")] = 4,
-    planes: Annotated[str, typer.Option(help="Orientations to average, e.g. axial,coronal.")] = "",
-    low: Annotated[
-        Path | None, typer.Option(help="Low-resolution map, for a model that sees one.")
-    ] = None,
-    out_sd: Annotated[
-        Path | None, typer.Option(help="Map of standard deviations to write, .nii.gz.")
-    ] = None,
-) -> None:
-    """Translate a whole volume; the result is on its own voxels, in the target's unit.
-
-    Research only: no clinical use.
-    """
-    network = Network(parse_planes(planes), batch_size, device)
-    tensors, about = load_model(weights, record or weights.with_name("model.json"))
-    outputs = [path for path in (out, out_sd) if path]
-    with recorded("translate", unit, status, outputs) if status else nullcontext({}) as numbers:
-        require_ok(*(require or []))
-        image, sd = predict_file(source, brain, anat_status, tensors, about, network, low)
-        description = MODALITIES[about["target"]].description
-        sources = [path for path in (source, brain, low, weights) if path]
-        about_both = {
-            "Task": task or about["task"], "Model": about["model"], "Family": about["family"],
-            "WeightsSHA256": about["weights"], "Fingerprint": about["fingerprint"],
-            "TrainedOnSimulatedPeople": about["simulated"],
-        }  # fmt: skip
-        start = MODALITIES[about["source"]].title
-        origin = f"predicted from {start}, research only, no clinical use"
-        save(out, image, sources, Description=f"{description}; {origin}", **about_both)
-        if out_sd:
-            title = f"Standard deviation of the error, in scaled units, of: {description}"
-            save(
-                out_sd, sd, sources, Description=f"{title}; {origin}",
-                Uncertainty=about["uncertainty"], **about_both,
-            )  # fmt: skip
-        numbers |= {"task": task or about["task"]}
-        numbers |= {key: about[key] for key in ("model", "weights")}
-
-
 def predict_file(
     source: Path,
     brain: Path | None,
-    anat_status: Path | None,
+    anat_status: Path,
     tensors: Tensors,
     record: Record,
     network: Network,
     low: Path | None = None,
 ) -> Translated:
-    """Predict from files, on the common grid where `anat_status` is given, else on a native T1's.
-
-    The image is in the target's unit.
+    """Predict from files on the common grid; the image is in the target's unit.
 
     Raises
     ------
@@ -289,9 +173,6 @@ def predict_file(
         A file is bad, an earlier stage failed, the grid's spacing is not the model's, an FA
         map leaves 0..1, or the low-resolution map is missing or does not fit the grid.
     """
-    if anat_status is None:
-        mask = load(brain) if brain else None
-        return predict_native(load(source), mask, tensors, record, network)
     require_ok(anat_status)
     if brain is None:
         raise DataError("a volume on the common grid needs its brain mask", remedy="give --brain")
@@ -334,3 +215,44 @@ def load_low(path: Path | None, brain: Volume, ratio: int) -> Volume:
     except DataError as error:
         raise DataError(error.problem, file=path, value=error.value, remedy=error.remedy) from None
     return Volume(np.where(brain.data, grid.data, 0), grid.affine)
+
+
+def save_maps(
+    found: Translated,
+    out: Path,
+    out_sd: Path | None,
+    sources: Sequence[Path],
+    record: Record,
+    task: str = "",
+    **further: object,
+) -> None:
+    """Write a prediction in its unit, and its standard deviations where they have a path.
+
+    Both sidecars name the model, its hash and the sources.
+
+    Parameters
+    ----------
+    found : Translated
+        The image in the target's unit.
+    out, out_sd : Path
+    sources : sequence of Path
+    record : mapping
+    task : str
+        Default: the task the model was trained for.
+    **further
+        Further keys of both sidecars.
+    """
+    start, target = (MODALITIES[record[key]] for key in ("source", "target"))
+    origin = f"predicted from {start.title}, research only, no clinical use"
+    about = {
+        "Task": task or record["task"], "Model": record["model"], "Family": record["family"],
+        "WeightsSHA256": record["weights"], "Fingerprint": record["fingerprint"],
+        "TrainedOnSimulatedPeople": record["simulated"], **further,
+    }  # fmt: skip
+    save(out, found.image, sources, Description=f"{target.description}; {origin}", **about)
+    if out_sd:
+        title = f"Standard deviation of the error, in scaled units, of: {target.description}"
+        save(
+            out_sd, found.sd, sources, Description=f"{title}; {origin}",
+            Uncertainty=record["uncertainty"], **about,
+        )  # fmt: skip
