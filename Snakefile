@@ -16,6 +16,7 @@ include: "rules/cohort.smk"
 include: "rules/diffusion.smk"
 include: "rules/grid.smk"
 include: "rules/translation.smk"
+include: "rules/rendering.smk"
 include: "rules/evaluation.smk"
 include: "rules/report.smk"
 
@@ -53,6 +54,11 @@ rule train:
 rule translate:
     input:
         every_translation,
+
+
+rule field:
+    input:
+        every_field("field"),
 
 
 rule evaluate:

@@ -93,6 +93,11 @@ KINDS = {
     "synth-status": ("dwi", "desc-synth_{measure}_status.json"),
     "synth-tractogram": ("dwi", bids_name("tractogram", ".tck", space="T1w", desc="synth")),
     "synth-tractography-status": ("dwi", bids_name("status", ".json", desc="synthtractography")),
+    # A continuous field of tract density, and what it says on the grid.
+    "field": ("dwi", bids_name("field", ".safetensors", space="T1w")),
+    "field-record": ("dwi", bids_name("field", ".json", space="T1w")),
+    "field-tdi": ("dwi", _map("tdi", "T1w", "field", "tracts")),
+    "field-status": ("dwi", bids_name("status", ".json", desc="field")),
     "truth-fa": ("dwi", _map("fa", "T1w", "truth")),
     "truth-tensor": ("dwi", _map("tensor", "T1w", "truth")),
     "truth-bundles": ("anat", bids_name("dseg", ".nii.gz", space="T1w", desc="bundles")),

@@ -29,6 +29,7 @@ COMMANDS = {
     "encoder": ("m2m.train.encoder:main", "Train the encoder that images are compared in."),
     "train": ("m2m.train:main", "Train a model on a task."),
     "translate": ("m2m.translate:main", "Translate a whole volume."),
+    "field": ("m2m.field:main", "Fit a continuous field to a person's slices."),
     "evaluate": ("m2m.evaluate:main", "Compare one model's volumes with the truth."),
     "compare": ("m2m.evaluate:compare", "Compare models on the same subjects."),
     "features": ("m2m.downstream.features:main", "Describe everybody's maps by numbers."),

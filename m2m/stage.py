@@ -38,6 +38,7 @@ VERSIONS = {
     "encoder": 1,
     "train": 3,
     "translate": 3,
+    "field": 1,
     "evaluate": 3,
     "compare": 3,
     "features": 1,

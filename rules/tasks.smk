@@ -317,3 +317,17 @@ def mean_maps(wildcards):
 def mean_flag(wildcards):
     """`--mean-model` with the name of the mean map, where a task has one."""
     return [part for model in mean_model(wildcards) for part in ("--mean-model", model)]
+
+
+# -- continuous fields -------------------------------------------------------------------------
+
+
+def every_field(kind):
+    """Input function: one file of each test unit's field."""
+
+    def wanted(wildcards):
+        if not TRACTS:
+            raise WorkflowError("A field is of tract density, which no task needs.")
+        return paths(kind, units_of_part("test"))
+
+    return wanted

@@ -34,6 +34,7 @@ from m2m.options.models import (
     UNetwork,
     Weight,
 )
+from m2m.options.rendering import SliceField
 from m2m.options.scans import (
     Anat,
     DipyTracking,
@@ -50,8 +51,8 @@ __all__ = [
     "Anat", "Cnn", "Cohort", "Config", "CycleGan", "DipyTracking", "Discriminators", "Downstream",
     "Dti", "Effects", "Encoder", "Evaluation", "Grid", "Losses", "Macro2Micro", "Mask", "MeanMap",
     "Model", "MrtrixTracking", "Network", "NetworkModel", "PatchJudge", "Perceptual", "Phantom",
-    "Pix2Pix", "Preprocess", "Published2023", "Report", "RescaledT1", "Rois", "Slices", "Split",
-    "Task", "Tractography", "Training", "UNet", "UNetwork", "load_config",
+    "Pix2Pix", "Preprocess", "Published2023", "Report", "RescaledT1", "Rois", "SliceField",
+    "Slices", "Split", "Task", "Tractography", "Training", "UNet", "UNetwork", "load_config",
 ]  # fmt: skip
 
 
@@ -144,6 +145,7 @@ class Config(Section):
     encoder: Encoder = Encoder()
     models: dict[Name, Model]
     tasks: dict[Name, Task]
+    field: SliceField = SliceField()
     evaluation: Evaluation = Evaluation()
     downstream: Downstream = Downstream()
     report: Report = Report()

@@ -1,0 +1,27 @@
+"""Section about continuous fields."""
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from m2m.options.base import Section
+
+
+class SliceField(Section):
+    """A continuous field fitted to one person's slices of three orientations."""
+
+    every: PositiveInt = Field(1, description="Each so many slices are kept; 1: all")
+    thickness_mm: NonNegativeFloat = Field(
+        0.0, description="Of a slice, full width at half maximum; 0: it samples a plane"
+    )
+    spacings_mm: tuple[PositiveFloat, ...] = Field(
+        (4.5, 9.0, 18.0, 36.0), min_length=1, description="Of the nodes of the grids of features"
+    )
+    features: PositiveInt = Field(4, description="Of each grid")
+    hidden: tuple[PositiveInt, ...] = Field((64, 64), description="Widths of the perceptron")
+    table_rows: PositiveInt = Field(1 << 21, description="Grids with more nodes are hashed")
+    bending: NonNegativeFloat = Field(
+        8.0, description="Weight of second derivatives, mm4: how smooth it is between slices"
+    )
+    steps: PositiveInt = 400
+    batch_size: PositiveInt = Field(8192, description="Pixels in each step")
+    learning_rate: PositiveFloat = Field(1e-2, description="Of the grids; a fifth elsewhere")
+    seed: NonNegativeInt = 1
