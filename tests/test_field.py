@@ -12,8 +12,8 @@ from m2m.field.network import DenseGrid, FieldNetwork, HashGrid
 from m2m.field.sample import at_points, on_grid
 from m2m.field.slices import Box, Slice, box_of, cut, gather
 from m2m.field.stage import main, read_field
-from m2m.metrics import psnr
-from m2m.modalities import density_of_log
+from m2m.metrics import pearson, psnr
+from m2m.modalities import density_of_log, log_density
 from m2m.options import SliceField
 from m2m.slices import PLANES
 from m2m.stage import DataError, read_json
@@ -117,9 +117,9 @@ def test_a_field_fitted_to_every_fourth_slice_knows_a_ramp():
     assert np.abs(oblique.ravel() - truth).max() < 0.05
 
 
-def test_slices_count_alike_up_to_twice_the_usual_noise():
-    found = weights(torch.tensor([0.1, 0.05, 0.2, 0.4, 0.1]))
-    assert found.tolist() == pytest.approx([1, 1, 1, 0.25, 1])
+def test_slices_count_alike_unless_they_are_noisier_than_usual():
+    found = weights(torch.tensor([0.1, 0.05, 0.15, 0.3, 0.1]))
+    assert found.tolist() == pytest.approx([1, 1, 1, 1 / 16, 1])
 
 
 @pytest.mark.parametrize("how", ["noise", "shift"])
@@ -202,7 +202,8 @@ def stage_inputs(folder):
 
 
 def run(folder, tdi, mask, **options):
-    out = {name: folder / f"out{name}" for name in (".safetensors", ".json", ".nii.gz")}
+    names = {".safetensors": "field", ".json": "field", ".nii.gz": "sampled"}
+    out = {suffix: folder / f"{name}{suffix}" for suffix, name in names.items()}
     main(
         weights=out[".safetensors"], record=out[".json"], out=out[".nii.gz"], mask=mask,
         axial=tdi, coronal=tdi, sagittal=tdi, unit="sub-1", status=folder / "status.json",
@@ -222,7 +223,7 @@ def test_the_stage_writes_a_field_that_can_be_read_again(tmp_path):
     sampled = on_grid(network, fused.affine, fused.shape).data[..., 0]
     assert np.allclose(density_of_log(sampled.clip(0))[inside], fused.data[inside], rtol=1e-4)
     assert not fused.data[~inside].any()
-    assert np.corrcoef(fused.data[inside], true.data[inside])[0, 1] > 0.98
+    assert pearson(log_density(fused.data[inside]), log_density(true.data[inside])) > 0.98
     assert about["channels"] == ["tdi"]
 
 

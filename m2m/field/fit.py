@@ -30,7 +30,7 @@ FIRST_SD = 0.1
 # Learning rate of its logarithm: some hundred steps must suffice for factors of ten.
 SD_RATE = 0.05
 # Times the median deviation of slices: noisier ones count less.
-USUAL = 2.0
+USUAL = 1.5
 # Points along the normal that stand for a slice's profile, where it has one.
 PROFILE_POINTS = 5
 FWHM_PER_SD = np.sqrt(8 * np.log(2))
@@ -149,6 +149,7 @@ def weights(sds: Tensor) -> Tensor:
     """How much each slice counts: 1, or less where its deviation is more than usual.
 
     Slices of the middle of a brain show more, so they fit less well than those of its rim: up to
-    `USUAL` times the median deviation all count alike, beyond by the inverse variance.
+    `USUAL` times the median deviation all count alike. Beyond, by the inverse of the squared
+    variance: what is wrong with a slice, a shift say, is wrong with all of its pixels together.
     """
-    return (USUAL * sds.median() / sds).square().clamp(max=1)
+    return (USUAL * sds.median() / sds).pow(4).clamp(max=1)

@@ -13,10 +13,12 @@ class SliceField(Section):
         0.0, description="Of a slice, full width at half maximum; 0: it samples a plane"
     )
     spacings_mm: tuple[PositiveFloat, ...] = Field(
-        (4.5, 9.0, 18.0, 36.0), min_length=1, description="Of the nodes of the grids of features"
+        (4.0, 5.7, 8.0, 11.3, 16.0, 22.6, 32.0),
+        min_length=1,
+        description="Of the nodes of the grids of features",
     )
     features: PositiveInt = Field(4, description="Of each grid")
-    hidden: tuple[PositiveInt, ...] = Field((64, 64), description="Widths of the perceptron")
+    hidden: tuple[PositiveInt, ...] = Field((32,), description="Widths of the perceptron")
     table_rows: PositiveInt = Field(1 << 21, description="Grids with more nodes are hashed")
     bending: NonNegativeFloat = Field(
         8.0, description="Weight of second derivatives, mm4: how smooth it is between slices"
