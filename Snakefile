@@ -61,6 +61,11 @@ rule field:
         every_field("field"),
 
 
+rule render:
+    input:
+        every_field("field-turntable"),
+
+
 rule evaluate:
     input:
         every_task("evaluation/{task}/summary.tsv"),

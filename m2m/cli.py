@@ -30,6 +30,7 @@ COMMANDS = {
     "train": ("m2m.train:main", "Train a model on a task."),
     "translate": ("m2m.translate:main", "Translate a whole volume."),
     "field": ("m2m.field:main", "Fit a continuous field to a person's slices."),
+    "render": ("m2m.field.views:main", "Render a field: turntable and still views."),
     "evaluate": ("m2m.evaluate:main", "Compare one model's volumes with the truth."),
     "compare": ("m2m.evaluate:compare", "Compare models on the same subjects."),
     "features": ("m2m.downstream.features:main", "Describe everybody's maps by numbers."),

@@ -39,6 +39,7 @@ VERSIONS = {
     "train": 3,
     "translate": 3,
     "field": 1,
+    "render": 1,
     "evaluate": 3,
     "compare": 3,
     "features": 1,

@@ -324,6 +324,11 @@ def slices_flags(wildcards, output):
     return flags + (["--tensor", output.tensor] if TENSORS else [])
 
 
+def field_inputs():
+    """Further inputs of a field: tensors, for its directions."""
+    return {"tensor": at("tensor")} if TENSORS else {}
+
+
 ACT = CONFIG.tractography.mrtrix3.five_tissue
 FROM_T1 = "5ttgen-fsl"
 

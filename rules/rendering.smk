@@ -1,4 +1,4 @@
-"""Continuous fields of tract density, made when asked for: `snakemake field`."""
+"""Continuous fields of tract density and views of them, made when asked for."""
 
 
 rule fit_field:
@@ -6,6 +6,7 @@ rule fit_field:
     41:102; variance of each slice: Xu et al. 2023, IEEE TMI 42:1707).
     """
     input:
+        **field_inputs(),
         tdi=at("tdi"),
         mask=at("target-mask"),
         status=at("grid-status"),
@@ -25,10 +26,41 @@ rule fit_field:
         mem_mb=memory(2000),
         runtime=60,
     params:
+        tensor=flag("--tensor", "tensor"),
         options=options(CONFIG.field),
         version=VERSIONS["field"],
     shell:
         "m2m field --axial {input.tdi} --coronal {input.tdi} --sagittal {input.tdi}"
-        " --mask {input.mask} --require {input.status} --unit {wildcards.unit}"
+        " --mask {input.mask} {params.tensor} --require {input.status} --unit {wildcards.unit}"
         " --weights {output.weights} --record {output.record} --out {output.map}"
+        " --status {output.status} --options {params.options:q} 2>&1 | tee {log}"
+
+
+rule render_field:
+    """Views by emission and absorption (Max 1995, IEEE TVCG 1:99; Mildenhall et al. 2020, ECCV 405)."""
+    input:
+        weights=at("field"),
+        status=at("field-status"),
+    output:
+        turntable=at("field-turntable"),
+        stills=at("field-stills"),
+        status=at("render-status"),
+    log:
+        log("render_field", "{folder}/{unit}"),
+    benchmark:
+        bench("render_field", "{folder}/{unit}")
+    conda:
+        M2M_ENV
+    threads: 2
+    resources:
+        mem_mb=memory(2000),
+        runtime=60,
+    params:
+        # Made by the same job as the weights.
+        record=at("field-record"),
+        options=options(CONFIG.render),
+        version=VERSIONS["render"],
+    shell:
+        "m2m render --weights {input.weights} --record {params.record} --require {input.status}"
+        " --unit {wildcards.unit} --turntable {output.turntable} --stills {output.stills}"
         " --status {output.status} --options {params.options:q} 2>&1 | tee {log}"

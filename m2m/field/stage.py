@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from numpy.typing import NDArray
 
-from m2m import __version__
+from m2m import __version__, tensors
 from m2m.field.fit import Fitted, fit
 from m2m.field.network import FieldNetwork
 from m2m.field.sample import extent, on_grid
@@ -20,14 +21,35 @@ from m2m.model import load_model, save_weights
 from m2m.options import SliceField
 from m2m.slices import PLANES
 from m2m.stage import DataError, file_digest, parse_options, recorded, require_ok, write_json
-from m2m.volume import Volume, load, save
+from m2m.volume import Volume, load, require_same_grid, save
 
 # About the mask, in nodes of the finest grid: where the density falls to 0.
 MARGIN = 2
+# Channels of a field that knows directions, after its density.
+DIRECTIONS = tuple(f"direction-{i}" for i in ("xx", "xy", "xz", "yy", "yz", "zz"))
+
+
+def directions(six: NDArray) -> NDArray[np.float32]:
+    """Say where fibres run, without a sign: FA times the products of V1's elements.
+
+    Such products can be averaged and interpolated, where a vector and its opposite would cancel.
+
+    Parameters
+    ----------
+    six : ndarray, shape (..., 6)
+        Tensors.
+
+    Returns
+    -------
+    ndarray, shape (..., 6)
+        Elements as of a tensor, 0 to 1 in size.
+    """
+    found = tensors.measures(six)
+    return found.fa[..., None] * found.v1[..., tensors.ROWS] * found.v1[..., tensors.COLUMNS]
 
 
 def read_slices(
-    stacks: Mapping[str, Path], modality: str, options: SliceField
+    stacks: Mapping[str, Path], modality: str, tensor: Path | None, options: SliceField
 ) -> tuple[list[Slice], list[str]]:
     """Cut the slices that a field is fitted to out of a volume for each orientation.
 
@@ -37,6 +59,8 @@ def read_slices(
         By orientation; one file may stand for several.
     modality : str
         What the volumes hold.
+    tensor : path or None
+        Tensors on their grid: slices get the six channels of `directions` too.
     options : SliceField
 
     Returns
@@ -49,8 +73,14 @@ def read_slices(
     slices, names = [], []
     for plane, path in stacks.items():
         image = load(path)
-        scaled = Volume(MODALITIES[modality].scale(image.data), image.affine)
-        for index, one in cut(scaled, plane, options.every, options.thickness_mm):
+        data = MODALITIES[modality].scale(image.data)
+        if tensor:
+            six = load(tensor)
+            require_same_grid(six, image, str(path))
+            data = np.concatenate([data[..., None], directions(six.data)], axis=-1)
+        for index, one in cut(
+            Volume(data, image.affine), plane, options.every, options.thickness_mm
+        ):
             slices.append(one)
             names.append(f"{plane}-{index}")
     return slices, names
@@ -63,7 +93,12 @@ def inside_box(slices: list[Slice], names: list[str], box: Box) -> tuple[list[Sl
 
 
 def fit_files(
-    stacks: Mapping[str, Path], modality: str, mask: Volume, options: SliceField, device: str
+    stacks: Mapping[str, Path],
+    modality: str,
+    tensor: Path | None,
+    mask: Volume,
+    options: SliceField,
+    device: str,
 ) -> tuple[Fitted, list[str]]:
     """Fit a field to the slices of files; also gives the slices' names.
 
@@ -73,7 +108,7 @@ def fit_files(
         A file is bad, the mask is empty, or what is left of the slices is no field.
     """
     box = box_of(mask, MARGIN * min(options.spacings_mm))
-    slices, names = inside_box(*read_slices(stacks, modality, options), box)
+    slices, names = inside_box(*read_slices(stacks, modality, tensor, options), box)
     try:
         return fit(slices, box, options, device), names
     except DataError as error:
@@ -82,7 +117,7 @@ def fit_files(
 
 
 def unscaled(volume: Volume, modality: str) -> Volume:
-    """Turn a field's one channel into the unit of its modality, clipped to its limits."""
+    """Turn a field's first channel into the unit of its modality, clipped to its limits."""
     about = MODALITIES[modality]
     return Volume(about.unscale(volume.data[..., 0].clip(*about.limits)), volume.affine)
 
@@ -123,6 +158,9 @@ def main(
     coronal: Annotated[Path | None, typer.Option(help="The same, coronal slices.")] = None,
     sagittal: Annotated[Path | None, typer.Option(help="The same, sagittal slices.")] = None,
     modality: Annotated[str, typer.Option(help="What they hold: tdi or fa.")] = "tdi",
+    tensor: Annotated[
+        Path | None, typer.Option(help="Tensors on the same grid, for directions.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The field on the mask's grid, .nii.gz.")] = None,
     require: Annotated[
         list[Path] | None, typer.Option(help="Status of what made the volumes; repeat.")
@@ -142,15 +180,16 @@ def main(
     with recorded("field", unit, status, outputs) if status else nullcontext({}) as numbers:
         require_ok(*(require or []))
         inside = load(mask)
-        fitted, names = fit_files(stacks, modality, inside, section, choose_device(device))
+        fitted, names = fit_files(stacks, modality, tensor, inside, section, choose_device(device))
         about = {"modality": modality, "options": section.model_dump(mode="json")}
-        about |= {"channels": MODALITIES[modality].channels, "unit": unit}
+        channels = [*MODALITIES[modality].channels, *(DIRECTIONS if tensor else ())]
+        about |= {"channels": channels, "unit": unit}
         about |= {"affine": inside.affine.tolist(), "shape": inside.shape}
         write_field(fitted, names, about, weights, record)
         if out:
             found = unscaled(on_grid(fitted.network, inside.affine, inside.shape), modality)
             data = np.where(inside.data > 0, found.data, 0)
             description = f"{MODALITIES[modality].description}; from a field fitted to slices"
-            sources = [*dict.fromkeys(stacks.values()), mask]
+            sources = [*dict.fromkeys(stacks.values()), *([tensor] if tensor else []), mask]
             save(out, Volume(data, inside.affine), sources, Description=description)
         numbers |= {"n_slices": len(names), "median_slice_sd": float(np.median(fitted.sds))}

@@ -34,7 +34,7 @@ from m2m.options.models import (
     UNetwork,
     Weight,
 )
-from m2m.options.rendering import SliceField
+from m2m.options.rendering import Render, SliceField
 from m2m.options.scans import (
     Anat,
     DipyTracking,
@@ -51,8 +51,9 @@ __all__ = [
     "Anat", "Cnn", "Cohort", "Config", "CycleGan", "DipyTracking", "Discriminators", "Downstream",
     "Dti", "Effects", "Encoder", "Evaluation", "Grid", "Losses", "Macro2Micro", "Mask", "MeanMap",
     "Model", "MrtrixTracking", "Network", "NetworkModel", "PatchJudge", "Perceptual", "Phantom",
-    "Pix2Pix", "Preprocess", "Published2023", "Report", "RescaledT1", "Rois", "SliceField",
-    "Slices", "Split", "Task", "Tractography", "Training", "UNet", "UNetwork", "load_config",
+    "Pix2Pix", "Preprocess", "Published2023", "Render", "Report", "RescaledT1", "Rois",
+    "SliceField", "Slices", "Split", "Task", "Tractography", "Training", "UNet",
+    "UNetwork", "load_config",
 ]  # fmt: skip
 
 
@@ -146,6 +147,7 @@ class Config(Section):
     models: dict[Name, Model]
     tasks: dict[Name, Task]
     field: SliceField = SliceField()
+    render: Render = Render()
     evaluation: Evaluation = Evaluation()
     downstream: Downstream = Downstream()
     report: Report = Report()

@@ -1,4 +1,4 @@
-"""Section about continuous fields."""
+"""Sections about continuous fields and their pictures."""
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -27,3 +27,25 @@ class SliceField(Section):
     batch_size: PositiveInt = Field(8192, description="Pixels in each step")
     learning_rate: PositiveFloat = Field(1e-2, description="Of the grids; a fifth elsewhere")
     seed: NonNegativeInt = 1
+
+
+class Render(Section):
+    """Views of a field: what absorbs, and the camera."""
+
+    threshold: NonNegativeFloat = Field(
+        0.5, description="Of the scaled density: what lies below is not seen"
+    )
+    opacity_per_mm: PositiveFloat = Field(
+        0.6, description="Extinction for each unit of scaled density above the threshold"
+    )
+    step_mm: PositiveFloat = Field(1.5, description="Along a ray")
+    width_mm: PositiveFloat = Field(185.0, description="Of the square picture")
+    pixels: PositiveInt = Field(300, description="Along each side of the picture")
+    gamma: PositiveFloat = Field(0.7, description="Below 1: dark places are brightened")
+    frames: PositiveInt = Field(36, description="Of the turntable")
+    elevation_deg: float = Field(15.0, description="Of the turntable's camera")
+    stills: tuple[tuple[float, float], ...] = Field(
+        ((270.0, 0.0), (180.0, 0.0), (0.0, 90.0), (0.0, -90.0)),
+        min_length=1,
+        description="Azimuth and elevation of still views: here left, front, above, below",
+    )
