@@ -13,15 +13,15 @@ class SliceField(Section):
         0.0, description="Of a slice, full width at half maximum; 0: it samples a plane"
     )
     spacings_mm: tuple[PositiveFloat, ...] = Field(
-        (4.0, 5.7, 8.0, 11.3, 16.0, 22.6, 32.0),
+        (3.6, 4.3, 5.1, 6.1, 7.2, 10.0, 14.0, 20.0, 28.0),
         min_length=1,
-        description="Of the nodes of the grids of features",
+        description="Of the nodes of the grids of features; finest: 1.2 pixels",
     )
     features: PositiveInt = Field(4, description="Of each grid")
     hidden: tuple[PositiveInt, ...] = Field((32,), description="Widths of the perceptron")
     table_rows: PositiveInt = Field(1 << 21, description="Grids with more nodes are hashed")
     bending: NonNegativeFloat = Field(
-        8.0, description="Weight of second derivatives, mm4: how smooth it is between slices"
+        1.0, description="Weight of second derivatives, mm4: how smooth it is between slices"
     )
     steps: PositiveInt = 400
     batch_size: PositiveInt = Field(8192, description="Pixels in each step")
