@@ -11,6 +11,7 @@ if not workflow.overwrite_configfiles:
 
 include: "rules/common.smk"
 include: "rules/tasks.smk"
+include: "rules/labels.smk"
 include: "rules/downstream.smk"
 include: "rules/cohort.smk"
 include: "rules/diffusion.smk"
@@ -94,3 +95,8 @@ rule compare:
 rule ablation:
     input:
         study_page("ablation"),
+
+
+rule fgdl:
+    input:
+        study_page("fgdl"),

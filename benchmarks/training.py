@@ -24,7 +24,8 @@ from m2m.networks.discriminators import LEAK, PatchDiscriminator
 from m2m.networks.features import Vgg19Features
 from m2m.networks.inputs import TemplateMap
 from m2m.options import Macro2Micro, Published2023, load_config
-from m2m.train.loop import Loop, make_fabric, make_reproducible
+from m2m.train.launch import make_fabric
+from m2m.train.loop import Loop, make_reproducible
 
 ROOT = Path(__file__).resolve().parents[1]
 CHANNELS = (128, 256, 512, 512, 512, 512, 512)  # of StyleGAN2 from 256 pixels down to 4

@@ -101,8 +101,11 @@ KINDS = {
     "field-stills": ("figures", bids_name("field", ".png", desc="stills")),
     "render-status": ("dwi", bids_name("status", ".json", desc="render")),
     "field-status": ("dwi", bids_name("status", ".json", desc="field")),
+    # What a fast scan would give, on its own coarse grid.
+    "low-fa": ("dwi", _map("fa", "T1w", "lowres")),
     "truth-fa": ("dwi", _map("fa", "T1w", "truth")),
     "truth-tensor": ("dwi", _map("tensor", "T1w", "truth")),
+    "truth-displacement": ("dwi", bids_name("displacement", ".nii.gz", space="T1w", desc="truth")),
     "truth-bundles": ("anat", bids_name("dseg", ".nii.gz", space="T1w", desc="bundles")),
 }
 

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import m2m
-from m2m.stage import DataError
+from m2m.stage import DataError, StorageError
 
 COMMANDS = {
     "simulate": ("m2m.phantom.stage:simulate", "Simulate one person's raw scans and their truth."),
@@ -32,6 +32,8 @@ COMMANDS = {
     "field": ("m2m.field:main", "Fit a continuous field to a person's slices."),
     "render": ("m2m.field.views:main", "Render a field: turntable and still views."),
     "evaluate": ("m2m.evaluate:main", "Compare one model's volumes with the truth."),
+    "lower": ("m2m.lower:main", "Make a map at low resolution, as a fast scan gives it."),
+    "labels": ("m2m.labels:main", "Measure how far a model's labels were moved."),
     "compare": ("m2m.evaluate:compare", "Compare models on the same subjects."),
     "features": ("m2m.downstream.features:main", "Describe everybody's maps by numbers."),
     "cnn": ("m2m.downstream.cnn:main", "Predict a phenotype from whole volumes."),
@@ -67,7 +69,7 @@ class _LazyGroup(TyperGroup):
     def invoke(self, ctx: typer.Context) -> object:
         try:
             return super().invoke(ctx)
-        except DataError as error:
+        except (DataError, StorageError) as error:
             typer.echo(f"m2m {ctx.invoked_subcommand}: {error}", err=True)
             raise typer.Exit(1) from error
 

@@ -37,16 +37,27 @@ class Subject:
         Of the arrays.
     record : dict
         The content of ``<unit>_slices.json``.
+    low : Path or None
+        Folder of the arrays of the target at low resolution, where a task sees it.
     """
 
     unit: str
     participant: str
     folder: Path
     record: dict[str, Any]
+    low: Path | None = None
 
     def open(self, plane: str) -> NDArray[np.float16]:
         """Map the array of an orientation, shape (n_slices, channels, height, width)."""
         return np.load(self.folder / f"{self.unit}_{plane}.npy", mmap_mode="r")
+
+    def open_low(self, plane: str) -> NDArray[np.float16]:
+        """Map the low resolution, enlarged to the grid, shape (n_slices, 1, height, width)."""
+        return np.load(self.low / f"{self.unit}_{plane}.npy", mmap_mode="r")
+
+    def low_volume(self) -> NDArray[np.float32]:
+        """Put its axial slices together, shape (X, Y, Z)."""
+        return assemble(self.open_low("axial")[:, 0].astype(np.float32), "axial")
 
     def places(self, modality: str) -> list[int]:
         """Indices of a modality's channels, or of the mask of this name."""
@@ -75,7 +86,11 @@ def channels_of(modality: str) -> tuple[str, ...]:
 
 
 def find_subjects(
-    slices_dir: str | Path, parts: Mapping[str, str], source: str, target: str
+    slices_dir: str | Path,
+    parts: Mapping[str, str],
+    source: str,
+    target: str,
+    low_dir: str | Path | None = None,
 ) -> tuple[dict[str, list[Subject]], dict[str, int]]:
     """List the units that can be trained on and validated on.
 
@@ -87,6 +102,8 @@ def find_subjects(
         Participant to ``train``, ``validation`` or ``test``.
     source, target : str
         Modalities that both must be there.
+    low_dir : path, optional
+        Holds the slices of `m2m lower` in the same folders, which must be there, too.
 
     Returns
     -------
@@ -111,8 +128,17 @@ def find_subjects(
             skipped["excluded"] += 1
         elif not needed <= set(record["channels"]):
             skipped["incomplete"] += 1
-        else:
+        elif low_dir is None:
             subjects[part].append(Subject(unit, participant, path.parent, record))
+        else:
+            low = Path(low_dir) / path.relative_to(slices_dir)
+            found = read_json(low)
+            if found["status"] == "failed":
+                skipped["incomplete"] += 1
+                continue
+            # One hash of both, since both are learned from.
+            record["sha256"] += found["sha256"]
+            subjects[part].append(Subject(unit, participant, path.parent, record, low.parent))
     return subjects, dict(skipped)
 
 
@@ -225,7 +251,7 @@ def read_slice(
     -------
     dict
         ``source`` (context, H, W), ``position`` (3, H, W) in MNI152 mm, ``target``
-        (channels, H, W), ``mask`` and ``brain`` (1, H, W).
+        (channels, H, W), ``mask`` and ``brain`` (1, H, W); ``low`` (1, H, W) where there is one.
     """
     array = subject.open(plane)
     first, last = index - context // 2, index + context // 2 + 1
@@ -233,9 +259,12 @@ def read_slice(
     inside = slice(max(first, 0), min(last, len(array)))
     window[inside.start - first : inside.stop - first] = array[inside, subject.places(source)[0]]
     slices = {"target": target, "mask": "target_mask", "brain": "brain"}
-    return {"source": window, "position": subject.positions(plane, index)} | {
+    sample = {"source": window, "position": subject.positions(plane, index)} | {
         key: array[index, subject.places(name)].astype(np.float32) for key, name in slices.items()
     }
+    if subject.low is not None:
+        sample["low"] = subject.open_low(plane)[index].astype(np.float32)
+    return sample
 
 
 def augment_intensity(source: NDArray, gamma: float, scale: float) -> NDArray[np.float32]:
@@ -270,10 +299,12 @@ def mirror(
 def collate(
     samples: Sequence[Mapping[str, NDArray]], plane: str, units: Sequence[str]
 ) -> dict[str, Any]:
-    """Stack slices of one orientation into tensors."""
+    """Stack slices of one orientation; a low resolution becomes the source's last channel."""
     batch: Batch = {
         key: torch.from_numpy(np.stack([sample[key] for sample in samples])) for key in samples[0]
     }
+    if "low" in batch:
+        batch["source"] = torch.cat([batch["source"], batch.pop("low")], 1)
     number = PLANES.index(plane)
     return batch | {"plane": torch.full((len(samples),), number), "unit": list(units)}
 

@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 
 from m2m import dwi, stage, volume
 from m2m import options as sections
+from m2m.coherence import GIVEN, joined, reversed_axis
+from m2m.lowres import crop_kspace
 from m2m.stage import DataError
 from m2m.volume import Volume
 
@@ -196,6 +198,42 @@ def _supplied_mask(path: Path | None, like: Volume) -> NDArray[np.bool_]:
     return mask.data > 0
 
 
+def require_fit_of_axes(maps: TensorMaps, affine: NDArray, bvec: Path) -> float:
+    """Raise where fibres follow one another better with an axis of the directions reversed.
+
+    Parameters
+    ----------
+    maps : TensorMaps
+        V1 in world axes.
+    affine : ndarray, shape (4, 4)
+        Of the series.
+    bvec : path
+        Named in the finding.
+
+    Returns
+    -------
+    float
+        Neighbours joined as given, over the most that reversing an axis joins.
+
+    Raises
+    ------
+    DataError
+        The table has an axis with the wrong sign, or the affine was mirrored after it was written.
+    """
+    axes = dwi.fsl_axes(affine)
+    count = joined(maps.v1 @ axes, maps.fa, axes.T @ affine[:3, :3])
+    if axis := reversed_axis(count):
+        raise DataError(
+            f"directions do not fit the image: fibres follow one another better with {axis} "
+            "reversed",
+            file=bvec,
+            value=f"{count[GIVEN]:.0f} neighbours joined, {count[axis]:.0f} with {axis} reversed",
+            remedy=f"change the signs of the row of {axis}, or undo what mirrored the image's "
+            "affine; better, convert image and gradients again from DICOM together",
+        )
+    return count[GIVEN] / max(1.0, *(n for axis, n in count.items() if axis != GIVEN))
+
+
 def save_maps(
     maps: TensorMaps, affine: NDArray, paths: dict[str, Path], sources: list[Path], method: str
 ) -> None:
@@ -276,7 +314,13 @@ def main(
         bvals = np.where(weighted, series.bvals[chosen], 0.0)
         mean_weighted = Volume(data[..., weighted].mean(axis=-1), affine)
         brain = find_mask(mean_b0, mean_weighted, section.mask, supplied_mask)
+        if section.low_ratio > 1:
+            seen = (Volume(data, affine), mean_b0, Volume(brain, affine))
+            cropped = [crop_kspace(one, section.low_ratio) for one in seen]
+            data, mean_b0 = np.maximum(cropped[0].data, 0), cropped[1]
+            brain, affine = cropped[2].data >= 0.5, mean_b0.affine
         maps = fit_tensor(data, bvals, series.bvecs[chosen], brain, section.fit)
+        fit_of_axes = require_fit_of_axes(maps, affine, bvec)
         sources = [dwi_path, bval, bvec]
         save_maps(maps, affine, maps_paths, sources, section.fit)
         volume.save(mask, Volume(brain, affine), sources, np.uint8, Type="Brain")
@@ -286,4 +330,5 @@ def main(
             "n_b0": int((~weighted).sum()),
             "n_directions": int(weighted.sum()),
             "b_max_s_per_mm2": float(bvals.max()),
-        } | summary(maps, brain, series.volume.spacing_mm)
+            "fit_of_axes": round(fit_of_axes, 3),
+        } | summary(maps, brain, mean_b0.spacing_mm)

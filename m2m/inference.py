@@ -1,7 +1,7 @@
 """A trained network on a whole volume: orientations averaged, a batch of slices at a time."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -10,17 +10,41 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from m2m.modalities import MODALITIES
+from m2m.networks.correction import LabelCorrection
 from m2m.networks.inputs import SliceInputs, TemplateMap
 from m2m.networks.octave import OctaveTranslator
 from m2m.networks.published import PublishedTranslator
-from m2m.options import Macro2Micro, Model, NetworkModel, Published2023
+from m2m.networks.restormer import RestormerTranslator
+from m2m.networks.superres import SuperResolution
+from m2m.options import FgdlCms, FgdlSr, Macro2Micro, Model, NetworkModel, Published2023
 from m2m.slices import PLANES, assemble, extract, positions
 from m2m.stage import DataError
 from m2m.uncertainty import Prediction
 
+# Before the names of a label correction's weights, in a file beside the translator's.
+CORRECTION = "correction."
+# Before those of the synthesis inside a super-resolution.
+SYNTHESIS = "synthesis."
 # Buffers of a TemplateMap, in its arguments' order.
 PRIOR = ("values", "to_voxel")
 Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+class Synthesis(NamedTuple):
+    """What a super-resolution starts from, and holds frozen.
+
+    Attributes
+    ----------
+    network : RestormerTranslator
+    correction : LabelCorrection or None
+        That it was trained with, if any.
+    ratio : int
+        Of the low resolution.
+    """
+
+    network: RestormerTranslator
+    correction: LabelCorrection | None
+    ratio: int
 
 
 def choose_device(wanted: Device = "auto") -> str:
@@ -33,7 +57,10 @@ def choose_device(wanted: Device = "auto") -> str:
 
 
 def build_network(
-    options: NetworkModel, channels: int = 1, prior: TemplateMap | None = None
+    options: NetworkModel,
+    channels: int = 1,
+    prior: TemplateMap | None = None,
+    synthesis: Synthesis | None = None,
 ) -> nn.Module:
     """Build the translator of a family's options: one channel in per slice, `channels` out.
 
@@ -44,6 +71,8 @@ def build_network(
         Of the target.
     prior : TemplateMap or None
         Needed where the network sees one.
+    synthesis : Synthesis or None
+        Needed for a super-resolution, which sees what it sees.
 
     Raises
     ------
@@ -51,6 +80,12 @@ def build_network(
         The network sees a prior, and none is given.
     """
     window = options.window
+    if isinstance(options, FgdlSr):
+        stage = options.network
+        return SuperResolution(
+            synthesis.network, synthesis.ratio, stage.width, stage.heads, stage.blocks,
+            stage.expansion,
+        )  # fmt: skip
     if window.prior and prior is None:
         raise ValueError("network.prior is on: give the training people's mean map")
     inputs = SliceInputs(window.context, window.position, prior if window.prior else None)
@@ -62,6 +97,10 @@ def build_network(
             )  # fmt: skip
         case Published2023():
             return PublishedTranslator(channels)
+        case FgdlCms(network=network):
+            return RestormerTranslator(
+                inputs, network.widths, network.heads, network.blocks, network.expansion, channels
+            )
     # MONAI takes seconds to load, and most models do without.
     from m2m.networks.unet import UNetTranslator
 
@@ -78,11 +117,50 @@ def load_network(tensors: Mapping[str, NDArray], record: Mapping[str, Any]) -> n
     """Build the network of a model's record and give it its weights."""
     channels = len(MODALITIES[record["target"]].channels)
     options = TypeAdapter(Model).validate_python(record["options"])
-    state = {name: torch.from_numpy(t) for name, t in tensors.items()}
+    synthesis = None
+    if isinstance(options, FgdlSr):
+        prefix = len(SYNTHESIS)
+        first = {n[prefix:]: t for n, t in tensors.items() if n.startswith(SYNTHESIS)}
+        synthesis = Synthesis(load_network(first, record["first"]), None, record["low"]["ratio"])
+    state = {
+        name: torch.from_numpy(t) for name, t in tensors.items() if not name.startswith(CORRECTION)
+    }
     found = [state[f"inputs.prior.{name}"] for name in PRIOR if f"inputs.prior.{name}" in state]
-    network = build_network(options, channels, TemplateMap(*found) if found else None)
+    network = build_network(options, channels, TemplateMap(*found) if found else None, synthesis)
     network.load_state_dict(state)
     return network.eval()
+
+
+def load_correction(tensors: Mapping[str, NDArray], record: Mapping[str, Any]) -> LabelCorrection:
+    """Build the label correction of a model's record and give it its weights.
+
+    Raises
+    ------
+    DataError
+        The model was trained on labels as they are.
+    """
+    options = TypeAdapter(Model).validate_python(record["options"])
+    if options.correct_labels is None:
+        raise DataError(
+            f"model {record['model']} was trained on labels as they are",
+            remedy="set its correct_labels: true and train it again",
+        )
+    channels = len(MODALITIES[record["target"]].channels)
+    network = LabelCorrection(channels, options.correct_labels.widths)
+    prefix = len(CORRECTION)
+    network.load_state_dict(
+        {n[prefix:]: torch.from_numpy(t) for n, t in tensors.items() if n.startswith(CORRECTION)}
+    )
+    return network.eval()
+
+
+def load_synthesis(
+    tensors: Mapping[str, NDArray], record: Mapping[str, Any], ratio: int
+) -> Synthesis:
+    """Load what a super-resolution of a ratio starts from."""
+    corrects = record["options"]["correct_labels"] is not None
+    correction = load_correction(tensors, record) if corrects else None
+    return Synthesis(load_network(tensors, record), correction, ratio)
 
 
 @torch.inference_mode()
@@ -96,6 +174,7 @@ def translate_volume(
     batch_size: int,
     device: str = "cpu",
     mirror: Sequence[int] | None = None,
+    low: NDArray[np.float32] | None = None,
 ) -> Prediction:
     """Translate a volume slice by slice in each orientation, and average what they give.
 
@@ -121,6 +200,8 @@ def translate_volume(
     mirror : sequence of int or None
         Translate the person mirrored left to right too (the first axis): factor of each channel in
         a mirror.
+    low : ndarray, shape (X, Y, Z), or None
+        The low resolution that the network sees beside the source, on its grid.
 
     Raises
     ------
@@ -131,13 +212,14 @@ def translate_volume(
         raise DataError("the source is empty inside the brain", remedy="look at it and its mask")
     network = network.to(device, memory_format=torch.channels_last)
     total, squares, variance, n = 0.0, 0.0, 0.0, 0
-    views = [(source, to_mni, None)]
+    views = [(source, low, to_mni, None)]
     if mirror is not None:
-        views.append((source[::-1], mirrored_place(to_mni, len(source)), np.float32(mirror)))
-    for seen, place, factors in views:
+        place, factors = mirrored_place(to_mni, len(source)), np.float32(mirror)
+        views.append((source[::-1], None if low is None else low[::-1], place, factors))
+    for seen, beside, place, factors in views:
         for plane in planes:
             image, log_sd = _translate_plane(
-                network, seen, place, plane, context, batch_size, device
+                network, seen, beside, place, plane, context, batch_size, device
             )  # each (X, Y, Z, C)
             if factors is not None:
                 image = image[::-1] * factors
@@ -167,6 +249,7 @@ def mirrored_place(to_mni: NDArray[np.float64], width: int) -> NDArray[np.float6
 def _translate_plane(
     network: nn.Module,
     source: NDArray[np.float32],
+    low: NDArray[np.float32] | None,
     to_mni: NDArray[np.float64],
     plane: str,
     context: int,
@@ -181,6 +264,9 @@ def _translate_plane(
     edge = stack.new_zeros(context // 2, *stack.shape[1:])
     windows = torch.cat([edge, stack, edge]).unfold(0, context, 1).movedim(-1, 1)
     filled = windows.flatten(1).any(dim=1).nonzero()[:, 0]  # of (n, context, H, W)
+    if low is not None:
+        beside = torch.from_numpy(np.ascontiguousarray(extract(low, plane)))[:, None]
+        windows = torch.cat([windows, beside], 1)  # (n, context + 1, H, W)
     parts: dict[str, list[Tensor]] = {"image": [], "log_sd": []}
     for indices in filled.split(batch_size):
         slices = windows[indices].to(

@@ -1,7 +1,8 @@
 """Losses: pure functions of tensors, computed in single precision whatever the autocast.
 
 Masks are weights: 1 where the target is known, 0 elsewhere. A batch without any voxel to judge
-gives NaN, which the training loop reports with its subjects.
+gives NaN, which the training loop reports with its subjects. Means inside a mask are over the
+whole batch, also where several processes have a share of it (`m2m.processes`).
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +12,8 @@ from typing import ParamSpec
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from m2m.processes import place, total
 
 Parameters = ParamSpec("Parameters")
 
@@ -36,7 +39,13 @@ def _single_precision(function: Callable[Parameters, Tensor]) -> Callable[Parame
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of values (N, C, H, W) weighted by a mask (N, 1, H, W) over the whole batch."""
-    return (values * mask).sum() / (mask.sum() * values.shape[1])
+    inside, weight = total(torch.stack([(values * mask).sum(), mask.sum() * values.shape[1]]))
+    return inside / weight
+
+
+def batch_mean(values: Tensor) -> Tensor:
+    """Mean over the whole batch, also where several processes have equal shares of it."""
+    return total(values.mean()) / place()[1]
 
 
 @_single_precision
@@ -214,3 +223,42 @@ def generator_adversarial(fake_logits: Tensor) -> Tensor:
 def discriminator_adversarial(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """Logistic loss of a discriminator: softplus(-D(real)) + softplus(D(fake)), means."""
     return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
+
+
+def relativistic_adversarial(preferred: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
+    """Logistic loss of what should look more real than the other's average, and the reverse.
+
+    A discriminator prefers the true images, a generator its own.
+
+    Parameters
+    ----------
+    preferred, other : sequence of Tensor
+        Logits of each head, of any shape; the mean over heads is given.
+
+    References
+    ----------
+    Jolicoeur-Martineau (2018), relativistic average, arXiv:1807.00734.
+    """
+    terms = []
+    for a, b in zip(preferred, other, strict=True):
+        a, b = a.float(), b.float()
+        terms += [F.softplus(batch_mean(b) - a).mean(), F.softplus(b - batch_mean(a)).mean()]
+    return sum(terms) / len(preferred)
+
+
+def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+    """Mean absolute difference of a discriminator's features, mean over its heads.
+
+    References
+    ----------
+    Wang et al. (2018), pix2pixHD, arXiv:1711.11585.
+    """
+    return sum((a.float() - b.float()).abs().mean() for a, b in zip(fake, real, strict=True)) / len(
+        fake
+    )
+
+
+@_single_precision
+def roughness(displacement: Tensor) -> Tensor:
+    """Mean square of a displacement's slope along rows plus that along columns; (N, 2, H, W)."""
+    return displacement.diff(dim=2).square().mean() + displacement.diff(dim=3).square().mean()

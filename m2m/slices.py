@@ -56,6 +56,24 @@ def assemble(slices: NDArray, plane: str) -> NDArray:
     return np.transpose(np.flip(slices, 1), np.argsort(_AXES[plane]))
 
 
+def in_plane(vectors: NDArray, plane: str) -> tuple[NDArray, NDArray]:
+    """Components of vectors along a slice's rows' order and along its columns'.
+
+    Parameters
+    ----------
+    vectors : ndarray, shape (X, Y, Z, 3)
+        Along the volume's axes.
+    plane : {"axial", "coronal", "sagittal"}
+
+    Returns
+    -------
+    tuple of two ndarray, shape (X, Y, Z)
+        Positive where row and column numbers grow.
+    """
+    _, row, column = _AXES[plane]
+    return -vectors[..., row], vectors[..., column]
+
+
 def positions(
     to_mni: NDArray, shape: tuple[int, int, int], plane: str, indices: NDArray[np.intp]
 ) -> NDArray[np.float32]:

@@ -6,11 +6,14 @@ so the cohort goes on. Any other error ends the command with a non-zero exit sta
 """
 
 import csv
+import errno
+import glob
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,25 +21,29 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
+# With less than a block free, a disk is full.
+FULL_BYTES = 4096
 
 # Raise a stage's version when its results change: Snakemake does not see edits in a package.
 VERSIONS = {
     "simulate": 1,
     "describe": 1,
-    "index": 1,
-    "validate": 1,
+    "index": 2,
+    "validate": 2,
     "folds": 1,
     "split": 1,
     "preprocess": 1,
-    "dti": 1,
+    "dti": 2,
     "tractography": 1,
     "anat": 1,
     "grid": 2,
     "slices": 2,
+    "lower": 1,
     "collect": 1,
     "quality": 1,
     "encoder": 1,
     "train": 3,
+    "labels": 1,
     "translate": 3,
     "field": 1,
     "render": 1,
@@ -44,11 +51,11 @@ VERSIONS = {
     "compare": 3,
     "features": 1,
     "cnn": 1,
-    "downstream": 1,
+    "downstream": 2,
     "figures": 3,
     "draw-downstream": 1,
     "report": 3,
-    "report-downstream": 1,
+    "report-downstream": 2,
 }
 
 
@@ -83,6 +90,10 @@ class DataError(Exception):
         return str(Finding("", "", self.problem, self.file, self.value, self.remedy))[2:]
 
 
+class StorageError(OSError):
+    """The disk is full or cannot be written: not the data, so the job fails and can be retried."""
+
+
 def parse_options(section: type[OptionsT], text: str) -> OptionsT:
     """Read a stage's section of the configuration from the JSON that its rule hands over."""
     return section.model_validate_json(text)
@@ -106,16 +117,77 @@ def file_digest(path: str | Path) -> str:
 def whole(path: str | Path) -> Iterator[Path]:
     """Give a temporary name in the same folder; rename it to `path` when the block succeeds.
 
-    The temporary name keeps the file's extensions, so that writers which look at them agree.
+    The temporary name keeps the file's extensions, so that writers which look at them agree. Its
+    bytes are on the disk before the rename, and what a killed writer of the same file left is
+    removed.
+
+    Raises
+    ------
+    StorageError
+        The disk is full or read-only, or the folder is not the user's to write in.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
         yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
         temporary.replace(path)
+    except Exception as error:
+        if remedy := _storage_remedy(path.parent, error):
+            raise StorageError(f"cannot write {path}: {remedy}") from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files of `path` whose writers are no more."""
+    for name in path.parent.glob(f".*.{glob.escape(path.name)}"):
+        pid = name.name.removesuffix(path.name).strip(".")
+        if pid.isdigit() and not _is_running(int(pid)):
+            name.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    """Whether a process of this machine has this number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+def _storage_remedy(folder: Path, error: Exception) -> str:
+    """What to do where a write failed for want of space or permission; empty for other errors."""
+    if isinstance(error, DataError):
+        return ""
+    number = getattr(error, "errno", None)
+    # Libraries in other languages have errors of their own: with the words, or with neither.
+    full = os.strerror(errno.ENOSPC) in str(error) or (
+        not isinstance(error, OSError) and _free_bytes(folder) < FULL_BYTES
+    )
+    if full or number in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk or the quota is full; make room, then run the same command again"
+    if number == errno.EROFS:
+        return "the file system is read-only; mount it for writing, or set `results` elsewhere"
+    if number in (errno.EACCES, errno.EPERM):
+        return (
+            "you may not write there; change the folder's permissions, or set `results` elsewhere"
+        )
+    return ""
+
+
+def _free_bytes(folder: Path) -> float:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return float("inf")
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -149,8 +221,13 @@ def write_table(
 def read_table(path: str | Path) -> list[dict[str, str | None]]:
     """Read a TSV; ``n/a`` becomes None. Standard library only, so the workflow parses fast."""
     with Path(path).open(encoding="utf-8-sig", newline="") as stream:  # spreadsheets add a mark
-        rows = csv.DictReader(stream, delimiter="\t")
-        return [{k: None if v in ("n/a", "") else v for k, v in row.items()} for row in rows]
+        return parse_table(stream)
+
+
+def parse_table(lines: Iterable[str]) -> list[dict[str, str | None]]:
+    """Rows of a TSV from its lines, the first being the heading; ``n/a`` becomes None."""
+    rows = csv.DictReader(lines, delimiter="\t")
+    return [{k: None if v in ("n/a", "") else v for k, v in row.items()} for row in rows]
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from m2m import baselines
+from m2m.lowres import enlarge
 from m2m.modalities import MODALITIES
 from m2m.model import load_model
 from m2m.options import Anat, Model
@@ -39,11 +40,14 @@ class Person(NamedTuple):
         Boolean, on the same grid.
     to_mni : ndarray, shape (4, 4)
         World mm to MNI152 mm.
+    low : Volume or None
+        The target at low resolution, enlarged to the same grid, for a model that sees it.
     """
 
     image: Volume
     brain: Volume
     to_mni: NDArray[np.float64]
+    low: Volume | None = None
 
     def source(self, record: Record) -> NDArray[np.float32]:
         """Scale the image as the model's training slices were, 0 outside the brain."""
@@ -135,7 +139,8 @@ def _by_network(person: Person, tensors: Tensors, record: Record, network: Netwo
     return inference.translate_volume(
         inference.load_network(tensors, record), person.source(record),
         person.to_mni @ person.image.affine,
-        batch_size=network.batch_size, device=inference.choose_device(network.device), **views,
+        batch_size=network.batch_size, device=inference.choose_device(network.device),
+        low=None if person.low is None else person.low.data, **views,
     )  # fmt: skip
 
 
@@ -150,8 +155,13 @@ def _by_line(person: Person, tensors: Tensors, record: Record, network: Network)
     return baselines.predict_line(tensors, person.source(record))
 
 
+def _by_low(person: Person, tensors: Tensors, record: Record, network: Network) -> Prediction:
+    """The low resolution, enlarged."""
+    return Prediction(person.low.data, {})
+
+
 # All others are networks.
-FAMILIES = {"mean": _by_mean_map, "t1": _by_line}
+FAMILIES = {"mean": _by_mean_map, "t1": _by_line, "upsampled": _by_low}
 
 
 def predict_native(
@@ -172,6 +182,11 @@ def predict_native(
     DataError
         The model does not start from a T1.
     """
+    if record.get("low"):
+        raise DataError(
+            "the model sees a low-resolution map beside the T1",
+            remedy="give --low, and the T1 on the common grid with --anat-status and --brain",
+        )
     if record["source"] != "t1":
         raise DataError(
             f"the model translates {MODALITIES[record['source']].title}, not a T1",
@@ -218,6 +233,9 @@ def main(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Slices at a time.")] = 4,
     planes: Annotated[str, typer.Option(help="Orientations to average, e.g. axial,coronal.")] = "",
+    low: Annotated[
+        Path | None, typer.Option(help="Low-resolution map, for a model that sees one.")
+    ] = None,
     out_sd: Annotated[
         Path | None, typer.Option(help="Map of standard deviations to write, .nii.gz.")
     ] = None,
@@ -231,9 +249,9 @@ def main(
     outputs = [path for path in (out, out_sd) if path]
     with recorded("translate", unit, status, outputs) if status else nullcontext({}) as numbers:
         require_ok(*(require or []))
-        image, sd = predict_file(source, brain, anat_status, tensors, about, network)
+        image, sd = predict_file(source, brain, anat_status, tensors, about, network, low)
         description = MODALITIES[about["target"]].description
-        sources = [path for path in (source, brain, weights) if path]
+        sources = [path for path in (source, brain, low, weights) if path]
         about_both = {
             "Task": task or about["task"], "Model": about["model"], "Family": about["family"],
             "WeightsSHA256": about["weights"], "Fingerprint": about["fingerprint"],
@@ -259,6 +277,7 @@ def predict_file(
     tensors: Tensors,
     record: Record,
     network: Network,
+    low: Path | None = None,
 ) -> Translated:
     """Predict from files, on the common grid where `anat_status` is given, else on a native T1's.
 
@@ -267,8 +286,8 @@ def predict_file(
     Raises
     ------
     DataError
-        A file is bad, an earlier stage failed, the grid's spacing is not the model's, or an FA
-        map leaves 0..1.
+        A file is bad, an earlier stage failed, the grid's spacing is not the model's, an FA
+        map leaves 0..1, or the low-resolution map is missing or does not fit the grid.
     """
     if anat_status is None:
         mask = load(brain) if brain else None
@@ -290,6 +309,28 @@ def predict_file(
             value=f"{image.data.min():g} to {image.data.max():g}", remedy="give FA itself",
         )  # fmt: skip
     to_mni = np.array(read_json(anat_status)["grid_to_mni"])
-    person = Person(image, Volume(mask.data > 0, mask.affine), to_mni)
+    inside = Volume(mask.data > 0, mask.affine)
+    beside = load_low(low, inside, record["low"]["ratio"]) if record.get("low") else None
+    person = Person(image, inside, to_mni, beside)
     image, sd = predict(person, tensors, record, network)
     return Translated(unscaled(image, person.brain.data, record), sd)
+
+
+def load_low(path: Path | None, brain: Volume, ratio: int) -> Volume:
+    """Load a low-resolution map and enlarge it to the brain's grid, 0 outside.
+
+    Raises
+    ------
+    DataError
+        There is none, or it does not fit the grid: see `lowres.enlarge`.
+    """
+    if path is None:
+        raise DataError(
+            "the model sees a low-resolution map beside the T1",
+            remedy=f"give --low, a map with voxels of {ratio} times the grid's",
+        )
+    try:
+        grid = enlarge(load(path), brain, ratio)
+    except DataError as error:
+        raise DataError(error.problem, file=path, value=error.value, remedy=error.remedy) from None
+    return Volume(np.where(brain.data, grid.data, 0), grid.affine)

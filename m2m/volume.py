@@ -56,7 +56,8 @@ def load(path: str | Path, dtype: type = np.float32) -> Volume:
         image = nib.load(path)
         data = np.asanyarray(image.dataobj).astype(dtype)
     except (
-        OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError
+        OSError, EOFError, ValueError, OverflowError, zlib.error,
+        nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError,
     ) as error:  # fmt: skip
         raise DataError(
             f"cannot be read: {error}", file=path, remedy="convert or copy the image again"
@@ -67,7 +68,7 @@ def load(path: str | Path, dtype: type = np.float32) -> Volume:
             "has voxels that are NaN or infinite", file=path, value=count, remedy="repair the image"
         )
     affine = np.asarray(image.affine, dtype=np.float64)
-    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine) < 4:
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise DataError(
             "has an affine that cannot be inverted", file=path, value=affine.tolist(),
             remedy="convert the image again",

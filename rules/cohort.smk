@@ -19,15 +19,15 @@ if SIMULATED:
             M2M_ENV
         resources:
             mem_mb=memory(1000),
-            runtime=10,
+            runtime=minutes(10),
         params:
             options=options(CONFIG.cohort.phantom),
             version=VERSIONS["simulate"],
         shell:
-            "m2m participants --participants {output.participants} --sidecar {output.sidecar}"
-            " --description {output.description} --readme {output.readme}"
-            " --truth-description {output.truth} --labels {output.labels}"
-            " --options {params.options:q} > {log} 2>&1"
+            "m2m participants --participants {output.participants:q} --sidecar {output.sidecar:q}"
+            " --description {output.description:q} --readme {output.readme:q}"
+            " --truth-description {output.truth:q} --labels {output.labels:q}"
+            " --options {params.options:q} > {log:q} 2>&1"
 
     rule simulate:
         """One person's raw T1w and DWI from the MNI152 anatomy and a multi-tensor model.
@@ -35,6 +35,7 @@ if SIMULATED:
         Fonov et al. (2011) NeuroImage 54:313; Garyfallidis et al. (2014) Front Neuroinform 8:8.
         """
         output:
+            **phantom_truth(),
             t1w=f"{RAWDATA}/sub-{{participant}}/anat/sub-{{participant}}_T1w.nii.gz",
             dwi=f"{RAWDATA}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.nii.gz",
             bval=f"{RAWDATA}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.bval",
@@ -56,16 +57,16 @@ if SIMULATED:
             M2M_ENV
         resources:
             mem_mb=memory(1500),
-            runtime=15,
+            runtime=minutes(15),
         params:
-            options=options(CONFIG.cohort.phantom, exclude={"n_subjects"}),
+            options=phantom_options,
             version=VERSIONS["simulate"],
         shell:
-            "m2m simulate --participant-label {wildcards.participant} --t1w {output.t1w}"
-            " --dwi {output.dwi} --bval {output.bval} --bvec {output.bvec}"
-            " --truth-fa {output.truth_fa} --truth-tensor {output.truth_tensor}"
-            " --truth-bundles {output.truth_bundles}"
-            " --options {params.options:q} > {log} 2>&1"
+            "m2m simulate --participant-label {wildcards.participant} --t1w {output.t1w:q}"
+            " --dwi {output.dwi:q} --bval {output.bval:q} --bvec {output.bvec:q}"
+            " --truth-fa {output.truth_fa:q} --truth-tensor {output.truth_tensor:q}"
+            " --truth-bundles {output.truth_bundles:q}"
+            " --options {params.options:q} > {log:q} 2>&1"
 
 
 rule describe:
@@ -82,15 +83,15 @@ rule describe:
         M2M_ENV
     resources:
         mem_mb=memory(500),
-        runtime=5,
+        runtime=minutes(5),
     params:
         root=dataset_root,
         source=RAWDATA,
         synthetic=synthetic_flags(),
         version=VERSIONS["describe"],
     shell:
-        "m2m describe --root {params.root} --source {params.source:q} {params.synthetic}"
-        " > {log} 2>&1"
+        "m2m describe --root {params.root:q} --source {params.source:q} {params.synthetic:q}"
+        " > {log:q} 2>&1"
 
 
 rule index:
@@ -108,15 +109,15 @@ rule index:
         M2M_ENV
     resources:
         mem_mb=memory(4000),
-        runtime=120,
+        runtime=minutes(120),
     params:
         bids_dir=RAWDATA,
         options=options(CONFIG.cohort, exclude={"phantom"}),
         subjects=listed_subjects,
         version=VERSIONS["index"],
     shell:
-        "m2m index --bids-dir {params.bids_dir:q} --manifest {output.manifest}"
-        " --options {params.options:q} > {log} 2>&1"
+        "m2m index --bids-dir {params.bids_dir:q} --manifest {output.manifest:q}"
+        " --options {params.options:q} > {log:q} 2>&1"
 
 
 rule validate:
@@ -137,15 +138,15 @@ rule validate:
     threads: 2
     resources:
         mem_mb=memory(4000),
-        runtime=240,
+        runtime=minutes(240),
     params:
         participants=flag("--participants", "participants"),
         options=options(CONFIG.cohort, exclude={"phantom"}),
         version=VERSIONS["validate"],
     shell:
-        "m2m validate --manifest {input.manifest} --units {output.units}"
-        " --status {output.status} {params.participants:q} --threads {threads}"
-        " --options {params.options:q} > {log} 2>&1"
+        "m2m validate --manifest {input.manifest:q} --units {output.units:q}"
+        " --status {output.status:q} {params.participants:q} --threads {threads}"
+        " --options {params.options:q} > {log:q} 2>&1"
 
 
 checkpoint split:
@@ -164,14 +165,14 @@ checkpoint split:
         M2M_ENV
     resources:
         mem_mb=memory(1000),
-        runtime=10,
+        runtime=minutes(10),
     params:
         participants=flag("--participants", "participants"),
         options=options(CONFIG.split),
         version=VERSIONS["split"],
     shell:
-        "m2m split --units {input.units} --table {output.table} --record {output.record}"
-        " {params.participants:q} --options {params.options:q} > {log} 2>&1"
+        "m2m split --units {input.units:q} --table {output.table:q} --record {output.record:q}"
+        " {params.participants:q} --options {params.options:q} > {log:q} 2>&1"
 
 
 if CROSS_FITTED:
@@ -197,12 +198,12 @@ if CROSS_FITTED:
             M2M_ENV
         resources:
             mem_mb=memory(1000),
-            runtime=10,
+            runtime=minutes(10),
         params:
             folder=output_folder,
             number=CONFIG.downstream.folds,
             options=options(CONFIG.split),
             version=VERSIONS["folds"],
         shell:
-            "m2m folds --split {input.split} --split-record {input.record} --number {params.number}"
-            " --out-dir {params.folder} --options {params.options:q} > {log} 2>&1"
+            "m2m folds --split {input.split:q} --split-record {input.record:q} --number {params.number:q}"
+            " --out-dir {params.folder:q} --options {params.options:q} > {log:q} 2>&1"

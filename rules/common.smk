@@ -1,8 +1,10 @@
 """All Python of the workflow: the checked configuration, paths, and functions for inputs."""
 
 import functools
+import gc
 import json
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -10,11 +12,14 @@ from pathlib import Path
 from pydantic import ValidationError
 from snakemake.exceptions import WorkflowError
 
-from m2m import bids
+from m2m import bids, slurm
 from m2m.options import Config
 from m2m.options.downstream import NOISE_FREE, fold_task, inputs_of
 from m2m.phantom import labels
-from m2m.stage import VERSIONS, read_table
+from m2m.stage import VERSIONS, parse_table, read_table
+
+# A plan is millions of objects that live to its end: looking for garbage was a seventh of its time.
+gc.set_threshold(100_000, 50, 1000)
 
 try:
     CONFIG = Config.model_validate(config)
@@ -36,6 +41,7 @@ SYNTHETIC = f"{ROOT}/synthetic/{{task}}/{{model}}"
 MODEL = f"{ROOT}/models/{{task}}/{{model}}"
 EVALUATION = f"{ROOT}/evaluation/{{task}}"
 FIGURES = f"{ROOT}/figures"
+SLURM_RUN = Path(f"{ROOT}/logs/slurm_run")
 # Tasks by the page that shows them.
 STUDIES = {}
 for task, section in CONFIG.tasks.items():
@@ -51,10 +57,13 @@ TRACTS = bool(CONFIG.modalities & {"tdi", "dti"})
 TENSORS = "dti" in CONFIG.modalities
 GRID_MAPS = ["fa", *(["tdi"] if TRACTS else []), *(["tensor"] if TENSORS else [])]
 TENSOR_TASKS = [name for name, task in CONFIG.tasks.items() if task.target == "dti"]
+# What tasks see beside a T1: a dataset for each kind of low resolution.
+LOW = f"{ROOT}/low/{{low}}"
+LOW_SLICES = f"{LOW}/slices/{{folder}}/{{unit}}"
 M2M_ENV = "../envs/m2m.yaml"
 
 # Jobs call `m2m`: of the environment that the rule deploys, else of the one that runs Snakemake.
-shell.prefix(f'export PATH="$PATH:{Path(sys.executable).parent}"; ')
+shell.prefix(f'export PATH="$PATH:"{shlex.quote(str(Path(sys.executable).parent))}; ')
 
 
 wildcard_constraints:
@@ -65,6 +74,7 @@ wildcard_constraints:
     model="|".join(CONFIG.models),
     target="fa|tdi|dti",
     fold="[0-9]+",
+    low="(dwi|map)-[248]",
     measure="|".join(bids.measure(bids.KIND_OF[name]) for name in ("fa", "tdi", "dti")),
 
 
@@ -83,6 +93,27 @@ def stop_if_commands_are_missing():
 
 
 stop_if_commands_are_missing()
+
+
+def warn_of_jobs_left():
+    """Name jobs that a killed call left on a cluster, before Snakemake speaks of its lock."""
+    if workflow.is_main_process and (left := slurm.jobs_left(SLURM_RUN)):
+        logger.warning(left)
+
+
+def stop_if_jobs_are_left():
+    """Submit nothing twice: stop where jobs of an earlier call still run, else note this call's."""
+    if left := slurm.jobs_left(SLURM_RUN):
+        raise WorkflowError(left)
+    if run := getattr(workflow.scheduler._executor, "run_uuid", None):
+        slurm.note_run(SLURM_RUN, run)
+
+
+warn_of_jobs_left()
+
+
+onstart:
+    stop_if_jobs_are_left()
 
 
 def options(section, **without):
@@ -135,13 +166,16 @@ def bench(rule, name):
     return f"{ROOT}/benchmarks/{rule}/{name}.tsv"
 
 
-def memory(mb):
-    """Memory in MB as a function of the attempt: a job that ran out gets more."""
+def growing(amount):
+    """An amount as a function of the attempt: a job that ran out of it gets more."""
 
     def need(wildcards, attempt):
-        return mb * attempt
+        return amount * attempt
 
     return need
+
+
+memory = minutes = growing  # MB, and minutes
 
 
 def dataset_root(wildcards):
@@ -173,14 +207,23 @@ def table(path):
 
 
 @functools.cache
-def _by_unit(path, modified):
-    return {row["unit"]: row for row in read_table(path)}
+def _lines(path, modified):
+    """Heading of a table, and its lines by their first field."""
+    heading, *lines = Path(path).read_text(encoding="utf-8").split("\n")
+    return heading, {line.partition("\t")[0]: line for line in lines}
+
+
+@functools.cache
+def _row(path, modified, first):
+    heading, lines = _lines(path, modified)
+    (row,) = parse_table([heading, lines[first]])
+    return row
 
 
 def unit_row(unit):
-    """The row of one unit in units.tsv."""
+    """The row of one unit in units.tsv; a job on a cluster parses its own and nobody else's."""
     checkpoints.split.get()
-    return _by_unit(UNITS, os.stat(UNITS).st_mtime_ns)[unit]
+    return _row(UNITS, os.stat(UNITS).st_mtime_ns, unit)
 
 
 def units(*states):
@@ -324,11 +367,7 @@ def slices_flags(wildcards, output):
     return flags + (["--tensor", output.tensor] if TENSORS else [])
 
 
-def field_inputs():
-    """Further inputs of a field: tensors, for its directions."""
-    return {"tensor": at("tensor")} if TENSORS else {}
-
-
+TRACKING_MINUTES = 60 if CONFIG.tractography.backend == "dipy" else 720
 ACT = CONFIG.tractography.mrtrix3.five_tissue
 FROM_T1 = "5ttgen-fsl"
 

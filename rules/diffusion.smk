@@ -26,15 +26,15 @@ if CONFIG.preprocess.chain != "none":
         threads: 2
         resources:
             mem_mb=memory(6000),
-            runtime=360,
+            runtime=minutes(360),
         params:
             options=options(CONFIG.preprocess),
             version=VERSIONS["preprocess"],
         shell:
             "m2m preprocess --unit {wildcards.unit} --dwi {input.dwi:q} --bval {input.bval:q}"
-            " --bvec {input.bvec:q} --out-dwi {output.dwi} --out-bval {output.bval}"
-            " --out-bvec {output.bvec} --status {output.status} --threads {threads}"
-            " --options {params.options:q} > {log} 2>&1"
+            " --bvec {input.bvec:q} --out-dwi {output.dwi:q} --out-bval {output.bval:q}"
+            " --out-bvec {output.bvec:q} --status {output.status:q} --threads {threads}"
+            " --options {params.options:q} > {log:q} 2>&1"
 
 
 rule dti:
@@ -65,7 +65,7 @@ rule dti:
         M2M_ENV
     resources:
         mem_mb=memory(3000),
-        runtime=60,
+        runtime=minutes(60),
     params:
         mask=flag("--supplied-mask", "mask"),
         preprocessed=flag("--preprocess-status", "preprocessed"),
@@ -74,9 +74,9 @@ rule dti:
     shell:
         "m2m dti --unit {wildcards.unit} --dwi {input.dwi:q} --bval {input.bval:q}"
         " --bvec {input.bvec:q} {params.mask:q} {params.preprocessed:q}"
-        " --fa {output.fa} --md {output.md} --ad {output.ad} --rd {output.rd} --v1 {output.v1}"
-        " --tensor {output.tensor} --mask {output.mask} --b0 {output.b0}"
-        " --status {output.status} --options {params.options:q} > {log} 2>&1"
+        " --fa {output.fa:q} --md {output.md:q} --ad {output.ad:q} --rd {output.rd:q} --v1 {output.v1:q}"
+        " --tensor {output.tensor:q} --mask {output.mask:q} --b0 {output.b0:q}"
+        " --status {output.status:q} --options {params.options:q} > {log:q} 2>&1"
 
 
 rule track:
@@ -102,7 +102,7 @@ rule track:
         M2M_ENV if CONFIG.tractography.backend == "dipy" else "../envs/mrtrix3.yaml"
     resources:
         mem_mb=memory(4000),
-        runtime=720,
+        runtime=minutes(TRACKING_MINUTES),
     params:
         # Made by the same job as the status; planning costs by the file.
         tensor=at("dwi-tensor"),
@@ -113,7 +113,7 @@ rule track:
         version=VERSIONS["tractography"],
     shell:
         "m2m tractography --unit {wildcards.unit} --dwi {input.dwi:q} --bval {input.bval:q}"
-        " --bvec {input.bvec:q} --tensor {params.tensor} --mask {params.mask}"
-        " --require {input.status} {params.further:q} --tractogram {output.tractogram}"
-        " --picture {output.picture} --status {output.status} --dti-options {params.dti:q}"
-        " --options {params.options:q} > {log} 2>&1"
+        " --bvec {input.bvec:q} --tensor {params.tensor:q} --mask {params.mask:q}"
+        " --require {input.status:q} {params.further:q} --tractogram {output.tractogram:q}"
+        " --picture {output.picture:q} --status {output.status:q} --dti-options {params.dti:q}"
+        " --options {params.options:q} > {log:q} 2>&1"

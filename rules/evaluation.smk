@@ -33,7 +33,7 @@ rule evaluate_model:
         M2M_ENV
     resources:
         mem_mb=memory(2000),
-        runtime=120,
+        runtime=minutes(120),
     params:
         root=dataset_root,
         target=target_of,
@@ -43,13 +43,44 @@ rule evaluate_model:
         options=roi_options,
         version=VERSIONS["evaluate"],
     shell:
-        "m2m evaluate --task {wildcards.task} --model {wildcards.model} --target {params.target}"
-        " --root {params.root} --units {input.units} --split {input.split}"
-        " --split-record {input.split_record} --quality {input.quality} {params.records}"
-        " {params.streamlines} {params.mean} --metrics {output.metrics} --profile {output.profile}"
-        " --rois {output.rois} --bundles {output.bundles} --spectrum {output.spectrum}"
-        " --uncertainty {output.uncertainty}"
-        " --options {params.options:q} > {log} 2>&1"
+        "m2m evaluate --task {wildcards.task} --model {wildcards.model} --target {params.target:q}"
+        " --root {params.root:q} --units {input.units:q} --split {input.split:q}"
+        " --split-record {input.split_record:q} --quality {input.quality:q} {params.records:q}"
+        " {params.streamlines:q} {params.mean:q} --metrics {output.metrics:q} --profile {output.profile:q}"
+        " --rois {output.rois:q} --bundles {output.bundles:q} --spectrum {output.spectrum:q}"
+        " --uncertainty {output.uncertainty:q}"
+        " --options {params.options:q} > {log:q} 2>&1"
+
+
+rule measure_labels:
+    """How far a label correction moved what its model learned from (Feng et al. 2024, IEEE TMI,
+    doi:10.1109/TMI.2024.3445969), and how much of a simulated distortion that undid.
+    """
+    input:
+        weights=f"{MODEL}/model.safetensors",
+        slices=of_fold("slices.tsv"),
+        split=of_fold("split.tsv"),
+        record=of_fold("split.json"),
+    output:
+        table=f"{EVALUATION}/{{model}}/labels.tsv",
+    log:
+        log("measure_labels", "{task}_{model}"),
+    benchmark:
+        bench("measure_labels", "{task}_{model}")
+    conda:
+        M2M_ENV
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(60),
+    params:
+        root=dataset_root,
+        slices=slices_folder,
+        truth=displacement_flag,
+        version=VERSIONS["labels"],
+    shell:
+        "m2m labels --weights {input.weights:q} --slices-dir {params.slices:q} --split {input.split:q}"
+        " --split-record {input.record:q} --root {params.root:q} {params.truth:q} --table {output.table:q}"
+        " > {log:q} 2>&1"
 
 
 rule compare_models:
@@ -72,16 +103,16 @@ rule compare_models:
         M2M_ENV
     resources:
         mem_mb=memory(2000),
-        runtime=60,
+        runtime=minutes(60),
     params:
         root=dataset_root,
         models=task_model_flags,
         options=roi_options,
         version=VERSIONS["compare"],
     shell:
-        "m2m compare --task {wildcards.task} --root {params.root} {params.models}"
-        " --flow {input.flow} --summary {output.summary} --comparison {output.comparison}"
-        " --options {params.options:q} > {log} 2>&1"
+        "m2m compare --task {wildcards.task} --root {params.root:q} {params.models:q}"
+        " --flow {input.flow:q} --summary {output.summary:q} --comparison {output.comparison:q}"
+        " --options {params.options:q} > {log:q} 2>&1"
 
 
 if CROSS_FITTED:
@@ -107,7 +138,7 @@ if CROSS_FITTED:
             M2M_ENV
         resources:
             mem_mb=memory(2000),
-            runtime=240,
+            runtime=minutes(240),
         params:
             root=dataset_root,
             images=described_flag,
@@ -115,10 +146,10 @@ if CROSS_FITTED:
             slices=options(CONFIG.slices),
             version=VERSIONS["features"],
         shell:
-            "m2m features --root {params.root} --units {input.units} --quality {input.quality}"
-            " --folds {input.folds} --folds-record {input.folds_record} --sources {params.images:q}"
-            " --table {output.table} --options {params.options:q} --slices-options {params.slices:q}"
-            " > {log} 2>&1"
+            "m2m features --root {params.root:q} --units {input.units:q} --quality {input.quality:q}"
+            " --folds {input.folds:q} --folds-record {input.folds_record:q} --sources {params.images:q}"
+            " --table {output.table:q} --options {params.options:q} --slices-options {params.slices:q}"
+            " > {log:q} 2>&1"
 
     rule predict_from_volumes:
         """A small 3D network (Peng et al. 2021, Med Image Anal 68:101871) on the same folds."""
@@ -140,7 +171,7 @@ if CROSS_FITTED:
             M2M_ENV
         resources:
             mem_mb=memory(6000),
-            runtime=720,
+            runtime=minutes(720),
             gpu=1,
         params:
             root=dataset_root,
@@ -149,11 +180,11 @@ if CROSS_FITTED:
             slices=options(CONFIG.slices),
             version=VERSIONS["cnn"],
         shell:
-            "m2m cnn --phenotype {wildcards.phenotype} --seen {wildcards.seen} --root {params.root}"
-            " --units {input.units} --features {input.features} --participants {input.participants}"
-            " --folds {input.folds} --folds-record {input.folds_record} --sources {params.images:q}"
-            " --table {output.table} --options {params.options:q} --slices-options {params.slices:q}"
-            " > {log} 2>&1"
+            "m2m cnn --phenotype {wildcards.phenotype:q} --seen {wildcards.seen:q} --root {params.root:q}"
+            " --units {input.units:q} --features {input.features:q} --participants {input.participants:q}"
+            " --folds {input.folds:q} --folds-record {input.folds_record:q} --sources {params.images:q}"
+            " --table {output.table:q} --options {params.options:q} --slices-options {params.slices:q}"
+            " > {log:q} 2>&1"
 
     rule predict_phenotypes:
         """Nested cross-validation (Varma and Simon 2006, BMC Bioinformatics 7:91) by person and
@@ -175,7 +206,7 @@ if CROSS_FITTED:
             M2M_ENV
         resources:
             mem_mb=memory(4000),
-            runtime=720,
+            runtime=minutes(720),
         params:
             folder=output_folder,
             cnn=cnn_flags,
@@ -183,6 +214,6 @@ if CROSS_FITTED:
             options=options(CONFIG.downstream),
             version=VERSIONS["downstream"],
         shell:
-            "m2m downstream --features {input.features} --participants {input.participants}"
-            " --folds-record {input.folds_record} --out-dir {params.folder} {params.cnn:q}"
-            " --measured {params.measured:q} --options {params.options:q} > {log} 2>&1"
+            "m2m downstream --features {input.features:q} --participants {input.participants:q}"
+            " --folds-record {input.folds_record:q} --out-dir {params.folder:q} {params.cnn:q}"
+            " --measured {params.measured:q} --options {params.options:q} > {log:q} 2>&1"

@@ -22,15 +22,15 @@ rule anat:
         M2M_ENV
     resources:
         mem_mb=memory(3000),
-        runtime=30,
+        runtime=minutes(30),
     params:
         mask=flag("--t1w-mask", "mask"),
         options=options(CONFIG.anat),
         version=VERSIONS["anat"],
     shell:
         "m2m anat --unit {wildcards.unit} --t1w {input.t1w:q} {params.mask:q}"
-        " --out-t1w {output.t1w} --out-brain {output.brain} --out-wm {output.wm}"
-        " --status {output.status} --options {params.options:q} > {log} 2>&1"
+        " --out-t1w {output.t1w:q} --out-brain {output.brain:q} --out-wm {output.wm:q}"
+        " --status {output.status:q} --options {params.options:q} > {log:q} 2>&1"
 
 
 rule grid:
@@ -63,7 +63,7 @@ rule grid:
         M2M_ENV
     resources:
         mem_mb=memory(3000),
-        runtime=30,
+        runtime=minutes(30),
     params:
         # Made by the same two jobs as the inputs; planning costs by the file.
         brain=at("brain"),
@@ -77,16 +77,16 @@ rule grid:
         slices=options(CONFIG.slices),
         version=[VERSIONS["grid"], VERSIONS["slices"]],
     shell:
-        "m2m grid --unit {wildcards.unit} --t1w {input.t1w} --brain {params.brain}"
-        " --wm {params.wm} --anat-status {input.anat} --fa {input.fa} --v1 {params.v1}"
-        " --b0 {params.b0} --dwi-mask {params.mask} --dti-status {input.dti}"
-        " --out-fa {output.fa} --out-target-mask {output.target} --picture {output.picture}"
-        " --status {output.status} {params.further} --options {params.options:q} > {log} 2>&1 && "
-        "m2m slices --unit {wildcards.unit} --t1w {input.t1w} --brain {params.brain}"
-        " --anat-status {input.anat} --fa {output.fa} --target-mask {output.target}"
-        " --grid-status {output.status} --axial {output.axial} --coronal {output.coronal}"
-        " --sagittal {output.sagittal} --record {output.record} {params.further_slices}"
-        " --options {params.slices:q} >> {log} 2>&1"
+        "m2m grid --unit {wildcards.unit} --t1w {input.t1w:q} --brain {params.brain:q}"
+        " --wm {params.wm:q} --anat-status {input.anat:q} --fa {input.fa:q} --v1 {params.v1:q}"
+        " --b0 {params.b0:q} --dwi-mask {params.mask:q} --dti-status {input.dti:q}"
+        " --out-fa {output.fa:q} --out-target-mask {output.target:q} --picture {output.picture:q}"
+        " --status {output.status:q} {params.further:q} --options {params.options:q} > {log:q} 2>&1 && "
+        "m2m slices --unit {wildcards.unit} --t1w {input.t1w:q} --brain {params.brain:q}"
+        " --anat-status {input.anat:q} --fa {output.fa:q} --target-mask {output.target:q}"
+        " --grid-status {output.status:q} --axial {output.axial:q} --coronal {output.coronal:q}"
+        " --sagittal {output.sagittal:q} --record {output.record:q} {params.further_slices:q}"
+        " --options {params.slices:q} >> {log:q} 2>&1"
 
 
 rule collect:
@@ -106,13 +106,88 @@ rule collect:
         M2M_ENV
     resources:
         mem_mb=memory(1000),
-        runtime=60,
+        runtime=minutes(60),
     params:
         slices=slices_folder,
         version=VERSIONS["collect"],
     shell:
-        "m2m collect --units {input.units} --split {input.split} --split-record {input.record}"
-        " --slices-dir {params.slices} --table {output.table} > {log} 2>&1"
+        "m2m collect --units {input.units:q} --split {input.split:q} --split-record {input.record:q}"
+        " --slices-dir {params.slices:q} --table {output.table:q} > {log:q} 2>&1"
+
+
+if CONFIG.lows:
+
+    use rule dti as dti_low with:
+        output:
+            fa=at("dwi-fa", LOW),
+            md=at("dwi-md", LOW),
+            ad=at("dwi-ad", LOW),
+            rd=at("dwi-rd", LOW),
+            v1=at("dwi-v1", LOW),
+            tensor=at("dwi-tensor", LOW),
+            mask=at("dwi-mask", LOW),
+            b0=at("b0", LOW),
+            status=at("dti-status", LOW),
+        log:
+            log("dti", "{low}/{folder}/{unit}"),
+        benchmark:
+            bench("dti", "{low}/{folder}/{unit}")
+        params:
+            mask=flag("--supplied-mask", "mask"),
+            preprocessed=flag("--preprocess-status", "preprocessed"),
+            options=low_dti_options,
+            version=[VERSIONS["dti"], VERSIONS["lower"]],
+
+    rule lower:
+        """FA as a fast scan gives it: k-space cropped, of the series before the tensor fit or of the
+        map (Feng et al. 2024, IEEE TMI, doi:10.1109/TMI.2024.3445969).
+        """
+        input:
+            fa=lowered("dwi-fa", "fa"),
+            mask=lowered("dwi-mask", "target-mask"),
+            made=lowered("dti-status", "grid-status"),
+            grid=at("grid-status"),
+        output:
+            map=at("low-fa", LOW),
+            status=f"{LOW_SLICES}_slices.json",
+            axial=f"{LOW_SLICES}_axial.npy",
+            coronal=f"{LOW_SLICES}_coronal.npy",
+            sagittal=f"{LOW_SLICES}_sagittal.npy",
+        log:
+            log("lower", "{low}/{folder}/{unit}"),
+        benchmark:
+            bench("lower", "{low}/{folder}/{unit}")
+        conda:
+            M2M_ENV
+        resources:
+            mem_mb=memory(2000),
+            runtime=minutes(30),
+        params:
+            brain=at("brain"),
+            ratio=low_ratio,
+            version=VERSIONS["lower"],
+        shell:
+            "m2m lower --unit {wildcards.unit} --ratio {params.ratio:q} --fa {input.fa:q}"
+            " --mask {input.mask:q} --brain {params.brain:q} --require {input.made:q}"
+            " --grid-status {input.grid:q} --out {output.map:q} --status {output.status:q}"
+            " --axial {output.axial:q} --coronal {output.coronal:q} --sagittal {output.sagittal:q}"
+            " > {log:q} 2>&1"
+
+    use rule collect as collect_low with:
+        input:
+            slices=low_records,
+            units=UNITS,
+            split=SPLIT,
+            record=SPLIT_RECORD,
+        output:
+            table=f"{LOW}/slices.tsv",
+        log:
+            log("collect", "{low}"),
+        benchmark:
+            bench("collect", "{low}")
+        params:
+            slices=f"{LOW}/slices",
+            version=VERSIONS["collect"],
 
 
 if CROSS_FITTED:
@@ -152,10 +227,10 @@ rule quality:
         M2M_ENV
     resources:
         mem_mb=memory(1000),
-        runtime=60,
+        runtime=minutes(60),
     params:
         root=dataset_root,
         version=VERSIONS["quality"],
     shell:
-        "m2m quality --units {input.units} --split {input.split} --split-record {input.record}"
-        " --root {params.root} --table {output.table} --flow {output.flow} > {log} 2>&1"
+        "m2m quality --units {input.units:q} --split {input.split:q} --split-record {input.record:q}"
+        " --root {params.root:q} --table {output.table:q} --flow {output.flow:q} > {log:q} 2>&1"

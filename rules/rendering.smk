@@ -24,16 +24,16 @@ rule fit_field:
     threads: 2
     resources:
         mem_mb=memory(2000),
-        runtime=60,
+        runtime=minutes(60),
     params:
         tensor=flag("--tensor", "tensor"),
         options=options(CONFIG.field),
         version=VERSIONS["field"],
     shell:
-        "m2m field --axial {input.tdi} --coronal {input.tdi} --sagittal {input.tdi}"
-        " --mask {input.mask} {params.tensor} --require {input.status} --unit {wildcards.unit}"
-        " --weights {output.weights} --record {output.record} --out {output.map}"
-        " --status {output.status} --options {params.options:q} 2>&1 | tee {log}"
+        "m2m field --axial {input.tdi:q} --coronal {input.tdi:q} --sagittal {input.tdi:q}"
+        " --mask {input.mask:q} {params.tensor:q} --require {input.status:q} --unit {wildcards.unit}"
+        " --weights {output.weights:q} --record {output.record:q} --out {output.map:q}"
+        " --status {output.status:q} --options {params.options:q} 2>&1 | tee {log:q}"
 
 
 rule render_field:
@@ -54,13 +54,13 @@ rule render_field:
     threads: 2
     resources:
         mem_mb=memory(2000),
-        runtime=60,
+        runtime=minutes(60),
     params:
         # Made by the same job as the weights.
         record=at("field-record"),
         options=options(CONFIG.render),
         version=VERSIONS["render"],
     shell:
-        "m2m render --weights {input.weights} --record {params.record} --require {input.status}"
-        " --unit {wildcards.unit} --turntable {output.turntable} --stills {output.stills}"
-        " --status {output.status} --options {params.options:q} 2>&1 | tee {log}"
+        "m2m render --weights {input.weights:q} --record {params.record:q} --require {input.status:q}"
+        " --unit {wildcards.unit} --turntable {output.turntable:q} --stills {output.stills:q}"
+        " --status {output.status:q} --options {params.options:q} 2>&1 | tee {log:q}"

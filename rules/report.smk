@@ -40,7 +40,7 @@ for STUDY, TASKS in STUDIES.items():
         threads: 4
         resources:
             mem_mb=memory(2000),
-            runtime=60,
+            runtime=minutes(60),
         params:
             root=dataset_root,
             folder=figures_folder(STUDY),
@@ -49,16 +49,17 @@ for STUDY, TASKS in STUDIES.items():
             options=options(CONFIG.report),
             version=VERSIONS["figures"],
         shell:
-            "m2m figures --root {params.root} {params.tasks:q}"
-            " --units {input.units} --split {input.split} --split-record {input.record}"
-            " --quality {input.quality} --flow {input.flow} --out-dir {params.folder}"
-            " {params.simulated} --threads {threads} --options {params.options:q} > {log} 2>&1"
+            "m2m figures --root {params.root:q} {params.tasks:q}"
+            " --units {input.units:q} --split {input.split:q} --split-record {input.record:q}"
+            " --quality {input.quality:q} --flow {input.flow:q} --out-dir {params.folder:q}"
+            " {params.simulated:q} --threads {threads} --options {params.options:q} > {log:q} 2>&1"
 
     rule:
         """One HTML page that opens without a network."""
         name:
             f"page_of_{STUDY}"
         input:
+            label_tables(TASKS),
             figures=f"{study_figures(STUDY)}/flow.png",
             summaries=every_task("evaluation/{task}/summary.tsv", TASKS),
             status=f"{ROOT}/cohort/cohort_status.tsv",
@@ -75,7 +76,7 @@ for STUDY, TASKS in STUDIES.items():
             M2M_ENV
         resources:
             mem_mb=memory(2000),
-            runtime=60,
+            runtime=minutes(60),
         params:
             root=dataset_root,
             folder=figures_folder(STUDY),
@@ -85,9 +86,9 @@ for STUDY, TASKS in STUDIES.items():
             options=report_options(STUDY),
             version=VERSIONS["report"],
         shell:
-            "m2m report --root {params.root} {params.tasks:q}"
-            " --figures-dir {params.folder} {params.simulated} --config-json {params.config:q}"
-            " --out {output.page} --options {params.options:q} > {log} 2>&1"
+            "m2m report --root {params.root:q} {params.tasks:q}"
+            " --figures-dir {params.folder:q} {params.simulated:q} --config-json {params.config:q}"
+            " --out {output.page:q} --options {params.options:q} > {log:q} 2>&1"
 
 
 if CROSS_FITTED:
@@ -119,7 +120,7 @@ if CROSS_FITTED:
             M2M_ENV
         resources:
             mem_mb=memory(2000),
-            runtime=60,
+            runtime=minutes(60),
         params:
             folder=record_folder,
             out=output_folder,
@@ -127,8 +128,8 @@ if CROSS_FITTED:
             simulated=simulated_flag,
             version=VERSIONS["draw-downstream"],
         shell:
-            "m2m draw-downstream --folder {params.folder} --participants {input.participants}"
-            " --measured {params.measured:q} --out-dir {params.out} {params.simulated} > {log} 2>&1"
+            "m2m draw-downstream --folder {params.folder:q} --participants {input.participants:q}"
+            " --measured {params.measured:q} --out-dir {params.out:q} {params.simulated:q} > {log:q} 2>&1"
 
     rule page_of_downstream:
         """One HTML page of the biological validation."""
@@ -148,7 +149,7 @@ if CROSS_FITTED:
             M2M_ENV
         resources:
             mem_mb=memory(2000),
-            runtime=60,
+            runtime=minutes(60),
         params:
             folder=record_folder,
             figures=figures_input_folder,
@@ -158,6 +159,6 @@ if CROSS_FITTED:
             options=options(CONFIG.report),
             version=VERSIONS["report-downstream"],
         shell:
-            "m2m report-downstream --folder {params.folder} --figures-dir {params.figures}"
-            " --measured {params.measured:q} {params.simulated} --config-json {params.config:q}"
-            " --out {output.page} --options {params.options:q} > {log} 2>&1"
+            "m2m report-downstream --folder {params.folder:q} --figures-dir {params.figures:q}"
+            " --measured {params.measured:q} {params.simulated:q} --config-json {params.config:q}"
+            " --out {output.page:q} --options {params.options:q} > {log:q} 2>&1"

@@ -34,11 +34,17 @@ def slices_of_other_folds(wildcards):
     return slices_of(units_of_fold(wildcards.fold, inside=False))
 
 
+def home(task, model):
+    """Task that a task's model is fitted in."""
+    return CONFIG.tasks[task].home(task, model)
+
+
 def units_to_translate(task):
     """Units that no network was fitted on: the test part, and people who have the source only."""
     if CONFIG.tasks[task].fold:
         return units_of_fold(CONFIG.tasks[task].fold)
-    t1_only = units("t1w-only") if CONFIG.tasks[task].source == "t1" else []
+    section = CONFIG.tasks[task]
+    t1_only = units("t1w-only") if section.source == "t1" and not section.low else []
     return units_of_part("test") + t1_only
 
 
@@ -95,20 +101,23 @@ def source_status(wildcards):
     if CONFIG.tasks[wildcards.task].chain:
         first = links(wildcards.task)[0]
         return ["--require", translation_status(wildcards, first)]
+    if low := low_image(wildcards):
+        # Behind the status, so that the command of other tasks stays what it was.
+        return ["--low", low]
     fa = CONFIG.tasks[wildcards.task].source == "fa"
     return ["--require", one("grid-status", wildcards)] if fa else []
 
 
 def model_weights(wildcards):
     """Weights of the model that gives a task's target."""
-    last = links(wildcards.task)[-1]
+    last = home(links(wildcards.task)[-1], wildcards.model)
     return f"{ROOT}/models/{last}/{wildcards.model}/model.safetensors"
 
 
 def model_records(wildcards):
     """Records of every model that a task runs: none of them may have seen a test person."""
     return [
-        f"{ROOT}/models/{link}/{wildcards.model}/model.json"
+        f"{ROOT}/models/{home(link, wildcards.model)}/{wildcards.model}/model.json"
         for link in links(wildcards.task)
     ]
 
@@ -134,6 +143,16 @@ def encoder(wildcards):
 def target_of(wildcards):
     """What a task predicts."""
     return CONFIG.tasks[wildcards.task].target
+
+
+def fitting_flags(wildcards, input):
+    """Flags of `m2m train` for what only some models need."""
+    flags = ["--encoder", input.encoder] if input.encoder else []
+    if low := sees_low(wildcards):
+        flags += ["--low-dir", f"{LOW.format(low=low.kind)}/slices"]
+    if input.first:
+        flags += ["--first", input.first]
+    return flags
 
 
 def test_truth(wildcards):
@@ -170,10 +189,16 @@ def every_model(pattern, tasks=CONFIG.tasks):
 
 
 def every_fit(pattern, tasks=REPORTED):
-    """One file for every model that is fitted: a chain runs models of other tasks."""
-    return every_model(
-        pattern, [task for task in tasks if not CONFIG.tasks[task].chain]
-    )
+    """One file for every model that is fitted: some tasks run models of other ones."""
+    fitted = {
+        (home(task, model), model): None
+        for task in tasks
+        if not CONFIG.tasks[task].chain
+        for model in CONFIG.tasks[task].models
+    }
+    return [
+        f"{ROOT}/{pattern.format(task=task, model=model)}" for task, model in fitted
+    ]
 
 
 def synthetic_flags():
@@ -245,9 +270,11 @@ def figures_folder(study):
 
 def report_options(study):
     """The JSON of the section report; pages beside the main one say what they are of."""
-    kind = {"compare": ": comparison of models", "ablation": ": ablations"}.get(
-        study, ""
-    )
+    kind = {
+        "compare": ": comparison of models",
+        "ablation": ": ablations",
+        "fgdl": ": synthesis and super-resolution",
+    }.get(study, "")
     section = CONFIG.report
     return options(section.model_copy(update={"title": f"{section.title}{kind}"}))
 
@@ -272,7 +299,8 @@ FIGURES_OF = {
 
 def figures_of(study):
     """Names of a study's figures below its folder."""
-    return [
+    of_all = ["ratio"] if any(CONFIG.tasks[task].low for task in STUDIES[study]) else []
+    return of_all + [
         f"{task}/{name}"
         for task in STUDIES[study]
         for name in FIGURES_OF[CONFIG.tasks[task].target]
@@ -285,8 +313,10 @@ def record_flags(wildcards, input):
 
 
 def roi_options(wildcards):
-    """The evaluation's section; a simulated cohort's regions are its own bundles."""
+    """The evaluation's section; a simulated cohort's regions and truth are its own."""
     section = CONFIG.evaluation
+    if SIMULATED and CONFIG.cohort.phantom.distortion_mm:
+        section = section.model_copy(update={"truth": Path(TRUTH)})
     if SIMULATED and section.rois.image is None:
         rois = section.rois.model_copy(
             update={
@@ -331,3 +361,8 @@ def every_field(kind):
         return paths(kind, units_of_part("test"))
 
     return wanted
+
+
+def field_inputs():
+    """Further inputs of a field: tensors, for its directions."""
+    return {"tensor": at("tensor")} if TENSORS else {}

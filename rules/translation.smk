@@ -19,15 +19,15 @@ rule train_encoder:
     threads: CONFIG.encoder.threads
     resources:
         mem_mb=memory(4000),
-        runtime=240,
+        runtime=minutes(240),
     params:
         slices=slices_folder,
         options=options(CONFIG.encoder),
         version=VERSIONS["encoder"],
     shell:
-        "m2m encoder --target {wildcards.target} --slices-dir {params.slices}"
-        " --split {input.split} --split-record {input.record} --weights {output.weights}"
-        " --record {output.record} --options {params.options:q} > {log} 2>&1"
+        "m2m encoder --target {wildcards.target} --slices-dir {params.slices:q}"
+        " --split {input.split:q} --split-record {input.record:q} --weights {output.weights:q}"
+        " --record {output.record:q} --options {params.options:q} > {log:q} 2>&1"
 
 
 rule train_model:
@@ -38,6 +38,8 @@ rule train_model:
         split=of_fold("split.tsv"),
         record=of_fold("split.json"),
         encoder=encoder,
+        low=low_table,
+        first=first_weights,
     output:
         weights=f"{MODEL}/model.safetensors",
         record=f"{MODEL}/model.json",
@@ -52,7 +54,7 @@ rule train_model:
     threads: training_need("threads", 1)
     resources:
         mem_mb=memory(8000),
-        runtime=1440,
+        runtime=minutes(1440),
         gpu=training_need("devices", 0),
     params:
         slices=slices_folder,
@@ -60,15 +62,16 @@ rule train_model:
         training=f"{MODEL}/training",
         task=task_options,
         options=model_options,
-        encoder=flag("--encoder", "encoder"),
+        encoder=fitting_flags,
         simulated=simulated_flag,
         version=VERSIONS["train"],
     shell:
-        "m2m train --task {wildcards.task} --model {wildcards.model} --slices-dir {params.slices}"
-        " --split {input.split} --split-record {input.record} --training-dir {params.training}"
-        " --weights {output.weights} --record {output.record} --card {output.card}"
-        " --metrics {output.metrics} {params.simulated} {params.encoder} --task-options {params.task:q}"
-        " --options {params.options:q} 2>&1 | tee {log}"
+        # At a job's time limit Slurm tells every process to end: training saves, and tee hears it out.
+        "trap '' TERM; m2m train --task {wildcards.task} --model {wildcards.model} --slices-dir {params.slices:q}"
+        " --split {input.split:q} --split-record {input.record:q} --training-dir {params.training:q}"
+        " --weights {output.weights:q} --record {output.record:q} --card {output.card:q}"
+        " --metrics {output.metrics:q} {params.simulated:q} {params.encoder:q} --task-options {params.task:q}"
+        " --options {params.options:q} 2>&1 | tee {log:q}"
 
 
 rule translate_volume:
@@ -77,6 +80,7 @@ rule translate_volume:
         source=source_image,
         anat=at("anat-status"),
         weights=model_weights,
+        low=low_image,
     output:
         map=at("synth", SYNTHETIC),
         sd=at("synthsd", SYNTHETIC),
@@ -89,16 +93,16 @@ rule translate_volume:
         M2M_ENV
     resources:
         mem_mb=memory(3000),
-        runtime=30,
+        runtime=minutes(30),
     params:
         # Made by the same job as the T1; planning costs by the file.
         brain=at("brain"),
         require=source_status,
         version=VERSIONS["translate"],
     shell:
-        "m2m translate {input.source} --brain {params.brain} --anat-status {input.anat}"
-        " {params.require} --weights {input.weights} --unit {wildcards.unit}"
-        " --task {wildcards.task} --out {output.map} --out-sd {output.sd} --status {output.status} > {log} 2>&1"
+        "m2m translate {input.source:q} --brain {params.brain:q} --anat-status {input.anat:q}"
+        " {params.require:q} --weights {input.weights:q} --unit {wildcards.unit}"
+        " --task {wildcards.task} --out {output.map:q} --out-sd {output.sd:q} --status {output.status:q} > {log:q} 2>&1"
 
 
 if TENSOR_TASKS:
@@ -128,17 +132,17 @@ if TENSOR_TASKS:
             M2M_ENV if CONFIG.tractography.backend == "dipy" else "../envs/mrtrix3.yaml"
         resources:
             mem_mb=memory(4000),
-            runtime=720,
+            runtime=minutes(TRACKING_MINUTES),
         params:
             # Made by the same job as the tensor.
             translated=translation_status,
             options=options(CONFIG.tractography),
             version=VERSIONS["tractography"],
         shell:
-            "m2m tractography --unit {wildcards.unit} --tensor {input.tensor} --mask {input.brain}"
-            " --require {params.translated} --fa {output.fa} --md {output.md} --v1 {output.v1}"
-            " --tdi {output.tdi} --tractogram {output.tractogram} --picture {output.picture}"
-            " --status {output.status} --options {params.options:q} > {log} 2>&1"
+            "m2m tractography --unit {wildcards.unit} --tensor {input.tensor:q} --mask {input.brain:q}"
+            " --require {params.translated:q} --fa {output.fa:q} --md {output.md:q} --v1 {output.v1:q}"
+            " --tdi {output.tdi:q} --tractogram {output.tractogram:q} --picture {output.picture:q}"
+            " --status {output.status:q} --options {params.options:q} > {log:q} 2>&1"
 
     # Both could make the FA of a task that predicts tensors.
     ruleorder: track_synthetic > translate_volume

@@ -14,7 +14,7 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
 
-def _not_here(reason: str) -> None:
+def not_here(reason: str) -> None:
     """Skip with the reason, or fail where M2M_REQUIRE_TOOLS=1 says that all must be there."""
     if os.environ.get("M2M_REQUIRE_TOOLS") == "1":
         pytest.fail(f"{reason}, and M2M_REQUIRE_TOOLS=1 asks for it")
@@ -34,7 +34,7 @@ def shared_data() -> Path:
     """Folder of the real scans, beside the repository."""
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
-        _not_here("the real scans (../shared/data) are not on this machine")
+        not_here("the real scans (../shared/data) are not on this machine")
     return folder
 
 
@@ -44,6 +44,6 @@ def needs_tool() -> Callable[[str], None]:
 
     def need(program: str) -> None:
         if shutil.which(program) is None:
-            _not_here(f"{program} is not installed")
+            not_here(f"{program} is not installed")
 
     return need

@@ -10,6 +10,7 @@ from cohort_tree import (
     add_dwi,
     add_t1,
     dataset,
+    judge,
     list_scans,
     write_image,
     write_numbers,
@@ -129,3 +130,44 @@ def test_the_real_dataset_has_thirteen_people(shared_data, tmp_path):
     assert sum(row["suffix"] == "T1w" for row in rows) == 9
     assert sum(row["suffix"] == "dwi" for row in rows) == 9
     assert all(row["bval"] and row["bvec"] for row in rows if row["suffix"] == "dwi")
+
+
+def test_a_label_that_bids_forbids_is_reported_under_its_own_name(tmp_path):
+    labels = [
+        "a b",
+        "a;b",
+        "q'q",
+        'd"d',
+        "ü",
+        "日本",
+        "$(touch x)",
+        "`x`",
+        "*",
+        "a_b",
+        "n\nl",
+        "t\tb",
+        "",
+    ]
+    people = [f"sub-{label}" for label in labels]
+    units, findings = judge(dataset(tmp_path / "ds", "sub-a", *people), tmp_path)
+    assert units.pop("sub-a")["state"] == "paired"
+    assert set(units) == set(people) == {f["unit"] for f in findings}
+    assert {unit["state"] for unit in units.values()} == {"failed"}
+    assert {f["problem"] for f in findings} == {"label has other than letters and digits"}
+
+
+def test_a_path_with_shell_characters_is_listed_as_it_is(tmp_path):
+    root = dataset(tmp_path / "my $(touch x) 'q' \"d\" ünï {a}", "sub-01")
+    units, findings = judge(root, tmp_path)
+    assert units["sub-01"]["t1w"] == str(root / "sub-01/anat/sub-01_T1w.nii.gz")
+    assert units["sub-01"]["state"] == "paired" and findings == []
+
+
+def test_links_that_lead_round_in_circles_are_not_followed(tmp_path):
+    root = dataset(tmp_path / "ds", "sub-01", "sub-02")
+    for link in ("loop", "sub-01/loop", "sub-01/anat/loop", "sub-02/ses-1", "sub-02/dwi/loop"):
+        (root / link).symlink_to(root)
+    units, findings = judge(root, tmp_path)
+    assert {unit["state"] for unit in units.values()} == {"paired"}
+    assert findings == []
+    assert len(list_scans(root, tmp_path)) == 4

@@ -3,6 +3,9 @@
 import pytest
 from cohort_tree import dataset, judge, write_rows
 
+from m2m.cohort import split
+from m2m.cohort.participants import read_people
+from m2m.downstream.targets import RefusedTarget, read_target
 from m2m.stage import DataError
 
 
@@ -69,3 +72,70 @@ def test_the_users_labels_and_exclusions_decide_who_is_looked_at(tmp_path):
         ("sub-88", "note"),
         ("sub-99", "note"),
     ]
+
+
+TABLES = {
+    "a quote that is not closed": (
+        'participant_id\tage\nsub-01\t"30\nsub-02\t40\n', "quote is not closed", "sub-01"),
+    "more values than columns": (
+        "participant_id\tage\nsub-01\t30\tF\nsub-02\t40\n", "more values than", "sub-01"),
+    "a column twice": ("participant_id\tage\tage\nsub-01\t30\t31\n", "same name", "age"),
+    "commas for tabs": ("participant_id,age\nsub-01,30\n", "no column participant_id", ","),
+    "empty": ("", "no column participant_id", "[]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_table_whose_rows_do_not_fit_is_refused_with_the_row(tmp_path, kind):
+    text, problem, value = TABLES[kind]
+    root, table = dataset(tmp_path / "ds", "sub-01", "sub-02"), tmp_path / "participants.tsv"
+    table.write_text(text)
+    with pytest.raises(DataError, match=problem) as caught:
+        judge(root, tmp_path, table)
+    assert value in caught.value.value and caught.value.file == str(table) and caught.value.remedy
+
+
+def test_a_table_in_another_encoding_is_refused(tmp_path):
+    root, table = dataset(tmp_path / "ds", "sub-01"), tmp_path / "participants.tsv"
+    table.write_text("participant_id\tage\nsub-01\t30\n", encoding="utf-16")
+    with pytest.raises(DataError, match="cannot be read"):
+        judge(root, tmp_path, table)
+
+
+def test_a_spreadsheets_mark_and_line_ends_do_no_harm(tmp_path):
+    root, table = dataset(tmp_path / "ds", "sub-01"), tmp_path / "participants.tsv"
+    table.write_bytes(b"\xef\xbb\xbfparticipant_id\tage\t\r\nsub-01\t30\t\r\n")
+    units, findings = judge(root, tmp_path, table, require=["age"])
+    assert units["sub-01"]["state"] == "paired" and findings == []
+
+
+def test_ages_in_words_are_noted_and_counted_as_unknown_in_the_split(tmp_path):
+    names = [f"sub-{i:02d}" for i in range(6)]
+    root = dataset(tmp_path / "ds", *names)
+    table = people(tmp_path, *((name, "thirty", "F") for name in names))
+    units, findings = judge(root, tmp_path, table)
+    assert {unit["state"] for unit in units.values()} == {"paired"}
+    assert {(f["severity"], f["problem"], f["value"]) for f in findings} == {
+        ("note", "age is not a number", "thirty")
+    }
+    parts = divided(tmp_path, table)
+    assert sorted(parts.values()) == ["test"] * 2 + ["train"] * 3 + ["validation"]
+
+
+@pytest.mark.parametrize("sex", ["F", "n/a"])
+def test_one_sex_or_an_empty_column_is_split_and_refused_as_a_phenotype(tmp_path, sex):
+    names = [f"sub-{i:02d}" for i in range(6)]
+    root = dataset(tmp_path / "ds", *names)
+    table = people(tmp_path, *((name, str(30 + i), sex) for i, name in enumerate(names)))
+    _, findings = judge(root, tmp_path, table)
+    assert findings == []
+    assert sorted(divided(tmp_path, table).values()).count("test") == 2
+    rows = {name: known[0] for name, known in read_people(table).items()}
+    with pytest.raises(RefusedTarget, match="does not vary"):
+        read_target("sex", "classification", names, rows, 2)
+
+
+def divided(folder, table):
+    """Part of each person, as `m2m split` makes it."""
+    split.main(folder / "units.tsv", folder / "split.tsv", folder / "split.json", table)
+    return split.part_by_participant(split.load_split(folder / "split.tsv", folder / "split.json"))

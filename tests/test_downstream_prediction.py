@@ -11,7 +11,7 @@ from m2m.downstream.prediction import (
     PREDICTORS,
     Predicted,
     area_within_folds,
-    permutation_p,
+    permutation_test,
     predict_out_of_fold,
     ridge_out_of_fold,
 )
@@ -110,19 +110,20 @@ def test_the_area_is_that_of_an_independent_implementation():
 
 def test_permutations_tell_an_effect_from_none():
     x, age, sex = draw(5, effect=1.5)
-    assert permutation_p("regression", x, age, FOLDS, 99, 1) == 0.01
-    assert permutation_p("classification", x, sex, FOLDS, 19, 1) == 0.05
+    aged = permutation_test("regression", x, age, FOLDS, 99, 1)
+    assert aged.p == 0.01 and aged.low < aged.high < 0.5
+    assert permutation_test("classification", x, sex, FOLDS, 19, 1).p == 0.05
     x, age, _ = draw(6)
-    assert permutation_p("regression", x, age, FOLDS, 99, 1) > 0.05
-    assert np.isnan(permutation_p("regression", x, age, FOLDS, 0, 1))
+    assert permutation_test("regression", x, age, FOLDS, 99, 1).p > 0.05
+    assert np.isnan(permutation_test("regression", x, age, FOLDS, 0, 1)).all()
 
 
 def test_p_of_no_effect_is_uniform():
     found = []
     for seed in range(40):
         x, age, sex = draw(seed)
-        found.append(permutation_p("regression", x, age, FOLDS, 39, seed))
-        found.append(permutation_p("classification", x, sex, FOLDS, 39, seed))
+        found.append(permutation_test("regression", x, age, FOLDS, 39, seed).p)
+        found.append(permutation_test("classification", x, sex, FOLDS, 39, seed).p)
     assert np.mean(found) == pytest.approx(0.5, abs=0.12)
     assert np.mean(np.array(found) <= 0.1) == pytest.approx(0.1, abs=0.1)
 

@@ -8,6 +8,7 @@ from dipy.reconst.dti import design_matrix, fractional_anisotropy, wls_fit_tenso
 from scipy.spatial.transform import Rotation
 
 from m2m import dti, dwi, mrtrix3, volume
+from m2m.lowres import low_grid
 from m2m.volume import Volume
 
 ELEMENTS = ((0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2))
@@ -386,3 +387,14 @@ def test_bad_data_are_a_record_and_empty_files(person, tmp_path, case, problem):
     assert problem in status["finding"]["problem"]
     assert status["finding"]["file"]
     assert all((folder / f"{name}.nii.gz").stat().st_size == 0 for name in NAMES)
+
+
+def test_a_series_whose_k_space_is_cropped_is_fitted_on_its_coarse_grid(person):
+    status, ball, folder = person(AFFINES["radiological"], mask={"median_radius": 1}, low_ratio=2)
+    fa, mask = (nib.load(folder / f"{name}.nii.gz") for name in ("fa", "mask"))
+    affine, shape = low_grid(AFFINES["radiological"], ball.shape, 2)
+    assert fa.shape == mask.shape == shape == tuple(n // 2 for n in ball.shape)
+    np.testing.assert_allclose(fa.affine, affine, atol=1e-5)
+    blocks = ball.reshape(shape[0], 2, shape[1], 2, shape[2], 2).all((1, 3, 5))
+    assert 0.5 < np.median(fa.get_fdata()[blocks]) < 0.75
+    assert status["status"] == "ok" and status["n_mask"] == (mask.get_fdata() > 0).sum()

@@ -50,6 +50,11 @@ def test_the_encoder_is_trained_on_the_training_part_only_and_the_same_again(coh
     assert set(record["train_participants"]) == trained
 
 
+def test_the_encoder_is_trained_in_a_batch_job_of_several_tasks(cohort, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    assert run(*encoder_arguments(cohort[0], tmp_path)).exit_code == 0
+
+
 def test_the_autoencoder_learns_to_take_noise_off(cohort, capsys):
     root, parts = cohort
     people = find_subjects(root / "slices", parts, "fa", "fa")[0]["train"]

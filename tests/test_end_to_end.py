@@ -14,9 +14,10 @@ from m2m.stage import file_digest, read_json, read_table
 
 pytestmark = pytest.mark.end_to_end
 MODELS = ("macro2micro", "mean", "t1")
+NAMES = ("compare", "ablation", "fgdl")
 ALL = load_config(CHECKOUT / "tests/config.yaml").tasks
 TASKS = {name: task for name, task in ALL.items() if task.study == "report"}
-STUDIES = {name: task for name, task in ALL.items() if task.study in ("compare", "ablation")}
+STUDIES = {name: task for name, task in ALL.items() if task.study in NAMES}
 CROSS_FITTED = {name: task for name, task in ALL.items() if task.fold}
 
 
@@ -33,8 +34,8 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def studied(tiny):
-    """Published systems and ablations, beside the report of the same cohort."""
-    run = snakemake(tiny.parents[1], "compare", "ablation", "--cores", "2")
+    """Published systems, ablations and FGDL, beside the report of the same cohort."""
+    run = snakemake(tiny.parents[1], *NAMES, "--cores", "2")
     assert run.returncode == 0, run.stdout[-5000:]
     return tiny
 
@@ -131,7 +132,8 @@ def test_a_study_compares_its_models_on_the_test_people_and_has_a_page(studied, 
     assert {row["model"] for row in rows} == set(STUDIES[name].models)
     assert all(model in page for model in STUDIES[name].models)
     for model in STUDIES[name].models:
-        record = read_json(studied / "models" / name / model / "model.json")
+        home = STUDIES[name].home(name, model)
+        record = read_json(studied / "models" / home / model / "model.json")
         assert not {*record["train_participants"]} & set(test_units(studied))
 
 

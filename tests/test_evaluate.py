@@ -1,5 +1,6 @@
 """Evaluation of a results tree whose models are known to be good, middling and bad."""
 
+import json
 import shutil
 
 import numpy as np
@@ -323,3 +324,19 @@ def test_density_r_is_over_the_voxels_that_either_visits():
     a[:4], b[2:6] = (1, 2, 3, 4), (3, 4, 1, 1)
     assert density_r(a, b) == pytest.approx(np.corrcoef(a[:6], b[:6])[0, 1])
     assert density_r(a, 0 * b) == 0
+
+
+def test_the_simulated_truth_is_a_region_of_its_own(study):
+    """A truth that is the synthetic map itself: no error, whatever the measured map says."""
+    truth = study.parent / "truth"
+    synthetic = unit_path(study / "synthetic/t1-fa/mean", "synth-fa", "sub-03", "sub-03")
+    path = unit_path(truth, "truth-fa", "sub-03", "sub-03")
+    write_text(path, "")
+    shutil.copy(synthetic, path)
+    options = json.loads(tree.evaluation_options(study)) | {"truth": str(truth)}
+    root = tree.run_evaluation(study, options=json.dumps(options))
+    row = value(table(root, "mean/metrics"), unit="sub-03", region="truth")
+    assert float(row["mae"]) == 0 and float(row["ssim"]) == pytest.approx(1)
+    measured = value(table(root, "mean/metrics"), unit="sub-03", region="brain")
+    assert float(measured["mae"]) > 0
+    assert {r["region"] for r in table(root, "summary")} >= {"truth", "brain"}

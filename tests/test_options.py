@@ -56,6 +56,10 @@ def test_a_misspelt_key_is_named_with_its_section(sections, named):
         ({"models": {"a/b": {"family": "mean"}}, "tasks": {}}, "models"),
         ({"models": {"m": {"family": "mena"}}, "tasks": {}}, "mena"),
         ({"models": {"m": {"family": "macro2micro", "network": {"context": 4}}}}, "odd"),
+        (
+            {"models": {"m": {"family": "macro2micro", "training": {"devices": 5}}}},
+            "12 cannot be divided among 5 devices",
+        ),
         ({"dataset": "my study"}, "dataset"),
     ],
 )

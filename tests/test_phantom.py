@@ -129,9 +129,9 @@ def test_a_shape_is_undone_by_the_flow_backwards():
     velocity = shape.random_velocity(np.random.default_rng(0), (40, 40, 40), 4.0, 6.0)
     there, back = shape.flow(velocity, affine), shape.flow(-velocity, affine)
     points = np.random.default_rng(1).uniform(40, 116, (500, 3))
-    moved = there.to_mni(points)
+    moved = there.pull(points)
     assert np.linalg.norm(moved - points, axis=1).mean() > 3
-    assert np.linalg.norm(back.to_mni(moved) - points, axis=1).mean() < 0.15
+    assert np.linalg.norm(back.pull(moved) - points, axis=1).mean() < 0.15
 
 
 def test_deformation_has_the_size_asked_for():
@@ -150,7 +150,7 @@ def test_ventricles_grow_by_the_factor_asked_for(template, factor):
     points = brain.grid_points(template.affine, template.ventricles.shape)[::7]
     fluid = template.ventricles[None].astype(np.float32)
     before, after = (
-        anatomy.sample(fluid, template.affine, p).sum() for p in (points, deformed.to_mni(points))
+        anatomy.sample(fluid, template.affine, p).sum() for p in (points, deformed.pull(points))
     )
     assert after / before == pytest.approx(factor, rel=0.1)
 

@@ -1,7 +1,11 @@
 """The workflow parses, plans and refuses: dry runs only, nothing is executed."""
 
+import re
+import shlex
+
 import pytest
 import yaml
+from cohort_tree import dataset
 from workflow import CHECKOUT, PLAN, planned, snakemake
 
 from m2m.options import Config, load_config, merged
@@ -23,6 +27,13 @@ def test_configurations_over_the_validation_s_are_valid(name):
     effects = Config.model_validate(merged(base, over)).cohort.phantom.effects
     assert effects.brain_volume_male == effects.ventricle_per_decade == 0
     assert (effects.fa_per_decade == 0) == (name == "null") == effects.in_t1
+
+
+def test_the_study_of_misaligned_labels_is_planned_over_the_demo(tmp_path):
+    run = snakemake(tmp_path, "fgdl", *PLAN, "--configfile", "config.yaml", "tests/misaligned.yaml")
+    assert run.returncode == 0, run.stdout
+    jobs = planned(run.stdout)
+    assert jobs["measure_labels"] == 3 and jobs["train_model"] == 11
 
 
 def write_config(folder, **changes):
@@ -54,7 +65,7 @@ def test_dry_run_of_a_dataset_on_disk_simulates_nobody(tmp_path, shared_data):
     assert "simulate" not in planned(run.stdout)
 
 
-@pytest.mark.parametrize(("study", "models"), [("compare", 7), ("ablation", 3)])
+@pytest.mark.parametrize(("study", "models"), [("compare", 7), ("ablation", 3), ("fgdl", 6)])
 def test_a_study_is_planned_only_when_it_is_asked_for(tmp_path, study, models):
     jobs = planned(snakemake(tmp_path, study, *PLAN).stdout)
     assert jobs["train_model"] == models and jobs[f"page_of_{study}"] == 1
@@ -106,6 +117,39 @@ def test_a_program_that_a_chain_needs_and_is_not_here_stops_the_dry_run_by_name(
     assert run.returncode != 0
     assert "eddy" in run.stdout
     assert "PATH" in run.stdout
+
+
+def test_no_path_or_title_is_run_by_the_shell(tmp_path):
+    hostile = "my $(touch 1) `touch 2` 'q' \"d\" ünï; touch 3 & *"
+    root = dataset(tmp_path / hostile, "sub-01", "sub-02", "sub-03", "sub-$(touch 4)")
+    config = write_config(
+        tmp_path, cohort={"source": "bids", "bids_dir": str(root)}, results=hostile,
+        report={"title": hostile}, downstream={},
+    )  # fmt: skip
+    split = f"{hostile}/tiny/cohort/split.tsv"
+    run = snakemake(tmp_path, "--cores", "1", split, configfile=config)
+    assert run.returncode == 0, run.stdout
+    assert len((tmp_path / split).read_text().splitlines()) == 1 + 3
+    assert "sub-$(touch 4)" in (tmp_path / hostile / "tiny/cohort/cohort_status.tsv").read_text()
+    run = snakemake(tmp_path, "-n", "-p", configfile=config)
+    assert run.returncode == 0, run.stdout
+    commands = re.findall(r"^ *(?:Shell command: )?(?:trap '' TERM; )?(m2m .+)$", run.stdout, re.M)
+    called = {shlex.split(command)[1] for command in commands}
+    assert {"anat", "dti", "tractography", "grid", "train", "translate", "report"} <= called
+    for command in commands:
+        # What is left of a command when its quoted arguments are taken out.
+        bare = re.sub(r"""'[^']*'|"'"|\\.""", "", command)
+        assert re.fullmatch(r"[\w ./=|>&-]+", bare), command
+    assert not list(tmp_path.rglob("[1-4]"))
+
+
+@pytest.mark.parametrize("key", ["results", "cohort.bids_dir"])
+def test_a_path_with_braces_stops_the_dry_run_by_name(tmp_path, key):
+    section = {"source": "bids", "bids_dir": "{unit}"}
+    changes = {"results": "a{b}"} if key == "results" else {"cohort": section}
+    run = snakemake(tmp_path, "-n", configfile=write_config(tmp_path, **changes))
+    assert run.returncode != 0
+    assert key in run.stdout and "braces" in run.stdout
 
 
 def test_snakemake_lint_finds_nothing(tmp_path):

@@ -11,6 +11,8 @@ NIfTI-1 (Cox et al. 2004), https://nifti.nimh.nih.gov/nifti-1.
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
+from math import prod
 from pathlib import Path
 
 import nibabel as nib
@@ -26,7 +28,21 @@ from m2m.stage import DataError
 SIZE_TOLERANCE = 0.05
 # Cosine between two axes of the grid: an oblique grid is still rectangular.
 SHEAR_TOLERANCE = 0.05
-UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
+# Smaller or larger voxels are in other units than mm.
+VOXEL_MM = 0.01, 100.0
+# No voxel lies farther from a scanner's centre.
+FARTHEST_MM = 10_000.0
+# Cosine between an axis by qform and by sform: 60 degrees.
+FORMS_COSINE = 0.5
+# Deflate shrinks by no more: a gzip file cannot hold more bytes than so many times its own.
+MOST_COMPRESSED = 1032
+# Interpolation leaves small negative values beside large ones, never as large as this part.
+NEGATIVE_PART = 0.5
+# A slice with this part of its voxels above the volume's lowest value shows something.
+SHOWN_PART = 0.01
+UNREADABLE = (
+    OSError, EOFError, ValueError, OverflowError, zlib.error, ImageFileError, HeaderDataError
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -108,7 +124,23 @@ def open_image(path: str | Path, ndim: int) -> tuple[SpatialImage | None, list[D
     except UNREADABLE as error:
         remedy = "convert or copy the image again"
         return None, [DataError(f"image cannot be read: {error}", file=path, remedy=remedy)]
+    if short := _short_file(path, image):
+        return None, [short]
     return image, list(_header_problems(path, image, raw, ndim))
+
+
+def _short_file(path: Path, image: SpatialImage) -> DataError | None:
+    """Whether a file is too small for what its header promises, known without reading it."""
+    promised = prod(map(int, image.shape)) * image.get_data_dtype().itemsize
+    held = path.stat().st_size * (MOST_COMPRESSED if path.suffix == ".gz" else 1)
+    if promised <= held:
+        return None
+    return DataError(
+        "image is truncated, or its header is wrong",
+        file=path,
+        value=f"shape {image.shape} is {promised} bytes, the file holds at most {held}",
+        remedy="copy the file again, or convert from DICOM again",
+    )
 
 
 def _header_problems(
@@ -152,6 +184,30 @@ def _header_problems(
             value=np.round(image.affine, 4).tolist(),
             remedy="correct qform and sform in the header, or convert from DICOM again",
         )
+    elif int(raw["qform_code"]) > 0 and int(raw["sform_code"]) > 0:
+        yield from _forms_problem(path, image)
+
+
+def _forms_problem(path: Path, image: SpatialImage) -> Iterator[DataError]:
+    """Whether qform and sform point an axis to different sides: programs differ in which to take.
+
+    A turn by some degrees, as a realignment leaves it in one of the two, is none.
+    """
+    try:
+        forms = image.get_qform(), image.get_sform()
+        (q, s), codes = zip(*((form[:3, :3], nib.aff2axcodes(form)) for form in forms), strict=True)
+        cosines = (q * s).sum(0) / (np.linalg.norm(q, axis=0) * np.linalg.norm(s, axis=0))
+        value = "" if cosines.min() > FORMS_COSINE else "qform {}{}{}, sform {}{}{}"
+        value = value.format(*chain(*codes))
+    except (ValueError, HeaderDataError, np.linalg.LinAlgError) as error:
+        value = str(error)
+    if value:
+        yield DataError(
+            "qform and sform contradict each other",
+            file=path,
+            value=value,
+            remedy="find out which is right and write it into both, or convert from DICOM again",
+        )
 
 
 def affine_problem(affine: NDArray, sizes_mm: NDArray | None = None) -> str:
@@ -173,6 +229,10 @@ def affine_problem(affine: NDArray, sizes_mm: NDArray | None = None) -> str:
     cosines = (columns / lengths).T @ (columns / lengths) - np.eye(3)
     if np.abs(cosines).max() > SHEAR_TOLERANCE:
         return "affine is wrong: the grid's axes are not perpendicular"
+    if lengths.min() < VOXEL_MM[0] or lengths.max() > VOXEL_MM[1]:
+        return "affine is wrong: its voxels are not of a plausible size in mm"
+    if np.abs(affine[:3, 3]).max() > FARTHEST_MM:
+        return "affine is wrong: its origin lies far outside any scanner"
     if sizes_mm is not None and np.abs(lengths / sizes_mm - 1).max() > SIZE_TOLERANCE:
         header, own = np.round(sizes_mm, 3).tolist(), np.round(lengths, 3).tolist()
         return f"affine is wrong: its voxels measure {own} mm, the header's pixdim {header} mm"
@@ -180,15 +240,18 @@ def affine_problem(affine: NDArray, sizes_mm: NDArray | None = None) -> str:
 
 
 def voxel_problems(image: SpatialImage, path: str | Path) -> Iterator[DataError]:
-    """Read an image volume by volume; name volumes that hold NaN or nothing but one value."""
+    """Read an image volume by volume; name volumes that no scanner gives."""
     n_volumes = image.shape[3] if image.ndim == 4 else 1
-    unknown, empty = np.zeros(n_volumes, dtype=bool), np.zeros(n_volumes, dtype=bool)
+    unknown, empty, negative = np.zeros((3, n_volumes), dtype=bool)
+    shown = []
     try:
         for index in range(n_volumes):
             data = np.asanyarray(image.dataobj[..., index] if image.ndim == 4 else image.dataobj)
             low, high = data.min(), data.max()
             unknown[index] = not (np.isfinite(low) and np.isfinite(high))
             empty[index] = low == high
+            negative[index] = low < min(0, -NEGATIVE_PART * high)
+            shown.append(_shown(data, low))
     except UNREADABLE as error:
         yield DataError(
             f"image cannot be read to its end: {error}",
@@ -196,21 +259,52 @@ def voxel_problems(image: SpatialImage, path: str | Path) -> Iterator[DataError]
             remedy="the file is truncated or damaged: copy it again",
         )
         return
-    for wrong, problem, remedy in (
-        (
-            unknown,
-            "image holds NaN or infinity",
-            "repair the image, e.g. NaN to 0 outside the head",
-        ),
-        (
-            empty,
-            "image is all zero, or all one value",
-            "remove such volumes from image, bval and bvec, or convert from DICOM again",
-        ),
-    ):
+    for wrong, (problem, remedy) in zip((unknown, empty, negative), _VOLUMES, strict=True):
         if wrong.any():
             value = volumes_text(wrong, "volume")
             yield DataError(problem, file=path, value=value, remedy=remedy)
+    if not (unknown | empty | negative).any():
+        yield from _missing_slices(shown, path)
+
+
+_VOLUMES = (
+    ("image holds NaN or infinity", "repair the image, e.g. NaN to 0 outside the head"),
+    (
+        "image is all zero, or all one value",
+        "remove such volumes from image, bval and bvec, or convert from DICOM again",
+    ),
+    (
+        "image is negative: its integers overflowed, or it is no magnitude image",
+        "convert from DICOM again with a larger data type (uint16, int32 or float32)",
+    ),
+)
+
+
+def _shown(data: NDArray, low: float) -> list[NDArray[np.float64]]:
+    """Part of each slice's voxels above the volume's lowest value, along each axis."""
+    above = data[..., 0] > low if data.ndim == 4 else data > low
+    return [above.mean(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
+
+
+def _missing_slices(shown: list[list[NDArray]], path: str | Path) -> Iterator[DataError]:
+    """Slices without anything, between slices that show something or where most volumes do."""
+    for axis in range(3):
+        part = np.stack([volume[axis] for volume in shown])  # (volumes, slices)
+        seen = part > SHOWN_PART
+        between = np.logical_or.accumulate(seen, axis=1)
+        between &= np.logical_or.accumulate(seen[:, ::-1], axis=1)[:, ::-1]
+        missing = (part == 0) & (between | (seen.mean(axis=0) > 0.5))
+        if missing.any():
+            volumes, slices = missing.any(axis=1), missing.any(axis=0)
+            yield DataError(
+                "slices are missing: they hold one value",
+                file=path,
+                value=f"{volumes_text(slices, 'slice')} along axis {axis} of "
+                f"{volumes_text(volumes, 'volume')}",
+                remedy="convert from DICOM again; if they were not measured, remove such volumes "
+                "from image, bval and bvec",
+            )
+            return
 
 
 def _mask_problems(path: str | Path, image: SpatialImage, voxels: bool) -> Iterator[DataError]:

@@ -6,6 +6,7 @@ Gorgolewski et al. (2016), Sci Data 3:160044, https://doi.org/10.1038/sdata.2016
 PyBIDS: Yarkoni et al. (2019), J Open Source Softw 4:1294, https://doi.org/10.21105/joss.01294.
 """
 
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -24,6 +25,8 @@ COLUMNS = (
 )  # fmt: skip
 SCANS = ("T1w", "dwi")
 IMAGES = (".nii", ".nii.gz")
+# Where BIDS has files: anything else is not searched, so that no link leads round in a circle.
+NOT_BIDS = re.compile(r"^(?!(/[^/]+|/sub-[^/]*(/ses-[^/]*)?(/(?!ses-)[^/]+){0,2})\Z)")
 # Derivatives in a template's space are not the person's anatomy; these spaces are.
 NATIVE_SPACES = (None, "T1w", "orig", "ACPC")
 
@@ -45,14 +48,14 @@ def list_files(root: str | Path) -> list[File]:
     Parameters
     ----------
     root : path
-        A raw BIDS dataset, or QSIPrep/fMRIPrep derivatives. ``sourcedata``, ``code`` and
-        nested ``derivatives`` are not searched.
+        A raw BIDS dataset, or QSIPrep/fMRIPrep derivatives. Only ``sub-*/[ses-*/]datatype`` is
+        searched, and the folders above for what is inherited.
     """
     layout = BIDSLayout(
         root,
         validate=False,
         config=["bids", "derivatives"],
-        indexer=BIDSLayoutIndexer(validate=False, index_metadata=False),
+        indexer=BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=[NOT_BIDS]),
     )
     found = layout.get(
         suffix=[*SCANS, "mask"], extension=[*IMAGES, ".bval", ".bvec", ".json"], return_type="file"
@@ -61,7 +64,23 @@ def list_files(root: str | Path) -> list[File]:
     # A layout reads entities off absolute paths, so that a folder `ses-1` above the dataset would
     # give every file a session: read them again from the path below the root.
     config = [layout.config["bids"], layout.config["derivatives"]]
-    return [File(path, parse_file_entities(f"/{path}", config=config)) for path in paths]
+    return [
+        File(path, parse_file_entities(f"/{path}", config=config) | _folder_labels(path))
+        for path in paths
+    ]
+
+
+def _folder_labels(path: PurePosixPath) -> dict[str, str]:
+    """Person and session as the folders have them, with whatever BIDS forbids in a label.
+
+    PyBIDS reads ``sub-a b`` as ``sub-a`` and ``sub-ü`` as nobody: nothing would be said of either.
+    """
+    entities = zip(("subject", "session"), path.parts[:-1], strict=False)
+    return {
+        entity: part[4:]
+        for entity, part in entities
+        if part.startswith({"subject": "sub-", "session": "ses-"}[entity])
+    }
 
 
 class Inheritance:

@@ -1,5 +1,6 @@
 """The tables about people: participants.tsv and the user's list of exclusions."""
 
+import csv
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -29,12 +30,14 @@ def read_people(path: str | Path) -> dict[str, list[Row]]:
     Raises
     ------
     DataError
-        The file is missing, is not UTF-8 text, or has no column ``participant_id``.
+        The file is missing, is not UTF-8 text, has no column ``participant_id`` or two of one name,
+        or its rows do not fit its columns.
     """
     try:
         rows = read_table(path)
-        columns = Path(path).read_text(encoding="utf-8").split("\n", 1)[0].strip().split("\t")
-    except (OSError, UnicodeDecodeError) as error:
+        with Path(path).open(encoding="utf-8-sig", newline="") as stream:
+            columns = next(csv.reader(stream, delimiter="\t"), [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"table cannot be read: {error}", file=path, remedy="save it as UTF-8 text with tabs"
         ) from error
@@ -43,14 +46,35 @@ def read_people(path: str | Path) -> dict[str, list[Row]]:
             "table has no column participant_id",
             file=path,
             value=columns,
-            remedy="name the column participant_id and separate columns by tabs (UTF-8, no BOM)",
+            remedy="name the column participant_id and separate columns by tabs (UTF-8)",
         )
+    _require_sound_rows(rows, columns, path)
     people: dict[str, list[Row]] = {}
     for row in rows:
         if label := row["participant_id"]:
             row["participant_id"] = participant_id(label)
             people.setdefault(row["participant_id"], []).append(row)
     return people
+
+
+def _require_sound_rows(rows: list[Row], columns: list[str], path: str | Path) -> None:
+    """Raise where a column is there twice, or a row has more or longer values than one line."""
+    if twice := sorted({name for name in columns if name and columns.count(name) > 1}):
+        raise DataError(
+            "table has columns of the same name", file=path, value=", ".join(twice),
+            remedy="keep one of them",
+        )  # fmt: skip
+    for row in rows:
+        surplus = any(row.get(None) or ())  # where csv puts what has no column
+        cells = [text for name, text in row.items() if name is not None and text]
+        if not surplus and not any("\n" in text for text in cells):
+            continue
+        raise DataError(
+            "row has more values than there are columns" if surplus else "a quote is not closed",
+            file=path,
+            value=(row["participant_id"] or "a row without participant_id").splitlines()[0],
+            remedy="separate values by single tabs, and take out quotes and line breaks",
+        )
 
 
 def number(text: str | None) -> float | None:
@@ -129,6 +153,10 @@ def _missing_values(
         error = DataError("not in participants.tsv", file=table, value=person, remedy=remedy)
         yield "error" if require else "note", error
         return
+    age = rows[0].get("age")
+    if "age" not in require and age is not None and number(age) is None:
+        remedy = "write years as a number, or n/a; the age is taken as unknown"
+        yield "note", DataError("age is not a number", file=table, value=age, remedy=remedy)
     for column in require:
         value = rows[0].get(column)
         if value is None or (column == "age" and number(value) is None):

@@ -17,7 +17,7 @@ from m2m.cohort.participants import read_people
 from m2m.downstream import analysis
 from m2m.downstream.cnn import read_predictions
 from m2m.downstream.inputs import People, combinations, load_people
-from m2m.downstream.prediction import permutation_p
+from m2m.downstream.prediction import Permuted, permutation_test
 from m2m.downstream.targets import RefusedTarget, Target, read_target
 from m2m.evaluate.tables import printed
 from m2m.options import Downstream
@@ -27,7 +27,8 @@ COLUMNS = {
     "predictions": ("target", "input", "predictor", "participant_id", "fold", "true", "predicted",
                     "error", "usual_error"),
     "scores": ("target", "kind", "input", "predictor", "metric", "value", "low", "high", "chance",
-               "p_permutation", "n_people", "n_missing", "n_features"),
+               "chance_low", "chance_high", "p_permutation", "p_holm", "n_people", "n_missing",
+               "n_features"),
     "comparison": ("target", "input", "than", "predictor", "metric", "difference", "low", "high",
                    "p", "p_holm", "n_people"),
     "calibration": ("target", "input", "predictor", "bin", "said", "true", "n_people"),
@@ -40,11 +41,11 @@ COLUMNS = {
 }  # fmt: skip
 
 
-def permutation_tests(target: Target, people: People, options: Downstream) -> dict[str, float]:
-    """Chance that ridge regression does as well by luck, for each input."""
+def permutation_tests(target: Target, people: People, options: Downstream) -> dict[str, Permuted]:
+    """What chance makes of each input, by ridge regression."""
     known = people.of(target.people)
     return {
-        seen: permutation_p(
+        seen: permutation_test(
             target.kind, x, target.y, known.folds, options.permutations, options.seed
         )
         for seen, x in combinations(known).items()
@@ -60,13 +61,13 @@ def rows_of(
 ) -> dict[str, list[analysis.Row]]:
     """Rows of every table about one phenotype."""
     found = analysis.predict_all(target, people, volumes, options)
-    p_values = permutation_tests(target, people, options)
+    permuted = permutation_tests(target, people, options)
     widths = {seen: x.shape[1] for seen, x in combinations(people).items()}
     wanted = list(analysis.pairs(measured_of))
     effects = list(analysis.effect_rows(target, people))
     return {
         "predictions": list(analysis.prediction_rows(target, found)),
-        "scores": list(analysis.score_rows(target, found, p_values, widths, options)),
+        "scores": list(analysis.score_rows(target, found, permuted, widths, options)),
         "comparison": list(analysis.comparison_rows(target, found, wanted, options)),
         "calibration": list(analysis.calibration_rows(target, found)),
         "effects": effects,

@@ -21,6 +21,7 @@ from m2m.downstream.prediction import (
     MAIN,
     METRICS,
     PREDICTORS,
+    Permuted,
     Predicted,
     are_probabilities,
     predict_out_of_fold,
@@ -78,11 +79,15 @@ def errors(target: Target, predicted: Predicted) -> tuple[NDArray, NDArray]:
 def score_rows(
     target: Target,
     found: Found,
-    p_values: Mapping[str, float],
+    permuted: Mapping[str, Permuted],
     widths: Mapping[str, int],
     options: Downstream,
 ) -> Iterator[Row]:
-    """Each metric of each input and predictor with its interval over people."""
+    """Each metric of each input and predictor with its interval over people.
+
+    Of the linear predictor's main metric also what permutations say, p by Holm over the inputs.
+    """
+    corrected = dict(zip(permuted, holm([by.p for by in permuted.values()]), strict=True))
     for (name, how), predicted in found.items():
         for metric, measure in METRICS[target.kind].items():
 
@@ -93,11 +98,15 @@ def score_rows(
 
             estimate = bootstrap_over_people(value, len(target.y), options.bootstrap, options.seed)
             linear = how == LINEAR and metric == MAIN[target.kind]
+            by_chance = permuted.get(name) if linear else None
             yield {
                 "target": target.name, "kind": target.kind, "input": name, "predictor": how,
                 "metric": metric, "value": estimate.value, "low": estimate.low,
                 "high": estimate.high, "chance": CHANCE.get(metric),
-                "p_permutation": p_values.get(name) if linear else None,
+                "chance_low": by_chance and by_chance.low,
+                "chance_high": by_chance and by_chance.high,
+                "p_permutation": by_chance and by_chance.p,
+                "p_holm": corrected[name] if by_chance else None,
                 "n_people": len(target.y), "n_missing": target.n_missing,
                 "n_features": widths.get(name) if how != CNN else None,
             }  # fmt: skip

@@ -263,10 +263,26 @@ def ridge_out_of_fold(x: NDArray, targets: NDArray, folds: NDArray) -> NDArray[n
     return values
 
 
-def permutation_p(
+class Permuted(NamedTuple):
+    """What chance makes of an input.
+
+    Attributes
+    ----------
+    p : float
+        (1 + permutations at least as good) / (1 + permutations).
+    low, high : float
+        Bounds of the middle 95 % of the permutations' scores.
+    """
+
+    p: float
+    low: float
+    high: float
+
+
+def permutation_test(
     kind: Kind, x: NDArray, y: NDArray, folds: NDArray, n_permutations: int, seed: int
-) -> float:
-    """Chance that ridge regression does as well when phenotypes are dealt out at random.
+) -> Permuted:
+    """Say how well ridge regression does when phenotypes are dealt out at random.
 
     The whole nested cross-validation runs again for each permutation, on the indicators of
     classes where there are classes. What is tested is whether features and phenotype are
@@ -274,11 +290,11 @@ def permutation_p(
 
     Returns
     -------
-    float
-        (1 + permutations at least as good) / (1 + permutations); n/a without permutations.
+    Permuted
+        All n/a without permutations.
     """
     if not n_permutations:
-        return float("nan")
+        return Permuted(*[float("nan")] * 3)
     rng = np.random.default_rng(seed)
     dealt = np.stack([y, *(rng.permutation(y) for _ in range(n_permutations))])  # (1 + n, people)
     classes = np.unique(y) if kind == "classification" else [None]
@@ -290,4 +306,6 @@ def permutation_p(
     for i, values in enumerate(dealt):
         own = said[:, i] if kind == "classification" else said[:, i, 0]
         found.append(measure(values, Predicted(own, usual_of(kind, values, folds), folds)))
-    return (1 + int(np.sum(np.array(found[1:]) >= found[0]))) / (1 + n_permutations)
+    own, by_chance = found[0], np.array(found[1:])
+    p = (1 + int((by_chance >= own).sum())) / (1 + n_permutations)
+    return Permuted(p, *np.quantile(by_chance, (0.025, 0.975)).tolist())

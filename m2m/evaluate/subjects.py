@@ -154,6 +154,8 @@ def evaluate_unit(unit: dict[str, str], how: Comparison) -> dict[str, list[dict[
     values["wm"]["histogram_distance"] = measures.histogram_distance(
         a.image, b.image, regions["wm"]
     )
+    if how.options.truth is not None and how.target == "fa":
+        values["truth"] = against_truth(unit, synthetic, brain, how.options.truth)
     curves = []
     if brain.any():
         fine = spectrum(a.image, b.image, brain, true.spacing_mm)
@@ -186,6 +188,16 @@ def evaluate_unit(unit: dict[str, str], how: Comparison) -> dict[str, list[dict[
     }
     who = {"unit": unit["unit"]}
     return {name: [who | row for row in rows] for name, rows in tables.items()}
+
+
+def against_truth(
+    unit: dict[str, str], synthetic: volume.Volume, brain: NDArray, root: Path
+) -> dict[str, float]:
+    """Metrics of the brain against a simulated person's FA before noise and distortion."""
+    truth = volume.load(unit_path(root, "truth-fa", unit["folder"], unit["unit"]))
+    on_grid = volume.resample(truth, synthetic.affine, synthetic.shape).data
+    values, _ = measures.region_metrics(on_grid, synthetic.data, brain, {"truth": brain})
+    return values["truth"]
 
 
 def likeness(

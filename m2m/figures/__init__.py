@@ -4,7 +4,7 @@ Every figure is always written; one with nothing to show says so in words. The c
 in the folder of figures, the others in a folder per task.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -25,6 +25,7 @@ from m2m.figures import (
     cohort,
     panel,
     projections,
+    ratio,
     results,
     spectrum,
     training,
@@ -52,6 +53,12 @@ def flow_figure(
     evaluated = len(set.intersection(*everywhere))
     steps = cohort.cohort_steps(units, part_by_participant(people), quality, evaluated)
     return cohort.draw_cohort(steps, people), steps
+
+
+def ratio_figure(root: Path, tasks: Mapping[str, Task]) -> Drawn:
+    """Quality against the ratio of resolutions, over all tasks of a study."""
+    rows = ratio.ratio_rows(root, tasks)
+    return (ratio.draw_ratio(rows), rows) if rows else (empty_figure(NOBODY), [])
 
 
 def of_people(
@@ -132,11 +139,13 @@ def training_figure(study: Study) -> Drawn:
     """Training curves of every model that was trained in steps."""
     if study.task.chain:
         return empty_figure(f"Nothing is trained: {' and then '.join(study.task.chain)}."), []
-    folder = study.root / "models" / study.name
+    models = study.root / "models"
     rows = [
         row
         for model in study.models
-        for row in training.read_curves(folder / model / "metrics.jsonl", model)
+        for row in training.read_curves(
+            models / study.task.home(study.name, model) / model / "metrics.jsonl", model
+        )
     ]
     if all(row["step"] is None for row in rows):
         return empty_figure("No model was trained in steps: no training curves."), rows
@@ -193,6 +202,9 @@ def main(
     with paper_style():
         figure, rows = flow_figure(studies, unit_rows, people, quality_rows)
         save(figure, printed(rows), cohort.COLUMNS, out_dir / "flow", note)
+        if any(study.task.low for study in studies):
+            figure, rows = ratio_figure(root, {study.name: study.task for study in studies})
+            save(figure, printed(rows), ratio.COLUMNS, out_dir / "ratio", note)
     print(f"wrote {out_dir}/flow.pdf, .png, .tsv")
     draw = partial(draw_task, out_dir=out_dir, note=note)
     if threads == 1:

@@ -3,21 +3,27 @@
 All have the same face: `generator_terms(batch, translation, generator, judged)` and
 `discriminator_terms(batch, translation)` give named scalars whose sums are minimised;
 `discriminators()` names the discriminators, which learn at `learning_rate` every `every` steps
-(`judged`: this is one of them).
-Whatever else in an objective learns belongs to the generator's side.
+from step `start` on (`judged`: this is one of them).
+`helpers()` names whatever else in an objective learns, on the generator's side.
 """
 
 from torch import nn
 
 from m2m import options
+from m2m.networks.correction import LabelCorrection
+from m2m.objectives.correction import CorrectedLabels
+from m2m.objectives.fgdl import FgdlObjective, FgdlSrObjective
 from m2m.objectives.macro2micro import Macro2MicroObjective
 from m2m.objectives.published import PublishedObjective
 
 
 def build_objective(
-    model: options.NetworkModel, channels: int = 1, encoder: nn.Module | None = None
+    model: options.NetworkModel,
+    channels: int = 1,
+    encoder: nn.Module | None = None,
+    correction: LabelCorrection | None = None,
 ) -> nn.Module:
-    """Build the objective of a model's options.
+    """Build the objective of a model's options, on corrected labels where they ask for it.
 
     Parameters
     ----------
@@ -26,8 +32,22 @@ def build_objective(
         Of the target.
     encoder : Module or None
         Of the perceptual term, for the families that have one.
+    correction : LabelCorrection or None
+        Learnt before: it is frozen.
     """
-    # MONAI takes seconds to load, and the first two do without.
+    objective = _own_objective(model, channels, encoder)
+    if correction is not None:
+        return CorrectedLabels(objective, correction.requires_grad_(False), 0.0)
+    if (chosen := model.correct_labels) is None:
+        return objective
+    return CorrectedLabels(objective, LabelCorrection(channels, chosen.widths), chosen.smoothness)
+
+
+def _own_objective(
+    model: options.NetworkModel, channels: int, encoder: nn.Module | None
+) -> nn.Module:
+    """Objective of a family."""
+    # MONAI takes seconds to load, and the first four do without.
     seed = model.training.seed
     match model:
         case options.Macro2Micro():
@@ -36,6 +56,10 @@ def build_objective(
         case options.Published2023():
             judges, sigma_px = model.discriminators, model.low_sigma_px
             return PublishedObjective(judges, sigma_px, seed, channels, encoder)
+        case options.FgdlCms():
+            return FgdlObjective(model.losses, model.discriminator, channels, encoder)
+        case options.FgdlSr():
+            return FgdlSrObjective(model.losses, model.discriminator, channels, encoder)
     from m2m.objectives.baselines import CycleGanObjective, Pix2PixObjective, RegressionObjective
 
     match model:

@@ -16,6 +16,7 @@ from m2m.networks.inputs import SliceInputs
 from m2m.networks.octave import Translation
 from m2m.networks.unet import PatchGan, UNetTranslator
 from m2m.objectives.macro2micro import centre, judge_frozen
+from m2m.processes import share, whole_batch
 
 Terms = dict[str, Tensor]
 
@@ -29,13 +30,17 @@ class RegressionObjective(nn.Module):
         Weights.
     """
 
-    every, learning_rate = 1, 0.0
+    every, start, learning_rate = 1, 0, 0.0
 
     def __init__(self, l1: float, ssim: float):
         super().__init__()
         self.l1, self.ssim = l1, ssim
 
     def discriminators(self) -> dict[str, nn.Module]:
+        """There are none."""
+        return {}
+
+    def helpers(self) -> dict[str, nn.Module]:
         """There are none."""
         return {}
 
@@ -67,6 +72,8 @@ class Pix2PixObjective(nn.Module):
         Of the target.
     """
 
+    start = 0
+
     def __init__(self, judge: options.PatchJudge, l1: float, channels: int = 1):
         super().__init__()
         self.every, self.learning_rate, self.l1 = judge.every, judge.learning_rate, l1
@@ -75,6 +82,10 @@ class Pix2PixObjective(nn.Module):
     def discriminators(self) -> dict[str, nn.Module]:
         """The one there is."""
         return {"discriminator": self.discriminator}
+
+    def helpers(self) -> dict[str, nn.Module]:
+        """There are none."""
+        return {}
 
     def generator_terms(
         self,
@@ -118,6 +129,8 @@ class CycleGanObjective(nn.Module):
         Weights; the adversarial terms have 1.
     """
 
+    start = 0
+
     def __init__(
         self,
         network: options.UNetwork,
@@ -136,6 +149,10 @@ class CycleGanObjective(nn.Module):
         """One of targets, one of sources."""
         return {name: part for name, part in self.named_children() if name != "back"}
 
+    def helpers(self) -> dict[str, nn.Module]:
+        """The generator from target to source."""
+        return {"back": self.back}
+
     def generator_terms(
         self,
         batch: Mapping[str, Tensor],
@@ -149,7 +166,7 @@ class CycleGanObjective(nn.Module):
         are heard in every step.
         """
         source, target, mask = _unpaired(batch)
-        plane, place = batch["plane"], torch.roll(batch["position"], 1, 0)
+        plane, place = batch["plane"], _moved_on(batch["position"])
         brain = batch["brain"]
         image = translation.image.float() * brain
         returned = self.back(image, plane, batch["position"]).image.float() * brain
@@ -181,8 +198,13 @@ class CycleGanObjective(nn.Module):
 
 def _unpaired(batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Source slices, target slices of other places in the batch, and their masks."""
-    target, mask = (torch.roll(batch[name], 1, 0) for name in ("target", "mask"))
+    target, mask = (_moved_on(batch[name]) for name in ("target", "mask"))
     return centre(batch), target * mask, mask
+
+
+def _moved_on(own: Tensor) -> Tensor:
+    """Give each slice what the one before it in the whole batch has."""
+    return share(torch.roll(whole_batch(own), 1, 0))
 
 
 def _fooled(logits: Tensor) -> Tensor:

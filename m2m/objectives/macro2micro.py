@@ -55,6 +55,8 @@ class Macro2MicroObjective(nn.Module):
         It does not learn.
     """
 
+    start = 0
+
     def __init__(
         self,
         weights: options.Losses,
@@ -90,6 +92,10 @@ class Macro2MicroObjective(nn.Module):
     def discriminators(self) -> dict[str, nn.Module]:
         """Discriminators by name; empty where both adversarial weights are 0."""
         return dict(self.named_children())
+
+    def helpers(self) -> dict[str, nn.Module]:
+        """There are none."""
+        return {}
 
     def generator_terms(
         self,
@@ -184,6 +190,9 @@ class Macro2MicroObjective(nn.Module):
 
 
 def centre(batch: Mapping[str, Tensor]) -> Tensor:
-    """Slice of the source that the target belongs to, (N, 1, H, W)."""
+    """Slice of the source that the target belongs to, (N, 1, H, W).
+
+    Behind an odd number of slices there may be a low resolution of the target.
+    """
     source = batch["source"]
-    return source[:, source.shape[1] // 2, None]
+    return source[:, (source.shape[1] - 1) // 2, None]

@@ -11,13 +11,18 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from m2m.options.base import Name, Section
+from m2m.options.base import DataPath, Name, Section
 from m2m.options.cohort import Cohort, Effects, Phantom, Split
 from m2m.options.downstream import Cnn, Downstream, cross_fitted
 from m2m.options.models import (
+    Correction,
     CycleGan,
     Discriminators,
     Encoder,
+    FgdlCms,
+    FgdlLosses,
+    FgdlSr,
+    FgdlSrLosses,
     Losses,
     Macro2Micro,
     MeanMap,
@@ -27,11 +32,15 @@ from m2m.options.models import (
     PatchJudge,
     Perceptual,
     Pix2Pix,
+    ProjectionJudge,
     Published2023,
     RescaledT1,
+    Restormer,
+    SliceWindow,
     Training,
     UNet,
     UNetwork,
+    Upsampled,
     Weight,
 )
 from m2m.options.rendering import Render, SliceField
@@ -48,13 +57,32 @@ from m2m.options.scans import (
 )
 
 __all__ = [
-    "Anat", "Cnn", "Cohort", "Config", "CycleGan", "DipyTracking", "Discriminators", "Downstream",
-    "Dti", "Effects", "Encoder", "Evaluation", "Grid", "Losses", "Macro2Micro", "Mask", "MeanMap",
-    "Model", "MrtrixTracking", "Network", "NetworkModel", "PatchJudge", "Perceptual", "Phantom",
-    "Pix2Pix", "Preprocess", "Published2023", "Render", "Report", "RescaledT1", "Rois",
-    "SliceField", "Slices", "Split", "Task", "Tractography", "Training", "UNet",
-    "UNetwork", "load_config",
+    "Anat", "Cnn", "Cohort", "Config", "Correction", "CycleGan", "DipyTracking", "Discriminators",
+    "Downstream", "Dti", "Effects", "Encoder", "Evaluation", "FgdlCms", "FgdlLosses", "FgdlSr",
+    "FgdlSrLosses", "Grid", "Losses", "Macro2Micro", "Mask", "MeanMap", "Model", "MrtrixTracking",
+    "Network", "NetworkModel", "PatchJudge", "Perceptual", "Phantom", "Pix2Pix", "Preprocess",
+    "ProjectionJudge", "Published2023", "Render", "Report", "RescaledT1", "Restormer", "Rois",
+    "SliceField", "Slices", "Split", "Task", "Tractography", "Training", "UNet", "UNetwork",
+    "Upsampled", "load_config",
 ]  # fmt: skip
+
+
+class Low(Section):
+    """A low-resolution map of the target, seen beside the source."""
+
+    ratio: Literal[2, 4, 8] = Field(2, description="Between voxels; k-space is cropped by it")
+    of: Literal["dwi", "map"] = Field(
+        "dwi", description="Whose k-space: the series', before the tensor fit, or the map's own"
+    )
+    after: Name = Field(description="Task without it, whose models start from the source alone")
+    beside: tuple[str, ...] = Field(
+        (), description="Models of that task to stand beside this one's"
+    )
+
+    @property
+    def kind(self) -> str:
+        """Its name, and that of its folder: ``dwi-2``."""
+        return f"{self.of}-{self.ratio}"
 
 
 class Task(Section):
@@ -65,6 +93,11 @@ class Task(Section):
     chain: tuple[Name, Name] | None = Field(
         None, description="Two tasks one after the other, with their models: nothing is trained"
     )
+    low: Low | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Super-resolution: what models see beside the source",
+    )
     steps: PositiveInt | dict[str, PositiveInt] | None = Field(
         None,
         description="Optimiser steps of this task's networks, or of each by name; null: the "
@@ -74,7 +107,7 @@ class Task(Section):
         {}, description="Weights of losses that are others in this task than in its models"
     )
     models: tuple[str, ...] = ("macro2micro", "mean", "t1")
-    study: Literal["report", "compare", "ablation", "downstream"] = Field(
+    study: Literal["report", "compare", "ablation", "fgdl", "downstream"] = Field(
         "report", description="Page that shows it and target that makes it: `snakemake compare`"
     )
     fold: PositiveInt | None = Field(
@@ -86,6 +119,10 @@ class Task(Section):
     def _losses_have_these_names(cls, losses: dict[str, float]) -> dict[str, float]:
         Losses.model_validate(losses)
         return losses
+
+    def home(self, name: str, model: str) -> str:
+        """Task, this one of this name or another, that a model of this task is fitted in."""
+        return self.low.after if self.low and model in self.low.beside else name
 
     def steps_of(self, model: str) -> int | None:
         """Optimiser steps of a model in this task; None for the model's own."""
@@ -114,6 +151,11 @@ class Evaluation(Section):
     min_bundle_streamlines: PositiveInt = Field(
         5, description="True bundles with fewer streamlines are not compared"
     )
+    truth: Path | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Dataset of the true FA before a simulated distortion; the workflow sets it",
+    )
     lpips_weights: Path | None = Field(
         None, description="Safetensors for LPIPS (extra `lpips`); null: it is not computed"
     )
@@ -134,7 +176,7 @@ class Config(Section):
     """The whole of config.yaml."""
 
     dataset: Name
-    results: Path = Path("results")
+    results: DataPath = Path("results")
     cohort: Cohort = Cohort()
     split: Split = Split()
     preprocess: Preprocess = Preprocess()
@@ -192,6 +234,66 @@ class Config(Section):
             cyclic = [m for m in task.models if isinstance(self.models[m], CycleGan)]
             if task.target == "dti" and cyclic:
                 raise ValueError(f"tasks.{name}.models: {cyclic[0]} gives one channel, not tensors")
+        return self
+
+    @model_validator(mode="after")
+    def _low_resolutions_have_a_task_to_stand_beside(self) -> Self:
+        for name, task in self.tasks.items():
+            for model in task.models:
+                sees = isinstance(self.models[model], Upsampled | FgdlSr)
+                if sees != (task.low is not None and model not in task.low.beside):
+                    raise ValueError(
+                        f"tasks.{name}: {model} needs a task with low, outside of its beside"
+                        if sees
+                        else f"tasks.{name}: {model} does not see a low resolution: name it in "
+                        "low.beside"
+                    )
+            if task.low is None:
+                continue
+            after = self.tasks.get(task.low.after)
+            if after is None or after.low or after.chain:
+                raise ValueError(f"tasks.{name}.low.after must name a task without low or chain")
+            same = (after.source, after.target, after.study) == (task.source, "fa", task.study)
+            if not same or task.target != "fa" or task.source != "t1" or task.chain:
+                raise ValueError(f"tasks.{name}: low is of t1 to fa, like {task.low.after}'s study")
+            if unknown := set(task.low.beside) - set(after.models) | (
+                set(task.low.beside) - set(task.models)
+            ):
+                raise ValueError(f"tasks.{name}.low.beside: {sorted(unknown)} is not in both tasks")
+        return self
+
+    @model_validator(mode="after")
+    def _super_resolutions_see_what_their_synthesis_sees(self) -> Self:
+        for name, task in self.tasks.items():
+            for model in (self.models[m] for m in task.models):
+                if not isinstance(model, FgdlSr) or task.low is None:
+                    continue
+                cms = self.models.get(model.cms)
+                if not isinstance(cms, FgdlCms) or (
+                    model.cms not in self.tasks[task.low.after].models
+                ):
+                    raise ValueError(
+                        f"tasks.{name}: {model.cms} is no fgdl-cms of the task {task.low.after}"
+                    )
+                seen = SliceWindow.model_fields
+                if any(getattr(model.window, k) != getattr(cms.window, k) for k in seen):
+                    raise ValueError(f"tasks.{name}: network.{', '.join(seen)} as in {model.cms}")
+                if 2 ** (len(cms.network.widths) - 1) < task.low.ratio:
+                    raise ValueError(f"tasks.{name}: {model.cms} has too few levels for its ratio")
+        return self
+
+    @property
+    def lows(self) -> dict[str, Low]:
+        """Low resolutions that tasks see, by kind."""
+        return {task.low.kind: task.low for task in self.tasks.values() if task.low}
+
+    @model_validator(mode="after")
+    def _losses_are_of_the_tasks_models(self) -> Self:
+        for name, task in self.tasks.items():
+            for model in task.models:
+                terms = getattr(self.models[model], "losses", None)
+                if terms and (unknown := set(task.losses) - set(type(terms).model_fields)):
+                    raise ValueError(f"tasks.{name}.losses: {model} has no {sorted(unknown)}")
         return self
 
     @model_validator(mode="after")

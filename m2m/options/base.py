@@ -1,5 +1,6 @@
 """What every section shares: unknown keys are errors, ranges are in order."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -7,6 +8,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$")]
 # Datasets, tasks and models name folders, and wildcards of the workflow.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$")]
+
+
+def _without_braces(path: Path) -> Path:
+    if set(str(path)) & set("{}"):
+        raise ValueError(f"braces stand for Snakemake's wildcards: rename the folder {path}")
+    return path
+
+
+DataPath = Annotated[Path, AfterValidator(_without_braces)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 

@@ -1,11 +1,10 @@
 """Sections about people: who they are, and how they are divided."""
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from m2m.options.base import Fraction, Label, Range, Section
+from m2m.options.base import DataPath, Fraction, Label, Range, Section
 
 
 class Effects(Section):
@@ -40,6 +39,13 @@ class Phantom(Section):
     deformation_mm: float = Field(6.0, ge=0, description="Typical size of the smooth deformation")
     motion_mm: float = Field(2.0, ge=0, description="Largest shift of the head between T1 and DWI")
     motion_deg: float = Field(2.0, ge=0, description="Largest turn of the head between T1 and DWI")
+    distortion_mm: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        exclude_if=lambda value: value == 0,
+        description="Largest shift of the head in the DWI along its phase-encoding axis, smooth",
+    )
     microstructure_sd: float = Field(
         0.04, ge=0, description="Relative spread of fibre FA between people, where FA is 0.75"
     )
@@ -50,9 +56,9 @@ class Cohort(Section):
     """Where people come from, and who takes part."""
 
     source: Literal["phantom", "bids"] = "phantom"
-    bids_dir: Path | None = Field(None, description="Raw BIDS or QSIPrep/fMRIPrep derivatives")
+    bids_dir: DataPath | None = Field(None, description="Raw BIDS or QSIPrep/fMRIPrep derivatives")
     participant_label: tuple[Label, ...] = Field((), description="Only these; empty: everybody")
-    exclude: Path | None = Field(None, description="TSV: participant_id, reason")
+    exclude: DataPath | None = Field(None, description="TSV: participant_id, reason")
     require: tuple[str, ...] = Field((), description="Columns of participants.tsv that must be set")
     check_voxels: bool = Field(True, description="Read every voxel when scans are validated")
     phantom: Phantom = Phantom()

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from m2m.options.base import Fraction, Range, Section
+from m2m.options.base import Fraction, Name, Range, Section
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -37,7 +37,18 @@ class Training(Section):
     precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
         "auto", description="auto: bf16 where the hardware has it"
     )
-    devices: PositiveInt = 1
+    devices: PositiveInt = Field(
+        1, description="Processes to start, on a device each; those of srun or torchrun are taken"
+    )
+
+    @model_validator(mode="after")
+    def _batch_is_divided(self) -> Self:
+        if self.batch_size % self.devices:
+            raise ValueError(
+                f"training.batch_size {self.batch_size} cannot be divided among "
+                f"{self.devices} devices: it must be a multiple of training.devices"
+            )
+        return self
 
 
 class SliceWindow(Section):
@@ -54,6 +65,23 @@ class SliceWindow(Section):
         return self
 
 
+class Correction(Section):
+    """Label correction: each slice of the target is moved to where the source says it belongs."""
+
+    widths: tuple[PositiveInt, ...] = Field(
+        (32, 64, 64, 64, 64, 64, 64), description="Channels of each level, fine to coarse"
+    )
+    smoothness: Weight = Field(1.0, description="Weight of the displacement's squared slopes")
+
+
+def _switched(value: object) -> object:
+    """Read true and false as a correction with its defaults, and as none."""
+    return {True: {}, False: None}[value] if isinstance(value, bool) else value
+
+
+LabelCorrection = Annotated[Correction | None, BeforeValidator(_switched)]
+
+
 class Trained(Section):
     """What every network has, whatever its objective."""
 
@@ -61,6 +89,13 @@ class Trained(Section):
     planes: tuple[Literal["axial", "coronal", "sagittal"], ...] = ("axial", "coronal", "sagittal")
     mirror: bool = Field(
         False, description="Translate the mirrored person too, and average: twice the time"
+    )
+
+    # Left out where there is none: a key more would change every model's fingerprint.
+    correct_labels: LabelCorrection = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Learn, beside the network, to move misaligned targets; true: by its defaults",
     )
 
     @property
@@ -206,6 +241,14 @@ class CycleGan(Trained):
     identity: Weight = Field(5.0, description="Of what is already in the target's domain")
 
     @model_validator(mode="after")
+    def _labels_are_of_other_people(self) -> Self:
+        if self.correct_labels:
+            raise ValueError(
+                "cyclegan never sees a slice's own target: correct_labels is not for it"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_slice(self) -> Self:
         if self.network.context != 1 or self.training.batch_size < 2:
             raise ValueError(
@@ -224,6 +267,104 @@ class UNet(Trained):
     ssim: Weight = 1.0
 
 
+class Restormer(SliceWindow):
+    """U-shaped Restormer."""
+
+    context: PositiveInt = Field(1, description="Neighbouring slices seen, an odd number")
+    widths: tuple[Annotated[int, Field(ge=2, multiple_of=2)], ...] = Field(
+        (48, 96, 192, 384, 384, 384), min_length=2, description="Channels of each level"
+    )
+    heads: tuple[PositiveInt, ...] = Field(
+        (1, 2, 4, 4, 4, 4), description="Of the attention, level by level"
+    )
+    blocks: PositiveInt = Field(2, description="Of each level, on each way")
+    expansion: PositiveFloat = Field(2.66, description="Of the feed-forward's channels")
+
+    @model_validator(mode="after")
+    def _levels_suit(self) -> Self:
+        if len(self.widths) != len(self.heads):
+            raise ValueError("network.widths and network.heads need one number for each level")
+        for width, heads in zip(self.widths, self.heads, strict=True):
+            if width % heads:
+                raise ValueError(f"network.widths: {width} cannot be divided among {heads} heads")
+        if any(width % 4 for width in self.widths[1:]):
+            raise ValueError(f"network.widths below the first are multiples of 4, {self.widths}")
+        return self
+
+
+class FgdlLosses(Section):
+    """Weight of each term of FGDL's generators; 0 switches a term off."""
+
+    image: Weight = 1.0
+    ms_ssim: Weight = 1.0
+    perceptual: Weight = Field(0.8, description="Needs a network in perceptual")
+    adversarial: Weight = Field(0.01, description="Relativistic")
+    features: Weight = Field(10.0, description="Of matching the discriminator's features")
+
+
+class ProjectionJudge(Section):
+    """Difference projection discriminator."""
+
+    width: PositiveInt = 64
+    learning_rate: PositiveFloat = 1e-4
+    every: PositiveInt = Field(6, description="Generator steps per discriminator step")
+    start: Annotated[int, Field(ge=0)] = Field(
+        0, description="Steps of warm-up, in which there is no discriminator"
+    )
+
+
+class FgdlCms(Trained):
+    """Cross-modality synthesis of FGDL (https://doi.org/10.1109/TMI.2024.3445969)."""
+
+    family: Literal["fgdl-cms"] = "fgdl-cms"
+    network: Restormer = Restormer()
+    losses: FgdlLosses = FgdlLosses()
+    perceptual: Perceptual = Perceptual()
+    discriminator: ProjectionJudge = ProjectionJudge()
+    correct_labels: LabelCorrection = Correction()
+
+
+class SuperResolver(SliceWindow):
+    """Stages of a super-resolution; it sees what its synthesis sees."""
+
+    context: PositiveInt = Field(1, description="Neighbouring slices seen, an odd number")
+    width: PositiveInt = Field(48, description="Channels of every stage")
+    heads: PositiveInt = Field(2, description="Of the attention, in twice as many channels")
+    blocks: PositiveInt = Field(2, description="Of each stage")
+    expansion: PositiveFloat = Field(2.66, description="Of the feed-forward's channels")
+
+    @model_validator(mode="after")
+    def _heads_divide_the_channels(self) -> Self:
+        if 2 * self.width % self.heads:
+            raise ValueError(
+                f"network: {2 * self.width} channels cannot be divided among {self.heads} heads"
+            )
+        return self
+
+
+class FgdlSrLosses(FgdlLosses):
+    """Weight of each term of the super-resolution; 0 switches a term off."""
+
+    similarity: Weight = Field(10.0, description="Of similarity maps that tell what lacks")
+
+
+class FgdlSr(Trained):
+    """Super-resolution of FGDL, guided by its synthesis, which is trained before and frozen."""
+
+    family: Literal["fgdl-sr"] = "fgdl-sr"
+    cms: Name = Field("fgdl-cms", description="The synthesis: a model of the task low.after")
+    network: SuperResolver = SuperResolver()
+    losses: FgdlSrLosses = FgdlSrLosses()
+    perceptual: Perceptual = Perceptual()
+    discriminator: ProjectionJudge = ProjectionJudge()
+
+    @model_validator(mode="after")
+    def _labels_are_its_synthesis_s(self) -> Self:
+        if self.correct_labels:
+            raise ValueError("fgdl-sr takes the label correction of its cms, frozen: set it there")
+        return self
+
+
 class MeanMap(Section):
     """The training cohort's mean map, carried to each person by registration to the template."""
 
@@ -236,5 +377,11 @@ class RescaledT1(Section):
     family: Literal["t1"] = "t1"
 
 
-NetworkModel = Macro2Micro | Published2023 | Pix2Pix | CycleGan | UNet
-Model = Annotated[NetworkModel | MeanMap | RescaledT1, Field(discriminator="family")]
+class Upsampled(Section):
+    """The target at low resolution, enlarged by cubic splines."""
+
+    family: Literal["upsampled"] = "upsampled"
+
+
+NetworkModel = Macro2Micro | Published2023 | Pix2Pix | CycleGan | UNet | FgdlCms | FgdlSr
+Model = Annotated[NetworkModel | MeanMap | RescaledT1 | Upsampled, Field(discriminator="family")]

@@ -60,6 +60,11 @@ class Dti(Section):
         1500.0, description="Shells above are left out of the fit"
     )
     mask: Mask = Mask()
+    low_ratio: PositiveInt = Field(
+        1,
+        exclude_if=lambda value: value == 1,
+        description="Crop k-space of the series by this ratio before the fit; tasks set it",
+    )
 
 
 class DipyTracking(Section):

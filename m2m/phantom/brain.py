@@ -1,6 +1,6 @@
 """A person's brain on a grid: tissue fractions, fascicles, and what the scanner sees of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ GREY_FA = 0.10
 T1_INTENSITY = {WHITE: 0.88, GREY: 0.62, CSF: 0.22}
 T1_PER_MYELIN = 0.8
 BIAS_SD = 0.10
+# Of the distortion of echo-planar images: standard deviation of what smooths it.
+DISTORTION_SIGMA_MM = 20.0
 # A voxel belongs to a bundle's region where the bundle is near and the voxel white.
 REGION_WEIGHT, REGION_WHITE = 0.5, 0.5
 
@@ -96,20 +98,35 @@ def find_fascicles(points: NDArray, radial: NDArray) -> Fascicles:
 
 @dataclass(frozen=True)
 class Brain:
-    """A person's anatomy, to be looked at from any grid in T1 world space."""
+    """A person's anatomy, to be looked at from any grid in T1 world space.
+
+    Attributes
+    ----------
+    person : Person
+    template : Template
+    shape : Shape
+        From the affinely normalised brain to MNI.
+    distortion : Shape or None
+        Of the image that looks at it, in T1 world mm: at x it shows what is at x + displacement(x).
+    """
 
     person: Person
     template: Template
     shape: Shape
+    distortion: Shape | None = None
+
+    def shown(self, points: NDArray) -> NDArray:
+        """T1 world points, shape (N, 3), whose tissue is seen at `points`."""
+        return points if self.distortion is None else self.distortion.pull(points)
 
     def to_mni(self, points: NDArray) -> NDArray[np.float32]:
         """MNI points, shape (N, 3), of T1 world points, shape (N, 3), both in mm."""
-        m = self.person.to_brain
-        return self.shape.to_mni(points @ m[:3, :3].T + m[:3, 3])
+        m, points = self.person.to_brain, self.shown(points)
+        return self.shape.pull(points @ m[:3, :3].T + m[:3, 3])
 
     def axes_to_t1(self, points: NDArray, axes: NDArray) -> NDArray[np.float32]:
         """Carry MNI unit vectors, shape (N, K, 3), at T1 world points to T1 world axes."""
-        m = self.person.to_brain
+        m, points = self.person.to_brain, self.shown(points)
         jacobian = self.shape.jacobian()
         flat = anatomy.sample(
             jacobian.reshape(9, *jacobian.shape[2:]),
@@ -131,6 +148,32 @@ class Brain:
 def make_brain(person: Person, template: Template, options: Phantom) -> Brain:
     """Give a person its shape."""
     return Brain(person, template, person_shape(person, template, options))
+
+
+def distort(
+    brain: Brain, axis: NDArray, options: Phantom, affine: NDArray, shape: tuple[int, int, int]
+) -> Brain:
+    """The brain as an echo-planar image shows it: moved along the phase-encoding axis, smoothly.
+
+    Signal that piles up is not simulated: FA does not depend on it.
+
+    Parameters
+    ----------
+    brain : Brain
+    axis : ndarray, shape (3,)
+        Unit vector in T1 world axes.
+    options : Phantom
+        `distortion_mm` is the largest shift inside the head.
+    affine, shape
+        A coarse grid over the field of view, in T1 world mm.
+    """
+    rng = stream(options.seed, brain.person.label, "distortion")
+    sigma = DISTORTION_SIGMA_MM / np.linalg.norm(affine[:3, :3], axis=0)
+    shift = ndimage.gaussian_filter(rng.standard_normal(shape), sigma)
+    head = brain.tissue(grid_points(affine, shape)).sum(axis=1).reshape(shape) > 0
+    shift *= options.distortion_mm / np.abs(shift[head]).max()
+    field = np.asarray(axis)[:, None, None, None] * shift
+    return replace(brain, distortion=Shape(field.astype(np.float32), affine))
 
 
 def grid_points(affine: NDArray, shape: tuple[int, int, int]) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from scipy.special import expit, logit
 from m2m.options import Phantom
 from m2m.phantom.bundles import BUNDLES
 
-STREAMS = ("demography", "body", "shape", "microstructure", "pose", "t1", "dwi")
+STREAMS = ("demography", "body", "shape", "microstructure", "pose", "t1", "dwi", "distortion")
 
 # The template's grey and white matter measure 1.68 l, a woman's of 20 years about 1.2 l.
 REFERENCE_VOLUME = 1.2 / 1.68

@@ -29,7 +29,7 @@ class Shape:
     Attributes
     ----------
     displacement : ndarray, shape (3, X, Y, Z)
-        In mm: the person's point x carries the tissue of MNI point x + displacement(x).
+        In mm: point x carries the tissue of point x + displacement(x).
     affine : ndarray, shape (4, 4)
         Voxel indices of the grid to mm.
     """
@@ -37,13 +37,13 @@ class Shape:
     displacement: NDArray[np.float32]
     affine: NDArray[np.float64]
 
-    def to_mni(self, points: NDArray) -> NDArray[np.float32]:
-        """MNI points, shape (N, 3), whose tissue the person's `points` carry."""
+    def pull(self, points: NDArray) -> NDArray[np.float32]:
+        """Points, shape (N, 3), whose tissue `points` carry."""
         moved = sample(self.displacement, self.affine, points, mode="nearest")
         return np.asarray(points, dtype=np.float32) + moved
 
     def jacobian(self) -> NDArray[np.float32]:
-        """Derivative of `to_mni` on the grid, shape (3, 3, X, Y, Z): [i, j] = d mni_i / d x_j."""
+        """Derivative of `pull` on the grid, shape (3, 3, X, Y, Z): [i, j] = d pulled_i / d x_j."""
         spacing = np.diag(self.affine)[:3]
         gradient = [np.stack(np.gradient(u, *spacing)) for u in self.displacement]
         return np.stack(gradient) + np.eye(3, dtype=np.float32)[:, :, None, None, None]

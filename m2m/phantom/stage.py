@@ -18,6 +18,8 @@ BIDS_VERSION = "1.9.0"
 # Field of view (mm), the same for everybody; the scanner's origin lies in its middle.
 FIELD_MM = (192.0, 228.0, 180.0)
 CENTRE_MM = (0.0, -16.0, 4.0)
+# Grid that a distortion is drawn on.
+COARSE_MM = 4.0
 # Stored values of white matter without diffusion weighting, and in T1.
 DWI_UNIT, T1_UNIT = 1000.0, 1000.0
 SCANNER = {
@@ -148,6 +150,22 @@ def _save_truth(
         save(path, volume, dtype=dtype, **sidecar)
 
 
+def _save_displacement(
+    path: Path, distorted: brain.Brain, affine: np.ndarray, shape: tuple[int, int, int]
+) -> None:
+    """Write how far from a voxel's place lies what the distorted DWI shows there."""
+    points = brain.grid_points(affine, shape)
+    moved = (distorted.shown(points) - points).reshape(*shape, 3)
+    description = (
+        "At each voxel of the DWI, placed in T1 world: place of what it shows, minus its own"
+    )
+    moved_by = distorted.person.dwi_to_t1.tolist()
+    save(
+        path, Volume(moved, affine), Space="T1w", Units="mm, T1 world axes (RAS+)",
+        Description=description, DwiWorldToT1World=moved_by,
+    )  # fmt: skip
+
+
 def simulate(
     participant_label: Annotated[str, typer.Option()],
     t1w: Annotated[Path, typer.Option()],
@@ -158,6 +176,9 @@ def simulate(
     truth_tensor: Annotated[Path, typer.Option()],
     truth_bundles: Annotated[Path, typer.Option()],
     options: Annotated[str, typer.Option()],
+    truth_displacement: Annotated[
+        Path | None, typer.Option(help="Of a distorted DWI: which way its voxels are off.")
+    ] = None,
 ) -> None:
     """Simulate one person: raw T1w and DWI, and the truth at the DWI's voxels."""
     section = parse_options(Phantom, options)
@@ -181,16 +202,21 @@ def simulate(
         section.n_b0, section.n_directions, section.b_s_per_mm2
     )
     to_t1 = person.dwi_to_t1
-    diffusion = brain.simulate_diffusion(
-        subject, to_t1 @ affine, shape, bvals, directions @ to_t1[:3, :3].T
-    )
+    placed, turned = to_t1 @ affine, directions @ to_t1[:3, :3].T
+    diffusion = shown = brain.simulate_diffusion(subject, placed, shape, bvals, turned)
+    if section.distortion_mm:
+        distorted = brain.distort(subject, to_t1[:3, 1], section, *grid(COARSE_MM))
+        shown = brain.simulate_diffusion(distorted, placed, shape, bvals, turned)
+        _save_displacement(truth_displacement, distorted, placed, shape)
     series = np.zeros((int(np.prod(shape)), len(bvals)), dtype=np.float32)
-    series[diffusion.inside] = diffusion.signal
+    series[shown.inside] = shown.signal
+    distortion = f"distorted by up to {section.distortion_mm:g} mm"
+    distortion = distortion if section.distortion_mm else "no distortion"
     rng = people.stream(section.seed, label, "dwi")
     series = signal.add_rician_noise(series, 1 / section.snr, rng)
     save(
         dwi, Volume(np.rint(series * DWI_UNIT).reshape(*shape, -1), affine), dtype=np.int16,
-        **SCANNER, Description="Simulated; no distortion", PhaseEncodingDirection="j-",
+        **SCANNER, Description=f"Simulated; {distortion}", PhaseEncodingDirection="j-",
         TotalReadoutTime=0.05, EchoTime=0.09, RepetitionTime=8.0,
     )  # fmt: skip
     _save_gradients(bval, bvec, bvals, directions, affine)

@@ -73,8 +73,8 @@ def linear_scores(scores: Sequence[Row], target: str) -> dict[str, Row]:
 
 
 def found(row: Row) -> bool:
-    """Whether an input predicts better than chance: permutation p, and the interval."""
-    p, low = row["p_permutation"], row["low"]
+    """Whether an input predicts better than chance: p over all inputs, and the interval."""
+    p, low = row["p_holm"], row["low"]
     above = low is not None and float(low) > float(row["chance"] or 0)
     return above if p is None else above and float(p) <= ALPHA
 
@@ -83,6 +83,7 @@ def said(row: Row) -> str:
     """Value, interval and p of a score."""
     name, digits = METRICS[row["metric"] or ""]
     p = f", permutation p = {printed(row['p_permutation'], 4)}" if row["p_permutation"] else ""
+    p += f" ({printed(row['p_holm'], 4)} over all inputs)" if row["p_holm"] else ""
     return f"{name} {printed(row['value'], digits)} {interval(row, digits)}{p}"
 
 
@@ -177,9 +178,11 @@ def arranged(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
     """The tables of the page: title, note, heads and cells."""
     shown = {
         "scores": ("Predictions", "Cross-validated; penalties are chosen inside the other folds. "
-                   "p: permutations of the phenotype, of ridge regression on the same folds.",
+                   "p: permutations of the phenotype, of ridge regression on the same folds; "
+                   "chance: the middle 95 % of them; Holm over the inputs of a phenotype.",
                    {"target": None, "input": None, "predictor": None, "metric": None, "value": 3,
-                    "low": 3, "high": 3, "chance": 1, "p_permutation": 4, "n_people": None,
+                    "low": 3, "high": 3, "chance": 1, "chance_low": 3, "chance_high": 3,
+                    "p_permutation": 4, "p_holm": 4, "n_people": None,
                     "n_missing": None, "n_features": None}),
         "comparison": ("Paired differences", "On the same people and folds; p by signed ranks of "
                        "their errors, Holm over the pairs of a phenotype and predictor.",

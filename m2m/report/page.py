@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 import m2m
 from m2m.options import Report, Task
-from m2m.report.pictures import flow_figure, subjects, task_figures
+from m2m.report.pictures import flow_figure, ratio_figure, subjects, task_figures
 from m2m.report.words import (
     COUNTS,
     MEASURED,
@@ -35,6 +35,8 @@ from m2m.report.words import (
 from m2m.stage import VERSIONS, parse_options, read_json, read_table, write_text
 
 MAX_FINDINGS = 300
+# Of labels.tsv, as the page shows them.
+LABEL_COLUMNS = ("rms_mm", "max_mm", "folded", "true_rms_mm", "left_rms_mm", "recovered")
 
 
 def model_rows(root: Path, name: str, task: Task) -> list[dict[str, Any]]:
@@ -42,17 +44,39 @@ def model_rows(root: Path, name: str, task: Task) -> list[dict[str, Any]]:
     rows = []
     for link in task.chain or (name,):
         for model in task.models:
-            record = read_json(root / "models" / link / model / "model.json")
+            home = task.home(link, model)
+            record = read_json(root / "models" / home / model / "model.json")
             validation = record.get("validation")
             if validation is not None:
                 validation = "{metric} {value:.4f}, {n_subjects} people".format(**validation)
             keys = ("family", "n_train", "n_validation", "parameters", "best_step", "fingerprint")
-            course = training_course(root / "models" / link / model / "metrics.jsonl")
+            course = training_course(root / "models" / home / model / "metrics.jsonl")
             rows.append(
-                {"task": link, "model": model, "validation": validation, **course}
+                {"task": home, "model": model, "validation": validation, **course}
                 | {key: record.get(key) for key in keys}
             )
     return rows
+
+
+def label_rows(root: Path, name: str, models: Sequence[str]) -> list[dict[str, str]]:
+    """How far each model's labels were moved, people averaged; none for labels left as they are."""
+    rows = []
+    for model in models:
+        path = root / "evaluation" / name / model / "labels.tsv"
+        if not path.exists():
+            continue
+        people = read_table(path)
+        for part, plane in dict.fromkeys((row["part"], row["plane"]) for row in people):
+            own = [row for row in people if (row["part"], row["plane"]) == (part, plane)]
+            means = {key: mean_of(row[key] for row in own) for key in LABEL_COLUMNS}
+            rows.append({"model": model, "part": part, "plane": plane, "n": len(own)} | means)
+    return rows
+
+
+def mean_of(texts: Iterable[str | None]) -> str:
+    """Print the mean of a column's numbers; n/a where it has none."""
+    numbers = [float(text) for text in texts if text is not None]
+    return f"{sum(numbers) / len(numbers):.3f}" if numbers else "n/a"
 
 
 def training_course(path: Path) -> dict[str, str | int | None]:
@@ -121,7 +145,7 @@ def task_context(root: Path, figures: Path, name: str, tasks: Mapping[str, Task]
         "has_lpips": "lpips" in metrics, "has_uncertainty": "calibration_error" in metrics,
         "lacks_bundles": task.target == "dti" and "bundles" not in regions,
         "figures": task_figures(figures, name, task.target),
-        "fitted": model_rows(root, name, task),
+        "fitted": model_rows(root, name, task), "labels": label_rows(root, name, models),
     }  # fmt: skip
 
 
@@ -143,6 +167,7 @@ def main(
         "tasks": [task_context(root, figures_dir, name, chosen) for name in chosen],
         "overview": OVERVIEW, "count_names": COUNTS,
         "flow": read_json(cohort / "flow.json"), "flow_figure": flow_figure(figures_dir),
+        "ratio_figure": ratio_figure(figures_dir) if any(t.low for t in chosen.values()) else None,
         "findings": findings[:MAX_FINDINGS], "n_findings": len(findings),
         "subjects": subjects(root, quality, section.max_subject_pages), "n_units": len(quality),
         **making(config_json, read_json(cohort / "split.json")["hash"], ""),

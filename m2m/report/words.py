@@ -13,7 +13,7 @@ from m2m.options import Task
 Row = Mapping[str, str | None]
 REGIONS = {
     "brain": "brain", "wm": "white matter", "rois": "ROIs", "bundles": "bundles",
-    "slice": "whole slices",
+    "slice": "whole slices", "truth": "brain, against the simulated truth",
 }  # fmt: skip
 # Metric: name, digits after the point, which way is better.
 METRICS = {
@@ -73,7 +73,10 @@ def task_title(task: Task, tasks: Mapping[str, Task]) -> str:
     """Say what is translated to what: T1 to FA to tract density."""
     steps = [tasks[link].target for link in task.chain if link in tasks] if task.chain else []
     images = [task.source, *steps[:-1], task.target]
-    return " to ".join(MODALITIES[image].title for image in images)
+    first, *others = (MODALITIES[image].title for image in images)
+    if task.low:
+        first += f" and {others[-1]} at 1/{task.low.ratio} of the resolution"
+    return " to ".join([first, *others])
 
 
 def task_titles(tasks: Mapping[str, Task]) -> dict[str, str]:

@@ -14,9 +14,10 @@ from pydantic import TypeAdapter
 import m2m
 from m2m.cohort.split import load_split, part_by_participant
 from m2m.dataset import find_subjects
+from m2m.inference import Synthesis, load_synthesis
 from m2m.modalities import MODALITIES
-from m2m.model import METRIC, save_model
-from m2m.options import MeanMap, Model, NetworkModel, Perceptual, RescaledT1, Task
+from m2m.model import METRIC, load_model, save_model
+from m2m.options import FgdlSr, Model, NetworkModel, Perceptual, Task
 from m2m.stage import (
     VERSIONS,
     DataError,
@@ -31,7 +32,8 @@ from m2m.train.closed_form import FITS
 from m2m.train.encoder import load_encoder
 from m2m.train.history import METRICS, json_lines
 from m2m.train.judge import Subjects
-from m2m.train.loop import fit_network, make_fabric
+from m2m.train.launch import make_fabric
+from m2m.train.loop import fit_network
 
 
 def main(
@@ -50,6 +52,12 @@ def main(
     encoder: Annotated[
         Path | None, typer.Option(help="Weights of `m2m encoder`, for perceptual.network self.")
     ] = None,
+    low_dir: Annotated[
+        Path | None, typer.Option(help="Folder of `m2m lower`'s slices, for a task with low.")
+    ] = None,
+    first: Annotated[
+        Path | None, typer.Option(help="Weights of the synthesis that a super-resolution refines.")
+    ] = None,
     simulated: Annotated[bool, typer.Option(help="The people are simulated: say so.")] = False,
 ) -> None:
     """Train a model on the training part, choose its weights on the validation part.
@@ -61,7 +69,8 @@ def main(
     if task_chosen.chain:
         raise typer.BadParameter(f"{task} is a chain of {task_chosen.chain}: train these instead")
     parts = part_by_participant(load_split(split, split_record))
-    subjects, skipped = find_subjects(slices_dir, parts, task_chosen.source, task_chosen.target)
+    images = task_chosen.source, task_chosen.target
+    subjects, skipped = find_subjects(slices_dir, parts, *images, low_dir)
     grid = common_grid(subjects, slices_dir, skipped)
     about = {
         "task": task, "model": model, "family": chosen.family,
@@ -74,6 +83,11 @@ def main(
         "data_hash": digest({s.unit: s.record["sha256"] for p in subjects.values() for s in p}),
         "code_version": m2m.__version__,
     }  # fmt: skip
+    if task_chosen.low:
+        about["low"] = {"ratio": task_chosen.low.ratio, "of": task_chosen.low.of}
+    synthesis = None
+    if isinstance(chosen, FgdlSr):
+        synthesis, about["first"] = first_stage(first, about)
     perceptual = getattr(chosen, "perceptual", Perceptual())
     sees = encoder if perceptual.network == "self" else perceptual.weights
     about |= {"encoder": file_digest(sees) if sees else None}
@@ -83,7 +97,7 @@ def main(
         eyes = load_encoder(perceptual, channels, encoder)
         fabric = make_fabric(chosen.training)
         fabric.launch()
-        fit = fit_network(fabric, subjects, task_chosen, chosen, checkpoints, eyes)
+        fit = fit_network(fabric, subjects, task_chosen, chosen, checkpoints, eyes, synthesis)
         if not fabric.is_global_zero:
             return
         write_text(metrics, (checkpoints.folder / METRICS).read_text(encoding="utf-8"))
@@ -129,12 +143,36 @@ def common_grid(subjects: Subjects, slices_dir: Path, skipped: Mapping[str, int]
     return grid
 
 
-def configuration(about: Mapping[str, Any], options: NetworkModel | MeanMap | RescaledT1) -> dict:
+def first_stage(weights: Path | None, about: Mapping[str, Any]) -> tuple[Synthesis, dict[str, Any]]:
+    """Load the synthesis that a super-resolution refines, and what the record keeps of it.
+
+    Raises
+    ------
+    DataError
+        It was trained on other people or another grid, from or to another image.
+    """
+    if weights is None:
+        raise typer.BadParameter("a super-resolution needs --first, the weights of its synthesis")
+    tensors, record = load_model(weights, weights.with_name("model.json"))
+    for key in ("source", "target", "spacing_mm", "shape", "t1_range_percent", "split_hash"):
+        if record[key] != about[key]:
+            raise DataError(
+                f"the synthesis and its super-resolution differ in {key}",
+                file=weights, value=f"{record[key]}, not {about[key]}",
+                remedy="train the synthesis again, on the same people and slices",
+            )  # fmt: skip
+    keys = ("task", "model", "family", "options", "source", "target", "fingerprint", "weights")
+    kept = {key: record[key] for key in keys}
+    return load_synthesis(tensors, record, about["low"]["ratio"]), kept
+
+
+def configuration(about: Mapping[str, Any], options: Model) -> dict:
     """All that decides the weights, for the fingerprint; how it is computed does not."""
     without = {"training": {"workers", "threads"}, "perceptual": {"weights"}}
     keys = ("source", "target", "data_hash", "split_hash", "code_version", "encoder")
+    further = {"low", "first"} & about.keys()
     return {
-        **{key: about[key] for key in keys},
+        **{key: about[key] for key in (*keys, *sorted(further))},
         "options": options.model_dump(mode="json", exclude=without),
         "stage_version": VERSIONS["train"],
     }

@@ -1,10 +1,14 @@
 """State of a training run on disk, so that a stopped run goes on where it was.
 
 Each configuration has its own folder, named by its fingerprint. A checkpoint is loaded as
-tensors and plain values only; nothing is unpickled into code.
+tensors and plain values only; nothing is unpickled into code. Its file ends with a checksum of all
+that stands before, which is verified first: PyTorch loads many a flipped bit without a word.
 """
 
+import hashlib
+import io
 import pickle
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,16 @@ import torch
 from m2m.stage import DataError, digest, read_json, whole, write_json
 
 CONFIGURATION = "configuration.json"
+CHECKSUM_BYTES = 32
+
+
+class DamagedError(Exception):
+    """A checkpoint's bytes are not those that were written."""
+
+
+def checksum(archive: bytes) -> bytes:
+    """SHA-256, as it stands at the end of a checkpoint."""
+    return hashlib.sha256(archive).digest()
 
 
 class Checkpoints:
@@ -43,28 +57,48 @@ class Checkpoints:
         write_json(self.folder / CONFIGURATION, self.configuration)
         path = self.folder / f"step-{step:08d}.ckpt"
         with whole(path) as temporary:
-            torch.save({"fingerprint": self.fingerprint, "step": step, **state}, temporary)
+            archive = io.BytesIO()
+            torch.save({"fingerprint": self.fingerprint, "step": step, **state}, archive)
+            temporary.write_bytes(archive.getvalue() + checksum(archive.getvalue()))
         for old in self._paths()[:-keep]:
             old.unlink()
         return path
 
     def load(self) -> dict[str, Any] | None:
-        """Read the newest checkpoint; None where there is none.
+        """Read the newest checkpoint that is whole; None where there is none.
+
+        A damaged one is renamed to ``step-*.damaged`` and named on standard error, and the one
+        before it is read: the run repeats some steps. Where all are damaged it repeats all.
 
         Raises
         ------
         DataError
-            The checkpoint belongs to another configuration, or cannot be read.
+            The checkpoint belongs to another configuration, or holds more than plain values.
         """
-        if not (paths := self._paths()):
-            return None
-        path = paths[-1]
+        for path in reversed(self._paths()):
+            try:
+                return self._checked(path, path.read_bytes())
+            except DamagedError as damage:
+                kept = path.rename(path.with_suffix(".damaged"))
+                print(
+                    f"checkpoint {path} is damaged ({damage}): going on from the one before it, or "
+                    f"from the start where there is none; the file is kept as {kept.name}",
+                    file=sys.stderr, flush=True,
+                )  # fmt: skip
+        return None
+
+    def _checked(self, path: Path, content: bytes) -> dict[str, Any]:
+        """State in a checkpoint's bytes, which are those that were written and of this run."""
+        archive, found = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
+        if checksum(archive) != found:
+            raise DamagedError(f"its {len(content)} bytes differ from its checksum")
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+            state = torch.load(io.BytesIO(archive), map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise DataError(
-                f"checkpoint cannot be read: {error}", file=path, remedy="delete the file"
-            ) from error
+                "checkpoint is not one of tensors and plain values only",
+                file=path, value=type(error).__name__, remedy="delete the file",
+            ) from error  # fmt: skip
         if state["fingerprint"] != self.fingerprint:
             raise DataError(
                 "checkpoint belongs to another configuration"

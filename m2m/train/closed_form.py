@@ -62,4 +62,14 @@ def fit_rescaled_t1(subjects: Subjects, task: Task) -> Fit:
     return Fit(tensors, validation, uncertainty)
 
 
-FITS = {"mean": fit_mean_map, "t1": fit_rescaled_t1}
+def fit_upsampled(subjects: Subjects, task: Task) -> Fit:
+    """Nothing to fit: the low resolution itself, judged on the validation people."""
+
+    def predict(subject: Subject) -> Prediction:
+        return Prediction(subject.low_volume(), {})
+
+    validation, uncertainty = judge(subjects, task, predict)
+    return Fit({}, validation, uncertainty)
+
+
+FITS = {"mean": fit_mean_map, "t1": fit_rescaled_t1, "upsampled": fit_upsampled}

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import typer
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -125,7 +126,7 @@ def main(
     people = find_subjects(slices_dir, parts, target, target)[0]["train"]
     if not people:
         raise DataError("no training subject has usable slices", file=slices_dir)
-    fabric = Fabric(accelerator="auto", devices=1)
+    fabric = Fabric(accelerator="auto", devices=1, plugins=[LightningEnvironment()])
     make_reproducible(section.seed, fabric.device)
     batches = SliceBatches(
         people, target, target, context=1, planes=PLANES,

@@ -17,16 +17,15 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 
 from m2m.dataset import Batch, SliceBatches, Subject, whole_subject
-from m2m.inference import build_network, choose_device, translate_volume, views_of
+from m2m.inference import CORRECTION, Synthesis, build_network, translate_volume, views_of
 from m2m.modalities import MODALITIES
 from m2m.model import METRIC, Fit
 from m2m.networks.inputs import TemplateMap
 from m2m.objectives import build_objective
-from m2m.options import NetworkModel, Task, Training
+from m2m.options import NetworkModel, Task
 from m2m.train.checkpoint import Checkpoints
 from m2m.train.closed_form import template_prior
 from m2m.train.history import History
@@ -45,19 +44,6 @@ def schedule(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))
 
 
-def make_fabric(options: Training) -> Fabric:
-    """Devices, processes and precision; several devices start one process each, by themselves."""
-    device = choose_device()
-    precision = options.precision
-    if precision == "auto":
-        native = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        precision = "bf16-mixed" if native else "32-true"
-    return Fabric(
-        accelerator=device, devices=options.devices, precision=precision,
-        strategy="ddp" if options.devices > 1 else "auto", plugins=[LightningEnvironment()],
-    )  # fmt: skip
-
-
 def make_reproducible(seed: int, device: torch.device) -> None:
     """Seed, and choose deterministic algorithms wherever the device has them."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -70,7 +56,7 @@ class Loop:
     """Generator, its moving average, discriminators and their optimisers, step by step.
 
     Every process computes its share of a batch; gradients are averaged over processes, so that
-    all hold the same weights.
+    all hold the same weights: those that one process would have.
 
     Parameters
     ----------
@@ -83,6 +69,8 @@ class Loop:
         Of the perceptual term.
     prior : TemplateMap or None
         The training people's mean map, where the network sees it.
+    synthesis : Synthesis or None
+        What a super-resolution starts from.
     """
 
     def __init__(
@@ -92,19 +80,20 @@ class Loop:
         channels: int = 1,
         encoder: nn.Module | None = None,
         prior: TemplateMap | None = None,
+        synthesis: Synthesis | None = None,
     ):
         training = options.training
         self.fabric, self.training = fabric, training
-        generator = build_network(options, channels, prior)
+        generator = build_network(options, channels, prior, synthesis)
         generator = generator.to(fabric.device, memory_format=torch.channels_last)
         self.generator = generator
         self.ema = copy.deepcopy(generator).requires_grad_(False).eval()
-        self.objective = build_objective(options, channels, encoder).to(fabric.device)
+        frozen = synthesis.correction if synthesis else None
+        self.objective = build_objective(options, channels, encoder, frozen).to(fabric.device)
         self.judges = self.objective.discriminators()
-        further = dict(self.objective.named_children()).items() - self.judges.items()
-        self.makers = {"generator": generator, **dict(further)}
+        self.makers = {"generator": generator, **self.objective.helpers()}
         makers, judges = (
-            [weight for network in side.values() for weight in network.parameters()]
+            [w for network in side.values() for w in network.parameters() if w.requires_grad]
             for side in (self.makers, self.judges)
         )
         self.rates = {"generator": training.learning_rate}
@@ -128,7 +117,8 @@ class Loop:
         source = batch["source"].contiguous(memory_format=torch.channels_last)
         with self.fabric.autocast():
             translation = self.generator(source, batch["plane"], batch["position"])
-        values, judged = {}, step % self.objective.every == 0
+        first, every = self.objective.start, self.objective.every
+        values, judged = {}, step >= first and (step - first) % every == 0
         if self.judges and judged:
             detached = translation._replace(image=translation.image.detach())
             with self.fabric.autocast():
@@ -177,6 +167,12 @@ class Loop:
         weights = self.generator.parameters()
         for average, weight in zip(self.ema.parameters(), weights, strict=True):
             average.lerp_(weight, share)
+
+    def weights(self) -> dict[str, Tensor]:
+        """What is exported: averaged weights, and those of a label correction as they are."""
+        correction = self.objective.helpers().get("correction", nn.Module())
+        moved = {f"{CORRECTION}{name}": weight for name, weight in snapshot(correction).items()}
+        return snapshot(self.ema) | moved
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on."""
@@ -256,6 +252,7 @@ def fit_network(
     options: NetworkModel,
     checkpoints: Checkpoints,
     encoder: nn.Module | None = None,
+    synthesis: Synthesis | None = None,
 ) -> Fit:
     """Train, from the newest checkpoint if there is one, and give the weights to export.
 
@@ -270,6 +267,8 @@ def fit_network(
         What from what, the model, and where its states are kept.
     encoder : Module or None
         Of the perceptual term.
+    synthesis : Synthesis or None
+        What a super-resolution starts from.
 
     Raises
     ------
@@ -282,8 +281,8 @@ def fit_network(
     make_reproducible(training.seed, fabric.device)
     channels = len(MODALITIES[task.target].channels)
     prior = template_prior(subjects["train"], task) if options.window.prior else None
-    loop, best, start = Loop(fabric, options, channels, encoder, prior), None, 0
-    if state := checkpoints.load():
+    loop, best, start = Loop(fabric, options, channels, encoder, prior, synthesis), None, 0
+    if state := load_together(fabric, checkpoints):
         loop.restore(state)
         best, start = state["best"], state["step"]
     batches = training_batches(fabric, subjects["train"], task, options)
@@ -305,15 +304,17 @@ def fit_network(
                 names = [subject.unit for subject in judged]
                 history.write(step, "validation", {METRIC: value}, subjects=names)
                 if best is None or value < best["value"]:
-                    best = {"step": step, "value": value, "weights": snapshot(loop.ema)}
+                    best = {"step": step, "value": value, "weights": loop.weights()}
             if last or stop or step % training.checkpoint_every == 0:
                 save_together(fabric, checkpoints, step, loop.state() | {"best": best})
             history.bar.update()
             if stop:
-                raise SystemExit(STOPPED)
+                # One process tells: Lightning kills the first where another ends in failure.
+                raise SystemExit(STOPPED if fabric.is_global_zero else 0)
     if best is None:
-        best = {"step": training.steps, "value": None, "weights": snapshot(loop.ema)}
-    loop.ema.load_state_dict(best["weights"])
+        best = {"step": training.steps, "value": None, "weights": loop.weights()}
+    own = {n: w for n, w in best["weights"].items() if not n.startswith(CORRECTION)}
+    loop.ema.load_state_dict(own)
     fitted = evenly(subjects["train"], training.validation_subjects)
     validation, uncertainty = judge(
         {"train": fitted, "validation": judged}, task, predictor(loop.ema, fabric, task, options)
@@ -332,6 +333,7 @@ def predictor(
         return translate_volume(
             network, source.data, to_mni(subject) @ source.affine,
             batch_size=options.training.batch_size, device=str(fabric.device),
+            low=subject.low_volume() if subject.low else None,
             **views_of(options, task.target),
         )  # fmt: skip
 
@@ -349,6 +351,11 @@ def training_batches(
         flip=training.flip, jitter=training.jitter, central_share=training.central_share,
         rank=fabric.global_rank, world=fabric.world_size,
     )  # fmt: skip
+
+
+def load_together(fabric: Fabric, checkpoints: Checkpoints) -> dict[str, Any] | None:
+    """Let the first process read: on a shared file system, others may not see the newest yet."""
+    return fabric.broadcast(checkpoints.load() if fabric.is_global_zero else None)
 
 
 def save_together(

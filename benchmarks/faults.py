@@ -1,0 +1,252 @@
+"""Kill -9 at random moments of a study: what is on disk after each kill, and how it all ends.
+
+A study runs undisturbed; then again in another folder, where at random moments a running stage is
+killed, or everything at once, as when the power fails, and the workflow is called again. After each
+kill, every result on disk must be whole: equal to the undisturbed study's. At the end all must be
+there. What differs rightly is left out: logs, benchmarks, states of training, and its seconds.
+
+    python benchmarks/faults.py --kills 20 --out benchmarks/faults.md          # tests/config.yaml
+    python benchmarks/faults.py --config config.yaml --kills 20                # the demo
+"""
+
+import argparse
+import hashlib
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+NOT_RESULTS = {"logs", "benchmarks", "training"}
+# How long training took is in its course and, as minutes with one decimal, on the page.
+TIMES = {
+    ".jsonl": re.compile(rb'"seconds": [\d.e-]+'),
+    ".html": re.compile(rb">\s*\d+\.\d\s*</td>"),
+}
+LEFTOVER = re.compile(r"\.\d+\..+")
+POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One kill: when, what, and what was on disk afterwards."""
+
+    seconds: float
+    stage: str
+    everything: bool
+    whole: int
+    leftovers: int
+    broken: tuple[str, ...]
+
+    def row(self) -> str:
+        """A row of the table."""
+        what = f"{self.stage}, and Snakemake" if self.everything else self.stage
+        outcome = f"not whole: {', '.join(self.broken)}" if self.broken else "all whole"
+        return f"| {self.seconds:.1f} | {what} | {self.whole} | {self.leftovers} | {outcome} |"
+
+
+def results(root: Path) -> dict[str, str]:
+    """Hash of each result below a folder, by its name there; temporary files are no results."""
+    found = {}
+    for folder, names, files in os.walk(root):
+        names[:] = [name for name in names if name not in NOT_RESULTS]
+        for name in files:
+            path = Path(folder, name)
+            if not LEFTOVER.fullmatch(name):
+                content = path.read_bytes()
+                if path.suffix in TIMES:
+                    content = TIMES[path.suffix].sub(b"", content)
+                found[str(path.relative_to(root))] = hashlib.sha256(content).hexdigest()
+    return found
+
+
+def leftovers(root: Path) -> list[Path]:
+    """Temporary files of killed writers."""
+    return [path for path in root.rglob(".*") if LEFTOVER.fullmatch(path.name)]
+
+
+class Study:
+    """A run of the workflow in a folder of its own.
+
+    Parameters
+    ----------
+    folder : Path
+        Results go below it.
+    config : Path
+    targets : sequence of str
+        The workflow's own where there is none.
+    """
+
+    def __init__(self, folder: Path, config: Path, targets: Sequence[str] = ()):
+        self.folder, self.log = folder, folder / "snakemake.log"
+        base = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+        self.base = [*base, "--configfile", str(config), "--directory", str(folder)]
+        self.targets = list(targets)
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def results(self) -> Path:
+        """Folder of the results of its dataset."""
+        (root,) = (path for path in (self.folder / "results").iterdir() if path.is_dir())
+        return root
+
+    def start(self) -> psutil.Popen:
+        """Call the workflow, in a session of its own; it goes on where it was."""
+        with self.log.open("a") as log:
+            return psutil.Popen(
+                [*self.base, *self.targets, "--cores", "2", "--rerun-incomplete"],
+                stdout=log, stderr=subprocess.STDOUT, cwd=self.folder, start_new_session=True,
+                env=os.environ | {"PYTHONPATH": str(ROOT)},
+            )  # fmt: skip
+
+    def unlock(self) -> None:
+        """Take away the lock of a Snakemake that was killed."""
+        subprocess.run([*self.base, "--unlock"], check=True, capture_output=True, cwd=self.folder)
+
+    def finish(self) -> None:
+        """Run to the end; stop here if that fails."""
+        if self.start().wait():
+            sys.exit(self.log.read_text()[-3000:])
+
+    def jobs_done(self) -> int:
+        """Number of jobs that ended well in all calls so far."""
+        return self.log.read_text().count("Finished jobid") if self.log.exists() else 0
+
+
+def stages(process: psutil.Process) -> dict[psutil.Process, str]:
+    """Running stages below a Snakemake, with their names."""
+    found = {}
+    for child in _below(process):
+        with suppress(psutil.Error):
+            command = child.cmdline()
+            if len(command) > 2 and Path(command[1]).name == "m2m":
+                found[child] = command[2]
+    return found
+
+
+def _below(process: psutil.Process) -> list[psutil.Process]:
+    """Children of a process and theirs; none where it has ended."""
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def moments(n_jobs: int, n_kills: int, chance: random.Random) -> Iterator[tuple[int, float]]:
+    """When to kill: after how many finished jobs, and how many seconds later; in order."""
+    after = sorted(chance.sample(range(n_jobs - 1), n_kills))
+    yield from ((n, chance.uniform(0, 5)) for n in after)
+
+
+def kill_one(study: Study, done: int, wait: float, chance: random.Random) -> tuple[str, bool]:
+    """Run until so many jobs are done and a while longer; kill a stage, or all there is."""
+    snakemake = study.start()
+    while study.jobs_done() < done and snakemake.poll() is None:
+        time.sleep(POLL_S)
+    until = time.monotonic() + wait
+    while snakemake.poll() is None:
+        running = stages(snakemake)
+        if running and time.monotonic() > until:
+            break
+        time.sleep(POLL_S)
+    else:
+        return "nothing: it had ended", False
+    victim = chance.choice(sorted(running, key=running.__getitem__))
+    everything = chance.random() < 0.5
+    if everything:
+        below = _below(snakemake)
+        with suppress(ProcessLookupError):
+            os.killpg(snakemake.pid, signal.SIGKILL)
+        for process in below:
+            _kill(process)
+        snakemake.wait()
+        study.unlock()
+    else:
+        _kill(victim)
+        snakemake.wait()
+    return running[victim], everything
+
+
+def _kill(process: psutil.Process) -> None:
+    with suppress(psutil.NoSuchProcess):
+        process.kill()
+
+
+def disturb(
+    study: Study, truth: dict[str, str], n_jobs: int, n_kills: int, chance: random.Random
+) -> list[Kill]:
+    """Kill so many times; then let it run to the end.
+
+    Parameters
+    ----------
+    study : Study
+    truth : dict
+        Hashes of the undisturbed study's results.
+    n_jobs : int
+        That it takes.
+    n_kills : int
+    chance : random.Random
+    """
+    kills, start = [], time.monotonic()
+    for done, wait in moments(n_jobs, n_kills, chance):
+        stage, everything = kill_one(study, done, wait, chance)
+        seconds, found = time.monotonic() - start, results(study.results)
+        broken = tuple(name for name, value in found.items() if truth.get(name) != value)
+        left = len(leftovers(study.results))
+        kills.append(Kill(seconds, stage, everything, len(found) - len(broken), left, broken))
+        print(kills[-1].row(), flush=True)
+    study.finish()
+    return kills
+
+
+def main() -> None:
+    """Run a study twice, kill on the way, print and write what was found."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("targets", nargs="*", help="of the workflow; its own if none is named")
+    parser.add_argument("--config", type=Path, default=ROOT / "tests/config.yaml")
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path)
+    wanted = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folders = Path(name, "undisturbed"), Path(name, "disturbed")
+        first, second = (Study(f, wanted.config.resolve(), wanted.targets) for f in folders)
+        first.finish()
+        truth, n_jobs = results(first.results), first.jobs_done()
+        kills = disturb(second, truth, n_jobs, wanted.kills, random.Random(wanted.seed))
+        end, left = results(second.results), leftovers(second.results)
+    same = sum(end.get(name) == value for name, value in truth.items())
+    further = sorted(end.keys() - truth.keys())
+    good = sum(not kill.broken for kill in kills)
+    lines = [
+        f"`python benchmarks/faults.py --kills {wanted.kills} --seed {wanted.seed}` on "
+        f"{wanted.config.name}: {n_jobs} jobs, {len(truth)} results.",
+        "",
+        "| s | killed | results on disk | leftovers | they are |",
+        "|---|---|---|---|---|",
+        *(kill.row() for kill in kills),
+        "",
+        f"{good} of {len(kills)} kills left whole results only. At the end {same} of {len(truth)} "
+        f"results equal the undisturbed run's; {len(further)} more, {len(left)} leftovers.",
+    ]
+    text = "\n".join(lines) + "\n"
+    print(text)
+    for name, value in truth.items():
+        if end.get(name) != value:
+            print(f"differs: {name}")
+    if wanted.out:
+        wanted.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

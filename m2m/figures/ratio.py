@@ -1,0 +1,77 @@
+"""Quality against the ratio of resolutions, with what needs no low resolution at the end."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from m2m.figures.style import (
+    DOUBLE_MM,
+    colours,
+    dashes,
+    legend_above,
+    letter,
+    letters,
+    marker,
+    new_figure,
+)
+from m2m.options import Task
+
+COLUMNS = ("task", "ratio", "model", "region", "metric", "mean", "low", "high", "n_subjects")
+SHOWN = {
+    ("brain", "psnr"): "brain PSNR (dB)",
+    ("brain", "ssim"): "brain SSIM",
+    ("rois", "concordance"): "ROI concordance",
+}
+WITHOUT = "T1 alone"
+
+
+def ratio_rows(root: Path, tasks: Mapping[str, Task]) -> list[dict[str, Any]]:
+    """Means and intervals of a study's models, each where it was fitted; ratio None: T1 alone."""
+    rows = []
+    for name, task in tasks.items():
+        summary = pd.read_csv(root / "evaluation" / name / "summary.tsv", sep="\t")
+        for row in summary.to_dict("records"):
+            shown = (row["region"], row["metric"]) in SHOWN
+            if shown and task.home(name, row["model"]) == name:
+                ratio = task.low.ratio if task.low else None
+                rows.append({"task": name, "ratio": ratio} | {k: row[k] for k in COLUMNS[2:]})
+    return rows
+
+
+def draw_ratio(rows: list[dict[str, Any]]) -> Figure:
+    """Draw three metrics against the ratio; models that see the T1 alone stand at the end.
+
+    Parameters
+    ----------
+    rows : rows of `ratio_rows`, at least one
+    """
+    table = pd.DataFrame(rows)
+    ratios = sorted(table["ratio"].dropna().unique())
+    places = {ratio: i for i, ratio in enumerate(ratios)}
+    models = list(dict.fromkeys(table["model"]))
+    figure = new_figure(DOUBLE_MM, 66)
+    panels = figure.subplots(1, len(SHOWN))
+    for axes, mark, ((region, metric), title) in zip(
+        panels, letters(), SHOWN.items(), strict=False
+    ):
+        group = table[(table["region"] == region) & (table["metric"] == metric)]
+        for k, model in enumerate(models):
+            own = group[group["model"] == model]
+            x = own["ratio"].map(places).fillna(len(places))
+            own = own.assign(x=x).sort_values("x")
+            spread = (own["mean"] - own["low"], own["high"] - own["mean"])
+            axes.errorbar(
+                own["x"], own["mean"], yerr=[part.clip(0).fillna(0) for part in spread],
+                color=colours(models)[model], marker=marker(k), linestyle=dashes(k), markersize=4,
+                linewidth=1, elinewidth=0.8, label=model,
+            )  # fmt: skip
+        axes.set_xticks(range(len(places) + 1), [*(f"1/{ratio:g}" for ratio in ratios), WITHOUT])
+        axes.set_xlim(-0.4, len(places) + 0.4)
+        axes.set_xlabel("resolution of the map beside the T1")
+        axes.set_ylabel(title)
+        letter(axes, mark)
+    legend_above(figure, panels[0])
+    return figure

@@ -1,0 +1,104 @@
+"""Label correction: where a target shows what the source has at a pixel, and the target moved.
+
+A displacement has two channels, along rows and along columns, in pixels: the corrected target at
+pixel x is the target at x + displacement(x).
+
+References
+----------
+Feng et al. (2024), fine-grained difference learning, IEEE TMI,
+https://doi.org/10.1109/TMI.2024.3445969.
+Jaderberg et al. (2015), spatial transformer, arXiv:1506.02025.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LEAK = 0.2
+START_SD = 1e-5
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions whose result is added to what they see."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform (N, C, H, W)."""
+        return x + self.second(F.leaky_relu(self.first(x), LEAK))  # (N, C, H, W)
+
+
+class LabelCorrection(nn.Module):
+    """Residual U-Net from target and source to a displacement; the identity at the start.
+
+    Parameters
+    ----------
+    channels : int
+        Of the target.
+    widths : sequence of int
+        Channels of each level, fine to coarse; behind the coarsest come three blocks of twice
+        its channels.
+    """
+
+    def __init__(self, channels: int, widths: Sequence[int]):
+        super().__init__()
+        self.multiple = 2 ** len(widths)
+        self.down = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.LeakyReLU(LEAK), ResidualBlock(b))
+            for a, b in pairwise((channels + 1, *widths))
+        )
+        deepest = 2 * widths[-1]
+        self.bottom = nn.Sequential(
+            nn.Conv2d(widths[-1], deepest, 1),
+            *(ResidualBlock(deepest) for _ in range(3)),
+            nn.Conv2d(deepest, widths[-1], 1),
+        )
+        self.up = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(coarse + skip, skip, 3, padding=1), nn.LeakyReLU(LEAK))
+            for coarse, skip in zip((widths[-1], *widths[:0:-1]), widths[::-1], strict=True)
+        )
+        self.refine = ResidualBlock(widths[0])
+        self.head = nn.Conv2d(widths[0], 2, 3, padding=1)
+        nn.init.normal_(self.head.weight, std=START_SD)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, target: Tensor, source: Tensor) -> Tensor:
+        """Displacement (N, 2, H, W) of a target (N, channels, H, W), to a source (N, 1, H, W)."""
+        height, width = target.shape[-2:]
+        pad = (0, -width % self.multiple, 0, -height % self.multiple)
+        x, skips = F.pad(torch.cat([target, source], 1), pad), []
+        for down in self.down:
+            x = down(x)  # (N, widths[i], H / 2^i, W / 2^i)
+            skips.append(x)
+            x = F.max_pool2d(x, 2)
+        x = self.bottom(x)
+        for up in self.up:
+            x = F.interpolate(x, scale_factor=2, mode="bilinear")
+            x = up(torch.cat([x, skips.pop()], 1))
+        return self.head(self.refine(x))[..., :height, :width].float()  # (N, 2, H, W)
+
+
+def warp(image: Tensor, displacement: Tensor) -> Tensor:
+    """Read an image (N, C, H, W) at each pixel plus its displacement (N, 2, H, W), bilinearly.
+
+    Beyond the border the border's value is read.
+    """
+    sides = image.shape[-2:]
+    axes = (torch.arange(n, device=image.device, dtype=torch.float32) for n in sides)
+    place = torch.stack(torch.meshgrid(*axes, indexing="ij")) + displacement.float()
+    # grid_sample: the centre of pixel i lies at (2 i + 1) / length - 1; columns come first.
+    length = torch.tensor(sides, device=image.device).view(2, 1, 1)
+    grid = ((2 * place + 1) / length - 1).flip(1).movedim(1, -1)  # (N, H, W, 2)
+    moved = F.grid_sample(image.float(), grid, padding_mode="border", align_corners=False)
+    return moved.to(image.dtype)  # (N, C, H, W)
+
+
+def area_change(displacement: Tensor) -> Tensor:
+    """Area (N, H - 1, W - 1) of a pixel after a displacement (N, 2, H, W); below 0 it folds."""
+    down, right = displacement.diff(dim=2)[..., :-1], displacement.diff(dim=3)[:, :, :-1]
+    return (1 + down[:, 0]) * (1 + right[:, 1]) - right[:, 0] * down[:, 1]

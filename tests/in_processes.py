@@ -1,0 +1,88 @@
+"""What the processes of tests/test_processes.py run: steps of every family, or m2m with a signal.
+
+in_processes.py steps <slices folder> <file to write>
+in_processes.py stop <number of the process> <step> <arguments of m2m>
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from small_cohort import small_model
+
+from m2m.cli import app
+from m2m.dataset import SliceBatches, find_subjects
+from m2m.networks.features import SliceEncoder
+from m2m.options import CycleGan, FgdlCms, Pix2Pix, Published2023, Task, Training, UNet
+from m2m.processes import place
+from m2m.train.closed_form import template_prior
+from m2m.train.launch import make_fabric
+from m2m.train.loop import Loop, gather, make_reproducible, training_batches
+
+TRAINING = Training(steps=9, batch_size=4)
+JUDGE = {"width": 4, "layers": 2}
+UNETWORK = {"features": (4, 4, 4, 4, 4), "context": 1}
+FAMILIES = {
+    "macro2micro": small_model({"squared": 1.0, "perceptual": 1.0}, steps=9),
+    "published": Published2023(training=TRAINING, discriminators={"width": 4, "crop_size": 8}),
+    "pix2pix": Pix2Pix(training=TRAINING, network=UNETWORK, discriminator=JUDGE),
+    "cyclegan": CycleGan(training=TRAINING, network=UNETWORK, discriminator=JUDGE),
+    "unet": UNet(training=TRAINING, network=UNETWORK),
+    "fgdl-cms": FgdlCms(
+        training=TRAINING,
+        network={"widths": (4, 8), "heads": (1, 2), "blocks": 1},
+        discriminator={"width": 2, "every": 1},
+        correct_labels={"widths": (4, 4)},
+    ),
+}
+
+
+def steps(fabric, slices, n=3):
+    """Terms and gradient norms of each family's first steps, and gradients of the last."""
+    found = {}
+    parts = {f"sub-{i:02d}": "train" for i in range(3)}
+    subjects = find_subjects(slices, parts, "t1", "fa")[0]["train"]
+    for name, options in FAMILIES.items():
+        make_reproducible(1, fabric.device)
+        encoder = SliceEncoder(1, (4, 4)) if name == "macro2micro" else None
+        prior = template_prior(subjects, Task()) if options.window.prior else None
+        loop = Loop(fabric, options, encoder=encoder, prior=prior)
+        batches = training_batches(fabric, subjects, Task(), options)
+        for step in range(n):
+            values, _ = gather(fabric, loop.update(step, batches[step]), False)
+            found |= {f"{name}/{step}/{key}": value for key, value in values.items()}
+        networks = {**loop.makers, **loop.judges}
+        found |= {
+            f"{name}/{n - 1}/gradient/{part}": torch.cat(
+                [p.grad.flatten() for p in network.parameters() if p.grad is not None]
+            )
+            for part, network in networks.items()
+        }
+    return found
+
+
+def stop_at(number, step):
+    """Send SIGTERM to the process of this number when it draws the batch of a step."""
+    draw = SliceBatches.__getitem__
+
+    def drawn(self, index):
+        if (place()[0], index) == (number, step):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return draw(self, index)
+
+    SliceBatches.__getitem__ = drawn
+
+
+if __name__ == "__main__":
+    what, first, second, *arguments = sys.argv[1:]
+    if what == "steps":
+        fabric = make_fabric(TRAINING)
+        fabric.launch()
+        found = steps(fabric, Path(first))
+        if fabric.is_global_zero:
+            torch.save(found, second)
+    else:
+        stop_at(int(first), int(second))
+        app(arguments)

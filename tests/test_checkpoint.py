@@ -1,0 +1,67 @@
+"""Checkpoints: whole or not taken, plain values only."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from m2m.stage import DataError
+from m2m.train.checkpoint import Checkpoints
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
+    checkpoints = Checkpoints(tmp_path, {})
+    checkpoints.save(1, {"x": Path()})
+    with pytest.raises(
+        DataError, match=r"plain values only \(found UnpicklingError\).*step-00000001"
+    ):
+        checkpoints.load()
+
+
+def flipped(content, bit):
+    """Bytes with one bit turned over."""
+    byte = content[bit // 8] ^ 1 << bit % 8
+    return content[: bit // 8] + bytes([byte]) + content[bit // 8 + 1 :]
+
+
+DAMAGES = {
+    "empty": lambda content: b"",
+    "shorter than the checksum": lambda content: content[:20],
+    "half": lambda content: content[: len(content) // 2],
+    "one byte short": lambda content: content[:-1],
+    "zeros": lambda content: bytes(len(content)),
+}
+# PyTorch loads a file without a word where some of these bits are turned over.
+DAMAGES |= {
+    f"bit {part} of 40": lambda content, part=part: flipped(
+        content, part * (8 * len(content) - 1) // 40
+    )
+    for part in range(41)
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, capsys, damage):
+    checkpoints = Checkpoints(tmp_path, {})
+    states = [{"weights": torch.full((50,), float(step))} for step in (1, 2)]
+    first, newest = (checkpoints.save(step, states[step - 1]) for step in (1, 2))
+    newest.write_bytes(damage(newest.read_bytes()))
+    state = checkpoints.load()
+    assert state["step"] == 1 and torch.equal(state["weights"], states[0]["weights"])
+    said = capsys.readouterr().err
+    assert f"checkpoint {newest} is damaged" in said and "differ from its checksum" in said
+    # What the run writes next is neither shadowed nor dropped in favour of the damaged one.
+    assert newest.with_suffix(".damaged").exists() and not newest.exists()
+    checkpoints.save(2, states[1])
+    assert checkpoints.load()["step"] == 2 and capsys.readouterr().err == ""
+    assert first.exists()
+
+
+def test_where_every_checkpoint_is_damaged_the_run_begins_again(tmp_path, capsys):
+    checkpoints = Checkpoints(tmp_path, {})
+    for step in (10, 20):
+        checkpoints.save(step, {}).write_bytes(b"")
+    assert checkpoints.load() is None
+    said = capsys.readouterr().err
+    assert "step-00000010.ckpt" in said and "step-00000020.ckpt" in said
+    assert checkpoints.save(1, {}).exists()

@@ -1,0 +1,172 @@
+"""Label correction: the identity at the start, smooth, and measured against a known warp."""
+
+import numpy as np
+import pytest
+import torch
+from small_cohort import small_model, write_cohort
+from workflow import CHECKOUT
+
+from m2m import losses, options
+from m2m.dataset import find_subjects
+from m2m.inference import load_correction, load_network
+from m2m.networks.correction import LabelCorrection, area_change, warp
+from m2m.networks.octave import Translation
+from m2m.objectives import build_objective
+from m2m.options import Macro2Micro, Published2023, Task, load_config
+from m2m.stage import DataError
+from m2m.train.checkpoint import Checkpoints
+from m2m.train.launch import make_fabric
+from m2m.train.loop import fit_network
+
+SMALL = {"widths": [4, 8], "smoothness": 0.5}
+
+
+def waves(rows: int = 40, columns: int = 48) -> torch.Tensor:
+    """A smooth image (1, 1, rows, columns)."""
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    return (torch.sin(y / 5) + torch.cos(x / 6))[None, None]
+
+
+def test_the_published_correction_has_its_number_of_parameters():
+    widths = load_config(CHECKOUT / "config.paper.yaml").models["fgdl-cms"].correct_labels.widths
+    network = LabelCorrection(1, widths)
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(2.06e6, rel=0.05)
+
+
+@pytest.mark.parametrize("size", [(32, 40), (61, 47)])
+def test_a_correction_starts_at_the_identity_and_learns_everywhere(size):
+    torch.manual_seed(0)
+    network = LabelCorrection(2, (4, 6, 8))
+    target, source = torch.rand(2, 2, *size), torch.rand(2, 1, *size)
+    displacement = network(target, source)
+    assert displacement.shape == (2, 2, *size)
+    assert 0 < displacement.abs().max() < 1e-3
+    torch.testing.assert_close(warp(target, displacement), target, atol=1e-3, rtol=0)
+    displacement.square().sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_warping_reads_at_the_pixel_plus_its_displacement():
+    image = torch.rand(1, 2, 9, 11)
+    torch.testing.assert_close(warp(image, torch.zeros(1, 2, 9, 11)), image)
+    shift = torch.zeros(1, 2, 9, 11)
+    shift[:, 0], shift[:, 1] = 2, -1
+    moved = warp(image, shift)
+    torch.testing.assert_close(moved[..., :-2, 1:], image[..., 2:, :-1])
+    # Beyond the border the border's value is read.
+    torch.testing.assert_close(moved[..., -1, 1:], image[..., -1, :-1])
+    half = warp(image, torch.full((1, 2, 9, 11), 0.5))
+    four = (image[..., a : a + 8, b : b + 10] for a in (0, 1) for b in (0, 1))
+    torch.testing.assert_close(half[..., :-1, :-1], sum(four) / 4)
+
+
+def test_area_and_roughness_are_those_of_a_linear_displacement():
+    y, x = torch.meshgrid(torch.arange(6.0), torch.arange(7.0), indexing="ij")
+    displacement = torch.stack([0.5 * y + 0.25 * x, -0.125 * x])[None]
+    torch.testing.assert_close(area_change(displacement), torch.full((1, 5, 6), 1.5 * 0.875))
+    expected = (0.5**2 + 0) / 2 + (0.25**2 + 0.125**2) / 2
+    assert losses.roughness(displacement).item() == pytest.approx(expected)
+    folded = torch.stack([-1.5 * y, 0 * x])[None]
+    assert (area_change(folded) < 0).all()
+
+
+def corrected(model: options.NetworkModel | None = None) -> torch.nn.Module:
+    torch.manual_seed(0)
+    model = model or Macro2Micro.model_validate(
+        {
+            "correct_labels": SMALL,
+            "losses": {"low": 0, "high": 0},
+            "discriminators": {"width": 4, "crops": 2, "crop_size": 8},
+        }
+    )
+    return build_objective(model)
+
+
+def batch_of(target: torch.Tensor) -> dict[str, torch.Tensor]:
+    mask = torch.zeros_like(target)
+    mask[..., 4:-4, 4:-4] = 1
+    return {"source": torch.rand_like(target), "target": target, "mask": mask}
+
+
+def test_at_the_start_the_terms_are_those_of_labels_as_they_are():
+    batch = batch_of(torch.rand(2, 1, 32, 40))
+    objective, image = corrected(), Translation(torch.rand(2, 1, 32, 40))
+    plain = build_objective(Macro2Micro(losses=options.Losses(low=0, high=0)))
+    names = ("image", "ms_ssim")
+    seen, expected = (o.generator_terms(batch, image) for o in (objective, plain))
+    for name in names:
+        assert seen[name].item() == pytest.approx(expected[name].item(), abs=1e-3)
+    assert seen["smoothness"].item() < 1e-6 and "smoothness" not in expected
+
+
+def test_the_correction_learns_with_the_generator_and_the_discriminators_apart():
+    batch = batch_of(torch.rand(2, 1, 32, 40))
+    objective, image = corrected(), torch.rand(2, 1, 32, 40, requires_grad=True)
+    judges = [p for j in objective.discriminators().values() for p in j.parameters()]
+    sum(objective.discriminator_terms(batch, Translation(image)).values()).backward()
+    assert all(p.grad is None for p in objective.correction.parameters())
+    assert all(p.grad is not None for p in judges)
+    objective.zero_grad()
+    sum(objective.generator_terms(batch, Translation(image)).values()).backward()
+    assert all(p.grad.abs().sum() > 0 for p in objective.correction.parameters())
+    assert all(p.grad is None for p in judges)
+    assert list(objective.helpers()) == ["correction"]
+
+
+def test_a_known_shift_is_found_from_the_translation_alone():
+    """The target lies 1.5 pixels too low; a right translation teaches the correction to say so."""
+    image = waves()
+    wrong = torch.zeros(1, 2, 40, 48)
+    wrong[:, 0] = -1.5
+    batch = batch_of(warp(image, wrong)) | {"source": image}
+    model = Macro2Micro.model_validate(
+        {
+            "correct_labels": {"widths": [8, 8, 8], "smoothness": 0.1},
+            "losses": dict.fromkeys(
+                ("low", "high", "ms_ssim", "adversarial", "patch_adversarial"), 0
+            ),
+        }
+    )
+    objective = corrected(model)
+    optimizer = torch.optim.Adam(objective.correction.parameters(), 3e-3)
+    for _ in range(150):
+        optimizer.zero_grad()
+        sum(objective.generator_terms(batch, Translation(image)).values()).backward()
+        optimizer.step()
+    with torch.no_grad():
+        found = objective.correction(batch["target"] * batch["mask"], image)
+    inside = found[..., 8:-8, 8:-8]
+    assert inside[:, 0].mean() == pytest.approx(1.5, abs=0.2)
+    assert inside[:, 1].abs().mean() < 0.2
+
+
+def test_switching_it_off_leaves_every_fingerprint_as_it_was():
+    for model in (Macro2Micro(), options.Pix2Pix(), Published2023()):
+        assert "correct_labels" not in model.model_dump(mode="json")
+    for value in (True, {}, SMALL):
+        model = Macro2Micro.model_validate({"correct_labels": value})
+        assert model.correct_labels is not None
+        assert Macro2Micro.model_validate_json(model.model_dump_json()) == model
+    off = options.FgdlCms.model_validate({"correct_labels": False})
+    assert options.FgdlCms.model_validate_json(off.model_dump_json()).correct_labels is None
+    with pytest.raises(ValueError, match="cyclegan never sees"):
+        options.CycleGan.model_validate({"correct_labels": True})
+
+
+def test_the_correction_is_exported_beside_the_network(tmp_path):
+    parts = write_cohort(tmp_path, n_train=2, n_validation=1)
+    subjects = find_subjects(tmp_path / "slices", parts, "t1", "fa")[0]
+    plain = small_model(steps=3)
+    model = plain.model_copy(update={"correct_labels": options.Correction(**SMALL)})
+    checkpoints = Checkpoints(tmp_path / "training", {})
+    fit = fit_network(make_fabric(model.training), subjects, Task(), model, checkpoints)
+    record = {"options": model.model_dump(mode="json"), "target": "fa", "model": "m"}
+    load_network(fit.tensors, record)
+    correction = load_correction(fit.tensors, record)
+    learnt = checkpoints.load()["objective"]
+    for name, weight in correction.state_dict().items():
+        assert torch.equal(weight, learnt[f"correction.{name}"]), name
+    assert np.abs(fit.tensors["correction.head.weight"]).max() > 1e-4
+    with pytest.raises(DataError, match="labels as they are"):
+        load_correction(fit.tensors, record | {"options": plain.model_dump(mode="json")})

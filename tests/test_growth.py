@@ -1,0 +1,94 @@
+"""A finished cohort grows or shrinks: only what changed runs again, and the cohort's stages.
+
+Scans are a few voxels. The stages of the cohort that the plan hangs on are the real ones; the
+others are a stand-in that writes empty files (`benchmarks/touching.py`).
+"""
+
+import os
+import shutil
+import sys
+
+import pytest
+import yaml
+from cohort_tree import dataset
+from workflow import CHECKOUT, snakemake
+
+from m2m.stage import read_table
+
+sys.path.insert(0, str(CHECKOUT / "benchmarks"))
+from touching import install
+
+pytestmark = pytest.mark.workflow
+OWN = ("dti", "anat", "grid")  # of each person, whatever part of the split they are in
+MODELS = ("mean", "t1")
+PEOPLE = [f"sub-{i:02}" for i in range(1, 7)]
+
+
+def run(folder):
+    """Run up to the evaluation; give the logs that were written: what ran, for whom."""
+    before = log_times(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{install(folder / 'bin')}{os.pathsep}{os.environ['PATH']}")
+        config = str(folder / "config.yaml")
+        result = snakemake(folder, "evaluate", "--cores", "2", configfile=config)
+    assert result.returncode == 0, result.stdout[-3000:]
+    return {name for name, time in log_times(folder).items() if before.get(name) != time}
+
+
+def log_times(folder):
+    """When each job's log was last written, by its name below the folder of logs."""
+    logs = folder / "results/growing/logs"
+    return {str(p.relative_to(logs)): p.stat().st_mtime_ns for p in logs.rglob("*.log")}
+
+
+def chains(people):
+    """Logs of what each of these people goes through by themselves."""
+    return {f"{stage}/{person}/{person}.log" for stage in OWN for person in people}
+
+
+def after_a_change(folder):
+    """Logs of the cohort's stages, and of those that follow from models fitted again."""
+    cohort = {f"{stage}/{stage}.log" for stage in ("index", "validate", "split", "collect")}
+    cohort |= {"quality/quality.log", "compare_models/t1-fa.log"}
+    for model in MODELS:
+        cohort |= {f"{stage}/t1-fa_{model}.log" for stage in ("train_model", "evaluate_model")}
+        split = read_table(folder / "results/growing/cohort/split.tsv")
+        tested = [row["participant_id"] for row in split if row["part"] == "test"]
+        assert tested
+        names = (f"{person}/{person}_model-tensor_param-fa.log" for person in tested)
+        cohort |= {f"translate_volume/t1-fa_{model}/{name}" for name in names}
+    return cohort
+
+
+@pytest.fixture(scope="module")
+def six(tmp_path_factory):
+    """Six people, everything made up to the evaluation."""
+    folder = tmp_path_factory.mktemp("six")
+    dataset(folder / "raw", *PEOPLE)
+    config = yaml.safe_load((CHECKOUT / "tests/config.yaml").read_text())
+    config |= {"dataset": "growing", "cohort": {"source": "bids", "bids_dir": "raw"}}
+    config |= {"tasks": {"t1-fa": {"models": list(MODELS)}}, "downstream": {}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    assert run(folder) == chains(PEOPLE) | after_a_change(folder)
+    return folder
+
+
+@pytest.fixture
+def finished(six, tmp_path):
+    """A copy of them, with the times of all files."""
+    return shutil.copytree(six, tmp_path / "copy")
+
+
+def test_people_who_are_added_run_their_own_chains_and_the_cohort_s_stages(finished):
+    new = ["sub-07", "sub-08"]
+    dataset(finished / "raw", *new)
+    assert run(finished) == chains(new) | after_a_change(finished)
+    assert not run(finished)
+
+
+def test_a_person_who_is_removed_runs_the_cohort_s_stages_only(finished):
+    shutil.rmtree(finished / "raw/sub-03")
+    assert run(finished) == after_a_change(finished)
+    units = read_table(finished / "results/growing/cohort/units.tsv")
+    assert [row["unit"] for row in units] == [p for p in PEOPLE if p != "sub-03"]
+    assert not run(finished)

@@ -1,0 +1,135 @@
+"""How far labels were moved is measured against a warp that is known."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from small_cohort import AFFINE, SHAPE, person, write_subject
+
+from m2m.dataset import Subject
+from m2m.labels import measure, misalignment, moves
+from m2m.networks.correction import warp
+from m2m.options import Phantom
+from m2m.phantom import brain, people
+from m2m.phantom.anatomy import load_template
+from m2m.phantom.stage import grid
+from m2m.slices import PLANES, extract, in_plane
+from m2m.stage import read_json
+from m2m.volume import Volume
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slices")
+    write_subject(folder, "sub-01", person(0))
+    return Subject("sub-01", "sub-01", folder, read_json(folder / "sub-01_slices.json"))
+
+
+class Known(torch.nn.Module):
+    """A correction that gives the same displacement everywhere, in pixels."""
+
+    def __init__(self, rows: float, columns: float):
+        super().__init__()
+        self.displacement = torch.tensor([float(rows), float(columns)]).view(1, 2, 1, 1)
+
+    def forward(self, target: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        return self.displacement.expand(len(target), 2, *target.shape[-2:])
+
+
+def off_by(vector_mm):
+    return np.broadcast_to(np.array(vector_mm, float), (*SHAPE, 3))
+
+
+def test_a_displacement_in_the_plane_undoes_that_of_the_volume(rng):
+    """A map shows at x what is at x + m; its slices, read at x - m, show what is at x."""
+    truth = ndimage.gaussian_filter(rng.standard_normal((20, 22, 18)), 2)
+    for plane, axes in zip(PLANES, ((0, 1), (0, 2), (1, 2)), strict=True):
+        for axis in axes:
+            shift = np.zeros(3)
+            shift[axis] = 2
+            shown = ndimage.shift(truth, -shift, order=1)  # at x it shows what is at x + shift
+            off = np.broadcast_to(shift, (*truth.shape, 3))
+            rows, columns = (extract(part, plane) for part in in_plane(off, plane))
+            move = -torch.from_numpy(np.stack([rows, columns], axis=1)).float()
+            slices = torch.from_numpy(np.ascontiguousarray(extract(shown, plane)))[:, None]
+            found = warp(slices, move)[:, 0].numpy()[:, 3:-3, 3:-3]
+            np.testing.assert_allclose(found, extract(truth, plane)[:, 3:-3, 3:-3], atol=1e-5)
+
+
+@pytest.mark.parametrize(("plane", "correct"), [("axial", (1.0, 0.0)), ("sagittal", (0.0, -1.0))])
+def test_a_correction_that_is_right_recovers_everything(subject, plane, correct):
+    """Labels are off by a voxel (6 mm) along y: up the rows, or along sagittal columns."""
+    off_mm = off_by((0, 6, 0))
+
+    def values(rows, columns):
+        return measure(
+            subject, plane, moves(subject, plane, "t1", "fa", Known(rows, columns)), off_mm
+        )
+
+    right = values(*correct)
+    assert right["recovered"] == pytest.approx(1) and right["left_rms_mm"] == pytest.approx(0)
+    assert right["rms_mm"] == right["max_mm"] == pytest.approx(6)
+    assert right["true_rms_mm"] == pytest.approx(6) and right["folded"] == 0
+    half = values(*(x / 2 for x in correct))
+    assert half["recovered"] == pytest.approx(0.75)
+    wrong = values(*(-x for x in correct))
+    assert wrong["recovered"] == pytest.approx(-3)
+
+
+def test_what_lies_across_the_plane_does_not_count(subject):
+    found = moves(subject, "coronal", "t1", "fa", Known(0, 0))
+    values = measure(subject, "coronal", found, off_by((0, 6, 0)))
+    assert values["true_rms_mm"] == 0 and values["recovered"] is None
+
+
+def test_without_a_truth_only_the_displacement_is_told(subject):
+    values = measure(subject, "axial", moves(subject, "axial", "t1", "fa", Known(0, 0.5)))
+    assert values == {"rms_mm": pytest.approx(3), "max_mm": pytest.approx(3), "folded": 0}
+
+
+def test_a_displacement_that_turns_pixels_over_is_counted_as_folded(subject):
+    class Folding(Known):
+        def forward(self, target, source):
+            move = super().forward(target, source).clone()
+            move[:, 0] -= 2 * torch.arange(target.shape[-2])[:, None]
+            return move
+
+    values = measure(subject, "axial", moves(subject, "axial", "t1", "fa", Folding(0, 0)))
+    assert values["folded"] > 0.9
+
+
+def test_misalignment_is_the_distortion_and_what_the_registration_left_open():
+    field = Volume(np.broadcast_to(np.float32([0, 4, 0]), (*SHAPE, 3)), AFFINE)
+    moved = np.eye(4)
+    moved[:3, 3] = (1, 2, 0)
+    inside = (slice(3, -3),) * 3
+    exact = misalignment(field, moved, np.linalg.inv(moved), AFFINE, SHAPE)
+    np.testing.assert_allclose(exact, off_by((0, 4, 0)), atol=1e-6)
+    open_left = misalignment(field, moved, np.eye(4), AFFINE, SHAPE)[inside]
+    np.testing.assert_allclose(open_left, off_by((1, 6, 0))[inside], atol=1e-6)
+
+
+def test_a_distorted_phantom_is_moved_along_one_axis_by_at_most_so_much():
+    options = Phantom(distortion_mm=6)
+    someone = people.draw(options, "0001")
+    still = brain.make_brain(someone, load_template(), options)
+    axis = someone.dwi_to_t1[:3, 1]
+    affine, shape = grid(4.0)
+    seen = brain.distort(still, axis, options, affine, shape)
+    points = brain.grid_points(affine, shape)
+    moved = seen.shown(points) - points
+    along = moved @ axis
+    np.testing.assert_allclose(moved, along[:, None] * axis, atol=1e-3)
+    head = still.tissue(points).sum(axis=1) > 0
+    assert np.abs(along[head]).max() == pytest.approx(6, abs=1e-3)
+    assert 1 < along[head].std() < 4
+    # It shows what is there, and nothing is folded.
+    np.testing.assert_allclose(seen.tissue(points), still.tissue(points + moved), atol=1e-6)
+    assert np.gradient(along.reshape(shape), 4.0, axis=1).min() > -0.9
+
+
+def test_a_phantom_without_distortion_has_the_options_that_it_had():
+    assert "distortion_mm" not in Phantom().model_dump_json()
+    assert (
+        Phantom.model_validate_json(Phantom(distortion_mm=3).model_dump_json()).distortion_mm == 3
+    )

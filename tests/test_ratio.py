@@ -1,0 +1,48 @@
+"""The figure of quality against resolution shows each model where it was fitted."""
+
+import pytest
+
+from m2m.evaluate.tables import SUMMARY_COLUMNS
+from m2m.figures.ratio import COLUMNS, draw_ratio, ratio_rows
+from m2m.options import Task
+from m2m.stage import write_table
+
+LOW = {"after": "cms", "beside": ["fgdl-cms"], "of": "map"}
+TASKS = {
+    "t1-lr4-fa": Task(low=LOW | {"ratio": 4}, models=("fgdl-sr", "fgdl-cms")),
+    "t1-lr2-fa": Task(low=LOW | {"ratio": 2}, models=("fgdl-sr", "fgdl-cms")),
+    "cms": Task(models=("fgdl-cms",)),
+}
+PSNR = {("t1-lr2-fa", "fgdl-sr"): 30.0, ("t1-lr4-fa", "fgdl-sr"): 28.0, ("cms", "fgdl-cms"): 25.0}
+
+
+@pytest.fixture
+def rows(tmp_path):
+    for name, task in TASKS.items():
+        table = [
+            {"task": name, "model": model, "region": region, "metric": "psnr",
+             "mean": PSNR.get((name, model), 25.0), "low": 24.0, "high": 31.0, "n_subjects": 8}
+            for model in task.models for region in ("brain", "wm")
+        ]  # fmt: skip
+        (tmp_path / "evaluation" / name).mkdir(parents=True)
+        write_table(tmp_path / "evaluation" / name / "summary.tsv", table, SUMMARY_COLUMNS)
+    return ratio_rows(tmp_path, TASKS)
+
+
+def test_each_model_appears_once_where_it_was_fitted(rows):
+    found = {(row["task"], row["model"]): (row["ratio"], row["mean"]) for row in rows}
+    assert found == {
+        ("t1-lr2-fa", "fgdl-sr"): (2, 30.0),
+        ("t1-lr4-fa", "fgdl-sr"): (4, 28.0),
+        ("cms", "fgdl-cms"): (None, 25.0),
+    }
+    assert set(rows[0]) == set(COLUMNS)
+
+
+def test_ratios_stand_in_order_and_the_synthesis_at_the_end(rows):
+    axes = draw_ratio(rows).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1/2", "1/4", "T1 alone"]
+    lines = {c.get_label(): c.lines[0] for c in axes.containers}
+    assert lines["fgdl-sr"].get_xdata().tolist() == [0, 1]
+    assert lines["fgdl-sr"].get_ydata().tolist() == [30.0, 28.0]
+    assert lines["fgdl-cms"].get_xdata().tolist() == [2]

@@ -1,0 +1,260 @@
+"""Super-resolution: exact operators, a frozen synthesis, and what its maps are asked to tell."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from small_cohort import write_cohort
+from test_lower import lower_by_command
+from torch import nn
+
+from m2m import options
+from m2m.dataset import find_subjects
+from m2m.inference import Synthesis, build_network, load_network, translate_volume
+from m2m.networks import superres
+from m2m.networks.correction import LabelCorrection
+from m2m.networks.inputs import SliceInputs
+from m2m.networks.restormer import RestormerTranslator
+from m2m.networks.superres import IncrementalModulation, Restored, SuperResolution
+from m2m.objectives import build_objective
+from m2m.options import FgdlCms, FgdlSr, Task
+from m2m.stage import DataError
+from m2m.train import configuration, first_stage
+from m2m.train.checkpoint import Checkpoints
+from m2m.train.launch import make_fabric
+from m2m.train.loop import fit_network
+
+CMS = {
+    "network": {"widths": [4, 8, 8], "heads": [1, 2, 2], "blocks": 1},
+    "correct_labels": {"widths": [4, 8]},
+}
+SMALL = {
+    "network": {"width": 4, "heads": 2, "blocks": 1},
+    "discriminator": {"width": 4, "every": 2},
+    "training": {"steps": 4, "batch_size": 2, "validate_every": 2, "checkpoint_every": 2},
+}
+LOW = {"ratio": 2, "of": "map", "after": "cms"}
+
+
+def synthesis(ratio: int = 2) -> Synthesis:
+    torch.manual_seed(0)
+    network = build_network(FgdlCms.model_validate(CMS))
+    return Synthesis(network, LabelCorrection(1, (4, 8)), ratio)
+
+
+def resolver(ratio: int = 2) -> SuperResolution:
+    return build_network(FgdlSr.model_validate(SMALL), 1, None, synthesis(ratio))
+
+
+def convolved(x, weight, offset, mask):
+    """Each output pixel by itself, in loops: the definition of Zhu et al."""
+    n, channels, height, width = x.shape
+    per_group = weight.shape[1]
+    found = np.zeros((n, len(weight), height, width))
+
+    def read(image, row, column):
+        top, left = int(np.floor(row)), int(np.floor(column))
+        value = 0.0
+        for r in (top, top + 1):
+            for c in (left, left + 1):
+                if 0 <= r < height and 0 <= c < width:
+                    value += image[r, c] * (1 - abs(row - r)) * (1 - abs(column - c))
+        return value
+
+    for b, out, row, column in np.ndindex(found.shape):
+        group = out * (channels // per_group) // len(weight)
+        for i in range(per_group):
+            image = x[b, group * per_group + i]
+            for tap in range(9):
+                dy, dx = offset[b, 2 * tap : 2 * tap + 2, row, column]
+                place = row + tap // 3 - 1 + dy, column + tap % 3 - 1 + dx
+                found[b, out, row, column] += (
+                    weight[out, i, tap // 3, tap % 3] * mask[b, tap, row, column]
+                    * read(image, *place)
+                )  # fmt: skip
+    return found
+
+
+def operands(groups: int, size=(6, 5)):
+    draw = torch.Generator().manual_seed(3)
+    x = torch.rand(2, 4, *size, generator=draw)
+    weight = torch.randn(4, 4 // groups, 3, 3, generator=draw)
+    offset = 3 * torch.randn(2, 18, *size, generator=draw)
+    mask = 2 * torch.rand(2, 9, *size, generator=draw)
+    return x, weight, offset, mask
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_a_deformable_convolution_is_that_of_its_definition(groups):
+    given = operands(groups)
+    found = superres.deformable_conv2d(*given, plain=True)
+    expected = convolved(*(part.numpy().astype(float) for part in given))
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_torchvision_s_operator_gives_the_same(groups):
+    pytest.importorskip("torchvision.ops")
+    given = operands(groups)
+    ours, theirs = (superres.deformable_conv2d(*given, plain=plain) for plain in (True, False))
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_a_deformable_convolution_starts_as_a_plain_one(groups):
+    torch.manual_seed(0)
+    layer, x = superres.Deformable(4, 3, groups), torch.rand(2, 4, 7, 9)
+    expected = F.conv2d(x, layer.weight, padding=1, groups=groups)
+    torch.testing.assert_close(layer(x, torch.rand(2, 3, 7, 9)), expected)
+
+
+def test_modulation_starts_as_nothing_and_scales_what_is_normalised():
+    layer, x = IncrementalModulation(3), torch.rand(2, 3, 8, 8)
+    similarity = torch.rand(2, 1, 8, 8)
+    torch.testing.assert_close(layer(x, similarity), x, atol=1e-4, rtol=1e-4)
+    with torch.no_grad():
+        layer.predict[-1].bias.copy_(torch.tensor([0.5] * 3 + [0.25] * 3))
+    mean, sd = x.mean((2, 3), keepdim=True), x.std((2, 3), keepdim=True, unbiased=False)
+    expected = (x - mean) / sd * (0.5 + sd) + 0.25 + mean
+    torch.testing.assert_close(layer(x, similarity), expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("ratio", [2, 4])
+@pytest.mark.parametrize("size", [(32, 40), (29, 38)])
+def test_any_ratio_has_its_stages_and_all_of_them_learn_but_the_synthesis(ratio, size):
+    network = resolver(ratio)
+    stages = ratio.bit_length()
+    assert len(network.stages) == stages
+    source = torch.rand(2, 2, *size)
+    found = network(source, torch.zeros(2), torch.zeros(2, 3, *size))
+    assert found.image.shape == found.synthesis.shape == (2, 1, *size)
+    # Next to the low resolution at the start, which is the last channel.
+    torch.testing.assert_close(found.image, source[:, -1:], atol=0.05, rtol=0)
+    padded = [-(-n // 4) * 4 for n in size]
+    assert [tuple(m.shape[2:]) for m in found.similarity] == [
+        tuple(n // 2**i for n in padded) for i in reversed(range(stages))
+    ]
+    alone = network.synthesis(source[:, :1], torch.zeros(2), torch.zeros(2, 3, *size)).image
+    torch.testing.assert_close(found.synthesis, alone)
+    with torch.no_grad():  # away from where they start: parts that are zero hide others
+        for parameter in network.stages.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    image = network(source, torch.zeros(2), torch.zeros(2, 3, *size)).image
+    image.square().sum().backward()
+    for name, parameter in network.named_parameters():
+        frozen = name.startswith("synthesis.")
+        assert frozen == (parameter.grad is None), name
+        assert frozen or parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("ratio", [3, 8])
+def test_a_ratio_that_the_synthesis_has_no_levels_for_is_refused(ratio):
+    with pytest.raises(ValueError, match=f"ratio {ratio} needs a power of two"):
+        resolver(ratio)
+
+
+def test_the_similarity_term_asks_for_one_minus_what_lacks():
+    draw = torch.Generator().manual_seed(1)
+    target, made = (torch.rand(1, 1, 30, 40, generator=draw) for _ in range(2))
+    batch = {"target": target, "mask": torch.ones_like(target), "source": torch.rand(1, 2, 30, 40)}
+    terms = dict.fromkeys(("image", "ms_ssim", "adversarial", "features"), 0)
+    objective = build_objective(FgdlSr.model_validate({"losses": terms | {"similarity": 10}}))
+    lacking = F.pad((target - made).abs(), (0, 0, 0, 2))
+    right = [1 - F.avg_pool2d(lacking, 2), 1 - lacking]
+    found = objective.generator_terms(batch, Restored(target, made, right))
+    assert found["similarity"].item() == pytest.approx(0, abs=1e-10)
+    off = [right[0] + 0.1, right[1]]
+    found = objective.generator_terms(batch, Restored(target, made, off))
+    assert found["similarity"].item() == pytest.approx(10 * 0.01 / 2, rel=0.07)
+
+
+def test_the_discriminator_sees_what_the_synthesis_lacks_and_not_what_the_image_does():
+    target = torch.rand(1, 1, 32, 32)
+    batch = {"target": target, "mask": torch.ones_like(target), "source": target}
+    objective = build_objective(FgdlSr.model_validate(SMALL))
+    seen = []
+    objective.discriminator.register_forward_hook(lambda m, given, out: seen.append(given[1]))
+    objective.discriminator_terms(batch, Restored(0 * target, target - 0.25, []))
+    assert len(seen) == 2
+    for difference in seen:
+        torch.testing.assert_close(difference, torch.full_like(target, 0.25))
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    root = tmp_path_factory.mktemp("cohort")
+    parts = write_cohort(root, n_train=2, n_validation=1)
+    from small_cohort import person
+
+    for seed, unit in enumerate(parts):
+        _, fa, brain, _ = person(seed)
+        assert lower_by_command(root, unit, fa, brain > 0).exit_code == 0
+    return find_subjects(root / "slices", parts, "t1", "fa", root / "low")[0]
+
+
+def test_what_is_frozen_stays_bit_identical_and_the_rest_learns(cohort, tmp_path):
+    start, model = synthesis(), FgdlSr.model_validate(SMALL)
+    before = {n: w.clone() for n, w in start.network.state_dict().items()}
+    correction = {n: w.clone() for n, w in start.correction.state_dict().items()}
+    task, checkpoints = Task(low=LOW), Checkpoints(tmp_path, {})
+    fit = fit_network(make_fabric(model.training), cohort, task, model, checkpoints, None, start)
+    state = checkpoints.load()
+    for name, weight in before.items():
+        for side in ("generator", "ema"):
+            assert torch.equal(state[side][f"synthesis.{name}"], weight), name
+        assert np.array_equal(fit.tensors[f"synthesis.{name}"], weight.numpy()), name
+    for name, weight in correction.items():
+        assert torch.equal(state["objective"][f"correction.{name}"], weight), name
+    torch.manual_seed(0)
+    fresh = resolver().state_dict()
+    own = [n for n in fresh if not n.startswith("synthesis.")]
+    assert any(not torch.equal(state["generator"][name], fresh[name]) for name in own)
+    assert_translates_as_it_was_trained(fit.tensors, model, cohort)
+
+
+def assert_translates_as_it_was_trained(tensors, model, cohort) -> None:
+    """The saved weights are the whole model: a volume in, its low resolution beside."""
+    record = {
+        "options": model.model_dump(mode="json"), "target": "fa", "model": "fgdl-sr",
+        "low": {"ratio": 2, "of": "map"},
+        "first": {"options": FgdlCms.model_validate(CMS).model_dump(mode="json"), "target": "fa"},
+    }  # fmt: skip
+    network = load_network(tensors, record)
+    subject = cohort["validation"][0]
+    source, low = subject.volume("t1").data, subject.low_volume()
+    views = {"context": 1, "planes": ("axial",), "batch_size": 8}
+    with_low = translate_volume(network, source, np.eye(4), **views, low=low).image
+    without = translate_volume(network, source, np.eye(4), **views, low=0 * low).image
+    assert np.abs(with_low - low).max() < 0.2 and np.abs(with_low - without).max() > 0.1
+
+
+def test_a_synthesis_of_other_people_is_refused(tmp_path, monkeypatch):
+    record = {
+        "source": "t1", "target": "fa", "spacing_mm": 3.0, "shape": [4, 4, 4],
+        "t1_range_percent": [1, 99], "split_hash": "one",
+    }  # fmt: skip
+    monkeypatch.setattr("m2m.train.load_model", lambda *_: ({}, record))
+    with pytest.raises(DataError, match="differ in split_hash"):
+        first_stage(tmp_path / "w", record | {"split_hash": "two", "low": {"ratio": 2}})
+
+
+def test_the_fingerprint_is_of_the_synthesis_too():
+    about = dict.fromkeys(
+        ("source", "target", "data_hash", "split_hash", "code_version", "encoder"), "x"
+    )
+    model = FgdlSr.model_validate(SMALL)
+    first, second = (
+        configuration(about | {"low": LOW, "first": {"weights": w}}, model) for w in "ab"
+    )
+    assert first != second
+    assert set(configuration(about, options.MeanMap())) == {*about, "options", "stage_version"}
+
+
+def test_queries_are_gathered_by_a_deformable_convolution():
+    torch.manual_seed(0)
+    queries, x = superres.DeformableQueries(4), torch.rand(1, 4, 6, 6)
+    plain = F.conv2d(queries.mix(x), queries.gather.weight, padding=1, groups=12)
+    torch.testing.assert_close(queries(x), plain)
+    nn.init.normal_(queries.gather.move.weight, std=0.5)
+    assert not torch.allclose(queries(x), plain, atol=1e-3)
+    assert isinstance(RestormerTranslator(SliceInputs(1), (4, 8), (1, 2)).widths, tuple)
