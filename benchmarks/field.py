@@ -1,10 +1,13 @@
-"""Held-out slices of true maps: the continuous field beside interpolation.
+"""Held-out slices of true maps: the continuous field beside interpolation; fusions of others.
 
 Every n-th slice of one orientation or of three is kept; voxels of the brain that lie on no kept
-slice are compared with the truth, in scaled units. Choices were made on validation people.
+slice are compared with the truth, in scaled units. With --fusion, a model's slices of three
+orientations are joined in three ways, and the volumes compared with the true one. People are those
+of the validation part, where choices are made, unless others are named.
 
     python benchmarks/field.py results/demo sub-0009 sub-0019 --out benchmarks/field.md
     python benchmarks/field.py results/demo sub-0009 --every 4 --corrupt
+    python benchmarks/field.py results/demo --fusion t1-tdi/macro2micro
 """
 
 import argparse
@@ -19,20 +22,27 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from scipy.interpolate import CubicSpline, make_interp_spline
 
-from m2m import bids
+from m2m import bids, inference
+from m2m.cohort.split import load_split, part_by_participant
 from m2m.field.fit import Fitted, fit
+from m2m.field.fusion import fusion_of
 from m2m.field.sample import on_grid
 from m2m.field.slices import AXIS, Slice, box_of, cut
+from m2m.fusion import View, average
 from m2m.metrics import pearson, psnr, ssim_map
 from m2m.modalities import MODALITIES
-from m2m.options import SliceField
+from m2m.model import load_model
+from m2m.options import Model, NetworkModel, SliceField
 from m2m.slices import PLANES
-from m2m.stage import write_text
+from m2m.stage import read_json, write_text
+from m2m.translate import Person
 from m2m.volume import Volume, load
 
 MARGIN_MM = 6.0
+FUSIONS = ("average", "inverse-variance", "field")
 # Of a corrupted slice: noise in scaled units, shift in voxels.
 NOISE_SD, SHIFT = 0.3, (4, 3)
 
@@ -195,31 +205,112 @@ def spoil(case: Case, options: SliceField) -> list[str]:
     return rows
 
 
+class Synthetic(NamedTuple):
+    """What a model's orientations give of a person, and the true map, scaled, 0 outside."""
+
+    views: list[View]
+    true: NDArray
+    inside: NDArray[np.bool_]
+    limits: tuple[float, float]
+    options: NetworkModel
+
+
+def translated(model: Path, root: Path, person: str) -> Synthetic:
+    """Translate a person's slices of all orientations, without joining them."""
+    tensors, record = load_model(model / "model.safetensors", model / "model.json")
+    if record.get("low") or record["target"] == "dti":
+        raise SystemExit(f"{model}: fusions are compared for FA or density, from one image")
+
+    def path(kind):
+        return bids.unit_path(root, kind, person, person)
+
+    about = MODALITIES[record["target"]]
+    source, true = load(path(MODALITIES[record["source"]].kind)), load(path(about.kind))
+    brain, to_mni = load(path("brain")), np.array(read_json(path("anat-status"))["grid_to_mni"])
+    scaled = Person(source, Volume(brain.data > 0, brain.affine), to_mni).source(record)
+    options = TypeAdapter(Model).validate_python(record["options"])
+    views: list[View] = []
+
+    def keep(found, inside):
+        views.extend(found)
+        return average(views, inside)
+
+    inference.translate_volume(
+        inference.load_network(tensors, record), scaled, to_mni @ source.affine, batch_size=4,
+        fuse=keep, **inference.views_of(options, record["target"]),
+    )  # fmt: skip
+    inside = (load(path("target-mask")).data > 0) & (scaled != 0)
+    true = np.where(inside, about.scale(true.data), 0)
+    return Synthetic(views, true, inside, about.limits, options)
+
+
+def compare_fusions(root: Path, people: list[str], named: str) -> list[str]:
+    """Rows of the fusions of a model's slices (`named`: TASK/MODEL), and their means."""
+    rows, scores = [], {fusion: [] for fusion in FUSIONS}
+    for person in people:
+        views, true, inside, limits, options = translated(root / "models" / named, root, person)
+        for fusion in FUSIONS:
+            begun = time.perf_counter()
+            fuse = fusion_of(options.model_copy(update={"fusion": fusion}), "cpu")
+            image = fuse(views, inside).image[..., 0].clip(*limits)
+            seconds = time.perf_counter() - begun
+            image = np.where(inside, image, 0)
+            found = (
+                psnr(true, image, inside),
+                ssim_map(true, image)[inside].mean(),
+                pearson(true[inside], image[inside]),
+            )
+            scores[fusion].append(found)
+            numbers = "{:.2f} | {:.4f} | {:.4f}".format(*found)
+            rows.append(f"| {person} | {named} | {fusion} | {numbers} | {seconds:.1f} |")
+            print(rows[-1], flush=True)
+    for fusion, found in scores.items():
+        numbers = "{:.2f} | {:.4f} | {:.4f}".format(*np.mean(found, axis=0))
+        rows.append(f"| mean of {len(people)} | {named} | {fusion} | {numbers} | |")
+        print(rows[-1])
+    return rows
+
+
+def validation_people(root: Path) -> list[str]:
+    """People that choices are made on."""
+    parts = part_by_participant(load_split(root / "cohort/split.tsv", root / "cohort/split.json"))
+    return [person for person, part in parts.items() if part == "validation"]
+
+
+HEADS = {
+    "compare": "| person | every | orientations | method | PSNR, dB | SSIM | r | s | CPU s |",
+    "spoil": "| person | every | orientations | spoilt by | PSNR | spoilt | its sd | median |",
+    "fuse": "| person | model | fusion | PSNR, dB | SSIM | r | s |",
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("root", type=Path, help="results/<dataset>")
-    parser.add_argument("people", nargs="+", help="units without sessions, e.g. sub-01")
+    parser.add_argument("people", nargs="*", help="units; default: the validation part")
     parser.add_argument("--modality", choices=("tdi", "fa"), default="tdi")
     parser.add_argument("--every", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--corrupt", action="store_true", help="spoil one slice instead")
+    parser.add_argument("--fusion", metavar="TASK/MODEL", help="join this model's slices instead")
     parser.add_argument("--options", default="{}", help="JSON of the section `field`")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     options = SliceField.model_validate_json(given.options)
-    heads = {
-        False: "| person | every | orientations | method | PSNR, dB | SSIM | r | s | CPU s |",
-        True: "| person | every | orientations | spoilt by | PSNR | spoilt | its sd | median |",
-    }
-    head = heads[given.corrupt]
-    rows = [head, "|---" * (head.count("|") - 1) + "|"]
-    for case in cases(given.root, given.people, given.modality, given.every):
-        rows += spoil(case, options) if given.corrupt else compare(case, options)
+    people = given.people or validation_people(given.root)
+    mode = "fuse" if given.fusion else "spoil" if given.corrupt else "compare"
+    rows = [HEADS[mode], "|---" * (HEADS[mode].count("|") - 1) + "|"]
+    if given.fusion:
+        rows += compare_fusions(given.root, people, given.fusion)
+    else:
+        rows_of = spoil if given.corrupt else compare
+        for case in cases(given.root, people, given.modality, given.every):
+            rows += rows_of(case, options)
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     rows += [
         "",
-        f"{given.modality}; {os.cpu_count()} cores, {torch.get_num_threads()} threads, load "
-        f"{os.getloadavg()[1]:.1f}, peak memory {peak_gb:.2f} GB; PyTorch {torch.__version__}, "
-        f"{platform.machine()}.",
+        f"{given.fusion or given.modality}; {os.cpu_count()} cores, {torch.get_num_threads()} "
+        f"threads, load {os.getloadavg()[1]:.1f}, peak memory {peak_gb:.2f} GB; "
+        f"PyTorch {torch.__version__}, {platform.machine()}.",
     ]
     print(rows[-1])
     if given.out:

@@ -30,11 +30,14 @@ class Slice(NamedTuple):
         From (row, column, mm along the normal) to world mm.
     thickness_mm : float
         Full width at half maximum of a Gaussian profile along the normal; 0: a plane.
+    counts : ndarray of bool, shape (H, W), or None
+        Pixels that say something; None: all.
     """
 
     image: NDArray[np.float32]
     pose: NDArray[np.float64]
     thickness_mm: float = 0.0
+    counts: NDArray[np.bool_] | None = None
 
     @property
     def points_mm(self) -> NDArray[np.float64]:
@@ -158,6 +161,8 @@ def gather(slices: Sequence[Slice], box: Box) -> Samples:
             )  # fmt: skip
         place = one.points_mm
         inside = box.holds(place)
+        if one.counts is not None:
+            inside &= one.counts.ravel()
         if not inside.any():
             raise DataError(
                 f"slice {number} lies outside the box {box}",
