@@ -10,7 +10,7 @@ Xu et al. (2023), NeSVoR, IEEE TMI 42:1707, https://doi.org/10.1109/TMI.2023.323
 Duchon (1977), thin-plate splines, https://doi.org/10.1007/BFb0086566.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -107,32 +107,72 @@ def fit(
     """
     torch.manual_seed(options.seed)
     points, values, number = (torch.from_numpy(x).to(device) for x in gather(slices, box))
-    network = FieldNetwork(
-        box, options.spacings_mm, options.features, options.hidden, values.shape[-1],
-        options.table_rows,
-    ).to(device)  # fmt: skip
+    network = network_of(box, options, values.shape[-1]).to(device)
     profile = Profile(slices).to(device)
     log_sds = nn.Parameter(torch.full((len(slices),), np.log(FIRST_SD), device=device))
-    rate = options.learning_rate
-    groups = [
-        {"params": network.grids.parameters(), "lr": rate},
-        {"params": network.perceptron.parameters(), "lr": rate / 5},
-        {"params": [log_sds], "lr": SD_RATE},
-    ]
-    optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, [rate, rate / 5, SD_RATE], total_steps=options.steps, pct_start=0.05
-    )
-    for step in trange(options.steps, desc="field", disable=quiet):
+
+    def misfit() -> Tensor:
         chosen = torch.randint(len(points), (options.batch_size,), device=device)
         sds = log_sds.exp()
         variance = sds[number[chosen]].square()
         error = profile(network, points[chosen], number[chosen]) - values[chosen]
         squares = error.square().mean(-1)  # (N,)
-        misfit = (weights(sds.detach())[number[chosen]] * squares).mean()
         noise = 0.5 * (squares.detach() / variance + variance.log()).mean()
+        return (weights(sds.detach())[number[chosen]] * squares).mean() + noise
+
+    descend(network, misfit, options, [log_sds], quiet)
+    return Fitted(network, log_sds.detach().exp().cpu().numpy())
+
+
+def network_of(
+    box: Box, options: SliceField, channels: int, positive: bool = False
+) -> FieldNetwork:
+    """Build the network of a field, as its section says."""
+    return FieldNetwork(
+        box, options.spacings_mm, options.features, options.hidden, channels,
+        options.table_rows, positive,
+    )  # fmt: skip
+
+
+def descend(
+    network: FieldNetwork,
+    misfit: Callable[[], Tensor],
+    options: SliceField,
+    log_sds: Sequence[nn.Parameter] = (),
+    quiet: bool = False,
+) -> None:
+    """Minimise a misfit to a random part of the samples, and the field's bending.
+
+    Parameters
+    ----------
+    network : FieldNetwork
+    misfit : callable
+        Gives that of another part at each call.
+    options : SliceField
+    log_sds : sequence of Parameter
+        Logarithms of deviations, learned too.
+    quiet : bool
+        Without a progress bar.
+
+    Raises
+    ------
+    DataError
+        The fit diverged.
+    """
+    rate = options.learning_rate
+    groups = [
+        {"params": list(network.grids.parameters()), "lr": rate},
+        {"params": list(network.perceptron.parameters()), "lr": rate / 5},
+        {"params": list(log_sds), "lr": SD_RATE},
+    ]
+    optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, [group["lr"] for group in groups], total_steps=options.steps, pct_start=0.05
+    )
+    for step in trange(options.steps, desc="field", disable=quiet):
+        loss = misfit()
         smooth = bending(network, options.batch_size // 4, min(options.spacings_mm))
-        loss = misfit + options.bending * smooth + noise
+        loss = loss + options.bending * smooth
         if not loss.isfinite():
             raise DataError(
                 f"the fit diverged at step {step}", value=loss.item(),
@@ -142,7 +182,7 @@ def fit(
         loss.backward()
         optimiser.step()
         schedule.step()
-    return Fitted(network.eval(), log_sds.detach().exp().cpu().numpy())
+    network.eval()
 
 
 def weights(sds: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ from m2m.field.slices import Box
 
 # Of Mueller et al.: a node's place in the table is the exclusive or of its indices times these.
 PRIMES = (1, 2_654_435_761, 805_459_861)
+# Of the softplus: it bends within a tenth of the range of scaled values.
+SHARPNESS = 10.0
 
 
 class DenseGrid(nn.Module):
@@ -70,6 +72,8 @@ class FieldNetwork(nn.Module):
         Of the slices.
     table_rows : int
         Grids with more nodes are hashed.
+    positive : bool
+        Values are above 0, as densities are.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class FieldNetwork(nn.Module):
         hidden: Sequence[int],
         channels: int,
         table_rows: int,
+        positive: bool = False,
     ):
         super().__init__()
         size_mm = box.high_mm - box.low_mm
@@ -96,9 +101,11 @@ class FieldNetwork(nn.Module):
             layers += [nn.Linear(width, wider), nn.SiLU()]
             width = wider
         self.perceptron = nn.Sequential(*layers, nn.Linear(width, channels))
+        self.positive = positive
 
     def forward(self, points_mm: Tensor) -> Tensor:
         """Scaled values (N, channels) at points (N, 3) in world mm."""
         place = (points_mm - self.low_mm) / self.size_mm  # (N, 3), 0 to 1 inside the box
         features = torch.cat([grid(place) for grid in self.grids], dim=-1)
-        return self.perceptron(features)  # (N, channels)
+        values = self.perceptron(features)  # (N, channels)
+        return F.softplus(values, SHARPNESS) if self.positive else values

@@ -85,6 +85,7 @@ def integrate(
     direction: Tensor,
     length_mm: float,
     step_mm: float,
+    at_once: int = 1,
 ) -> View:
     """Sum emission and absorption along rays, from front to back.
 
@@ -99,12 +100,19 @@ def integrate(
     direction : Tensor, shape (3,) or (P, 3)
     length_mm, step_mm : float
         Of the rays, and between the places where the medium is looked at.
+    at_once : int
+        Steps of all rays that the medium is asked for together.
     """
     depth = torch.zeros(len(starts), device=starts.device)
     colour = torch.zeros_like(starts)
-    for k in range(math.ceil(length_mm / step_mm)):
-        extinction, emitted = medium(starts + (k + 0.5) * step_mm * direction)
-        beyond = depth + extinction * step_mm  # (P,)
-        share = (-depth).exp() - (-beyond).exp()
-        colour, depth = colour + share[:, None] * emitted, beyond
+    along = step_mm * (torch.arange(math.ceil(length_mm / step_mm), device=starts.device) + 0.5)
+    for steps in along.split(at_once):
+        points = starts[:, None] + steps[:, None] * direction.unsqueeze(-2)  # (P, K, 3)
+        found = medium(points.flatten(0, 1))
+        extinction, emitted = (x.unflatten(0, points.shape[:2]) for x in found)
+        absorbed = extinction * step_mm  # (P, K)
+        beyond = depth[:, None] + absorbed.cumsum(1)
+        share = (absorbed - beyond).exp() - (-beyond).exp()
+        colour = colour + (share[..., None] * emitted).sum(1)
+        depth = beyond[:, -1]
     return View(colour, depth)
