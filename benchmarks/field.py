@@ -206,9 +206,10 @@ def spoil(case: Case, options: SliceField) -> list[str]:
 
 
 class Synthetic(NamedTuple):
-    """What a model's orientations give of a person, and the true map, scaled, 0 outside."""
+    """What a model's orientations give in the brain, and the true map inside its mask, scaled."""
 
     views: list[View]
+    brain: NDArray[np.bool_]
     true: NDArray
     inside: NDArray[np.bool_]
     limits: tuple[float, float]
@@ -239,22 +240,23 @@ def translated(model: Path, root: Path, person: str) -> Synthetic:
         inference.load_network(tensors, record), scaled, to_mni @ source.affine, batch_size=4,
         fuse=keep, **inference.views_of(options, record["target"]),
     )  # fmt: skip
-    inside = (load(path("target-mask")).data > 0) & (scaled != 0)
+    inside = load(path("target-mask")).data > 0
     true = np.where(inside, about.scale(true.data), 0)
-    return Synthetic(views, true, inside, about.limits, options)
+    return Synthetic(views, scaled != 0, true, inside, about.limits, options)
 
 
 def compare_fusions(root: Path, people: list[str], named: str) -> list[str]:
     """Rows of the fusions of a model's slices (`named`: TASK/MODEL), and their means."""
     rows, scores = [], {fusion: [] for fusion in FUSIONS}
     for person in people:
-        views, true, inside, limits, options = translated(root / "models" / named, root, person)
+        made = translated(root / "models" / named, root, person)
+        true, inside = made.true, made.inside
         for fusion in FUSIONS:
             begun = time.perf_counter()
-            fuse = fusion_of(options.model_copy(update={"fusion": fusion}), "cpu")
-            image = fuse(views, inside).image[..., 0].clip(*limits)
+            fuse = fusion_of(made.options.model_copy(update={"fusion": fusion}), "cpu")
+            image = fuse(made.views, made.brain).image[..., 0].clip(*made.limits)
             seconds = time.perf_counter() - begun
-            image = np.where(inside, image, 0)
+            image = np.where(inside & made.brain, image, 0)
             found = (
                 psnr(true, image, inside),
                 ssim_map(true, image)[inside].mean(),
