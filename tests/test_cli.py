@@ -115,7 +115,7 @@ def calls_in_the_rules():
     parts = re.split(r"^def (\w+)", helpers, flags=re.M)[1:]
     functions = {name: flags_in(body) for name, body in zip(parts[::2], parts[1::2], strict=True)}
     for content in files.values():
-        for text in re.split(r"^ *(?:rule|checkpoint)[ :]", content, flags=re.M)[1:]:
+        for text in re.split(r"^ *(?:use )?(?:rule|checkpoint)[ :]", content, flags=re.M)[1:]:
             _, *calls = re.split(r"\bm2m ([a-z-]+) (?=[-{])", text)
             params = dict(re.findall(r"^ +(\w+)=(.+)", text, flags=re.M))
             for name, arguments in zip(calls[::2], calls[1::2], strict=True):
