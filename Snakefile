@@ -64,7 +64,7 @@ rule field:
 
 rule render:
     input:
-        every_field("field-turntable"),
+        every_field(*FIELD_VIEWS),
 
 
 rule evaluate:

@@ -30,6 +30,7 @@ COMMANDS = {
     "train": ("m2m.train:main", "Train a model on a task."),
     "translate": ("m2m.translate:main", "Translate a whole volume."),
     "field": ("m2m.field:main", "Fit a continuous field to a person's slices."),
+    "sample": ("m2m.field.novel:main", "Write a field on any grid: volumes, oblique slices."),
     "render": ("m2m.field.views:main", "Render a field: turntable and still views."),
     "evaluate": ("m2m.evaluate:main", "Compare one model's volumes with the truth."),
     "lower": ("m2m.lower:main", "Make a map at low resolution, as a fast scan gives it."),

@@ -11,6 +11,7 @@ rule fit_field:
         mask=at("target-mask"),
         status=at("grid-status"),
     output:
+        **field_outputs(),
         weights=at("field"),
         record=at("field-record"),
         map=at("field-tdi"),
@@ -26,12 +27,12 @@ rule fit_field:
         mem_mb=memory(2000),
         runtime=minutes(60),
     params:
-        tensor=flag("--tensor", "tensor"),
+        tensors=field_flags,
         options=options(CONFIG.field),
         version=VERSIONS["field"],
     shell:
         "m2m field --axial {input.tdi:q} --coronal {input.tdi:q} --sagittal {input.tdi:q}"
-        " --mask {input.mask:q} {params.tensor:q} --require {input.status:q} --unit {wildcards.unit}"
+        " --mask {input.mask:q} {params.tensors:q} --require {input.status:q} --unit {wildcards.unit}"
         " --weights {output.weights:q} --record {output.record:q} --out {output.map:q}"
         " --status {output.status:q} --options {params.options:q} 2>&1 | tee {log:q}"
 
@@ -64,3 +65,35 @@ rule render_field:
         "m2m render --weights {input.weights:q} --record {params.record:q} --require {input.status:q}"
         " --unit {wildcards.unit} --turntable {output.turntable:q} --stills {output.stills:q}"
         " --status {output.status:q} --options {params.options:q} 2>&1 | tee {log:q}"
+
+
+if TENSORS:
+
+    rule track_field:
+        """Streamlines along a field's directions, tracked as the measured tensors are
+        (Garyfallidis et al. 2014, Front Neuroinform 8:8).
+        """
+        input:
+            tensor=at("field-tensor"),
+            mask=at("target-mask"),
+            status=at("field-status"),
+        output:
+            tractogram=at("field-tractogram"),
+            picture=at("field-tractogram-picture"),
+            status=at("field-tractography-status"),
+        log:
+            log("track_field", "{folder}/{unit}"),
+        benchmark:
+            bench("track_field", "{folder}/{unit}")
+        conda:
+            M2M_ENV if CONFIG.tractography.backend == "dipy" else "../envs/mrtrix3.yaml"
+        resources:
+            mem_mb=memory(4000),
+            runtime=minutes(TRACKING_MINUTES),
+        params:
+            options=options(CONFIG.tractography),
+            version=VERSIONS["tractography"],
+        shell:
+            "m2m tractography --unit {wildcards.unit} --tensor {input.tensor:q} --mask {input.mask:q}"
+            " --require {input.status:q} --tractogram {output.tractogram:q} --picture {output.picture:q}"
+            " --status {output.status:q} --options {params.options:q} > {log:q} 2>&1"

@@ -352,13 +352,13 @@ def mean_flag(wildcards):
 # -- continuous fields -------------------------------------------------------------------------
 
 
-def every_field(kind):
-    """Input function: one file of each test unit's field."""
+def every_field(*kinds):
+    """Input function: these files of each test unit's field."""
 
     def wanted(wildcards):
         if not TRACTS:
             raise WorkflowError("A field is of tract density, which no task needs.")
-        return paths(kind, units_of_part("test"))
+        return [path for kind in kinds for path in paths(kind, units_of_part("test"))]
 
     return wanted
 
@@ -366,3 +366,17 @@ def every_field(kind):
 def field_inputs():
     """Further inputs of a field: tensors, for its directions."""
     return {"tensor": at("tensor")} if TENSORS else {}
+
+
+def field_outputs():
+    """Further outputs of a field: tensors with its directions."""
+    return {"tensor": at("field-tensor")} if TENSORS else {}
+
+
+def field_flags(wildcards, input, output):
+    """Flags of `m2m field` for them."""
+    return ["--tensor", input.tensor, "--out-tensor", output.tensor] if TENSORS else []
+
+
+# What is shown of a field.
+FIELD_VIEWS = ["field-turntable", *(["field-tractogram"] if TENSORS else [])]

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from numpy.typing import NDArray
 
-from m2m import __version__, tensors
-from m2m.field.fit import Fitted, fit
+from m2m import __version__
+from m2m.field.directions import DIRECTIONS, as_tensors, directions
+from m2m.field.fit import Fitted, fit, network_of
 from m2m.field.network import FieldNetwork
 from m2m.field.sample import extent, on_grid
 from m2m.field.slices import Box, Slice, box_of, cut
@@ -25,27 +25,6 @@ from m2m.volume import Volume, load, require_same_grid, save
 
 # About the mask, in nodes of the finest grid: where the density falls to 0.
 MARGIN = 2
-# Channels of a field that knows directions, after its density.
-DIRECTIONS = tuple(f"direction-{i}" for i in ("xx", "xy", "xz", "yy", "yz", "zz"))
-
-
-def directions(six: NDArray) -> NDArray[np.float32]:
-    """Say where fibres run, without a sign: FA times the products of V1's elements.
-
-    Such products can be averaged and interpolated, where a vector and its opposite would cancel.
-
-    Parameters
-    ----------
-    six : ndarray, shape (..., 6)
-        Tensors.
-
-    Returns
-    -------
-    ndarray, shape (..., 6)
-        Elements as of a tensor, 0 to 1 in size.
-    """
-    found = tensors.measures(six)
-    return found.fa[..., None] * found.v1[..., tensors.ROWS] * found.v1[..., tensors.COLUMNS]
 
 
 def read_slices(
@@ -122,6 +101,13 @@ def unscaled(volume: Volume, modality: str) -> Volume:
     return Volume(about.unscale(volume.data[..., 0].clip(*about.limits)), volume.affine)
 
 
+def save_tensors(path: Path, found: Volume, sources: list[Path]) -> None:
+    """Save tensors with the directions of a field's channels."""
+    data = as_tensors(found.data[..., -len(DIRECTIONS) :])
+    description = "Tensors with the first eigenvector and the FA of a field; mm2/s, of one MD"
+    save(path, Volume(data.astype(np.float32), found.affine), sources, Description=description)
+
+
 def write_field(
     fitted: Fitted, names: list[str], about: Mapping[str, Any], weights: Path, record: Path
 ) -> None:
@@ -142,10 +128,7 @@ def read_field(weights: Path, record: Path) -> tuple[FieldNetwork, dict[str, Any
     tensors, about = load_model(weights, record)
     options = SliceField.model_validate(about["options"])
     box = Box(*(np.array(corner) for corner in about["box_mm"]))
-    network = FieldNetwork(
-        box, options.spacings_mm, options.features, options.hidden, len(about["channels"]),
-        options.table_rows,
-    )  # fmt: skip
+    network = network_of(box, options, len(about["channels"]))
     network.load_state_dict({name: torch.from_numpy(t) for name, t in tensors.items()})
     return network.eval(), about
 
@@ -162,6 +145,9 @@ def main(
         Path | None, typer.Option(help="Tensors on the same grid, for directions.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The field on the mask's grid, .nii.gz.")] = None,
+    out_tensor: Annotated[
+        Path | None, typer.Option(help="Tensors with its directions there, .nii.gz.")
+    ] = None,
     require: Annotated[
         list[Path] | None, typer.Option(help="Status of what made the volumes; repeat.")
     ] = None,
@@ -176,7 +162,9 @@ def main(
     stacks = {plane: path for plane, path in given.items() if path}
     if not stacks:
         raise typer.BadParameter("give --axial, --coronal or --sagittal")
-    outputs = [path for path in (weights, record, out) if path]
+    if out_tensor and not tensor:
+        raise typer.BadParameter("--out-tensor needs --tensor, which directions are taken from")
+    outputs = [path for path in (weights, record, out, out_tensor) if path]
     with recorded("field", unit, status, outputs) if status else nullcontext({}) as numbers:
         require_ok(*(require or []))
         inside = load(mask)
@@ -186,10 +174,12 @@ def main(
         about |= {"channels": channels, "unit": unit}
         about |= {"affine": inside.affine.tolist(), "shape": inside.shape}
         write_field(fitted, names, about, weights, record)
+        sampled = on_grid(fitted.network, inside.affine, inside.shape)
+        sampled = Volume(np.where(inside.data[..., None] > 0, sampled.data, 0), inside.affine)
+        sources = [*dict.fromkeys(stacks.values()), *([tensor] if tensor else []), mask]
         if out:
-            found = unscaled(on_grid(fitted.network, inside.affine, inside.shape), modality)
-            data = np.where(inside.data > 0, found.data, 0)
             description = f"{MODALITIES[modality].description}; from a field fitted to slices"
-            sources = [*dict.fromkeys(stacks.values()), *([tensor] if tensor else []), mask]
-            save(out, Volume(data, inside.affine), sources, Description=description)
+            save(out, unscaled(sampled, modality), sources, Description=description)
+        if out_tensor:
+            save_tensors(out_tensor, sampled, sources)
         numbers |= {"n_slices": len(names), "median_slice_sd": float(np.median(fitted.sds))}
