@@ -45,7 +45,7 @@ VERSIONS = {
     "train": 3,
     "labels": 1,
     "translate": 3,
-    "field": 1,
+    "field": 2,
     "render": 1,
     "evaluate": 3,
     "compare": 3,

@@ -9,7 +9,7 @@ from nibabel.affines import apply_affine
 
 from m2m.field.fit import Profile, fit, weights
 from m2m.field.network import DenseGrid, FieldNetwork, HashGrid
-from m2m.field.sample import at_points, on_grid
+from m2m.field.sample import at_points, extent, on_grid
 from m2m.field.slices import Box, Slice, box_of, cut, gather
 from m2m.field.stage import main, read_field
 from m2m.metrics import pearson, psnr
@@ -187,6 +187,15 @@ def test_outside_its_box_a_field_is_0_and_a_grid_is_refused():
         on_grid(network, np.diag([1.0, 1, -1, 1]), (3, 3, 1)) and on_grid(
             network, AFFINE + 200, (3, 3, 1)
         )
+
+
+def test_a_field_s_own_box_gives_grids_of_the_same_shape_again(rng):
+    for low in rng.uniform(-99, -1, 100):
+        box = Box(np.full(3, low), np.full(3, low + 7 * 3.6))  # a multiple, but for rounding
+        first = FieldNetwork(box, (3.6,), 1, (), 1, 1 << 12)
+        again = FieldNetwork(extent(first), (3.6,), 1, (), 1, 1 << 12)
+        assert again.grids[0].nodes.shape == first.grids[0].nodes.shape
+        assert torch.equal(again.size_mm, first.size_mm)
 
 
 def test_an_empty_mask_is_refused():

@@ -87,7 +87,8 @@ class FieldNetwork(nn.Module):
         positive: bool = False,
     ):
         super().__init__()
-        size_mm = box.high_mm - box.low_mm
+        # Rounded as it is kept: the box of a field on disk must give grids of the same shape.
+        size_mm = (box.high_mm - box.low_mm).astype(np.float32).astype(np.float64)
         self.register_buffer("low_mm", torch.tensor(box.low_mm, dtype=torch.float32))
         self.register_buffer("size_mm", torch.tensor(size_mm, dtype=torch.float32))
         self.grids = nn.ModuleList()
