@@ -18,6 +18,7 @@ include: "rules/cohort.smk"
 include: "rules/diffusion.smk"
 include: "rules/grid.smk"
 include: "rules/translation.smk"
+include: "rules/rendering.smk"
 include: "rules/evaluation.smk"
 include: "rules/report.smk"
 
@@ -55,6 +56,16 @@ rule train:
 rule translate:
     input:
         every_translation,
+
+
+rule field:
+    input:
+        every_field("field"),
+
+
+rule render:
+    input:
+        every_field(*FIELD_VIEWS),
 
 
 rule evaluate:

@@ -93,6 +93,18 @@ KINDS = {
     "synth-status": ("dwi", "desc-synth_{measure}_status.json"),
     "synth-tractogram": ("dwi", bids_name("tractogram", ".tck", space="T1w", desc="synth")),
     "synth-tractography-status": ("dwi", bids_name("status", ".json", desc="synthtractography")),
+    # A continuous field of tract density, and what it says on the grid.
+    "field": ("dwi", bids_name("field", ".safetensors", space="T1w")),
+    "field-record": ("dwi", bids_name("field", ".json", space="T1w")),
+    "field-tdi": ("dwi", _map("tdi", "T1w", "field", "tracts")),
+    "field-tensor": ("dwi", _map("tensor", "T1w", "field")),
+    "field-tractogram": ("dwi", bids_name("tractogram", ".tck", space="T1w", desc="field")),
+    "field-tractogram-picture": ("figures", bids_name("tractogram", ".png", desc="field")),
+    "field-tractography-status": ("dwi", bids_name("status", ".json", desc="fieldtractography")),
+    "field-turntable": ("figures", bids_name("field", ".gif", desc="turntable")),
+    "field-stills": ("figures", bids_name("field", ".png", desc="stills")),
+    "render-status": ("dwi", bids_name("status", ".json", desc="render")),
+    "field-status": ("dwi", bids_name("status", ".json", desc="field")),
     # What a fast scan would give, on its own coarse grid.
     "low-fa": ("dwi", _map("fa", "T1w", "lowres")),
     "truth-fa": ("dwi", _map("fa", "T1w", "truth")),

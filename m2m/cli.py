@@ -33,6 +33,9 @@ COMMANDS = {
     "encoder": ("m2m.train.encoder:main", "Train the encoder that images are compared in."),
     "train": ("m2m.train:main", "Train a model on a task."),
     "translate": ("m2m.translate:main", "Translate a T1, or a folder of them, with a model."),
+    "field": ("m2m.field:main", "Fit a continuous field to a person's slices."),
+    "sample": ("m2m.field.novel:main", "Write a field on any grid: volumes, oblique slices."),
+    "render": ("m2m.field.views:main", "Render a field: turntable and still views."),
     "evaluate": ("m2m.evaluate:main", "Compare one model's volumes with the truth."),
     "lower": ("m2m.lower:main", "Make a map at low resolution, as a fast scan gives it."),
     "labels": ("m2m.labels:main", "Measure how far a model's labels were moved."),
@@ -49,7 +52,7 @@ COMMANDS = {
     "export": ("m2m.export:main", "Pack a model as a MONAI bundle, or write it as ONNX."),
 }
 # What a person calls; all others are the workflow's, by phase.
-BY_HAND = ("translate", "status", "models", "export")
+BY_HAND = ("translate", "sample", "status", "models", "export")
 PHASES = {
     "cohort": ("participants", "simulate", "describe", "index", "validate", "split", "folds",
                "collect", "quality"),
@@ -58,6 +61,7 @@ PHASES = {
     "training": ("encoder", "train", "labels"),
     "evaluation": ("evaluate", "compare", "features", "cnn", "downstream"),
     "report": ("figures", "report", "draw-downstream", "report-downstream"),
+    "rendering": ("field", "render"),
 }  # fmt: skip
 # The extra of pyproject.toml that installs a library, by the name it is imported by.
 EXTRAS = {

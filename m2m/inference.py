@@ -1,6 +1,6 @@
-"""A trained network on a whole volume: orientations averaged, a batch of slices at a time."""
+"""A trained network on a whole volume: orientations joined, a batch of slices at a time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
+from m2m.fusion import Fuse, View, average
 from m2m.modalities import MODALITIES
 from m2m.networks.correction import LabelCorrection
 from m2m.networks.inputs import SliceInputs, TemplateMap
@@ -172,7 +173,6 @@ def load_synthesis(
     return Synthesis(load_network(tensors, record), correction, ratio)
 
 
-@torch.inference_mode()
 def translate_volume(
     network: nn.Module,
     source: NDArray[np.float32],
@@ -184,14 +184,9 @@ def translate_volume(
     device: str = "cpu",
     mirror: Sequence[int] | None = None,
     low: NDArray[np.float32] | None = None,
+    fuse: Fuse = average,
 ) -> Prediction:
-    """Translate a volume slice by slice in each orientation, and average what they give.
-
-    The candidates for the deviation of its error are ``views``, how far orientations (and the
-    mirrored person) differ, where there are several, and ``predicted``, the root mean square over
-    them of what the network expects, where it does.
-
-    Memory: the volume, three sums over views and a batch of slices, whatever their number.
+    """Translate a volume slice by slice in each orientation, and join what they give.
 
     Parameters
     ----------
@@ -211,6 +206,9 @@ def translate_volume(
         a mirror.
     low : ndarray, shape (X, Y, Z), or None
         The low resolution that the network sees beside the source, on its grid.
+    fuse : callable
+        How views are joined; it gives the candidates for the deviation too. With `average`,
+        memory is the volume, three sums over views and a batch of slices, whatever their number.
 
     Raises
     ------
@@ -220,32 +218,29 @@ def translate_volume(
     if not source.any():
         raise DataError("the source is empty inside the brain", remedy="look at it and its mask")
     network = network.to(device, memory_format=torch.channels_last)
-    total, squares, variance, n = 0.0, 0.0, 0.0, 0
-    views = [(source, low, to_mni, None)]
+    seen = [(source, low, to_mni, None)]
     if mirror is not None:
         place, factors = mirrored_place(to_mni, len(source)), np.float32(mirror)
-        views.append((source[::-1], None if low is None else low[::-1], place, factors))
-    for seen, beside, place, factors in views:
-        for plane in planes:
-            image, log_sd = _translate_plane(
-                network, seen, beside, place, plane, context, batch_size, device
-            )  # each (X, Y, Z, C)
-            if factors is not None:
-                image = image[::-1] * factors
-                log_sd = None if log_sd is None else log_sd[::-1]
-            image = image.astype(np.float64)  # small differences of large squares follow
-            total, squares, n = total + image, squares + image**2, n + 1
-            variance = None if log_sd is None else variance + np.exp(2 * log_sd)
-    sds = {}
-    if n > 1:
-        spread = np.maximum(squares / n - (total / n) ** 2, 0)
-        sds["views"] = np.sqrt(spread * n / (n - 1))
-    if variance is not None:
-        sds["predicted"] = np.sqrt(variance / n)
-    image = (total / n).astype(np.float32)  # (X, Y, Z, C)
+        seen.append((source[::-1], None if low is None else low[::-1], place, factors))
+
+    def views() -> Iterator[View]:
+        for image, beside, place, factors in seen:
+            for plane in planes:
+                view = _translate_plane(
+                    network, image, beside, place, plane, context, batch_size, device
+                )
+                yield view if factors is None else _turned(view, factors)
+
+    image, sds = fuse(views(), source != 0)  # (X, Y, Z, C)
     if image.shape[-1] == 1:
         image, sds = image[..., 0], {name: sd[..., 0] for name, sd in sds.items()}
-    return Prediction(image, {name: sd.astype(np.float32) for name, sd in sds.items()})
+    return Prediction(image, sds)
+
+
+def _turned(view: View, factors: NDArray[np.float32]) -> View:
+    """The view of a mirrored person, turned back."""
+    log_sd = None if view.log_sd is None else view.log_sd[::-1]
+    return View(view.plane, view.image[::-1] * factors, log_sd)
 
 
 def mirrored_place(to_mni: NDArray[np.float64], width: int) -> NDArray[np.float64]:
@@ -255,6 +250,7 @@ def mirrored_place(to_mni: NDArray[np.float64], width: int) -> NDArray[np.float6
     return np.diag([-1.0, 1, 1, 1]) @ to_mni @ turned
 
 
+@torch.inference_mode()
 def _translate_plane(
     network: nn.Module,
     source: NDArray[np.float32],
@@ -264,10 +260,10 @@ def _translate_plane(
     context: int,
     batch_size: int,
     device: str,
-) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Volumes (X, Y, Z, C) of the image and of its logarithmic error, from one orientation.
+) -> View:
+    """Translate the slices of one orientation.
 
-    Where a slice and its neighbours hold nothing of the source, both are 0.
+    Where a slice and its neighbours hold nothing of the source, the volumes are 0.
     """
     stack = torch.from_numpy(np.ascontiguousarray(extract(source, plane)))  # (n, H, W)
     edge = stack.new_zeros(context // 2, *stack.shape[1:])
@@ -291,7 +287,7 @@ def _translate_plane(
         _assembled(torch.cat(found), filled, len(stack), plane) if found else None
         for found in parts.values()
     )
-    return image, log_sd
+    return View(plane, image, log_sd)
 
 
 def _assembled(slices: Tensor, indices: Tensor, n: int, plane: str) -> NDArray[np.float32]:

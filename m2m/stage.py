@@ -45,6 +45,8 @@ VERSIONS = {
     "train": 3,
     "labels": 1,
     "translate": 3,
+    "field": 2,
+    "render": 1,
     "evaluate": 3,
     "compare": 3,
     "features": 1,

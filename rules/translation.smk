@@ -76,7 +76,7 @@ rule train_model:
 
 
 rule translate_volume:
-    """A whole volume translated, three orientations averaged (Kim et al., arXiv:2412.11277)."""
+    """A whole volume translated, three orientations averaged or joined otherwise (Kim et al., arXiv:2412.11277)."""
     input:
         source=source_image,
         anat=at("anat-status"),

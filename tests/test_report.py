@@ -4,6 +4,7 @@ import html
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 import report_tree as tree
@@ -337,3 +338,13 @@ def test_a_study_without_regions_says_so(tmp_path):
     text = Page(write_page(root, tasks=["t1-dti"])).text
     assert "ROI concordance was not computed" in text
     assert "Streamlines were not compared by bundle" in text
+
+
+def test_views_of_a_field_are_shown_where_they_were_made(tmp_path):
+    row = {"unit": "sub-01", "state": "used", "part": "test", "reason": None}
+    assert pictures.subjects(tmp_path, [row], 5)[0]["pictures"] == []
+    path = Path(unit_path(tmp_path, "field-stills", "sub-01", "sub-01"))
+    path.parent.mkdir(parents=True)
+    Image.linear_gradient("L").save(path)
+    ((words, uri),) = pictures.subjects(tmp_path, [row], 5)[0]["pictures"]
+    assert "field of tract density" in words and uri.startswith("data:image/jpeg")

@@ -74,6 +74,13 @@ def test_a_study_is_planned_only_when_it_is_asked_for(tmp_path, study, models):
     assert f"page_of_{study}" not in planned(snakemake(tmp_path, *PLAN).stdout)
 
 
+def test_fields_are_planned_only_when_they_are_asked_for(tmp_path):
+    assert planned(snakemake(tmp_path, "field", *PLAN).stdout)["field"] == 1
+    assert planned(snakemake(tmp_path, "render", *PLAN).stdout)["render"] == 1
+    jobs = planned(snakemake(tmp_path, *PLAN).stdout)
+    assert not jobs.keys() & {"field", "fit_field", "render_field"}
+
+
 def test_a_study_that_the_configuration_lacks_is_a_clear_error(tmp_path):
     config = write_config(tmp_path, tasks={"t1-fa": {"models": ["mean"]}}, downstream={})
     run = snakemake(tmp_path, "compare", "-n", configfile=config)

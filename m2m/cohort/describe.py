@@ -12,6 +12,7 @@ from m2m.stage import write_json, write_text
 NOT_BIDS = (
     *("benchmarks/", "cohort/", "evaluation/", "figures/", "logs/", "models/", "rawdata/"),
     *("report.html", "slices/", "synthetic/", "truth/", "**/figures/", "**/*_status.json"),
+    *("**/*_field.safetensors", "**/*_field.json"),
 )
 
 

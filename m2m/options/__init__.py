@@ -50,6 +50,7 @@ from m2m.options.models import (
     Upsampled,
     Weight,
 )
+from m2m.options.rendering import Render, SliceField
 from m2m.options.scans import (
     Anat,
     DipyTracking,
@@ -67,8 +68,9 @@ __all__ = [
     "Downstream", "Dti", "Effects", "Encoder", "Evaluation", "FgdlCms", "FgdlLosses", "FgdlSr",
     "FgdlSrLosses", "Grid", "Losses", "Macro2Micro", "Mask", "MeanMap", "Model", "MrtrixTracking",
     "Network", "NetworkModel", "PatchJudge", "Perceptual", "Phantom", "Pix2Pix", "Preprocess",
-    "ProjectionJudge", "Published2023", "Report", "RescaledT1", "Restormer", "Rois", "Slices",
-    "Split", "Task", "Tractography", "Training", "UNet", "UNetwork", "Upsampled", "load_config",
+    "ProjectionJudge", "Published2023", "Render", "Report", "RescaledT1", "Restormer", "Rois",
+    "SliceField", "Slices", "Split", "Task", "Tractography", "Training", "UNet", "UNetwork",
+    "Upsampled", "load_config",
 ]  # fmt: skip
 
 
@@ -193,6 +195,8 @@ class Config(Section):
     encoder: Encoder = Encoder()
     models: dict[Name, Model]
     tasks: dict[Name, Task]
+    field: SliceField = SliceField()
+    render: Render = Render()
     evaluation: Evaluation = Evaluation()
     downstream: Downstream = Downstream()
     report: Report = Report()

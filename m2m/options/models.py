@@ -91,6 +91,12 @@ class Trained(Section):
         False, description="Translate the mirrored person too, and average: twice the time"
     )
 
+    fusion: Literal["average", "inverse-variance", "field"] = Field(
+        "average",
+        exclude_if=lambda value: value == "average",
+        description="How the views of orientations, and of the mirrored person, become one volume",
+    )
+
     # Left out where there is none: a key more would change every model's fingerprint.
     correct_labels: LabelCorrection = Field(
         None,

@@ -34,6 +34,9 @@ PICTURES = {
     "picture": "slices in three planes of T1 with the outline of FA, mean b0 with the masks, FA, "
     "and colour FA",
     "tractography-picture": "streamlines of the whole brain, coloured by their direction",
+    # Where somebody has made them.
+    "field-stills": "still views of a continuous field of tract density, coloured by direction",
+    "field-tractogram-picture": "streamlines along the directions of that field",
 }
 # Of a task, in the page's order: title, caption, format in the page, targets it is drawn for.
 EVERY = ("fa", "tdi", "dti")

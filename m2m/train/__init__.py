@@ -168,7 +168,7 @@ def first_stage(weights: Path | None, about: Mapping[str, Any]) -> tuple[Synthes
 
 def configuration(about: Mapping[str, Any], options: Model) -> dict:
     """All that decides the weights, for the fingerprint; how it is computed does not."""
-    without = {"training": {"workers", "threads"}, "perceptual": {"weights"}}
+    without = {"training": {"workers", "threads"}, "perceptual": {"weights"}, "fusion": True}
     keys = ("source", "target", "data_hash", "split_hash", "code_version", "encoder")
     further = {"low", "first"} & about.keys()
     return {

@@ -20,6 +20,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from m2m.dataset import Batch, SliceBatches, Subject, whole_subject
+from m2m.field.fusion import fusion_of
 from m2m.inference import CORRECTION, Synthesis, build_network, translate_volume, views_of
 from m2m.modalities import MODALITIES
 from m2m.model import METRIC, Fit
@@ -327,12 +328,14 @@ def predictor(
     network: nn.Module, fabric: Fabric, task: Task, options: NetworkModel
 ) -> Callable[[Subject], Prediction]:
     """Function that translates a subject's whole volume, as `m2m translate` does."""
+    device = str(fabric.device)
 
     def predict(subject: Subject) -> Prediction:
         source = subject.volume(task.source)
         return translate_volume(
             network, source.data, to_mni(subject) @ source.affine,
-            batch_size=options.training.batch_size, device=str(fabric.device),
+            batch_size=options.training.batch_size, device=device,
+            fuse=fusion_of(options, device),
             low=subject.low_volume() if subject.low else None,
             **views_of(options, task.target),
         )  # fmt: skip

@@ -46,7 +46,7 @@ def main(
     record: Annotated[Path | None, typer.Option(help="Default: model.json by the weights.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Slices at a time.")] = 4,
-    planes: Annotated[str, typer.Option(help="Orientations to average, e.g. axial,coronal.")] = "",
+    planes: Annotated[str, typer.Option(help="Orientations to join, e.g. axial,coronal.")] = "",
     anat_status: Annotated[
         Path | None,
         typer.Option(help="Status of `m2m anat`: it is there.", rich_help_panel=WORKFLOW),

@@ -54,7 +54,7 @@ class Network(NamedTuple):
     Attributes
     ----------
     planes : tuple of str
-        Orientations to average; empty: those it was trained on.
+        Orientations to join; empty: those it was trained on.
     batch_size : int
         Slices at a time.
     device : str
@@ -120,18 +120,20 @@ def _like(mask: NDArray, image: NDArray) -> NDArray:
 
 
 def _by_network(person: Person, tensors: Tensors, record: Record, network: Network) -> Prediction:
-    """Orientations, and the mirrored person, averaged."""
+    """Orientations, and the mirrored person, joined as the model's `fusion` says."""
     # Torch takes longer to load than a baseline takes to compute.
     from m2m import inference
+    from m2m.field.fusion import fusion_of
 
     options = TypeAdapter(Model).validate_python(record["options"])
     views = inference.views_of(options, record["target"])
     if network.planes:
         views["planes"] = network.planes
+    device = inference.choose_device(network.device)
     return inference.translate_volume(
         inference.load_network(tensors, record), person.source(record),
         person.to_mni @ person.image.affine,
-        batch_size=network.batch_size, device=inference.choose_device(network.device),
+        batch_size=network.batch_size, device=device, fuse=fusion_of(options, device),
         low=None if person.low is None else person.low.data, **views,
     )  # fmt: skip
 

@@ -1,0 +1,323 @@
+"""Held-out slices of true maps: the continuous field beside interpolation; fusions of others.
+
+Every n-th slice of one orientation or of three is kept; voxels of the brain that lie on no kept
+slice are compared with the truth, in scaled units. With --fusion, a model's slices of three
+orientations are joined in three ways, and the volumes compared with the true one. People are those
+of the validation part, where choices are made, unless others are named.
+
+    python benchmarks/field.py results/demo sub-0009 sub-0019 --out benchmarks/field.md
+    python benchmarks/field.py results/demo sub-0009 --every 4 --corrupt
+    python benchmarks/field.py results/demo --fusion t1-tdi/macro2micro
+"""
+
+import argparse
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from scipy.interpolate import CubicSpline, make_interp_spline
+
+from m2m import bids, inference
+from m2m.cohort.split import load_split, part_by_participant
+from m2m.field.fit import Fitted, fit
+from m2m.field.fusion import fusion_of
+from m2m.field.sample import on_grid
+from m2m.field.slices import AXIS, Slice, box_of, cut
+from m2m.fusion import View, average
+from m2m.metrics import pearson, psnr, ssim_map
+from m2m.modalities import MODALITIES
+from m2m.model import load_model
+from m2m.options import Model, NetworkModel, SliceField
+from m2m.slices import PLANES
+from m2m.stage import read_json, write_text
+from m2m.translate import Person
+from m2m.volume import Volume, load
+
+MARGIN_MM = 6.0
+FUSIONS = ("average", "inverse-variance", "field")
+# Of a corrupted slice: noise in scaled units, shift in voxels.
+NOISE_SD, SHIFT = 0.3, (4, 3)
+
+
+class Case(NamedTuple):
+    """A person's map of which slices were kept."""
+
+    person: str
+    image: Volume
+    brain: NDArray[np.bool_]
+    planes: tuple[str, ...]
+    every: int
+
+    @property
+    def kept(self) -> dict[str, NDArray[np.intp]]:
+        """Indices of kept slices of each orientation."""
+        return {
+            plane: np.arange(self.every // 2, self.image.shape[AXIS[plane]], self.every)
+            for plane in self.planes
+        }
+
+    @property
+    def unseen(self) -> NDArray[np.bool_]:
+        """Voxels of the brain on no kept slice."""
+        unseen = self.brain.copy()
+        for plane, kept in self.kept.items():
+            np.moveaxis(unseen, AXIS[plane], 0)[kept] = False
+        return unseen
+
+
+def interpolated(case: Case, plane: str, degree: int) -> NDArray:
+    """Slices of one orientation joined by a spline of degree 1 or 3 along their normal."""
+    axis, kept = AXIS[plane], case.kept[plane]
+    known = np.take(case.image.data, kept, axis)
+    spline = (
+        CubicSpline(kept, known, axis)
+        if degree == 3
+        else make_interp_spline(kept, known, 1, axis=axis)
+    )
+    return spline(np.arange(case.image.shape[axis]))
+
+
+def weighted(case: Case) -> NDArray:
+    """Cubic splines of all orientations, each weighted by its inverse error variance.
+
+    The variance of an orientation at each distance from its kept slices is measured on the pixels
+    that other orientations show.
+    """
+    total, weights = 0.0, 0.0
+    for plane in case.planes:
+        axis, kept = AXIS[plane], case.kept[plane]
+        others = [p for p in case.planes if p != plane]
+        shown = case.brain & ~case._replace(planes=tuple(others)).unseen
+        image = interpolated(case, plane, 3)
+        index = np.arange(case.image.shape[axis])
+        distance = np.abs(index[:, None] - kept).min(1)
+        squares = np.moveaxis((image - case.image.data) ** 2, axis, 0)
+        shown = np.moveaxis(shown, axis, 0)
+        variance = np.array(
+            [squares[distance == d][shown[distance == d]].mean() for d in range(distance.max() + 1)]
+        )
+        weight = 1 / np.maximum(variance[distance], 1e-6)
+        weight = np.expand_dims(weight, [other for other in range(3) if other != axis])
+        total, weights = total + weight * image, weights + weight
+    return total / weights
+
+
+def slices_of(case: Case) -> list[Slice]:
+    """Kept slices that pass through the brain's box."""
+    box = box_of(Volume(case.brain, case.image.affine), MARGIN_MM)
+    found = [one for plane in case.planes for _, one in cut(case.image, plane, case.every)]
+    return [one for one in found if box.holds(one.points_mm).any()]
+
+
+def corrupted(slices: list[Slice], how: str) -> tuple[list[Slice], int]:
+    """Spoil the brightest slice."""
+    worst = int(np.argmax([one.image.sum() for one in slices]))
+    image = slices[worst].image
+    if how == "noise":
+        noise = np.random.default_rng(1).normal(0, NOISE_SD, image.shape)
+        image = (image + noise).astype(np.float32)
+    else:
+        image = np.roll(image, SHIFT, (0, 1))
+    return [s._replace(image=image) if k == worst else s for k, s in enumerate(slices)], worst
+
+
+def field(case: Case, slices: list[Slice], options: SliceField) -> tuple[NDArray, Fitted]:
+    """Fit a field to slices and sample it on the grid."""
+    box = box_of(Volume(case.brain, case.image.affine), MARGIN_MM)
+    fitted = fit(slices, box, options, quiet=True)
+    return on_grid(fitted.network, case.image.affine, case.image.shape).data[..., 0].clip(0), fitted
+
+
+def methods(case: Case, options: SliceField) -> dict[str, Callable[[], NDArray]]:
+    """What is compared, by name."""
+    found = {}
+    for name, degree in (("linear", 1), ("cubic", 3)):
+        for plane in case.planes:
+            found[f"{name}, {plane}"] = lambda p=plane, d=degree: interpolated(case, p, d)
+    if len(case.planes) > 1:
+        found["cubic, mean of planes"] = lambda: np.mean(
+            [interpolated(case, plane, 3) for plane in case.planes], axis=0
+        )
+        found["cubic, inverse variance"] = lambda: weighted(case)
+    found["field"] = lambda: field(case, slices_of(case), options)[0]
+    return found
+
+
+def score(case: Case, image: NDArray) -> tuple[float, float, float]:
+    """PSNR (dB), SSIM and Pearson's r over unseen voxels."""
+    true, unseen = np.where(case.brain, case.image.data, 0), case.unseen
+    image = np.where(case.brain, image, 0)
+    similarity = ssim_map(true, image)[unseen].mean()
+    return psnr(true, image, unseen), float(similarity), pearson(true[unseen], image[unseen])
+
+
+def cases(root: Path, people: list[str], modality: str, every: list[int]) -> Iterator[Case]:
+    """Every person, spacing and number of orientations."""
+    for person in people:
+        about = MODALITIES[modality]
+        raw = load(bids.unit_path(root, about.kind, person, person))
+        brain = load(bids.unit_path(root, "target-mask", person, person)).data > 0
+        image = Volume(about.scale(raw.data), raw.affine)
+        for n in every:
+            for planes in (PLANES, PLANES[:1]):
+                yield Case(person, image, brain, planes, n)
+
+
+def compare(case: Case, options: SliceField) -> list[str]:
+    """Rows of the table of one case."""
+    rows = []
+    for name, make in methods(case, options).items():
+        begun, cpu = time.perf_counter(), time.process_time()
+        image = make()
+        seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
+        numbers = "{:.2f} | {:.3f} | {:.3f}".format(*score(case, image))
+        rows.append(
+            f"| {case.person} | {case.every} | {len(case.planes)} | {name} | {numbers} "
+            f"| {seconds:.1f} | {cpu:.1f} |"
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+def spoil(case: Case, options: SliceField) -> list[str]:
+    """Rows on one corrupted slice: the field's loss, and the deviation it learned."""
+    slices = slices_of(case)
+    clean = score(case, field(case, slices, options)[0])[0]
+    rows = []
+    for how in ("noise", "shift"):
+        spoilt, worst = corrupted(slices, how)
+        image, fitted = field(case, spoilt, options)
+        learned = f"{fitted.sds[worst]:.3f} | {np.median(fitted.sds):.3f}"
+        found = score(case, image)[0]
+        rows.append(
+            f"| {case.person} | {case.every} | {len(case.planes)} | {how} | {clean:.2f} "
+            f"| {found:.2f} | {learned} |"
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+class Synthetic(NamedTuple):
+    """What a model's orientations give in the brain, and the true map inside its mask, scaled."""
+
+    views: list[View]
+    brain: NDArray[np.bool_]
+    true: NDArray
+    inside: NDArray[np.bool_]
+    limits: tuple[float, float]
+    options: NetworkModel
+
+
+def translated(model: Path, root: Path, person: str) -> Synthetic:
+    """Translate a person's slices of all orientations, without joining them."""
+    tensors, record = load_model(model / "model.safetensors", model / "model.json")
+    if record.get("low") or record["target"] == "dti":
+        raise SystemExit(f"{model}: fusions are compared for FA or density, from one image")
+
+    def path(kind):
+        return bids.unit_path(root, kind, person, person)
+
+    about = MODALITIES[record["target"]]
+    source, true = load(path(MODALITIES[record["source"]].kind)), load(path(about.kind))
+    brain, to_mni = load(path("brain")), np.array(read_json(path("anat-status"))["grid_to_mni"])
+    scaled = Person(source, Volume(brain.data > 0, brain.affine), to_mni).source(record)
+    options = TypeAdapter(Model).validate_python(record["options"])
+    views: list[View] = []
+
+    def keep(found, inside):
+        views.extend(found)
+        return average(views, inside)
+
+    inference.translate_volume(
+        inference.load_network(tensors, record), scaled, to_mni @ source.affine, batch_size=4,
+        fuse=keep, **inference.views_of(options, record["target"]),
+    )  # fmt: skip
+    inside = load(path("target-mask")).data > 0
+    true = np.where(inside, about.scale(true.data), 0)
+    return Synthetic(views, scaled != 0, true, inside, about.limits, options)
+
+
+def compare_fusions(root: Path, people: list[str], named: str) -> list[str]:
+    """Rows of the fusions of a model's slices (`named`: TASK/MODEL), and their means."""
+    rows, scores = [], {fusion: [] for fusion in FUSIONS}
+    for person in people:
+        made = translated(root / "models" / named, root, person)
+        true, inside = made.true, made.inside
+        for fusion in FUSIONS:
+            begun = time.perf_counter()
+            fuse = fusion_of(made.options.model_copy(update={"fusion": fusion}), "cpu")
+            image = fuse(made.views, made.brain).image[..., 0].clip(*made.limits)
+            seconds = time.perf_counter() - begun
+            image = np.where(inside & made.brain, image, 0)
+            found = (
+                psnr(true, image, inside),
+                ssim_map(true, image)[inside].mean(),
+                pearson(true[inside], image[inside]),
+            )
+            scores[fusion].append(found)
+            numbers = "{:.2f} | {:.4f} | {:.4f}".format(*found)
+            rows.append(f"| {person} | {named} | {fusion} | {numbers} | {seconds:.1f} |")
+            print(rows[-1], flush=True)
+    for fusion, found in scores.items():
+        numbers = "{:.2f} | {:.4f} | {:.4f}".format(*np.mean(found, axis=0))
+        rows.append(f"| mean of {len(people)} | {named} | {fusion} | {numbers} | |")
+        print(rows[-1])
+    return rows
+
+
+def validation_people(root: Path) -> list[str]:
+    """People that choices are made on."""
+    parts = part_by_participant(load_split(root / "cohort/split.tsv", root / "cohort/split.json"))
+    return [person for person, part in parts.items() if part == "validation"]
+
+
+HEADS = {
+    "compare": "| person | every | orientations | method | PSNR, dB | SSIM | r | s | CPU s |",
+    "spoil": "| person | every | orientations | spoilt by | PSNR | spoilt | its sd | median |",
+    "fuse": "| person | model | fusion | PSNR, dB | SSIM | r | s |",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("root", type=Path, help="results/<dataset>")
+    parser.add_argument("people", nargs="*", help="units; default: the validation part")
+    parser.add_argument("--modality", choices=("tdi", "fa"), default="tdi")
+    parser.add_argument("--every", type=int, nargs="+", default=[2, 4, 8])
+    parser.add_argument("--corrupt", action="store_true", help="spoil one slice instead")
+    parser.add_argument("--fusion", metavar="TASK/MODEL", help="join this model's slices instead")
+    parser.add_argument("--options", default="{}", help="JSON of the section `field`")
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    options = SliceField.model_validate_json(given.options)
+    people = given.people or validation_people(given.root)
+    mode = "fuse" if given.fusion else "spoil" if given.corrupt else "compare"
+    rows = [HEADS[mode], "|---" * (HEADS[mode].count("|") - 1) + "|"]
+    if given.fusion:
+        rows += compare_fusions(given.root, people, given.fusion)
+    else:
+        rows_of = spoil if given.corrupt else compare
+        for case in cases(given.root, people, given.modality, given.every):
+            rows += rows_of(case, options)
+    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    rows += [
+        "",
+        f"{given.fusion or given.modality}; {os.cpu_count()} cores, {torch.get_num_threads()} "
+        f"threads, load {os.getloadavg()[1]:.1f}, peak memory {peak_gb:.2f} GB; "
+        f"PyTorch {torch.__version__}, {platform.machine()}.",
+    ]
+    print(rows[-1])
+    if given.out:
+        write_text(given.out, "\n".join(rows) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""A continuous field fitted to the slices of one person: the stage `field`."""
+
+from m2m.field.stage import main
+
+__all__ = ["main"]

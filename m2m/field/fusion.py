@@ -1,0 +1,55 @@
+"""Fusion of synthetic slices: a field fitted to all that orientations give, or a mean of them."""
+
+from collections.abc import Iterable
+from functools import partial
+
+import numpy as np
+from nibabel.affines import apply_affine
+from numpy.typing import NDArray
+
+from m2m.field.fit import fit
+from m2m.field.sample import at_points
+from m2m.field.slices import box_of, cut
+from m2m.fusion import Fuse, View, average, inverse_variance
+from m2m.options import NetworkModel, SliceField
+from m2m.uncertainty import Prediction
+from m2m.volume import Volume
+
+# A voxel's size as the field is told it: the size that the section's defaults were chosen at.
+VOXEL_MM = 3.0
+MARGIN_MM = 6.0
+
+
+def by_field(views: Iterable[View], inside: NDArray[np.bool_], device: str = "cpu") -> Prediction:
+    """Fit a field to the slices of all views, and take its values where the source is.
+
+    Slices that contradict the others count less. Elsewhere the volume is the views' mean, whose
+    candidates for the deviation are taken too.
+
+    Raises
+    ------
+    DataError
+        As `fit`.
+    """
+    views = list(views)
+    mean = average(views, inside)
+    grid = np.diag([*[VOXEL_MM] * 3, 1.0])
+    brain = Volume(inside, grid)
+    slices = [
+        one._replace(counts=where.image[..., 0])
+        for view in views
+        for (_, one), (_, where) in zip(
+            cut(Volume(view.image, grid), view.plane), cut(brain, view.plane), strict=True
+        )
+        if where.image.any()
+    ]
+    fitted = fit(slices, box_of(brain, MARGIN_MM), SliceField(), device, quiet=True)
+    image = mean.image.copy()
+    image[inside] = at_points(fitted.network, apply_affine(grid, np.argwhere(inside)))
+    return mean._replace(image=image)
+
+
+def fusion_of(options: NetworkModel, device: str) -> Fuse:
+    """How a model's views are joined, as its section says."""
+    named = {"average": average, "inverse-variance": inverse_variance}
+    return partial(by_field, device=device) if options.fusion == "field" else named[options.fusion]

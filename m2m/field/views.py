@@ -1,0 +1,112 @@
+"""The stage `render`: a turntable and still views of a field, coloured by direction."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from PIL import Image
+from torch import Tensor
+from tqdm import trange
+
+from m2m.field.network import FieldNetwork
+from m2m.field.render import Camera, integrate
+from m2m.field.sample import extent, on_grid
+from m2m.field.stage import read_field
+from m2m.inference import choose_device
+from m2m.networks.inputs import TemplateMap
+from m2m.options import Render
+from m2m.stage import parse_options, recorded, require_ok, whole
+
+Medium = Callable[[Tensor], tuple[Tensor, Tensor]]
+FRAME_MS = 80
+# Where the squares of a direction's components are among the channels: after the density.
+SQUARES = (1, 4, 6)
+
+
+def medium_of(network: FieldNetwork, options: Render, device: str = "cpu") -> Medium:
+    """What a field of density, and of directions if it has them, absorbs and emits.
+
+    The field is sampled once on a grid as fine as the steps along the rays, since neighbouring
+    rays and pictures ask for the same places.
+    """
+    low, high = extent(network)
+    affine = np.diag([*[options.step_mm] * 3, 1.0])
+    affine[:3, 3] = low
+    shape = tuple(int(n) + 1 for n in (high - low) / options.step_mm)
+    values = torch.from_numpy(on_grid(network, affine, shape).data)  # (X, Y, Z, C)
+    extinction = options.opacity_per_mm * (values[..., 0] - options.threshold).clamp(min=0)
+    colour = torch.ones(*shape, 3)
+    if values.shape[-1] > 1:
+        colour = values[..., SQUARES].clamp(min=0).sqrt()
+        colour = colour / colour.amax(-1, keepdim=True).clamp(min=1e-6)
+    baked = torch.cat([extinction[..., None], colour], dim=-1).movedim(-1, 0)
+    grid = TemplateMap(baked, torch.tensor(np.linalg.inv(affine), dtype=torch.float32)).to(device)
+
+    def medium(points_mm: Tensor) -> tuple[Tensor, Tensor]:
+        found = grid(points_mm.T[None, :, :, None])[0, :, :, 0].T  # (P, 4)
+        return found[:, 0], found[:, 1:]
+
+    return medium
+
+
+def picture(
+    medium: Medium, network: FieldNetwork, view: tuple[float, float], options: Render
+) -> Image.Image:
+    """Take one picture of all of a field's box from an azimuth and elevation in degrees."""
+    low, high = extent(network)
+    across = float(np.linalg.norm(high - low))
+    camera = Camera(*view, width_mm=options.width_mm, pixels=options.pixels)
+    device = network.low_mm.device
+    starts, into = (x.to(device) for x in camera.rays((low + high) / 2, across))
+    with torch.inference_mode():
+        colour = integrate(medium, starts, into, across, options.step_mm).colour.cpu().numpy()
+    pixels = colour.reshape(options.pixels, options.pixels, 3).clip(0, 1) ** options.gamma
+    return Image.fromarray((255 * pixels).astype(np.uint8))
+
+
+def side_by_side(pictures: list[Image.Image]) -> Image.Image:
+    """Put pictures of one size in a row."""
+    width, height = pictures[0].size
+    row = Image.new("RGB", (width * len(pictures), height))
+    for number, one in enumerate(pictures):
+        row.paste(one, (number * width, 0))
+    return row
+
+
+def main(
+    weights: Annotated[Path, typer.Option(help="Field of `m2m field`, .safetensors.")],
+    record: Annotated[Path, typer.Option(help="Its record, .json.")],
+    turntable: Annotated[Path, typer.Option(help="Pictures from all sides to write, .gif.")],
+    stills: Annotated[Path, typer.Option(help="Still views side by side to write, .png.")],
+    require: Annotated[
+        list[Path] | None, typer.Option(help="Status of what made the field; repeat.")
+    ] = None,
+    unit: Annotated[str, typer.Option(help="Name in the status file.")] = "",
+    status: Annotated[Path | None, typer.Option(help="Status file to write, JSON.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    options: Annotated[str, typer.Option(help="JSON of the section `render`.")] = "{}",
+) -> None:
+    """Render a field: a turntable and still views, coloured by direction."""
+    section = parse_options(Render, options)
+    outputs = [turntable, stills]
+    with recorded("render", unit, status, outputs) if status else nullcontext({}) as numbers:
+        require_ok(*(require or []))
+        chosen = choose_device(device)
+        network = read_field(weights, record)[0].to(chosen)
+        medium = medium_of(network, section, chosen)
+        views = [picture(medium, network, view, section) for view in section.stills]
+        with whole(stills) as temporary:
+            side_by_side(views).save(temporary)
+        turns = [
+            picture(medium, network, (360 * k / section.frames, section.elevation_deg), section)
+            for k in trange(section.frames, desc="render")
+        ]
+        with whole(turntable) as temporary:
+            turns[0].save(
+                temporary, save_all=True, append_images=turns[1:], duration=FRAME_MS, loop=0
+            )
+        numbers |= {"n_frames": len(turns)}

@@ -1,0 +1,51 @@
+"""Sections about continuous fields and their pictures."""
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from m2m.options.base import Section
+
+
+class SliceField(Section):
+    """A continuous field fitted to one person's slices of three orientations."""
+
+    every: PositiveInt = Field(1, description="Each so many slices are kept; 1: all")
+    thickness_mm: NonNegativeFloat = Field(
+        0.0, description="Of a slice, full width at half maximum; 0: it samples a plane"
+    )
+    spacings_mm: tuple[PositiveFloat, ...] = Field(
+        (3.6, 4.3, 5.1, 6.1, 7.2, 10.0, 14.0, 20.0, 28.0),
+        min_length=1,
+        description="Of the nodes of the grids of features; finest: 1.2 pixels",
+    )
+    features: PositiveInt = Field(4, description="Of each grid")
+    hidden: tuple[PositiveInt, ...] = Field((32,), description="Widths of the perceptron")
+    table_rows: PositiveInt = Field(1 << 21, description="Grids with more nodes are hashed")
+    bending: NonNegativeFloat = Field(
+        1.0, description="Weight of second derivatives, mm4: how smooth it is between slices"
+    )
+    steps: PositiveInt = 400
+    batch_size: PositiveInt = Field(8192, description="Pixels in each step")
+    learning_rate: PositiveFloat = Field(1e-2, description="Of the grids; a fifth elsewhere")
+    seed: NonNegativeInt = 1
+
+
+class Render(Section):
+    """Views of a field: what absorbs, and the camera."""
+
+    threshold: NonNegativeFloat = Field(
+        0.5, description="Of the scaled density: what lies below is not seen"
+    )
+    opacity_per_mm: PositiveFloat = Field(
+        0.6, description="Extinction for each unit of scaled density above the threshold"
+    )
+    step_mm: PositiveFloat = Field(1.5, description="Along a ray")
+    width_mm: PositiveFloat = Field(185.0, description="Of the square picture")
+    pixels: PositiveInt = Field(300, description="Along each side of the picture")
+    gamma: PositiveFloat = Field(0.7, description="Below 1: dark places are brightened")
+    frames: PositiveInt = Field(36, description="Of the turntable")
+    elevation_deg: float = Field(15.0, description="Of the turntable's camera")
+    stills: tuple[tuple[float, float], ...] = Field(
+        ((270.0, 0.0), (180.0, 0.0), (0.0, 90.0), (0.0, -90.0)),
+        min_length=1,
+        description="Azimuth and elevation of still views: here left, front, above, below",
+    )

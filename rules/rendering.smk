@@ -1,0 +1,99 @@
+"""Continuous fields of tract density and views of them, made when asked for."""
+
+
+rule fit_field:
+    """A field fitted to slices of three orientations (hashed grids: Mueller et al. 2022, ACM TOG
+    41:102; variance of each slice: Xu et al. 2023, IEEE TMI 42:1707).
+    """
+    input:
+        **field_inputs(),
+        tdi=at("tdi"),
+        mask=at("target-mask"),
+        status=at("grid-status"),
+    output:
+        **field_outputs(),
+        weights=at("field"),
+        record=at("field-record"),
+        map=at("field-tdi"),
+        status=at("field-status"),
+    log:
+        log("fit_field", "{folder}/{unit}"),
+    benchmark:
+        bench("fit_field", "{folder}/{unit}")
+    conda:
+        M2M_ENV
+    threads: 2
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(60),
+    params:
+        tensors=field_flags,
+        options=options(CONFIG.field),
+        version=VERSIONS["field"],
+    shell:
+        "m2m field --axial {input.tdi:q} --coronal {input.tdi:q} --sagittal {input.tdi:q}"
+        " --mask {input.mask:q} {params.tensors:q} --require {input.status:q} --unit {wildcards.unit}"
+        " --weights {output.weights:q} --record {output.record:q} --out {output.map:q}"
+        " --status {output.status:q} --options {params.options:q} 2>&1 | tee {log:q}"
+
+
+rule render_field:
+    """Views by emission and absorption (Max 1995, IEEE TVCG 1:99; Mildenhall et al. 2020, ECCV 405)."""
+    input:
+        weights=at("field"),
+        status=at("field-status"),
+    output:
+        turntable=at("field-turntable"),
+        stills=at("field-stills"),
+        status=at("render-status"),
+    log:
+        log("render_field", "{folder}/{unit}"),
+    benchmark:
+        bench("render_field", "{folder}/{unit}")
+    conda:
+        M2M_ENV
+    threads: 2
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(60),
+    params:
+        # Made by the same job as the weights.
+        record=at("field-record"),
+        options=options(CONFIG.render),
+        version=VERSIONS["render"],
+    shell:
+        "m2m render --weights {input.weights:q} --record {params.record:q} --require {input.status:q}"
+        " --unit {wildcards.unit} --turntable {output.turntable:q} --stills {output.stills:q}"
+        " --status {output.status:q} --options {params.options:q} 2>&1 | tee {log:q}"
+
+
+if TENSORS:
+
+    rule track_field:
+        """Streamlines along a field's directions, tracked as the measured tensors are
+        (Garyfallidis et al. 2014, Front Neuroinform 8:8).
+        """
+        input:
+            tensor=at("field-tensor"),
+            mask=at("target-mask"),
+            status=at("field-status"),
+        output:
+            tractogram=at("field-tractogram"),
+            picture=at("field-tractogram-picture"),
+            status=at("field-tractography-status"),
+        log:
+            log("track_field", "{folder}/{unit}"),
+        benchmark:
+            bench("track_field", "{folder}/{unit}")
+        conda:
+            M2M_ENV if CONFIG.tractography.backend == "dipy" else "../envs/mrtrix3.yaml"
+        resources:
+            mem_mb=memory(4000),
+            runtime=minutes(TRACKING_MINUTES),
+        params:
+            options=options(CONFIG.tractography),
+            version=VERSIONS["tractography"],
+        shell:
+            "m2m tractography --unit {wildcards.unit} --tensor {input.tensor:q} --mask {input.mask:q}"
+            " --require {input.status:q} --tractogram {output.tractogram:q} --picture {output.picture:q}"
+            " --status {output.status:q} --options {params.options:q} > {log:q} 2>&1"
