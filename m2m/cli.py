@@ -60,8 +60,7 @@ PHASES = {
     "grid": ("anat", "grid", "slices", "lower"),
     "training": ("encoder", "train", "labels"),
     "evaluation": ("evaluate", "compare", "features", "cnn", "downstream"),
-    "report": ("figures", "report", "draw-downstream", "report-downstream"),
-    "rendering": ("field", "render"),
+    "pictures": ("figures", "report", "draw-downstream", "report-downstream", "field", "render"),
 }  # fmt: skip
 # The extra of pyproject.toml that installs a library, by the name it is imported by.
 EXTRAS = {
