@@ -223,7 +223,7 @@ def run(folder, tdi, mask, **options):
 
 def test_the_stage_writes_a_field_that_can_be_read_again(tmp_path):
     tdi, mask = stage_inputs(tmp_path)
-    out, status = run(tmp_path, tdi, mask, every=2)
+    out, status = run(tmp_path, tdi, mask, every=2, steps=600)
     assert status["status"] == "ok" and status["n_slices"] == len(
         read_json(out[".json"])["slice_sds"]
     )
@@ -232,7 +232,7 @@ def test_the_stage_writes_a_field_that_can_be_read_again(tmp_path):
     sampled = on_grid(network, fused.affine, fused.shape).data[..., 0]
     assert np.allclose(density_of_log(sampled.clip(0))[inside], fused.data[inside], rtol=1e-4)
     assert not fused.data[~inside].any()
-    assert pearson(log_density(fused.data[inside]), log_density(true.data[inside])) > 0.97
+    assert pearson(log_density(fused.data[inside]), log_density(true.data[inside])) > 0.98
     assert about["channels"] == ["tdi"]
 
 

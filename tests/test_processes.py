@@ -153,8 +153,9 @@ def test_every_family_has_the_terms_and_gradients_of_one_process(cohort, tmp_pat
     assert one.keys() == two.keys() and len(one) > 100
     for key, value in one.items():
         value, found = torch.as_tensor(value), torch.as_tensor(two[key])
-        # Real and synthetic slices pull a new discriminator to nearly opposite sides.
-        assert (found - value).norm() < 1e-4 * value.norm() + 3e-6, key
+        # Real and synthetic slices pull a new relativistic judge to nearly opposite sides.
+        rounding = 3e-6 if key.startswith("fgdl-cms/") and "/grad" in key else 0
+        assert (found - value).norm() <= 1e-4 * value.norm() + rounding, key
 
 
 def test_two_processes_give_the_course_and_weights_of_one(cohort, together, tmp_path):
