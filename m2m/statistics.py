@@ -4,6 +4,8 @@ References
 ----------
 Efron (1987), Better bootstrap confidence intervals, J Am Stat Assoc 82:171-185,
 https://doi.org/10.1080/01621459.1987.10478410.
+Nadeau and Bengio (2003), Inference for the generalization error, Mach Learn 52:239-281,
+https://doi.org/10.1023/A:1024068626366.
 Holm (1979), A simple sequentially rejective multiple test procedure, Scand J Stat 6:65-70.
 Bland and Altman (1986), Lancet 327:307-310, https://doi.org/10.1016/S0140-6736(86)90837-8.
 """
@@ -93,6 +95,32 @@ def bootstrap_over_people(
     draws = [statistic(rng.integers(0, n_people, n_people)) for _ in range(n_resamples)]
     low, high = np.nanpercentile(draws, (2.5, 97.5))
     return Estimate(value, float(low), float(high), n_people)
+
+
+def over_folds(statistic: Callable[[NDArray[np.intp]], float], folds: NDArray) -> Estimate:
+    """Interval of a cross-validated statistic that knows that predictors share training people.
+
+    Student's t of the folds' own values, their variance enlarged as Nadeau and Bengio (2003)
+    propose. Resampling people whose predictions are fixed leaves out what another training set
+    would have said, so its intervals are too short.
+
+    Parameters
+    ----------
+    statistic : callable
+        Takes indices of people, shape (people,); not a number where a fold does not define it.
+    folds : ndarray, shape (people,)
+        Fold of each person, two at least.
+    """
+    everybody = np.arange(len(folds))
+    value = float(statistic(everybody))
+    names = np.unique(folds)
+    found = np.array([statistic(everybody[folds == name]) for name in names])
+    found = found[np.isfinite(found)]
+    if len(found) < MIN_SUBJECTS or not np.isfinite(value):
+        return Estimate(value, None, None, len(folds))
+    variance = found.var(ddof=1) * (1 / len(found) + 1 / (len(names) - 1))
+    half = float(stats.t.ppf(0.975, len(found) - 1) * np.sqrt(variance))
+    return Estimate(value, value - half, value + half, len(folds))
 
 
 def band(curves: NDArray[np.float64], n_resamples: int, seed: int) -> tuple[NDArray, ...]:

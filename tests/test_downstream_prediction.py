@@ -7,6 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from m2m.downstream.effects import hedges_g, intraclass_correlation, slope
 from m2m.downstream.prediction import (
+    CHANCE,
     METRICS,
     PREDICTORS,
     Predicted,
@@ -16,6 +17,7 @@ from m2m.downstream.prediction import (
     ridge_out_of_fold,
 )
 from m2m.downstream.targets import RefusedTarget, read_target
+from m2m.statistics import bootstrap_over_people, over_folds
 
 N, FEATURES = 100, 12
 FOLDS, ALONE = np.arange(N) % 5, np.arange(N)
@@ -62,6 +64,34 @@ def test_without_an_effect_predictors_are_at_chance(name):
     assert np.mean(auc) == pytest.approx(0.5, abs=0.06)
 
 
+def test_intervals_of_cross_validation_hold_chance_where_there_is_nothing():
+    """Those of fixed predictors do so in four of five draws only."""
+    held = {"new": [], "fixed": []}
+    for seed in range(24):
+        x, age, sex = draw(seed)
+        for kind, y in (("regression", age), ("classification", sex)):
+            predicted = predict_out_of_fold("linear", kind, x, y, FOLDS, ALONE, 1)
+            for name, chance in CHANCE.items():
+                if name in METRICS[kind]:
+
+                    def value(index, y=y, predicted=predicted, measure=METRICS[kind][name]):
+                        return measure(y[index], predicted.of(index))
+
+                    estimate = over_folds(value, FOLDS)
+                    held["new"].append(estimate.low <= chance <= estimate.high)
+                    estimate = bootstrap_over_people(value, N, 200, 1)
+                    held["fixed"].append(estimate.low <= chance <= estimate.high)
+    assert np.mean(held["new"]) > 0.87 > 0.84 > np.mean(held["fixed"])
+
+
+def test_an_interval_over_folds_is_that_of_nadeau_and_bengio():
+    values = np.array([0.5, 0.7, 0.6, 0.4, 0.8])
+    found = over_folds(lambda index: values[FOLDS[index]].mean(), FOLDS)
+    half = 2.776445 * np.sqrt(0.025 * (1 / 5 + 1 / 4))
+    assert (found.low, found.value, found.high) == pytest.approx((0.6 - half, 0.6, 0.6 + half))
+    assert over_folds(lambda index: 1.0, np.arange(N) % 2).low is None
+
+
 def test_a_person_does_not_bear_on_the_own_prediction():
     x, age, _ = draw(3, effect=1.0)
     before = predict_out_of_fold("linear", "regression", x, age, FOLDS, ALONE, 1)
@@ -99,6 +129,7 @@ def test_saying_the_other_folds_mean_scores_nothing():
     shares = np.full((4, 2), 0.5)
     found = scores("classification", labels, Predicted(shares, shares, np.zeros(4)))
     assert (found["auc"], found["balanced_accuracy"], found["brier_skill"]) == (0.5, 0.5, 0.0)
+    assert np.isnan(scores("regression", y, Predicted(usual, usual, usual))["r"])
 
 
 def test_the_area_is_that_of_an_independent_implementation():

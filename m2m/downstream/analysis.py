@@ -30,7 +30,7 @@ from m2m.downstream.prediction import (
 from m2m.downstream.targets import Target
 from m2m.options import Downstream
 from m2m.options.downstream import FA, NOISE_FREE, T1
-from m2m.statistics import bootstrap_over_people, holm
+from m2m.statistics import Estimate, bootstrap_over_people, holm, over_folds
 
 Row = dict[str, Any]
 # By (input, predictor).
@@ -76,6 +76,14 @@ def errors(target: Target, predicted: Predicted) -> tuple[NDArray, NDArray]:
     return tuple(1 - values[np.arange(len(target.y)), target.y] for values in both)
 
 
+def intervals(
+    statistic: Callable[[NDArray[np.intp]], float], folds: NDArray, options: Downstream
+) -> tuple[Estimate, Estimate]:
+    """Interval with what other training people would change, and that of fixed predictors."""
+    fixed = bootstrap_over_people(statistic, len(folds), options.bootstrap, options.seed)
+    return over_folds(statistic, folds), fixed
+
+
 def score_rows(
     target: Target,
     found: Found,
@@ -96,13 +104,14 @@ def score_rows(
             ) -> float:
                 return measure(target.y[index], predicted.of(index))
 
-            estimate = bootstrap_over_people(value, len(target.y), options.bootstrap, options.seed)
+            estimate, fixed = intervals(value, predicted.folds, options)
             linear = how == LINEAR and metric == MAIN[target.kind]
             by_chance = permuted.get(name) if linear else None
             yield {
                 "target": target.name, "kind": target.kind, "input": name, "predictor": how,
                 "metric": metric, "value": estimate.value, "low": estimate.low,
-                "high": estimate.high, "chance": CHANCE.get(metric),
+                "high": estimate.high, "fixed_low": fixed.low, "fixed_high": fixed.high,
+                "chance": CHANCE.get(metric),
                 "chance_low": by_chance and by_chance.low,
                 "chance_high": by_chance and by_chance.high,
                 "p_permutation": by_chance and by_chance.p,
@@ -143,15 +152,14 @@ def comparison_rows(
                 y = target.y[index]
                 return measure(y, a.of(index)) - measure(y, b.of(index))
 
-            estimate = bootstrap_over_people(
-                difference, len(target.y), options.bootstrap, options.seed
-            )
+            estimate, fixed = intervals(difference, a.folds, options)
             apart = errors(target, a)[0] - errors(target, b)[0]
             p = stats.wilcoxon(apart).pvalue if np.any(apart) else float("nan")
             rows.append({
                 "target": target.name, "input": name, "than": than, "predictor": how,
                 "metric": main, "difference": estimate.value, "low": estimate.low,
-                "high": estimate.high, "p": p, "n_people": len(target.y),
+                "high": estimate.high, "fixed_low": fixed.low, "fixed_high": fixed.high, "p": p,
+                "n_people": len(target.y),
             })  # fmt: skip
         for row, corrected in zip(rows, holm([row["p"] for row in rows]), strict=True):
             yield row | {"p_holm": corrected}

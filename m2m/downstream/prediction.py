@@ -26,6 +26,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR
 
+from m2m.metrics import pearson
+
 Kind = Literal["regression", "classification"]
 LINEAR, KERNEL = "linear", "kernel"
 PREDICTORS = (LINEAR, KERNEL)
@@ -181,11 +183,22 @@ def explained(y: NDArray, predicted: Predicted) -> float:
     return float(1 - (error**2).sum() / (usual**2).sum())
 
 
+def mean_within_folds(measure: Callable[[NDArray[np.intp]], float], folds: NDArray) -> float:
+    """Mean of what a measure finds in each fold; n/a where it finds nothing in any.
+
+    Folds whose people are old, or of one class, have predictors that were fitted to the others:
+    together, they would look worse than chance.
+    """
+    found = np.array([measure(np.flatnonzero(folds == fold)) for fold in np.unique(folds)])
+    found = found[np.isfinite(found)]
+    return float(found.mean()) if found.size else float("nan")
+
+
 def correlation(y: NDArray, predicted: Predicted) -> float:
-    """Pearson's r of numbers; n/a where all are the same."""
-    if np.ptp(predicted.values) == 0 or np.ptp(y) == 0:
-        return float("nan")
-    return float(np.corrcoef(y, predicted.values)[0, 1])
+    """Pearson's r of numbers within folds; n/a where all are the same."""
+    return mean_within_folds(
+        lambda index: pearson(y[index], predicted.values[index]), predicted.folds
+    )
 
 
 def area_within_folds(truth: NDArray[np.bool_], score: NDArray, folds: NDArray) -> float:
@@ -224,11 +237,18 @@ def area(y: NDArray, predicted: Predicted) -> float:
 
 
 def balanced_accuracy(y: NDArray, predicted: Predicted) -> float:
-    """Mean over classes of the share of their people whose class has the largest score."""
-    if (truth := _truth(y, predicted)) is None:
-        return float("nan")
+    """Mean over classes of the share of their people whose class has the largest score.
+
+    Within folds that have somebody of each class.
+    """
     right = predicted.values.argmax(axis=1) == y
-    return float(np.mean([right[members].mean() for members in truth.T]))
+
+    def of_fold(index: NDArray[np.intp]) -> float:
+        if (truth := _truth(y[index], predicted)) is None:
+            return float("nan")
+        return float(np.mean([right[index][members].mean() for members in truth.T]))
+
+    return mean_within_folds(of_fold, predicted.folds)
 
 
 def brier_skill(y: NDArray, predicted: Predicted) -> float:

@@ -30,8 +30,8 @@ METRICS = {
 FIGURES = {
     "scores": (
         "What predicts whom",
-        "Out-of-fold predictions from each input, with 95 % bootstrap intervals over people; "
-        "dashed: chance. t1+fa: features of both images.",
+        "Out-of-fold predictions from each input, with 95 % intervals that know that other people "
+        "would have made other predictors; dashed: chance. t1+fa: features of both images.",
     ),
     "regions": (
         "Regional means by phenotype",
@@ -178,10 +178,13 @@ def arranged(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
     """The tables of the page: title, note, heads and cells."""
     shown = {
         "scores": ("Predictions", "Cross-validated; penalties are chosen inside the other folds. "
+                   "low, high: 95 % interval from the folds' own values; fixed: bootstrap over "
+                   "people with the predictors as they are, which is too short. "
                    "p: permutations of the phenotype, of ridge regression on the same folds; "
                    "chance: the middle 95 % of them; Holm over the inputs of a phenotype.",
                    {"target": None, "input": None, "predictor": None, "metric": None, "value": 3,
-                    "low": 3, "high": 3, "chance": 1, "chance_low": 3, "chance_high": 3,
+                    "low": 3, "high": 3, "fixed_low": 3, "fixed_high": 3, "chance": 1,
+                     "chance_low": 3, "chance_high": 3,
                     "p_permutation": 4, "p_holm": 4, "n_people": None,
                     "n_missing": None, "n_features": None}),
         "comparison": ("Paired differences", "On the same people and folds; p by signed ranks of "
