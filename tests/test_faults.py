@@ -185,7 +185,8 @@ def undisturbed(configuration, tmp_path_factory):
     while not (study.folder / "results").exists():
         assert process.poll() is None, study.log.read_text()[-3000:]
         time.sleep(0.1)
-    second = snakemake(study.folder, "translate", "--cores", "1", configfile=str(configuration))
+    again = ("translate", "--cores", "1", "--rerun-incomplete")  # half-made files are being made
+    second = snakemake(study.folder, *again, configfile=str(configuration))
     assert second.returncode != 0 and "cannot be locked" in second.stdout
     assert process.wait() == 0, study.log.read_text()[-3000:]
     return study
