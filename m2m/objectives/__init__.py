@@ -1,16 +1,10 @@
-"""Objectives: what the generator and the discriminators of each family minimise.
-
-All have the same face: `generator_terms(batch, translation, generator, judged)` and
-`discriminator_terms(batch, translation)` give named scalars whose sums are minimised;
-`discriminators()` names the discriminators, which learn at `learning_rate` every `every` steps
-from step `start` on (`judged`: this is one of them).
-`helpers()` names whatever else in an objective learns, on the generator's side.
-"""
+"""Objectives: what the generator and the discriminators of each family minimise."""
 
 from torch import nn
 
 from m2m import options
 from m2m.networks.correction import LabelCorrection
+from m2m.objectives.base import Objective
 from m2m.objectives.correction import CorrectedLabels
 from m2m.objectives.fgdl import FgdlObjective, FgdlSrObjective
 from m2m.objectives.macro2micro import Macro2MicroObjective
@@ -22,7 +16,7 @@ def build_objective(
     channels: int = 1,
     encoder: nn.Module | None = None,
     correction: LabelCorrection | None = None,
-) -> nn.Module:
+) -> Objective:
     """Build the objective of a model's options, on corrected labels where they ask for it.
 
     Parameters
@@ -45,7 +39,7 @@ def build_objective(
 
 def _own_objective(
     model: options.NetworkModel, channels: int, encoder: nn.Module | None
-) -> nn.Module:
+) -> Objective:
     """Objective of a family."""
     # MONAI takes seconds to load, and the first four do without.
     seed = model.training.seed

@@ -15,13 +15,12 @@ from m2m import losses, options
 from m2m.networks.inputs import SliceInputs
 from m2m.networks.octave import Translation
 from m2m.networks.unet import PatchGan, UNetTranslator
+from m2m.objectives.base import Objective, Terms
 from m2m.objectives.macro2micro import centre, judge_frozen
 from m2m.processes import share, whole_batch
 
-Terms = dict[str, Tensor]
 
-
-class RegressionObjective(nn.Module):
+class RegressionObjective(Objective):
     """L1 and structural similarity inside the target mask; no discriminator.
 
     Parameters
@@ -30,19 +29,9 @@ class RegressionObjective(nn.Module):
         Weights.
     """
 
-    every, start, learning_rate = 1, 0, 0.0
-
     def __init__(self, l1: float, ssim: float):
         super().__init__()
         self.l1, self.ssim = l1, ssim
-
-    def discriminators(self) -> dict[str, nn.Module]:
-        """There are none."""
-        return {}
-
-    def helpers(self) -> dict[str, nn.Module]:
-        """There are none."""
-        return {}
 
     def generator_terms(
         self,
@@ -60,7 +49,7 @@ class RegressionObjective(nn.Module):
         }
 
 
-class Pix2PixObjective(nn.Module):
+class Pix2PixObjective(Objective):
     """L1, and a PatchGAN that sees the source beside the image.
 
     Parameters
@@ -72,20 +61,10 @@ class Pix2PixObjective(nn.Module):
         Of the target.
     """
 
-    start = 0
-
     def __init__(self, judge: options.PatchJudge, l1: float, channels: int = 1):
         super().__init__()
         self.every, self.learning_rate, self.l1 = judge.every, judge.learning_rate, l1
         self.discriminator = PatchGan(judge.width, judge.layers, channels + 1)
-
-    def discriminators(self) -> dict[str, nn.Module]:
-        """The one there is."""
-        return {"discriminator": self.discriminator}
-
-    def helpers(self) -> dict[str, nn.Module]:
-        """There are none."""
-        return {}
 
     def generator_terms(
         self,
@@ -114,7 +93,7 @@ class Pix2PixObjective(nn.Module):
         return {"discriminator": losses.discriminator_adversarial(real, fake)}
 
 
-class CycleGanObjective(nn.Module):
+class CycleGanObjective(Objective):
     """Two generators and two discriminators that never see a slice beside its own target.
 
     Targets are moved on by one place in the batch, so that they are of other slices, mostly of
@@ -129,8 +108,6 @@ class CycleGanObjective(nn.Module):
         Weights; the adversarial terms have 1.
     """
 
-    start = 0
-
     def __init__(
         self,
         network: options.UNetwork,
@@ -144,10 +121,6 @@ class CycleGanObjective(nn.Module):
         self.back = UNetTranslator(SliceInputs(1), network.features, 1, network.dropout)
         self.target_discriminator = PatchGan(judge.width, judge.layers, 1)
         self.source_discriminator = PatchGan(judge.width, judge.layers, 1)
-
-    def discriminators(self) -> dict[str, nn.Module]:
-        """One of targets, one of sources."""
-        return {name: part for name, part in self.named_children() if name != "back"}
 
     def helpers(self) -> dict[str, nn.Module]:
         """The generator from target to source."""

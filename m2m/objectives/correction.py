@@ -8,12 +8,11 @@ from torch import Tensor, nn
 from m2m import losses
 from m2m.networks.correction import LabelCorrection, warp
 from m2m.networks.octave import Translation
+from m2m.objectives.base import Objective, Terms
 from m2m.objectives.macro2micro import centre
 
-Terms = dict[str, Tensor]
 
-
-class CorrectedLabels(nn.Module):
+class CorrectedLabels(Objective):
     """An objective whose targets are moved first, and the network that moves them.
 
     The network learns on the generator's side, from the objective's own terms: of a target that
@@ -28,7 +27,7 @@ class CorrectedLabels(nn.Module):
         Weight of the displacement's roughness.
     """
 
-    def __init__(self, objective: nn.Module, correction: LabelCorrection, smoothness: float):
+    def __init__(self, objective: Objective, correction: LabelCorrection, smoothness: float):
         super().__init__()
         self.objective, self.correction, self.smoothness = objective, correction, smoothness
         self.every, self.start = objective.every, objective.start

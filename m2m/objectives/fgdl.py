@@ -16,12 +16,11 @@ from m2m import losses, options
 from m2m.networks.discriminators import DifferenceProjectionDiscriminator
 from m2m.networks.octave import Translation
 from m2m.networks.superres import Restored
+from m2m.objectives.base import Objective, Terms
 from m2m.objectives.macro2micro import Perception, judge_frozen
 
-Terms = dict[str, Tensor]
 
-
-class FgdlObjective(nn.Module):
+class FgdlObjective(Objective):
     """L1, structural similarity, perceptual distance, and a discriminator that knows what lacks.
 
     The difference map is the target minus the synthesis; the discriminator sees it beside the true
@@ -58,14 +57,6 @@ class FgdlObjective(nn.Module):
         )
         # Saved with the rest, so that a resumed training hears what it would have heard.
         self.register_buffer("heard", torch.tensor(False))
-
-    def discriminators(self) -> dict[str, nn.Module]:
-        """The one there is; none where both of its weights are 0."""
-        return dict(self.named_children())
-
-    def helpers(self) -> dict[str, nn.Module]:
-        """There are none."""
-        return {}
 
     def generator_terms(
         self,

@@ -9,6 +9,7 @@ from torch.func import functional_call
 from m2m import losses, options
 from m2m.networks.discriminators import ImageDiscriminator, PatchDiscriminator, brain_crops
 from m2m.networks.octave import Translation
+from m2m.objectives.base import Objective, Terms
 
 
 def judge_frozen(discriminator: nn.Module, *inputs: Tensor) -> Tensor:
@@ -29,7 +30,7 @@ class Perception:
         return losses.feature_distance(self.encoder(image), self.encoder(target), mask)
 
 
-class Macro2MicroObjective(nn.Module):
+class Macro2MicroObjective(Objective):
     """Losses of Macro2Micro, each by name, and the discriminators that two of them need.
 
     Everything is judged inside the target mask: outside, the true map is 0 by construction and
@@ -54,8 +55,6 @@ class Macro2MicroObjective(nn.Module):
         Gives the features that images are compared in; without it there is no perceptual term.
         It does not learn.
     """
-
-    start = 0
 
     def __init__(
         self,
@@ -89,21 +88,13 @@ class Macro2MicroObjective(nn.Module):
         """Continue the stream of random numbers."""
         self.generator.set_state(state.cpu())
 
-    def discriminators(self) -> dict[str, nn.Module]:
-        """Discriminators by name; empty where both adversarial weights are 0."""
-        return dict(self.named_children())
-
-    def helpers(self) -> dict[str, nn.Module]:
-        """There are none."""
-        return {}
-
     def generator_terms(
         self,
         batch: Mapping[str, Tensor],
         translation: Translation,
         generator: nn.Module | None = None,
         judged: bool = True,
-    ) -> dict[str, Tensor]:
+    ) -> Terms:
         """Weighted terms of the generator's loss; their sum is minimised.
 
         Parameters
@@ -151,9 +142,7 @@ class Macro2MicroObjective(nn.Module):
             terms["patch_adversarial"] = self.every * losses.generator_adversarial(logits)
         return {name: getattr(weights, name) * term for name, term in terms.items()}
 
-    def discriminator_terms(
-        self, batch: Mapping[str, Tensor], translation: Translation
-    ) -> dict[str, Tensor]:
+    def discriminator_terms(self, batch: Mapping[str, Tensor], translation: Translation) -> Terms:
         """Terms of the discriminators' loss; the translation is detached here.
 
         Parameters

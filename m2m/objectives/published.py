@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from m2m import options
 from m2m.networks.octave import Translation
+from m2m.objectives.base import Terms
 from m2m.objectives.macro2micro import Macro2MicroObjective
 
 # All terms of its loss have weight 1; it had no structural similarity and no uncertainty.
@@ -52,16 +53,14 @@ class PublishedObjective(Macro2MicroObjective):
         translation: Translation,
         generator: nn.Module | None = None,
         judged: bool = True,
-    ) -> dict[str, Tensor]:
+    ) -> Terms:
         """Terms of the generator's loss, as `Macro2MicroObjective.generator_terms`."""
         whole = {**batch, "mask": torch.ones_like(batch["mask"])}
         terms = super().generator_terms(whole, translation, generator, judged)
         without_effect = ("adversarial", "patch_adversarial")
         return {n: t.detach() if n in without_effect else t for n, t in terms.items()}
 
-    def discriminator_terms(
-        self, batch: Mapping[str, Tensor], translation: Translation
-    ) -> dict[str, Tensor]:
+    def discriminator_terms(self, batch: Mapping[str, Tensor], translation: Translation) -> Terms:
         """Terms of the discriminators' loss, of whole slices."""
         whole = {**batch, "mask": torch.ones_like(batch["mask"])}
         return super().discriminator_terms(whole, translation)
