@@ -36,16 +36,19 @@ def lower_by_command(root, unit, fa, brain, ratio=2):
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    """Folder, parts, and subjects with their maps at half the resolution."""
-    root = tmp_path_factory.mktemp("cohort")
+def write_lower_cohort(root):
+    """Folder of a small cohort; returns parts, and subjects with maps at half the resolution."""
     parts = write_cohort(root, n_train=2, n_validation=1)
     for seed, unit in enumerate(parts):
         _, fa, brain, _ = person(seed)
         assert lower_by_command(root, unit, fa, brain > 0).exit_code == 0
-    subjects, _ = find_subjects(root / "slices", parts, "t1", "fa", root / "low")
-    return root, parts, subjects
+    return parts, find_subjects(root / "slices", parts, "t1", "fa", root / "low")[0]
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    root = tmp_path_factory.mktemp("cohort")
+    return root, *write_lower_cohort(root)
 
 
 def test_the_low_resolution_is_the_middle_of_the_map_s_k_space(cohort):

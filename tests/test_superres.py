@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from small_cohort import write_cohort
-from test_lower import lower_by_command
+from test_lower import write_lower_cohort
 from torch import nn
 
 from m2m import options
-from m2m.dataset import find_subjects
 from m2m.inference import Synthesis, build_network, load_network, translate_volume
 from m2m.networks import superres
 from m2m.networks.correction import LabelCorrection
@@ -182,14 +180,7 @@ def test_the_discriminator_sees_what_the_synthesis_lacks_and_not_what_the_image_
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    root = tmp_path_factory.mktemp("cohort")
-    parts = write_cohort(root, n_train=2, n_validation=1)
-    from small_cohort import person
-
-    for seed, unit in enumerate(parts):
-        _, fa, brain, _ = person(seed)
-        assert lower_by_command(root, unit, fa, brain > 0).exit_code == 0
-    return find_subjects(root / "slices", parts, "t1", "fa", root / "low")[0]
+    return write_lower_cohort(tmp_path_factory.mktemp("cohort"))[1]
 
 
 def test_what_is_frozen_stays_bit_identical_and_the_rest_learns(cohort, tmp_path):
