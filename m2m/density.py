@@ -24,7 +24,7 @@ from nibabel.streamlines.tractogram_file import HeaderError
 from numpy.typing import NDArray
 
 from m2m import mrtrix3, stage, volume
-from m2m.stage import DataError
+from m2m.stage import DataError, unreadable
 from m2m.volume import Volume
 
 # Points lie no further apart than this part of a voxel, as in tckmap.
@@ -44,9 +44,7 @@ def load_tractogram(path: str | Path) -> ArraySequence:
     try:
         streamlines = nib.streamlines.load(path).streamlines
     except (OSError, EOFError, ValueError, TractogramError, HeaderError) as error:
-        raise DataError(
-            f"cannot be read as streamlines: {error}", file=path, remedy="track again"
-        ) from error
+        raise unreadable(error, "cannot be read as streamlines", path, "track again") from error
     if len(streamlines) == 0:
         raise DataError("holds no streamline", file=path, remedy="track again")
     if not np.isfinite(streamlines.get_data()).all():

@@ -22,7 +22,7 @@ from skimage.filters import threshold_otsu
 
 from m2m import volume
 from m2m.mrtrix3 import Call, ProgramError
-from m2m.stage import DataError
+from m2m.stage import DataError, unreadable
 from m2m.volume import Volume
 
 # Scanners write a few s/mm2 where nothing but the imaging gradients weighted the signal.
@@ -127,9 +127,7 @@ def _read_numbers(path: str | Path) -> NDArray[np.float64]:
     try:
         numbers = np.loadtxt(path, ndmin=2)
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"cannot be read as numbers: {error}", file=path, remedy="export it again"
-        ) from error
+        raise unreadable(error, "cannot be read as numbers", path, "export it again") from error
     if not np.isfinite(numbers).all() or numbers.size == 0:
         raise DataError(
             "holds NaN, infinity or nothing", file=path, remedy="export the gradients again"

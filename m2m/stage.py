@@ -23,6 +23,12 @@ from pydantic import BaseModel
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
 # With less than a block free, a disk is full.
 FULL_BYTES = 4096
+# Of the machine or of the network, not of the file that was asked for.
+FAILING = {
+    errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EINTR,
+    errno.ENODEV, errno.ENXIO, errno.EREMOTEIO, errno.ENOTCONN, errno.ETIMEDOUT,
+    errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ECONNRESET, errno.ECONNABORTED,
+}  # fmt: skip
 
 # Raise a stage's version when its results change: Snakemake does not see edits in a package.
 VERSIONS = {
@@ -91,7 +97,23 @@ class DataError(Exception):
 
 
 class StorageError(OSError):
-    """The disk is full or cannot be written: not the data, so the job fails and can be retried."""
+    """The disk is full or does not answer: not the data, so the job fails and can be retried."""
+
+
+def unreadable(error: Exception, problem: str, path: str | Path, remedy: str) -> DataError:
+    """Say that a file cannot be read: a finding about a person, unless the storage failed.
+
+    Raises
+    ------
+    StorageError
+        Reading it again may go through.
+    """
+    if isinstance(error, OSError) and error.errno in FAILING:
+        raise StorageError(
+            f"cannot read {path}: {error.strerror}; see to the disk or the network, then run the "
+            "same command again"
+        ) from error
+    return DataError(f"{problem}: {error}", file=path, remedy=remedy)
 
 
 def parse_options(section: type[OptionsT], text: str) -> OptionsT:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from m2m import __version__
-from m2m.stage import DataError, whole, write_json
+from m2m.stage import DataError, unreadable, whole, write_json
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def load(path: str | Path, dtype: type = np.float32) -> Volume:
         OSError, EOFError, ValueError, OverflowError, zlib.error,
         nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError,
     ) as error:  # fmt: skip
-        raise DataError(
-            f"cannot be read: {error}", file=path, remedy="convert or copy the image again"
+        raise unreadable(
+            error, "cannot be read", path, "convert or copy the image again"
         ) from error
     if not np.isfinite(data).all():
         count = int((~np.isfinite(data)).sum())

@@ -1,5 +1,6 @@
 """What goes wrong on the way: nothing half-written is ever taken for a result."""
 
+import errno
 import os
 import random
 import subprocess
@@ -95,6 +96,27 @@ def test_a_stage_that_meets_a_full_or_read_only_disk_ends_in_one_line(small_disk
         assert result.exit_code == 1
         assert reason in result.output and str(folder / "results") in result.output
         assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii", "a.tck"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_a_disk_that_fails_under_a_reader_is_no_finding_about_a_person(
+    tmp_path, monkeypatch, name, number
+):
+    read = readers(tmp_path)[name]
+    status = tmp_path / "status.json"
+
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(nib, "load", fail)
+    monkeypatch.setattr(nib.streamlines, "load", fail)
+    with (
+        pytest.raises(StorageError, match=f"cannot read .*{name}"),
+        recorded("dti", "sub-01", status, []),
+    ):
+        read(tmp_path / name)
+    assert not status.exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -22,7 +22,7 @@ from nibabel.spatialimages import HeaderDataError, SpatialImage
 from numpy.typing import NDArray
 
 from m2m.cohort.gradients import check_gradients, volumes_text
-from m2m.stage import DataError
+from m2m.stage import DataError, unreadable
 
 # The affine's columns against the header's voxel sizes, relative.
 SIZE_TOLERANCE = 0.05
@@ -123,7 +123,7 @@ def open_image(path: str | Path, ndim: int) -> tuple[SpatialImage | None, list[D
             raw = type(image.header).from_fileobj(stream, check=False)
     except UNREADABLE as error:
         remedy = "convert or copy the image again"
-        return None, [DataError(f"image cannot be read: {error}", file=path, remedy=remedy)]
+        return None, [unreadable(error, "image cannot be read", path, remedy)]
     if short := _short_file(path, image):
         return None, [short]
     return image, list(_header_problems(path, image, raw, ndim))
@@ -253,11 +253,8 @@ def voxel_problems(image: SpatialImage, path: str | Path) -> Iterator[DataError]
             negative[index] = low < min(0, -NEGATIVE_PART * high)
             shown.append(_shown(data, low))
     except UNREADABLE as error:
-        yield DataError(
-            f"image cannot be read to its end: {error}",
-            file=path,
-            remedy="the file is truncated or damaged: copy it again",
-        )
+        remedy = "the file is truncated or damaged: copy it again"
+        yield unreadable(error, "image cannot be read to its end", path, remedy)
         return
     for wrong, (problem, remedy) in zip((unknown, empty, negative), _VOLUMES, strict=True):
         if wrong.any():

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.stage import DataError
+from m2m.stage import DataError, unreadable
 
 # DIPY's convention (`gradient_table(b0_threshold=50)`): b-values up to here are unweighted.
 B0_MAX_S_PER_MM2 = 50.0
@@ -39,8 +39,8 @@ def _read_numbers(path: str | Path | None, kind: str, image: str | Path) -> NDAr
             raise ValueError(f"its rows have {[len(row) for row in rows]} values")
         return np.array(rows, dtype=float)
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"{kind} cannot be read: {error}", file=path, remedy="write plain rows of numbers"
+        raise unreadable(
+            error, f"{kind} cannot be read", path, "write plain rows of numbers"
         ) from error
 
 
