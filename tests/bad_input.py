@@ -95,6 +95,16 @@ def with_negatives(data, affine):
     return np.where(data == 0, noise, data), affine
 
 
+def noise(data, affine):
+    """Show nothing at all."""
+    return np.random.default_rng(0).normal(300, 80, data.shape).clip(0), affine
+
+
+def shuffled(data, affine):
+    """Keep every value, in no place of its own."""
+    return np.random.default_rng(0).permutation(data.ravel()).reshape(data.shape), affine
+
+
 def with_header_text(folder: Path) -> None:
     """Put a name into every field of text that a NIfTI and its sidecar have."""
     for path in scans(folder):

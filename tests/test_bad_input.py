@@ -73,6 +73,8 @@ RIGHT_T1 = {
     "T1 with slope zero": lambda f: patch(t1(f), 112, "<f", 0),
 }
 BAD_T1 = {
+    "T1 of noise": (change(t1, bad.noise), "brain volume"),
+    "T1 with its voxels shuffled": (change(t1, bad.shuffled), "brain volume"),
     "T1 of a few slices": (change(t1, bad.cut(*SLAB)), "covers too little of the head"),
     "T1 of 2 x 2 x 2 voxels": (
         change(t1, bad.cut(np.s_[24:26], np.s_[28:30], np.s_[22:24])), "covers too little"),
