@@ -19,7 +19,7 @@ from m2m.slices import PLANES
 from m2m.stage import DataError, read_json
 from m2m.volume import Volume, load, save
 
-FEW = SliceField(features=2, hidden=(16,), spacings_mm=(4, 8, 16), steps=150, batch_size=1024)
+FEW = SliceField(features=2, hidden=(16,), spacings=(2, 4, 8), steps=150, batch_size=1024)
 AFFINE = np.array([[-2.0, 0, 0, 20], [0, 0, 2, -15], [0, 2, 0, -5], [0, 0, 0, 1]])  # LSA
 BOX = Box(np.array([0.0, 0, 0]), np.array([30.0, 40, 20]))
 

@@ -14,7 +14,7 @@ from m2m.options import Macro2Micro, SliceField, UNet
 from m2m.slices import PLANES
 from m2m.train import configuration
 
-FEW = SliceField(features=2, hidden=(16,), spacings_mm=(3.6, 7, 14), steps=150, batch_size=1024)
+FEW = SliceField(features=2, hidden=(16,), spacings=(1.2, 2.4, 4.7), steps=150, batch_size=1024)
 SHAPE = (14, 16, 12)
 ALL = np.ones(SHAPE, bool)
 

@@ -22,7 +22,7 @@ from m2m.volume import Volume, load, same_grid, save
 
 BOX = Box(np.array([0.0, 0, 0]), np.array([30.0, 40, 20]))
 # One grid with nodes at the box's corners, and no hidden layer: linear in x.
-LINEAR = SliceField(spacings_mm=(50,), features=1, hidden=())
+LINEAR = SliceField(spacings=(50,), features=1, hidden=())
 FA = 0.8
 
 
@@ -35,7 +35,7 @@ def rotation():
 def field(tmp_path):
     """Paths of a field: density x / 30, fibres along x with an FA of 0.8."""
     names = ["tdi", *DIRECTIONS]
-    network = network_of(BOX, LINEAR, len(names))
+    network = network_of(BOX, LINEAR, 1.0, len(names))
     (grid,), (linear,) = network.grids, network.perceptron
     grid.nodes.data[:] = grid.nodes.data.new_tensor([0.0, 1.0])[:, None, None]
     linear.weight.data[:] = 0
@@ -44,7 +44,7 @@ def field(tmp_path):
     linear.bias.data[1] = FA
     paths = tmp_path / "a.safetensors", tmp_path / "a.json"
     about = {"modality": "tdi", "channels": names, "options": LINEAR.model_dump(mode="json")}
-    write_field(Fitted(network, np.zeros(0)), [], about, *paths)
+    write_field(Fitted(network, np.zeros(0), 1.0), [], about, *paths)
     return paths
 
 
@@ -93,8 +93,8 @@ def test_a_grid_that_a_field_says_nothing_of_is_refused(field, tmp_path, shape, 
 
 def test_tensors_of_a_field_without_directions_are_refused(field, tmp_path):
     about = json.loads(field[1].read_text()) | {"channels": ["tdi"]}
-    network = network_of(BOX, LINEAR, 1)
-    write_field(Fitted(network, np.zeros(0)), [], about, *field)
+    network = network_of(BOX, LINEAR, 1.0, 1)
+    write_field(Fitted(network, np.zeros(0), 1.0), [], about, *field)
     save(tmp_path / "like.nii.gz", Volume(np.ones((3, 3, 3)), np.eye(4)))
     result = sample("--weights", field[0], "--like", tmp_path / "like.nii.gz", "--out",
                     tmp_path / "out.nii.gz", "--tensor", tmp_path / "six.nii.gz")  # fmt: skip

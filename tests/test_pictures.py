@@ -16,7 +16,7 @@ from m2m.stage import DataError
 BOX = Box(np.array([-25.0, -25, -20]), np.array([25.0, 25, 20]))
 # Centre and standard deviation in mm of two Gaussian blobs.
 BLOBS = (((-9.0, 6, 4), 5.0), ((10.0, -7, -5), 7.0))
-FEW = SliceField(features=2, hidden=(16,), spacings_mm=(5, 9, 17), steps=150, batch_size=4096)
+FEW = SliceField(features=2, hidden=(16,), spacings=(2, 3.6, 6.8), steps=150, batch_size=4096)
 MIDDLE = np.zeros(3)
 
 

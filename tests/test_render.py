@@ -19,7 +19,7 @@ from m2m.stage import read_json
 from m2m.volume import Volume, save
 
 SIZES_MM = torch.tensor([60.0, 40.0, 25.0])
-FEW = SliceField(features=2, hidden=(16,), spacings_mm=(4, 8), steps=200, batch_size=512)
+FEW = SliceField(features=2, hidden=(16,), spacings=(1.3, 2.7), steps=200, batch_size=512)
 
 
 def ellipsoid(points_mm):

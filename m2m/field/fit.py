@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tqdm import trange
 
 from m2m.field.network import FieldNetwork
-from m2m.field.slices import Box, Slice, gather
+from m2m.field.slices import Box, Slice, gather, pixel_mm_of
 from m2m.options import SliceField
 from m2m.stage import DataError
 
@@ -44,10 +44,13 @@ class Fitted(NamedTuple):
     network : FieldNetwork
     sds : ndarray, shape (n_slices,)
         Standard deviation of each slice's noise, in scaled values.
+    pixel_mm : float
+        Side of a pixel: the unit of the grids' spacings.
     """
 
     network: FieldNetwork
     sds: NDArray[np.float32]
+    pixel_mm: float
 
 
 class Profile(nn.Module):
@@ -75,13 +78,13 @@ class Profile(nn.Module):
         return (values * self.weight[:, None]).sum(1)  # (N, C)
 
 
-def bending(network: FieldNetwork, n_points: int, step_mm: float) -> Tensor:
-    """Mean squared second derivative, mm^-4, at random points of the box, in random directions."""
+def bending(network: FieldNetwork, n_points: int, step: float, pixel_mm: float) -> Tensor:
+    """Mean squared second derivative by pixels, at random points, in random directions."""
     place = torch.rand(n_points, 3, device=network.low_mm.device)
     middle = network.low_mm + place * network.size_mm
-    step = step_mm * F.normalize(torch.randn_like(middle), dim=-1)
-    before, at, after = network(torch.cat([middle - step, middle, middle + step])).chunk(3)
-    return ((before - 2 * at + after) / step_mm**2).square().mean()
+    away = step * pixel_mm * F.normalize(torch.randn_like(middle), dim=-1)
+    before, at, after = network(torch.cat([middle - away, middle, middle + away])).chunk(3)
+    return ((before - 2 * at + after) / step**2).square().mean()
 
 
 def fit(
@@ -107,7 +110,8 @@ def fit(
     """
     torch.manual_seed(options.seed)
     points, values, number = (torch.from_numpy(x).to(device) for x in gather(slices, box))
-    network = network_of(box, options, values.shape[-1]).to(device)
+    pixel_mm = pixel_mm_of(slices)
+    network = network_of(box, options, pixel_mm, values.shape[-1]).to(device)
     profile = Profile(slices).to(device)
     log_sds = nn.Parameter(torch.full((len(slices),), np.log(FIRST_SD), device=device))
 
@@ -120,16 +124,17 @@ def fit(
         noise = 0.5 * (squares.detach() / variance + variance.log()).mean()
         return (weights(sds.detach())[number[chosen]] * squares).mean() + noise
 
-    descend(network, misfit, options, [log_sds], quiet)
-    return Fitted(network, log_sds.detach().exp().cpu().numpy())
+    descend(network, misfit, options, pixel_mm, [log_sds], quiet)
+    return Fitted(network, log_sds.detach().exp().cpu().numpy(), pixel_mm)
 
 
 def network_of(
-    box: Box, options: SliceField, channels: int, positive: bool = False
+    box: Box, options: SliceField, pixel_mm: float, channels: int, positive: bool = False
 ) -> FieldNetwork:
     """Build the network of a field, as its section says."""
+    spacings_mm = [spacing * pixel_mm for spacing in options.spacings]
     return FieldNetwork(
-        box, options.spacings_mm, options.features, options.hidden, channels,
+        box, spacings_mm, options.features, options.hidden, channels,
         options.table_rows, positive,
     )  # fmt: skip
 
@@ -138,6 +143,7 @@ def descend(
     network: FieldNetwork,
     misfit: Callable[[], Tensor],
     options: SliceField,
+    pixel_mm: float,
     log_sds: Sequence[nn.Parameter] = (),
     quiet: bool = False,
 ) -> None:
@@ -149,6 +155,7 @@ def descend(
     misfit : callable
         Gives that of another part at each call.
     options : SliceField
+    pixel_mm : float
     log_sds : sequence of Parameter
         Logarithms of deviations, learned too.
     quiet : bool
@@ -171,7 +178,7 @@ def descend(
     )
     for step in trange(options.steps, desc="field", disable=quiet):
         loss = misfit()
-        smooth = bending(network, options.batch_size // 4, min(options.spacings_mm))
+        smooth = bending(network, options.batch_size // 4, min(options.spacings), pixel_mm)
         loss = loss + options.bending * smooth
         if not loss.isfinite():
             raise DataError(

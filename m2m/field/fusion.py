@@ -15,9 +15,8 @@ from m2m.options import NetworkModel, SliceField
 from m2m.uncertainty import Prediction
 from m2m.volume import Volume
 
-# A voxel's size as the field is told it: the size that the section's defaults were chosen at.
-VOXEL_MM = 3.0
-MARGIN_MM = 6.0
+# About the brain, in voxels.
+MARGIN = 2.0
 
 
 def by_field(views: Iterable[View], inside: NDArray[np.bool_], device: str = "cpu") -> Prediction:
@@ -33,7 +32,7 @@ def by_field(views: Iterable[View], inside: NDArray[np.bool_], device: str = "cp
     """
     views = list(views)
     mean = average(views, inside)
-    grid = np.diag([*[VOXEL_MM] * 3, 1.0])
+    grid = np.eye(4)  # what the field does goes by voxels
     brain = Volume(inside, grid)
     slices = [
         one._replace(counts=where.image[..., 0])
@@ -43,7 +42,7 @@ def by_field(views: Iterable[View], inside: NDArray[np.bool_], device: str = "cp
         )
         if where.image.any()
     ]
-    fitted = fit(slices, box_of(brain, MARGIN_MM), SliceField(), device, quiet=True)
+    fitted = fit(slices, box_of(brain, MARGIN), SliceField(), device, quiet=True)
     image = mean.image.copy()
     image[inside] = at_points(fitted.network, apply_affine(grid, np.argwhere(inside)))
     return mean._replace(image=image)

@@ -169,8 +169,9 @@ def fit_pictures(
     rays = gather_rays(pictures, box)
     starts, into, values = (torch.from_numpy(x).to(device) for x in rays[:3])
     colours = values.shape[-1] == 3
-    network = network_of(box, options, 4 if colours else 1, positive=True).to(device)
-    step_mm = min(options.spacings_mm)
+    pixel_mm = min(one.camera.width_mm / one.camera.pixels for one in pictures)
+    network = network_of(box, options, pixel_mm, 4 if colours else 1, positive=True).to(device)
+    step_mm = min(options.spacings) * pixel_mm
     count = max(1, round(options.batch_size * step_mm / rays.length_mm))
 
     def misfit() -> Tensor:
@@ -184,5 +185,5 @@ def fit_pictures(
         error = (view.depth[:, None] - values[chosen]) / math.sqrt(step_mm * rays.length_mm)
         return error.square().mean()
 
-    descend(network, misfit, options, quiet=quiet)
+    descend(network, misfit, options, pixel_mm, quiet=quiet)
     return network

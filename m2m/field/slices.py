@@ -47,6 +47,12 @@ class Slice(NamedTuple):
         return apply_affine(self.pose, places)
 
 
+def pixel_mm_of(slices: Sequence[Slice]) -> float:
+    """Smallest distance between neighbouring pixels of a slice, mm; NaN without slices."""
+    sides = [np.linalg.norm(one.pose[:3, :2], axis=0).min() for one in slices]
+    return float(min(sides, default=np.nan))
+
+
 class Box(NamedTuple):
     """Where a field is defined: between two corners, along the axes of the world.
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from nibabel.affines import voxel_sizes
 
 from m2m import __version__
 from m2m.field.directions import DIRECTIONS, as_tensors, directions
@@ -86,7 +87,8 @@ def fit_files(
     DataError
         A file is bad, the mask is empty, or what is left of the slices is no field.
     """
-    box = box_of(mask, MARGIN * min(options.spacings_mm))
+    voxel_mm = float(voxel_sizes(mask.affine).min())
+    box = box_of(mask, MARGIN * min(options.spacings) * voxel_mm)
     slices, names = inside_box(*read_slices(stacks, modality, tensor, options), box)
     try:
         return fit(slices, box, options, device), names
@@ -116,6 +118,7 @@ def write_field(
     box = extent(fitted.network)
     content = {
         "box_mm": [corner.tolist() for corner in box],
+        "pixel_mm": fitted.pixel_mm,
         "slice_sds": {n: round(float(sd), 5) for n, sd in zip(names, fitted.sds, strict=True)},
         "code_version": __version__,
         "weights": file_digest(weights),
@@ -128,7 +131,7 @@ def read_field(weights: Path, record: Path) -> tuple[FieldNetwork, dict[str, Any
     tensors, about = load_model(weights, record)
     options = SliceField.model_validate(about["options"])
     box = Box(*(np.array(corner) for corner in about["box_mm"]))
-    network = network_of(box, options, len(about["channels"]))
+    network = network_of(box, options, about["pixel_mm"], len(about["channels"]))
     network.load_state_dict({name: torch.from_numpy(t) for name, t in tensors.items()})
     return network.eval(), about
 

@@ -12,16 +12,16 @@ class SliceField(Section):
     thickness_mm: NonNegativeFloat = Field(
         0.0, description="Of a slice, full width at half maximum; 0: it samples a plane"
     )
-    spacings_mm: tuple[PositiveFloat, ...] = Field(
-        (3.6, 4.3, 5.1, 6.1, 7.2, 10.0, 14.0, 20.0, 28.0),
+    spacings: tuple[PositiveFloat, ...] = Field(
+        (1.2, 1.4, 1.7, 2.0, 2.4, 3.3, 4.7, 6.7, 9.3),
         min_length=1,
-        description="Of the nodes of the grids of features; finest: 1.2 pixels",
+        description="Of the nodes of the grids of features, in pixels of the slices",
     )
     features: PositiveInt = Field(4, description="Of each grid")
     hidden: tuple[PositiveInt, ...] = Field((32,), description="Widths of the perceptron")
     table_rows: PositiveInt = Field(1 << 21, description="Grids with more nodes are hashed")
     bending: NonNegativeFloat = Field(
-        1.0, description="Weight of second derivatives, mm4: how smooth it is between slices"
+        0.0125, description="Weight of second derivatives by pixels: smoothness between slices"
     )
     steps: PositiveInt = 400
     batch_size: PositiveInt = Field(8192, description="Pixels in each step")
