@@ -104,8 +104,7 @@ class Study:
         """Call the workflow, in a session of its own; it goes on where it was."""
         with self.log.open("a") as log:
             return psutil.Popen(
-                [*self.base, *self.targets, "--cores", "2", "--rerun-incomplete",
-                 "--show-failed-logs"],
+                [*self.base, *self.targets, "--cores", "2"],
                 stdout=log, stderr=subprocess.STDOUT, cwd=self.folder, start_new_session=True,
                 env=os.environ | {"PYTHONPATH": str(ROOT)},
             )  # fmt: skip
