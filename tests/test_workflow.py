@@ -56,6 +56,13 @@ def test_dry_run_plans_every_simulated_person(tmp_path):
     assert jobs["index"] == jobs["validate"] == jobs["split"] == 1
 
 
+def test_who_takes_part_is_asked_before_anything_is_computed(tmp_path):
+    run = snakemake(tmp_path, "cohort", *PLAN)
+    assert run.returncode == 0, run.stdout
+    assert {"index", "validate", "split"} < planned(run.stdout).keys()
+    assert not {"dti", "anat", "train_model"} & planned(run.stdout).keys()
+
+
 def test_dry_run_of_a_dataset_on_disk_simulates_nobody(tmp_path, shared_data):
     config = write_config(
         tmp_path, cohort={"source": "bids", "bids_dir": str((shared_data / "bids").resolve())}
