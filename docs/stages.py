@@ -146,7 +146,7 @@ def citations(command: str, module: str) -> str:
         for name, cited in references(path) if path.is_file() else ():
             if path in families or re.search(rf"\b{name}\b", text):
                 found.setdefault(cited.lstrip("- "), path.relative_to(ROOT).as_posix())
-    return "".join(f"- {cited} ([{path}](../../{path}))\n" for cited, path in found.items())
+    return "".join(f"- {cited} ([`{path}`](../../{path}))\n" for cited, path in found.items())
 
 
 def page(name: str, command: Any) -> str:
@@ -160,7 +160,7 @@ def page(name: str, command: Any) -> str:
         text += table(("rule", "a job per", "from", "to"), rows)
         docstrings = {row[0].split()[0]: methods()[row[0].split()[0]] for row in rows}
         text += "".join(f"- `{rule}`: {words}\n" for rule, words in docstrings.items()) + "\n"
-    text += f"Code: [{code}](../../{code}). [All stages](README.md).\n\n## Flags\n\n"
+    text += f"Code: [`{code}`](../../{code}). [All stages](README.md).\n\n## Flags\n\n"
     rows = []
     for one in command.params:
         argument = one.param_type_name == "argument"
