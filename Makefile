@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint clean
+.PHONY: help install demo test lint docs clean
 
 VENV ?= .venv
 BIN ?= $(VENV)/bin
@@ -15,10 +15,15 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 export PATH := $(abspath $(BIN)):$(PATH)
 
 help:
-	@echo "make demo   simulate a small cohort, run the whole workflow on it, name the report"
-	@echo "make test   run the tests"
-	@echo "make lint   check code and workflow: errors, format, good practice"
-	@echo "make clean  remove the environment, the demo's results and the tools' caches"
+	@echo "make install set up the environment, in .venv"
+	@echo "make demo    simulate a small cohort, run the whole workflow on it, name the report"
+	@echo "make test    run the tests"
+	@echo "make lint    check code and workflow: errors, format, good practice"
+	@echo "make docs    write the page of each stage to docs/stages, from the code"
+	@echo "make clean   remove the environment, the demo's results and the tools' caches"
+
+install: $(INSTALLED)
+	@echo "Now: source $(VENV)/bin/activate"
 
 demo: $(INSTALLED)
 	$(BIN)/snakemake --cores all
@@ -32,6 +37,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
+
+docs: $(INSTALLED)
+	$(BIN)/python docs/stages.py
 
 clean:
 	rm -rf $(VENV) results/demo results/tiny .pytest_cache .ruff_cache *.egg-info

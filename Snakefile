@@ -33,6 +33,11 @@ rule all:
         every_translation,
 
 
+rule cohort:
+    input:
+        SPLIT,
+
+
 rule groundtruth:
     input:
         per_unit("dwi-fa", "paired", "dwi-only"),

@@ -320,14 +320,16 @@ def _common_grid(
 
 
 def main(
-    unit: Annotated[str, typer.Option()],
-    t1w: Annotated[Path, typer.Option()],
-    out_t1w: Annotated[Path, typer.Option()],
-    out_brain: Annotated[Path, typer.Option()],
-    out_wm: Annotated[Path, typer.Option()],
-    status: Annotated[Path, typer.Option()],
+    unit: Annotated[str, typer.Option(help="Participant and session, e.g. sub-01_ses-1")],
+    t1w: Annotated[Path, typer.Option(help="T1 as it was scanned")],
+    out_t1w: Annotated[Path, typer.Option(help="Out: T1 on the common grid")],
+    out_brain: Annotated[Path, typer.Option(help="Out: brain mask on it")],
+    out_wm: Annotated[Path, typer.Option(help="Out: white matter on it")],
+    status: Annotated[Path, typer.Option(help="Out: status and quality numbers")],
     options: Annotated[str, typer.Option(help="JSON of the section anat")],
-    t1w_mask: Annotated[Path | None, typer.Option()] = None,
+    t1w_mask: Annotated[
+        Path | None, typer.Option(help="Brain mask of the T1, where there is one")
+    ] = None,
 ) -> None:
     """Bring a T1 to the common grid: brain mask, white matter, affine to MNI152."""
     settings = parse_options(Anat, options)

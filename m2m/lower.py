@@ -49,7 +49,7 @@ def lower(fa: Volume, mask: Volume, like: Volume, t1_to_dwi: NDArray, ratio: int
 
 
 def main(
-    unit: Annotated[str, typer.Option()],
+    unit: Annotated[str, typer.Option(help="Participant and session, e.g. sub-01_ses-1")],
     ratio: Annotated[int, typer.Option(help="Between voxels of the two grids.")],
     fa: Annotated[Path, typer.Option(help="FA on the common grid, or of a cropped series.")],
     mask: Annotated[Path, typer.Option(help="Its mask.")],
@@ -58,9 +58,9 @@ def main(
     grid_status: Annotated[Path, typer.Option(help="Status of `m2m grid`.")],
     out: Annotated[Path, typer.Option(help="Low-resolution map to write.")],
     status: Annotated[Path, typer.Option(help="Status, and record of the slices, to write.")],
-    axial: Annotated[Path, typer.Option()],
-    coronal: Annotated[Path, typer.Option()],
-    sagittal: Annotated[Path, typer.Option()],
+    axial: Annotated[Path, typer.Option(help="Out: axial slices, .npy")],
+    coronal: Annotated[Path, typer.Option(help="Out: coronal slices")],
+    sagittal: Annotated[Path, typer.Option(help="Out: sagittal slices")],
 ) -> None:
     """Make a map at low resolution, and its slices, enlarged to the common grid."""
     outputs = {"axial": axial, "coronal": coronal, "sagittal": sagittal}

@@ -3,6 +3,11 @@
 A transform maps world millimetres of the static volume to those of the moving one, the
 direction that `m2m.volume.resample` wants. Every voxel inside the static mask is used
 (no random sampling), so two runs give the same transform.
+
+References
+----------
+Mattes et al. (2003), IEEE TMI 22:120-128, https://doi.org/10.1109/TMI.2003.809072;
+Garyfallidis et al. (2014), Front Neuroinform 8:8, https://doi.org/10.3389/fninf.2014.00008
 """
 
 from dataclasses import dataclass
@@ -115,11 +120,6 @@ def find_transform(
         Static world mm to moving world mm.
     similarity : float
         The optimiser's mutual information: comparable between runs on the same volumes and mask.
-
-    References
-    ----------
-    Mattes et al. (2003), IEEE TMI 22:120-128, https://doi.org/10.1109/TMI.2003.809072;
-    Garyfallidis et al. (2014), Front Neuroinform 8:8, https://doi.org/10.3389/fninf.2014.00008
     """
     inside = ndimage.find_objects(mask.astype(np.int8))[0]
     corner = np.eye(4)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from snakemake.exceptions import WorkflowError
 
 from m2m import bids, slurm
-from m2m.options import Config
+from m2m.options import Config, problems
 from m2m.options.downstream import NOISE_FREE, fold_task, inputs_of
 from m2m.phantom import labels
 from m2m.stage import VERSIONS, parse_table, read_table
@@ -24,8 +24,7 @@ gc.set_threshold(100_000, 50, 1000)
 try:
     CONFIG = Config.model_validate(config)
 except ValidationError as error:
-    problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-    raise WorkflowError("The configuration is not valid.", *problems) from None
+    raise WorkflowError("The configuration is not valid.", *problems(error)) from None
 
 SIMULATED = CONFIG.cohort.source == "phantom"
 ROOT = f"{CONFIG.results}/{CONFIG.dataset}"
@@ -216,8 +215,7 @@ def _lines(path, modified):
 @functools.cache
 def _row(path, modified, first):
     heading, lines = _lines(path, modified)
-    (row,) = parse_table([heading, lines[first]])
-    return row
+    return parse_table([heading, lines[first]])[0]
 
 
 def unit_row(unit):
@@ -322,6 +320,8 @@ def listed_subjects(wildcards):
     """Names of the dataset's subject folders: one more or less lists the dataset again."""
     if SIMULATED:
         return CONFIG.cohort.phantom.n_subjects
+    if not os.path.isdir(RAWDATA):
+        raise WorkflowError(f"cohort.bids_dir: there is no folder {RAWDATA}.")
     return sorted(name for name in os.listdir(RAWDATA) if name.startswith("sub-"))
 
 

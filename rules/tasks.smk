@@ -251,7 +251,10 @@ def study_page(study):
 
     def wanted(wildcards):
         if study not in STUDIES:
-            raise WorkflowError(f"No task of the configuration has study: {study}.")
+            raise WorkflowError(
+                f"No task of the configuration has study: {study}. The demo's config.yaml has "
+                "such tasks, and their models: copy those that you want."
+            )
         return page(study)
 
     return wanted

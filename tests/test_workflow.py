@@ -56,6 +56,13 @@ def test_dry_run_plans_every_simulated_person(tmp_path):
     assert jobs["index"] == jobs["validate"] == jobs["split"] == 1
 
 
+def test_who_takes_part_is_asked_before_anything_is_computed(tmp_path):
+    run = snakemake(tmp_path, "cohort", *PLAN)
+    assert run.returncode == 0, run.stdout
+    assert {"index", "validate", "split"} < planned(run.stdout).keys()
+    assert not {"dti", "anat", "train_model"} & planned(run.stdout).keys()
+
+
 def test_dry_run_of_a_dataset_on_disk_simulates_nobody(tmp_path, shared_data):
     config = write_config(
         tmp_path, cohort={"source": "bids", "bids_dir": str((shared_data / "bids").resolve())}
@@ -101,7 +108,14 @@ def test_phenotypes_are_predicted_only_when_it_is_asked_for(tmp_path):
 def test_a_misspelt_key_stops_the_dry_run_by_name(tmp_path):
     run = snakemake(tmp_path, "-n", configfile=write_config(tmp_path, dti={"fitt": "WLS"}))
     assert run.returncode != 0
-    assert "dti.fitt" in run.stdout
+    assert "dti.fitt: there is no such key" in run.stdout
+
+
+def test_a_dataset_that_is_not_there_stops_the_dry_run_by_name(tmp_path):
+    cohort = {"source": "bids", "bids_dir": str(tmp_path / "nowhere")}
+    run = snakemake(tmp_path, "-n", configfile=write_config(tmp_path, cohort=cohort))
+    assert run.returncode != 0
+    assert f"cohort.bids_dir: there is no folder {tmp_path}/nowhere" in run.stdout
 
 
 def test_an_unknown_model_in_a_task_stops_the_dry_run_by_name(tmp_path):

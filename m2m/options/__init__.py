@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from m2m.options.base import DataPath, Name, Section
+from m2m.options.base import DataPath, Name, Section, problems
 from m2m.options.cohort import Cohort, Effects, Phantom, Split
 from m2m.options.downstream import Cnn, Downstream, cross_fitted
 from m2m.options.models import (
@@ -70,7 +70,7 @@ __all__ = [
     "Network", "NetworkModel", "PatchJudge", "Perceptual", "Phantom", "Pix2Pix", "Preprocess",
     "ProjectionJudge", "Published2023", "Render", "Report", "RescaledT1", "Restormer", "Rois",
     "SliceField", "Slices", "Split", "Task", "Tractography", "Training", "UNet", "UNetwork",
-    "Upsampled", "load_config",
+    "Upsampled", "load_config", "problems",
 ]  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$")]
 # Datasets, tasks and models name folders, and wildcards of the workflow.
@@ -33,3 +33,12 @@ class Section(BaseModel):
     """A part of the configuration: unknown keys are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def problems(error: ValidationError) -> list[str]:
+    """What is wrong with a configuration: a line for each key, by its name."""
+    words = {"extra_forbidden": "there is no such key", "missing": "this key is needed"}
+    return [
+        f"{'.'.join(map(str, one['loc']))}: {words.get(one['type'], one['msg'])}"
+        for one in error.errors()
+    ]

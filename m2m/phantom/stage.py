@@ -48,13 +48,17 @@ def grid(spacing_mm: float, flip_x: bool = False) -> tuple[np.ndarray, tuple[int
 
 
 def participants(
-    participants: Annotated[Path, typer.Option()],
-    sidecar: Annotated[Path, typer.Option()],
-    description: Annotated[Path, typer.Option()],
-    readme: Annotated[Path, typer.Option()],
-    truth_description: Annotated[Path, typer.Option()],
-    labels_table: Annotated[Path, typer.Option("--labels")],
-    options: Annotated[str, typer.Option()],
+    participants: Annotated[Path, typer.Option(help="Table to write: ages and sexes")],
+    sidecar: Annotated[Path, typer.Option(help="JSON to write: what its columns mean")],
+    description: Annotated[Path, typer.Option(help="dataset_description.json to write")],
+    readme: Annotated[Path, typer.Option(help="README to write")],
+    truth_description: Annotated[
+        Path, typer.Option(help="dataset_description.json of the truth to write")
+    ],
+    labels_table: Annotated[
+        Path, typer.Option("--labels", help="Table to write: names of the bundles")
+    ],
+    options: Annotated[str, typer.Option(help="JSON of the section `cohort.phantom`")],
 ) -> None:
     """Write the tables of the simulated dataset: who, what, and the names of the bundles."""
     section = parse_options(Phantom, options)
@@ -167,15 +171,15 @@ def _save_displacement(
 
 
 def simulate(
-    participant_label: Annotated[str, typer.Option()],
-    t1w: Annotated[Path, typer.Option()],
-    dwi: Annotated[Path, typer.Option()],
-    bval: Annotated[Path, typer.Option()],
-    bvec: Annotated[Path, typer.Option()],
-    truth_fa: Annotated[Path, typer.Option()],
-    truth_tensor: Annotated[Path, typer.Option()],
-    truth_bundles: Annotated[Path, typer.Option()],
-    options: Annotated[str, typer.Option()],
+    participant_label: Annotated[str, typer.Option(help="Digits after sub-")],
+    t1w: Annotated[Path, typer.Option(help="T1 to write")],
+    dwi: Annotated[Path, typer.Option(help="Diffusion series to write")],
+    bval: Annotated[Path, typer.Option(help="b-values to write")],
+    bvec: Annotated[Path, typer.Option(help="Directions to write")],
+    truth_fa: Annotated[Path, typer.Option(help="FA without noise to write")],
+    truth_tensor: Annotated[Path, typer.Option(help="Tensors without noise to write")],
+    truth_bundles: Annotated[Path, typer.Option(help="Label image of the bundles to write")],
+    options: Annotated[str, typer.Option(help="JSON of the section `cohort.phantom`")],
     truth_displacement: Annotated[
         Path | None, typer.Option(help="Of a distorted DWI: which way its voxels are off.")
     ] = None,

@@ -47,8 +47,12 @@ def main(
     record: Annotated[Path, typer.Option(help="Record to write, model.json.")],
     card: Annotated[Path, typer.Option(help="Model card to write, .md.")],
     metrics: Annotated[Path, typer.Option(help="Course of training to write, .jsonl.")],
-    task_options: Annotated[str, typer.Option(help="JSON of the task.")] = "{}",
-    options: Annotated[str, typer.Option(help="JSON of the model; `family` says which.")] = "{}",
+    task_options: Annotated[
+        str, typer.Option(help="JSON of a task, as in the section `tasks`.")
+    ] = "{}",
+    options: Annotated[
+        str, typer.Option(help="JSON of a model, as in the section `models`.")
+    ] = "{}",
     encoder: Annotated[
         Path | None, typer.Option(help="Weights of `m2m encoder`, for perceptual.network self.")
     ] = None,
