@@ -12,8 +12,7 @@ import yaml
 from PIL import Image
 
 from m2m.bids import unit_path
-from m2m.options import Config, Report, Task, load_config
-from m2m.report import main as report
+from m2m.options import Config, Task, load_config
 from m2m.report import pictures, words
 from m2m.report.page import training_course
 from m2m.stage import read_table, write_text
@@ -56,24 +55,10 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def write_page(root, simulated=True, title="A <study> & more", limit=60, tasks=tree.TASKS):
-    names = [f"{task}/{name}" for task in tasks for name in pictures.FIGURES]
-    for name in ["flow", *names]:
-        path = root / "figures" / f"{name}.png"
-        path.parent.mkdir(exist_ok=True, parents=True)
-        Image.linear_gradient("L").save(path)
-    report(
-        root, tree.tasks_json(*tasks), root / "figures", simulated,
-        load_config("config.yaml").model_dump_json(), root / "report.html",
-        Report(title=title, max_subject_pages=limit).model_dump_json(),
-    )  # fmt: skip
-    return (root / "report.html").read_text(encoding="utf-8")
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tree.study(tmp_path_factory.mktemp("results") / "ds")
-    write_page(root)
+    tree.write_page(root)
     return root
 
 
@@ -287,8 +272,8 @@ def test_the_page_says_who_took_part_and_what_it_is_not(page):
 
 
 def test_real_people_are_not_called_simulated(root):
-    assert "Simulated people" not in write_page(root, simulated=False)
-    write_page(root)
+    assert "Simulated people" not in tree.write_page(root, simulated=False)
+    tree.write_page(root)
 
 
 def test_a_failed_unit_comes_first_with_its_reason_and_pages_are_limited(root):
@@ -309,7 +294,8 @@ def test_a_large_picture_is_made_small(tmp_path):
 
 
 def test_the_configuration_in_the_page_makes_the_same_study(text):
-    shown = re.search(r"<summary>Configuration</summary>\s*<pre><code>(.*?)</code>", text, re.S)
+    pattern = r"<summary>Configuration</summary>\s*<pre[^>]*><code>(.*?)</code>"
+    shown = re.search(pattern, text, re.S)
     config = Config.model_validate(yaml.safe_load(html.unescape(shown.group(1))))
     assert config == load_config("config.yaml")
 
@@ -327,7 +313,7 @@ def test_a_study_without_test_subjects_still_has_its_page(tmp_path):
     root = tree.build(tmp_path / "ds", {"sub-01": "train", "sub-02": "validation"}, tree.TASKS)
     for task in tree.TASKS:
         tree.run_evaluation(root, task=task)
-    page = Page(write_page(root))
+    page = Page(tree.write_page(root))
     assert page.text.count("Nothing to evaluate") == len(tree.TASKS)
     assert "sub-01" in page.text
 
@@ -335,7 +321,7 @@ def test_a_study_without_test_subjects_still_has_its_page(tmp_path):
 def test_a_study_without_regions_says_so(tmp_path):
     root = tree.build(tmp_path / "ds", {"sub-01": "train", "sub-02": "test"}, ["t1-dti"])
     tree.run_evaluation(root, options="{}", task="t1-dti")
-    text = Page(write_page(root, tasks=["t1-dti"])).text
+    text = Page(tree.write_page(root, tasks=["t1-dti"])).text
     assert "ROI concordance was not computed" in text
     assert "Streamlines were not compared by bundle" in text
 

@@ -1,0 +1,58 @@
+"""A real browser without a screen, and what it says of a page: Debian's Chromium, by Playwright."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Page, Playwright
+
+# WebGL without a graphics card; a sandbox cannot be had by root.
+ARGUMENTS = (
+    "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+)  # fmt: skip
+WIDTHS = {"desktop": 1280, "phone": 390}
+# What of a page is inside of it.
+INSIDE = ("file:", "data:", "blob:")
+
+
+def launch(playwright: Playwright, program: str) -> Browser:
+    """Start the browser."""
+    return playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+
+
+@contextmanager
+def opened(browser: Browser, path: Path, width: int) -> Iterator[tuple[Page, dict[str, Any]]]:
+    """Open a file in a window of a width in pixels; what is wrong is noted as it comes.
+
+    Yields
+    ------
+    page : Page
+    wrong : dict
+        console (errors and warnings), errors (exceptions), requests (addresses outside the page).
+    """
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    wrong: dict[str, list[str]] = {"console": [], "errors": [], "requests": []}
+    page.on(
+        "console",
+        lambda m: wrong["console"].append(m.text) if m.type in ("error", "warning") else None,
+    )
+    page.on("pageerror", lambda error: wrong["errors"].append(str(error)))
+    page.on(
+        "request",
+        lambda r: None if r.url.startswith(INSIDE) else wrong["requests"].append(r.url),
+    )
+    try:
+        page.goto(path.resolve().as_uri())
+        yield page, wrong
+    finally:
+        page.close()
+
+
+def unfold(page: Page) -> None:
+    """Open everything that is folded, and let every picture load that waits to be seen."""
+    page.evaluate("""() => {
+        document.querySelectorAll("details").forEach((part) => { part.open = true; });
+        document.querySelectorAll("img").forEach((picture) => { picture.loading = "eager"; });
+    }""")
+    page.wait_for_function("[...document.images].every((picture) => picture.complete)")
