@@ -51,8 +51,10 @@ def opened(browser: Browser, path: Path, width: int) -> Iterator[tuple[Page, dic
 
 def unfold(page: Page) -> None:
     """Open everything that is folded, and let every picture load that waits to be seen."""
-    page.evaluate("""() => {
+    page.evaluate("""async () => {
         document.querySelectorAll("details").forEach((part) => { part.open = true; });
-        document.querySelectorAll("img").forEach((picture) => { picture.loading = "eager"; });
+        await Promise.all([...document.images].map((picture) => {
+            picture.loading = "eager";
+            return picture.decode().catch(() => {});
+        }));
     }""")
-    page.wait_for_function("[...document.images].every((picture) => picture.complete)")

@@ -68,7 +68,7 @@ def test_what_a_page_asks_for_or_does_wrong_is_noticed(chromium, tmp_path):
     path = tmp_path / "page.html"
     path.write_text("<img src='http://localhost:9/picture.png'><script>nothing()</script>")
     with browser.opened(chromium, path, 390) as (page, wrong):
-        page.wait_for_function("document.images[0].complete")
+        browser.unfold(page)
         assert wrong["requests"] == ["http://localhost:9/picture.png"]
         assert len(wrong["errors"]) == 1 and len(wrong["console"]) == 1
 

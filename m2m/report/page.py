@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 import m2m
 from m2m.options import Report, Task
 from m2m.report.pictures import flow_figure, ratio_figure, subjects, task_figures
+from m2m.report.viewer import viewer
 from m2m.report.words import (
     COUNTS,
     MEASURED,
@@ -162,12 +163,14 @@ def main(
     section, cohort = parse_options(Report, options), root / "cohort"
     chosen = TypeAdapter(dict[str, Task]).validate_json(tasks)
     quality, findings = read_table(cohort / "quality.tsv"), read_table(cohort / "cohort_status.tsv")
+    folders = {row["unit"] or "": row["folder"] or "" for row in read_table(cohort / "units.tsv")}
     context = {
         "title": section.title, "simulated": simulated,
         "tasks": [task_context(root, figures_dir, name, chosen) for name in chosen],
         "overview": OVERVIEW, "count_names": COUNTS,
         "flow": read_json(cohort / "flow.json"), "flow_figure": flow_figure(figures_dir),
         "ratio_figure": ratio_figure(figures_dir) if any(t.low for t in chosen.values()) else None,
+        "viewer": viewer(root, chosen, folders, section),
         "findings": findings[:MAX_FINDINGS], "n_findings": len(findings),
         "subjects": subjects(root, quality, section.max_subject_pages), "n_units": len(quality),
         **making(config_json, read_json(cohort / "split.json")["hash"], ""),
