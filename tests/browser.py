@@ -1,10 +1,14 @@
 """A real browser without a screen, and what it says of a page: Debian's Chromium, by Playwright."""
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 from playwright.sync_api import Browser, Page, Playwright
 
 # WebGL without a graphics card; a sandbox cannot be had by root.
@@ -12,6 +16,8 @@ ARGUMENTS = (
     "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
 )  # fmt: skip
 WIDTHS = {"desktop": 1280, "phone": 390}
+# A busy machine draws slowly.
+PATIENCE_MS = 300_000
 # What of a page is inside of it.
 INSIDE = ("file:", "data:", "blob:")
 
@@ -32,6 +38,7 @@ def opened(browser: Browser, path: Path, width: int) -> Iterator[tuple[Page, dic
         console (errors and warnings), errors (exceptions), requests (addresses outside the page).
     """
     page = browser.new_page(viewport={"width": width, "height": 900})
+    page.set_default_timeout(PATIENCE_MS)
     wrong: dict[str, list[str]] = {"console": [], "errors": [], "requests": []}
     page.on(
         "console",
@@ -47,6 +54,12 @@ def opened(browser: Browser, path: Path, width: int) -> Iterator[tuple[Page, dic
         yield page, wrong
     finally:
         page.close()
+
+
+def picture_of(page: Page, name: str) -> NDArray[np.uint8]:
+    """What an element shows, shape (height, width, 3)."""
+    shot = page.locator(name).screenshot(timeout=PATIENCE_MS)
+    return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"))
 
 
 def unfold(page: Page) -> None:
