@@ -14,7 +14,7 @@ from PIL import Image
 from m2m.bids import unit_path
 from m2m.options import Config, Task, load_config
 from m2m.report import pictures, words
-from m2m.report.page import training_course
+from m2m.report.page import PEOPLE_METRICS, training_course
 from m2m.stage import read_table, write_text
 
 
@@ -148,6 +148,44 @@ def test_a_model_that_is_better_here_and_worse_there_is_not_called_better():
         {"baseline": "mean", "text": "better in 1, worse in 1 of 2", "kind": ""},
         {"baseline": "t1", "text": "better in 1 of 2", "kind": "better"},
     ]
+
+
+def test_too_few_people_and_no_difference_are_told_from_each_other():
+    leads = {"mean": "too few subjects", "t1": "not told apart"}
+    tile = {"leads": [{"baseline": name, "verdict": said} for name, said in leads.items()]}
+    texts = [row["text"] for row in words.standings([tile, tile])]
+    assert texts == ["too few subjects", "not told apart in any of 2"]
+
+
+def test_the_minute_says_who_took_part_and_what_came_of_each_task(root, text):
+    minute = Page(re.search(r'<div class="minute">(.*?)</div>', text, re.S)[1]).text
+    minute = re.sub(r" (?=[;:.,)])|(?<=[(]) ", "", minute)
+    assert "13 came in, 12 are used: 5 train, 1 validation, 6 test" in minute
+    assert "0 failed, 0 excluded, 1 incomplete (who, and why)" in minute
+    for task in tree.TASKS:
+        (ssim,) = [
+            words.printed(row["mean"], 3)
+            for row in read_table(root / f"evaluation/{task}/summary.tsv")
+            if (row["model"], row["region"], row["metric"]) == ("macro2micro", "brain", "ssim")
+        ]
+        assert f"macro2micro reaches a brain SSIM of {ssim}" in minute
+    assert "against mean better in 3 of 3 main metrics; against t1 better in 3 of 3." in minute
+
+
+def test_who_was_left_out_stands_in_a_table_with_the_reason(page):
+    assert page.tables["left-out-table"][1:] == [["sub-12", "incomplete", "validate", "no DWI"]]
+
+
+@pytest.mark.parametrize("task", tree.TASKS)
+def test_every_test_person_has_the_metrics_of_the_table(root, page, task):
+    rows = {(row[0], row[1]): row[2:] for row in page.tables[f"people-{task}"][1:]}
+    models = tree.TASKS[task].models
+    assert len(rows) == 6 * len(models)
+    for model in models:
+        for row in read_table(root / f"evaluation/{task}/{model}/metrics.tsv"):
+            if row["region"] == "brain":
+                known = [words.printed(row[key], words.METRICS[key][1]) for key in PEOPLE_METRICS]
+                assert rows[row["unit"], model] == known
 
 
 def test_what_the_metrics_are_of_is_said_for_each_task(page):
