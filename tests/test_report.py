@@ -188,6 +188,18 @@ def test_every_test_person_has_the_metrics_of_the_table(root, page, task):
                 assert rows[row["unit"], model] == known
 
 
+def test_a_test_person_s_name_leads_to_the_quality_pictures(root, page):
+    links = {attributes["href"] for tag, attributes in page.elements if tag == "a"}
+    assert {link for link in links if link.startswith("#unit-")} == {
+        f"#unit-sub-{i:02d}" for i in range(6, 12)
+    }
+    few = Page(tree.write_page(root, limit=3))
+    ends = {attributes.get("id") for _, attributes in few.elements}
+    links = {attributes["href"][1:] for tag, attributes in few.elements if tag == "a"}
+    assert links <= ends and "unit-sub-06" in links and "unit-sub-11" not in links
+    tree.write_page(root)
+
+
 def test_what_the_metrics_are_of_is_said_for_each_task(page):
     assert "Pearson's r is the correlation of log density" in page.text
     assert "of the FA that the tensors have" in page.text

@@ -188,6 +188,7 @@ def main(
     section, cohort = parse_options(Report, options), root / "cohort"
     chosen = TypeAdapter(dict[str, Task]).validate_json(tasks)
     quality, findings = read_table(cohort / "quality.tsv"), read_table(cohort / "cohort_status.tsv")
+    pages = subjects(root, quality, section.max_subject_pages)
     left_out = [row for row in quality if row["state"] != "used"]
     folders = {row["unit"] or "": row["folder"] or "" for row in read_table(cohort / "units.tsv")}
     context = {
@@ -201,7 +202,7 @@ def main(
         "ratio_figure": ratio_figure(figures_dir) if any(t.low for t in chosen.values()) else None,
         "viewer": viewer(root, chosen, folders, section),
         "findings": findings[:MAX_FINDINGS], "n_findings": len(findings),
-        "subjects": subjects(root, quality, section.max_subject_pages), "n_units": len(quality),
+        "subjects": pages, "with_page": {page["unit"] for page in pages}, "n_units": len(quality),
         **making(config_json, read_json(cohort / "split.json")["hash"], ""),
     }  # fmt: skip
     page = render("report.html.j2", context)
