@@ -67,7 +67,7 @@ EXTRAS = {
     "fsl": "workflow", "snakemake": "workflow",
     "lightning_fabric": "train", "tensorboard": "train",
     "pandas": "evaluate", "sklearn": "evaluate",
-    "jinja2": "report", "matplotlib": "report",
+    "ipyniivue": "report", "jinja2": "report", "matplotlib": "report",
     "fire": "export", "onnx": "export", "onnxruntime": "export",
 }  # fmt: skip
 

@@ -60,7 +60,7 @@ VERSIONS = {
     "downstream": 2,
     "figures": 3,
     "draw-downstream": 1,
-    "report": 3,
+    "report": 4,
     "report-downstream": 2,
 }
 

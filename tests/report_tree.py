@@ -15,7 +15,9 @@ from m2m.evaluate import compare
 from m2m.evaluate import main as evaluate
 from m2m.evaluate.tables import TABLES
 from m2m.modalities import MODALITIES
-from m2m.options import Evaluation, Rois, Task
+from m2m.options import Evaluation, Report, Rois, Task, load_config
+from m2m.report import main as report
+from m2m.report import pictures
 from m2m.stage import digest, read_table, write_json, write_table, write_text
 from m2m.tensors import from_matrix
 
@@ -318,3 +320,18 @@ def tasks_json(*names):
     """What `--tasks` is given."""
     chosen = {name: TASKS[name].model_dump() for name in names or TASKS}
     return json.dumps(chosen)
+
+
+def write_page(root, simulated=True, title="A <study> & more", limit=60, tasks=TASKS):
+    """Write the page of a study with a grey ramp for every figure; return its text."""
+    names = [f"{task}/{name}" for task in tasks for name in pictures.FIGURES]
+    for name in ["flow", *names]:
+        path = root / "figures" / f"{name}.png"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        Image.linear_gradient("L").save(path)
+    report(
+        root, tasks_json(*tasks), root / "figures", simulated,
+        load_config("config.yaml").model_dump_json(), root / "report.html",
+        Report(title=title, max_subject_pages=limit).model_dump_json(),
+    )  # fmt: skip
+    return (root / "report.html").read_text(encoding="utf-8")

@@ -113,8 +113,8 @@ def test_a_missing_library_is_said_to_be_in_the_extra_that_has_it():
 
 def test_everything_declared_is_imported():
     used = {name for providers in distributions(imported(ROOT / "m2m")) for name in providers}
-    # The workflow; files that nilearn ships; a back end of torch.utils.tensorboard.
-    assert RUNTIME - used == {"snakemake", "nilearn", "tensorboard"}
+    # The workflow; files that nilearn and ipyniivue ship; a back end of torch.utils.tensorboard.
+    assert RUNTIME - used == {"snakemake", "nilearn", "ipyniivue", "tensorboard"}
 
 
 def test_no_source_file_is_longer_than_400_lines():

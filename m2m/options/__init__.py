@@ -50,7 +50,7 @@ from m2m.options.models import (
     Upsampled,
     Weight,
 )
-from m2m.options.rendering import Render, SliceField
+from m2m.options.rendering import Render, Report, SliceField
 from m2m.options.scans import (
     Anat,
     DipyTracking,
@@ -167,15 +167,6 @@ class Evaluation(Section):
         None, description="Safetensors for LPIPS (extra `lpips`); null: it is not computed"
     )
     bootstrap: PositiveInt = 2000
-    seed: int = 1
-
-
-class Report(Section):
-    """Figures and the page."""
-
-    title: str = "m2m"
-    max_subject_pages: PositiveInt = 60
-    band_resamples: PositiveInt = Field(1000, description="Bootstrap of the bands in figures")
     seed: int = 1
 
 

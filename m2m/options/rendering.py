@@ -1,8 +1,8 @@
-"""Sections about continuous fields and their pictures."""
+"""Sections about continuous fields, their pictures, and the report."""
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from m2m.options.base import Section
+from m2m.options.base import DataPath, Section
 
 
 class SliceField(Section):
@@ -49,3 +49,20 @@ class Render(Section):
         min_length=1,
         description="Azimuth and elevation of still views: here left, front, above, below",
     )
+
+
+class Report(Section):
+    """Figures and the page."""
+
+    title: str = "m2m"
+    max_subject_pages: PositiveInt = 60
+    band_resamples: PositiveInt = Field(1000, description="Bootstrap of the bands in figures")
+    viewer_subjects: NonNegativeInt = Field(
+        3, description="Test people in the page's viewer, from the best to the worst; 0: no viewer"
+    )
+    viewer_spacing_mm: PositiveFloat = Field(2.0, description="Finer maps are made coarser for it")
+    viewer_streamlines: PositiveInt = Field(1500, description="In the viewer, of each tractogram")
+    viewer_bundle: DataPath | None = Field(
+        None, description="dist/index.js of npm's @niivue/niivue; null: that of ipyniivue"
+    )
+    seed: int = 1

@@ -7,7 +7,9 @@ import importlib.metadata
 import json
 import platform
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,14 +22,17 @@ from pydantic import TypeAdapter
 import m2m
 from m2m.options import Report, Task
 from m2m.report.pictures import flow_figure, ratio_figure, subjects, task_figures
+from m2m.report.viewer import viewer
 from m2m.report.words import (
     COUNTS,
     MEASURED,
+    METRICS,
     OVERVIEW,
     comparison_rows,
     counts_by_model,
     headlines,
     overview_row,
+    printed,
     sentence,
     summary_rows,
     task_titles,
@@ -35,6 +40,11 @@ from m2m.report.words import (
 from m2m.stage import VERSIONS, parse_options, read_json, read_table, write_text
 
 MAX_FINDINGS = 300
+MAX_PEOPLE = 400
+# Of metrics.tsv, what the table of every test subject shows.
+PEOPLE_METRICS = ("ssim", "psnr", "mae", "pearson")
+# Extras of pyproject.toml that make no results.
+OTHER_EXTRAS = ("dev", "export", "cluster", "ants", "lpips")
 # Of labels.tsv, as the page shows them.
 LABEL_COLUMNS = ("rms_mm", "max_mm", "folded", "true_rms_mm", "left_rms_mm", "recovered")
 
@@ -73,6 +83,17 @@ def label_rows(root: Path, name: str, models: Sequence[str]) -> list[dict[str, s
     return rows
 
 
+def people_rows(root: Path, name: str, models: Sequence[str]) -> list[dict[str, Any]]:
+    """Every test subject under every model: unit, model, cells (`PEOPLE_METRICS` in the brain)."""
+    rows = []
+    for model in models:
+        for row in read_table(root / "evaluation" / name / model / "metrics.tsv"):
+            if row["region"] == "brain":
+                cells = [printed(row[metric], METRICS[metric][1]) for metric in PEOPLE_METRICS]
+                rows.append({"unit": row["unit"], "model": model, "cells": cells})
+    return sorted(rows, key=lambda row: row["unit"])
+
+
 def mean_of(texts: Iterable[str | None]) -> str:
     """Print the mean of a column's numbers; n/a where it has none."""
     numbers = [float(text) for text in texts if text is not None]
@@ -93,17 +114,20 @@ def training_course(path: Path) -> dict[str, str | int | None]:
 
 
 def versions() -> list[tuple[str, str]]:
-    """Version of m2m, of Python and of every package that m2m needs, where it is installed."""
-    names = sorted(
-        re.split(r"[^\w.-]", requirement)[0]
-        for requirement in importlib.metadata.requires("m2m") or []
-        if "extra ==" not in requirement
-    )
+    """Version of m2m, of Python, of the system and of every package that makes results.
+
+    Packages of extras only where they are installed.
+    """
+    found = {}
+    for requirement in importlib.metadata.requires("m2m") or []:
+        name, extra = re.match(r"([\w.-]+)(?:.*extra == \W?(\w+))?", requirement).groups()
+        if extra not in OTHER_EXTRAS:
+            with suppress(importlib.metadata.PackageNotFoundError):
+                found[name] = importlib.metadata.version(name)
     return [
-        ("m2m", m2m.__version__),
-        ("Python", platform.python_version()),
-        *((name, importlib.metadata.version(name)) for name in names),
-    ]
+        ("m2m", m2m.__version__), ("Python", platform.python_version()),
+        ("system", f"{platform.system()} {platform.machine()}"), *sorted(found.items()),
+    ]  # fmt: skip
 
 
 def making(config_json: str, split_hash: str, target: str) -> dict[str, Any]:
@@ -134,6 +158,7 @@ def task_context(root: Path, figures: Path, name: str, tasks: Mapping[str, Task]
     tiles = headlines(summary, comparison, models[0])
     title = task_titles(tasks)[name]
     overview = overview_row(title, name, models[0], tiles)
+    people = people_rows(root, name, models)
     regions, metrics = ({row[key] for row in summary} for key in ("region", "metric"))
     return {
         "name": name, "title": title, "models": models, "chain": task.chain,
@@ -141,6 +166,7 @@ def task_context(root: Path, figures: Path, name: str, tasks: Mapping[str, Task]
         "headline": sentence(tiles, models[0], overview["n"]),
         "summary": summary_rows(summary, models), "comparison": comparison_rows(comparison),
         "counts": counts_by_model(summary, models),
+        "people": people[:MAX_PEOPLE], "n_people": len(people),
         "has_rois": "rois" in regions,
         "has_lpips": "lpips" in metrics, "has_uncertainty": "calibration_error" in metrics,
         "lacks_bundles": task.target == "dti" and "bundles" not in regions,
@@ -162,14 +188,21 @@ def main(
     section, cohort = parse_options(Report, options), root / "cohort"
     chosen = TypeAdapter(dict[str, Task]).validate_json(tasks)
     quality, findings = read_table(cohort / "quality.tsv"), read_table(cohort / "cohort_status.tsv")
+    pages = subjects(root, quality, section.max_subject_pages)
+    left_out = [row for row in quality if row["state"] != "used"]
+    folders = {row["unit"] or "": row["folder"] or "" for row in read_table(cohort / "units.tsv")}
     context = {
         "title": section.title, "simulated": simulated,
         "tasks": [task_context(root, figures_dir, name, chosen) for name in chosen],
+        "people_names": [METRICS[metric][0] for metric in PEOPLE_METRICS],
+        "parts": Counter(row["part"] for row in quality if row["state"] == "used" and row["part"]),
+        "left_out": left_out[:MAX_FINDINGS], "n_left_out": len(left_out),
         "overview": OVERVIEW, "count_names": COUNTS,
         "flow": read_json(cohort / "flow.json"), "flow_figure": flow_figure(figures_dir),
         "ratio_figure": ratio_figure(figures_dir) if any(t.low for t in chosen.values()) else None,
+        "viewer": viewer(root, chosen, folders, section),
         "findings": findings[:MAX_FINDINGS], "n_findings": len(findings),
-        "subjects": subjects(root, quality, section.max_subject_pages), "n_units": len(quality),
+        "subjects": pages, "with_page": {page["unit"] for page in pages}, "n_units": len(quality),
         **making(config_json, read_json(cohort / "split.json")["hash"], ""),
     }  # fmt: skip
     page = render("report.html.j2", context)

@@ -248,9 +248,12 @@ def standings(tiles: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     rows = []
     for baseline, found in verdicts.items():
         counts = {kind: found.count(kind) for kind in ("better", "worse") if kind in found}
-        text = ", ".join(f"{kind} in {n}" for kind, n in counts.items()) or "not told apart"
+        text = ", ".join(f"{kind} in {n}" for kind, n in counts.items()) or "not told apart in any"
+        text = (
+            "too few subjects" if set(found) == {"too few subjects"} else f"{text} of {len(found)}"
+        )
         kind = next(iter(counts)) if len(counts) == 1 else ""
-        rows.append({"baseline": baseline, "text": f"{text} of {len(found)}", "kind": kind})
+        rows.append({"baseline": baseline, "text": text, "kind": kind})
     return rows
 
 

@@ -1,0 +1,167 @@
+// The viewer: NiiVue with one person's maps and streamlines, and controls that keys can reach.
+(() => {
+  const section = document.getElementById("viewer");
+  const part = (name) => section.querySelector(`[data-part="${name}"]`);
+  const data = JSON.parse(document.getElementById("viewer-data").textContent);
+  const status = part("status");
+  const views = { planes: 3, axial: 0, coronal: 1, sagittal: 2, turned: 4 };
+  const axes = ["x", "y", "z"];
+  let viewer = null;
+
+  async function unpacked(text) {
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return new Response(stream).arrayBuffer();
+  }
+
+  async function started() {
+    const module = new Blob([await unpacked(data.module)], { type: "text/javascript" });
+    const { Niivue } = await import(URL.createObjectURL(module));
+    const made = new Niivue({
+      backColor: [0, 0, 0, 1],
+      crosshairColor: [0.35, 0.75, 1, 1],
+      crosshairWidth: 0.5,
+      crosshairWidthUnit: "mm",
+      dragAndDropEnabled: false,
+      isColorbar: true,
+      isRadiologicalConvention: false,
+      multiplanarLayout: 2,
+      multiplanarShowRender: 1,
+      scrollRequiresFocus: true,
+      show3Dcrosshair: true,
+      viewModeHotKey: "",
+      clipPlaneHotKey: "",
+      cycleClipPlaneHotKey: "",
+      logLevel: "error",
+    });
+    await made.attachToCanvas(part("canvas"), true);
+    // Black is no error, red too high, blue too low.
+    made.addColormap("above", { R: [0, 230, 255], G: [0, 60, 225], B: [0, 30, 140],
+      A: [0, 128, 255], I: [0, 140, 255] });
+    made.addColormap("below", { R: [0, 40, 170], G: [0, 110, 235], B: [0, 240, 255],
+      A: [0, 128, 255], I: [0, 140, 255] });
+    made.setScale(1.2);
+    made.onLocationChange = told;
+    made.onAzimuthElevationChange = (azimuth, elevation) => {
+      part("azimuth").value = ((azimuth % 360) + 360) % 360;
+      part("elevation").value = elevation;
+    };
+    return made;
+  }
+
+  // Where the crosshair is and what every map says there.
+  function told(place) {
+    axes.forEach((axis, i) => { part(axis).value = place.mm[i]; });
+    const words = data.layers.flatMap(({ key, title }) => {
+      const found = place.values.find(({ name }) => name === `${key}.nii`);
+      return found ? [`${title} ${found.value.toFixed(3)}`] : [];
+    });
+    const where = axes.map((axis, i) => `${axis} ${place.mm[i].toFixed(0)}`).join(", ");
+    part("values").textContent = `${where} mm: ${words.join("; ")}`;
+  }
+
+  const person = () => data.people[part("person").value];
+
+  async function showPerson() {
+    const chosen = person();
+    const kept = viewer.volumes.length ? viewer.frac2mm(viewer.scene.crosshairPos).slice(0, 3) : null;
+    while (viewer.volumes.length) viewer.removeVolume(viewer.volumes[0]);
+    for (const { key, colours, below, low, high } of data.layers) {
+      if (!(key in chosen.maps)) continue;
+      await viewer.addVolumeFromUrl({
+        url: `${key}.nii`, name: `${key}.nii`, buffer: await unpacked(chosen.maps[key]),
+        colormap: colours, colormapNegative: below, cal_min: low, cal_max: high, opacity: 0,
+      });
+    }
+    axes.forEach((axis, i) => {
+      [part(axis).min, part(axis).max] = chosen.extent[i];
+    });
+    const lines = part("streamlines");
+    const before = lines.value;
+    lines.replaceChildren(new Option("none", ""), ...Object.keys(chosen.streamlines).map(
+      (name) => new Option(name, name)));
+    if (before in chosen.streamlines) lines.value = before;
+    lines.disabled = lines.length < 2;
+    showMap();
+    await showStreamlines();
+    goTo(kept ?? chosen.extent.map(([low, high]) => (low + high) / 2));
+  }
+
+  function showMap() {
+    const wanted = part("map").value;
+    viewer.volumes.forEach((volume, i) => {
+      const on = volume.name === `${wanted}.nii`;
+      volume.opacity = i === 0 ? 1 : on ? Number(part("opacity").value) / 100 : 0;
+      volume.colorbarVisible = on;
+    });
+    part("opacity").disabled = wanted === "t1";
+    viewer.updateGLVolume();
+  }
+
+  async function showStreamlines() {
+    while (viewer.meshes.length) viewer.removeMesh(viewer.meshes[0]);
+    const wanted = part("streamlines").value;
+    // Streamlines lie inside the brain: they are seen through it.
+    viewer.opts.meshXRay = wanted ? 0.8 : 0;
+    if (wanted) {
+      const buffer = await unpacked(person().streamlines[wanted]);
+      const mesh = await viewer.addMeshFromUrl({ url: "lines.tck", name: "lines.tck", buffer });
+      viewer.setMeshProperty(mesh.id, "fiberColor", "Local");
+      viewer.setMeshProperty(mesh.id, "fiberRadius", 0.4);
+    }
+    viewer.setMeshThicknessOn2D(3);
+    viewer.drawScene();
+  }
+
+  function goTo(mm) {
+    viewer.scene.crosshairPos = viewer.mm2frac(mm);
+    viewer.createOnLocationChange();
+    viewer.drawScene();
+  }
+
+  const turn = () => viewer.setRenderAzimuthElevation(
+    Number(part("azimuth").value), Number(part("elevation").value));
+
+  // One change after the other: a person's maps take a moment to unpack.
+  let last = Promise.resolve();
+  const inTurn = (change) => () => {
+    last = last.then(change).catch(failed);
+  };
+
+  function failed(error) {
+    status.textContent = `The viewer cannot be shown: ${error.message ?? error}`;
+    section.dataset.state = "failed";
+  }
+
+  async function begin() {
+    section.dataset.state = "starting";
+    status.textContent = "Unpacking the viewer.";
+    if (!document.createElement("canvas").getContext("webgl2")) {
+      throw new Error("this browser has no WebGL 2.");
+    }
+    viewer = await started();
+    await showPerson();
+    turn();
+    part("person").addEventListener("change", inTurn(showPerson));
+    part("map").addEventListener("change", inTurn(showMap));
+    part("opacity").addEventListener("input", inTurn(showMap));
+    part("streamlines").addEventListener("change", inTurn(showStreamlines));
+    part("view").addEventListener("change", inTurn(
+      () => viewer.setSliceType(views[part("view").value])));
+    for (const axis of axes) {
+      part(axis).addEventListener("input", inTurn(
+        () => goTo(axes.map((name) => Number(part(name).value)))));
+    }
+    for (const angle of ["azimuth", "elevation"]) part(angle).addEventListener("input", inTurn(turn));
+    status.textContent = "";
+    section.dataset.state = "ready";
+  }
+
+  // It starts when it comes into sight: a page that is only read costs nothing.
+  part("controls").hidden = false;
+  new IntersectionObserver((entries, observer) => {
+    if (!entries.some((entry) => entry.isIntersecting)) return;
+    observer.disconnect();
+    begin().catch(failed);
+  }).observe(part("frame"));
+})();

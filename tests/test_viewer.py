@@ -1,0 +1,188 @@
+"""What the page's viewer holds: the maps, small; streamlines with their ends; NiiVue's class."""
+
+import base64
+import gzip
+import io
+
+import nibabel as nib
+import numpy as np
+import pytest
+import report_tree as tree
+from nibabel.streamlines import ArraySequence
+
+from m2m.bids import unit_path
+from m2m.evaluate.streamlines import true_streamlines
+from m2m.options import Report
+from m2m.report import niivue, viewer
+from m2m.stage import DataError
+from m2m.volume import Volume, load
+
+PEOPLE = {"sub-01": "train", "sub-02": "test", "sub-03": "test", "sub-04": "test"}
+TASKS = {name: tree.TASKS[name] for name in (tree.TASK, "t1-dti")}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tree.build(tmp_path_factory.mktemp("results") / "ds", PEOPLE, TASKS)
+    tree.run_evaluation(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def shown(root):
+    return viewer.viewer(root, TASKS, {unit: unit for unit in PEOPLE}, Report())
+
+
+def unpacked(text):
+    return gzip.decompress(base64.b64decode(text))
+
+
+def person(shown, unit):
+    (one,) = [one for one in shown["data"]["people"] if one["words"].startswith(unit)]
+    return one
+
+
+def test_every_map_in_the_page_is_the_map_on_disk_to_half_a_step(root, shown):
+    ends = {"true": 0.0, "synthetic": 0.0, "error": 0.0}
+    for layer in shown["data"]["layers"]:
+        ends[layer["key"]] = layer["high"]
+    maps = person(shown, "sub-03")["maps"]
+    assert set(maps) == {"t1", "true", "synthetic", "sd", "error"}
+    true = load(unit_path(root, "fa", "sub-03", "sub-03"))
+    folder = root / "synthetic" / tree.TASK / "macro2micro"
+    synthetic = load(unit_path(folder, "synth-fa", "sub-03", "sub-03"))
+    known = {"true": true.data, "synthetic": synthetic.data, "error": synthetic.data - true.data}
+    for key, data in known.items():
+        image = nib.Nifti1Image.from_bytes(unpacked(maps[key]))
+        place = np.linalg.inv(true.affine) @ image.affine
+        np.testing.assert_array_equal(place[:3, :3], np.eye(3))
+        at = place[:3, 3].round().astype(int)
+        box = tuple(slice(a, a + n) for a, n in zip(at, image.shape, strict=True))
+        top, low = ends[key], -ends[key] if key == "error" else 0
+        step = (top - low) / 254
+        found, expected = image.get_fdata(), data[box].clip(low, top + step)
+        assert np.abs(found - expected).max() <= step / 2 + 1e-6
+        assert expected.std() > 3 * step
+        # Nothing of the brain lies outside the box.
+        assert np.count_nonzero(data) == np.count_nonzero(data[box])
+        assert np.abs(found[data[box] == 0]).max() < 1e-6
+
+
+def test_no_voxel_outside_the_brain_is_in_the_page(root, tmp_path):
+    """A T1 with a face loses it."""
+    root = tree.build(tmp_path / "ds", {"sub-02": "test"})
+    path = unit_path(root, "t1w", "sub-02", "sub-02")
+    t1 = tree.load(path)
+    tree.save(path, t1 + 400 * (t1 == 0))
+    maps = viewer.load_maps(root, tree.TASKS[tree.TASK], tree.TASK, "sub-02", "sub-02")
+    assert np.count_nonzero(maps["t1"].data) <= np.count_nonzero(t1)
+    assert 0.9 < maps["t1"].data.max() < 2
+
+
+def test_people_are_chosen_from_the_best_to_the_worst():
+    rows = [
+        {"unit": f"sub-{i}", "region": region, "ssim": ssim}
+        for i, ssim in enumerate(["0.5", "0.9", None, "0.7", "0.8", "0.6"])
+        for region in ("brain", "wm")
+    ]
+    units = [unit for unit, _ in viewer.chosen_units(rows, 3)]
+    assert units == ["sub-1", "sub-3", "sub-0"]
+    assert viewer.chosen_units(rows, 1)[0] == ("sub-1", "sub-1, SSIM 0.900")
+    assert len(viewer.chosen_units(rows, 99)) == 5
+    assert viewer.chosen_units(rows, 0) == viewer.chosen_units([], 3) == []
+
+
+def test_thinned_streamlines_keep_their_ends_and_their_way():
+    t = np.linspace(0, np.pi, 200)[:, None]
+    arc = np.concatenate([40 * np.cos(t), 40 * np.sin(t), 0 * t], axis=1)
+    lines = ArraySequence([(arc + np.array([0, 0, i])).astype(np.float32) for i in range(50)])
+    found = nib.streamlines.load(io.BytesIO(viewer.thinned(lines, 20))).streamlines
+    assert len(found) == 20
+    for line in found:
+        assert len(line) == np.ceil(40 * np.pi / viewer.POINTS_MM) + 1
+        height = line[0, 2]
+        np.testing.assert_allclose(line[[0, -1]], [[40, 0, height], [-40, 0, height]], atol=0.126)
+        np.testing.assert_allclose(np.hypot(line[:, 0], line[:, 1]), 40, atol=0.2)
+    assert {found[0][0, 2], found[-1][0, 2]} == {0, 49}
+    assert len(nib.streamlines.load(io.BytesIO(viewer.thinned(lines, 99))).streamlines) == 50
+
+
+def test_measured_streamlines_lie_where_the_t1_is(root, shown):
+    found = person(shown, "sub-02")["streamlines"]
+    assert list(found) == ["measured", "synthetic (t1-dti, macro2micro)"]
+    measured = nib.streamlines.load(io.BytesIO(unpacked(found["measured"]))).streamlines
+    known = true_streamlines(root, "sub-02", "sub-02")
+    ends = np.array([line[0] for line in known])
+    for line in measured[::50]:
+        assert np.abs(ends - line[0]).max(axis=1).min() <= viewer.ROUNDED_MM / 2 + 1e-3
+
+
+def test_fine_maps_are_made_coarser_and_stay_in_place(root):
+    maps = viewer.load_maps(root, TASKS[tree.TASK], tree.TASK, "sub-02", "sub-02")
+    section = Report(viewer_spacing_mm=12)
+    one = viewer.in_page(maps, viewer.limits([maps]), {}, section)
+    image = nib.Nifti1Image.from_bytes(unpacked(one["maps"]["true"]))
+    np.testing.assert_allclose(nib.affines.voxel_sizes(image.affine), 12)
+
+    def centre(data, affine):
+        weight, index = data[data > 0], np.argwhere(data > 0)
+        return nib.affines.apply_affine(affine, np.average(index, axis=0, weights=weight))
+
+    moved = centre(image.get_fdata(), image.affine) - centre(maps["true"].data, maps["true"].affine)
+    assert np.abs(moved).max() < 1.5
+
+
+def test_errors_and_their_standard_deviations_share_one_scale(shown):
+    layers = {layer["key"]: layer for layer in shown["data"]["layers"]}
+    assert layers["error"]["high"] == layers["sd"]["high"]
+    assert layers["true"]["high"] == layers["synthetic"]["high"]
+    assert 0 < layers["error"]["high"] < 5 * tree.FA_ERROR
+
+
+def test_someone_whose_map_is_lost_is_left_out_and_named(root, tmp_path, capsys):
+    root = tree.build(tmp_path / "ds", PEOPLE)
+    tree.run_evaluation(root)
+    folder = root / "synthetic" / tree.TASK / "macro2micro"
+    (folder / unit_path("", "synth-fa", "sub-03", "sub-03").lstrip("/")).unlink()
+    found = viewer.viewer(root, {tree.TASK: TASKS[tree.TASK]}, {u: u for u in PEOPLE}, Report())
+    words = [one["words"][:6] for one in found["data"]["people"]]
+    assert sorted(words) == ["sub-02", "sub-04"]
+    assert "sub-03 is left out: is missing" in capsys.readouterr().out
+
+
+def test_the_installed_module_exports_niivue(tmp_path):
+    bundle = niivue.find_bundle(None)
+    assert bundle.source.startswith("ipyniivue ") and "BSD 2-Clause" in bundle.licence
+    assert "as Niivue}" in bundle.module.splitlines()[-1]
+
+
+def test_a_module_of_npm_is_taken_as_it_is_with_its_licence(tmp_path):
+    path = tmp_path / "package" / "dist" / "index.js"
+    path.parent.mkdir(parents=True)
+    path.write_text("class Niivue {}\nexport {\n  NVImage,\n  Niivue\n};\n")
+    (tmp_path / "package" / "LICENSE").write_text("as you like")
+    bundle = niivue.find_bundle(path)
+    assert bundle == niivue.Bundle(path.read_text(), "the file index.js", "as you like")
+
+
+def test_a_module_without_the_class_is_refused_with_the_remedy(tmp_path):
+    path = tmp_path / "index.js"
+    path.write_text("export default {};")
+    with pytest.raises(DataError, match=r"does not hold NiiVue's class.*viewer_bundle"):
+        niivue.with_class(path)
+    with pytest.raises(DataError, match="is no file"):
+        niivue.find_bundle(tmp_path / "nowhere.js")
+
+
+def test_without_niivue_no_map_is_in_the_page_and_it_says_why(root, monkeypatch):
+    monkeypatch.setattr(niivue.importlib.util, "find_spec", lambda name: None)
+    found = viewer.viewer(root, TASKS, {unit: unit for unit in PEOPLE}, Report())
+    assert found == {"name": tree.TASK, "model": "macro2micro", "bundle": None}
+
+
+def test_eight_bits_hold_zero_and_cut_off_what_is_beyond():
+    data = np.array([-0.4, -0.1, 0, 0.1, 0.4], np.float32).reshape(5, 1, 1)
+    image = nib.Nifti1Image.from_bytes(viewer.eight_bits(Volume(data, np.eye(4)), -0.3, 0.3))
+    found = image.get_fdata().ravel()
+    assert abs(found[2]) < 1e-6
+    np.testing.assert_allclose(found, [-0.3, -0.1, 0, 0.1, 0.3], atol=0.3 / 120)
