@@ -52,8 +52,8 @@ VERSIONS = {
     "features": 1,
     "cnn": 1,
     "downstream": 2,
-    "figures": 3,
-    "draw-downstream": 1,
+    "figures": 4,
+    "draw-downstream": 2,
     "report": 3,
     "report-downstream": 2,
 }

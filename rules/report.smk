@@ -3,7 +3,7 @@
 for STUDY, TASKS in STUDIES.items():
 
     rule:
-        """Every figure of a study's tasks as PDF and PNG, with its source data as TSV."""
+        """Every figure of a study's tasks as PDF, SVG and PNG, with its source data as TSV."""
         name:
             f"figures_of_{STUDY}"
         input:
@@ -20,7 +20,7 @@ for STUDY, TASKS in STUDIES.items():
                 "{folder}/{name}.{extension}",
                 folder=study_figures(STUDY),
                 name=["flow", *figures_of(STUDY)],
-                extension=["pdf", "tsv"],
+                extension=["pdf", "svg", "tsv"],
             ),
             flow=report(f"{study_figures(STUDY)}/flow.png", category="Cohort"),
             tasks=report(
@@ -104,7 +104,7 @@ if CROSS_FITTED:
             figures=expand(
                 f"{ROOT}/figures/downstream/{{name}}.{{extension}}",
                 name=DOWNSTREAM_FIGURES,
-                extension=["pdf", "tsv"],
+                extension=["pdf", "svg", "tsv"],
             ),
             pictures=report(
                 expand(

@@ -1,4 +1,4 @@
-"""The paper's figures: PDF and PNG, each with the numbers behind it as TSV.
+"""The paper's figures: PDF, SVG and PNG, each with the numbers behind it as TSV.
 
 Every figure is always written; one with nothing to show says so in words. The cohort's flow lies
 in the folder of figures, the others in a folder per task.
@@ -215,7 +215,7 @@ def main(
             save(figure, printed(rows), ratio.COLUMNS, out_dir / "ratio", note)
         figure, rows = flow_figure(studies, unit_rows, people, quality_rows)
         save(figure, printed(rows), cohort.COLUMNS, out_dir / "flow", note)
-    print(f"wrote {out_dir}/flow.pdf, .png, .tsv")
+    print(f"wrote {out_dir}/flow.pdf, .svg, .png, .tsv")
 
 
 def draw_task(study: Study, out_dir: Path, note: str) -> str:
