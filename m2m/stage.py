@@ -54,6 +54,8 @@ VERSIONS = {
     "downstream": 2,
     "figures": 4,
     "draw-downstream": 2,
+    "tables": 1,
+    "methods": 1,
     "report": 3,
     "report-downstream": 2,
 }

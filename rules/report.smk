@@ -1,4 +1,4 @@
-"""The paper's figures with their source data, and one self-contained page."""
+"""The paper's figures with their source data, the methods in words, and one self-contained page."""
 
 for STUDY, TASKS in STUDIES.items():
 
@@ -53,6 +53,37 @@ for STUDY, TASKS in STUDIES.items():
             " --units {input.units:q} --split {input.split:q} --split-record {input.record:q}"
             " --quality {input.quality:q} --flow {input.flow:q} --out-dir {params.folder:q}"
             " {params.simulated:q} --threads {threads} --options {params.options:q} > {log:q} 2>&1"
+
+    rule:
+        """The methods in words, from the configuration that ran, with what they cite as BibTeX."""
+        name:
+            f"methods_of_{STUDY}"
+        input:
+            every_fit("models/{task}/{model}/model.json", TASKS),
+            summaries=every_task("evaluation/{task}/summary.tsv", TASKS),
+            quality=QUALITY,
+            flow=FLOW,
+            record=SPLIT_RECORD,
+        output:
+            text=f"{study_figures(STUDY)}/methods.md",
+            references=f"{study_figures(STUDY)}/references.bib",
+        log:
+            log("methods", STUDY),
+        benchmark:
+            bench("methods", STUDY)
+        conda:
+            M2M_ENV
+        resources:
+            mem_mb=memory(1000),
+            runtime=minutes(30),
+        params:
+            root=dataset_root,
+            tasks=task_flags(STUDY),
+            config=configuration,
+            version=VERSIONS["methods"],
+        shell:
+            "m2m methods --root {params.root:q} {params.tasks:q} --config-json {params.config:q}"
+            " --out {output.text:q} --references {output.references:q} > {log:q} 2>&1"
 
     rule:
         """One HTML page that opens without a network."""

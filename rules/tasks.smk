@@ -246,13 +246,21 @@ def page(study):
     return f"{ROOT}/{study}.html"
 
 
+def paper(study):
+    """What a paper takes from a study: its figures, whose last is the flow, tables and methods."""
+    tables = every_task("evaluation/{task}/summary.tex", STUDIES.get(study, []))
+    return [
+        f"{study_figures(study)}/{name}" for name in ("flow.png", "methods.md")
+    ] + tables
+
+
 def study_page(study):
-    """Input function: the page of a study, or what is missing in the configuration."""
+    """Input function: page and paper of a study, or what is missing in the configuration."""
 
     def wanted(wildcards):
         if study not in STUDIES:
             raise WorkflowError(f"No task of the configuration has study: {study}.")
-        return page(study)
+        return [page(study), *paper(study)]
 
     return wanted
 
