@@ -56,7 +56,7 @@ VERSIONS = {
     "draw-downstream": 2,
     "tables": 1,
     "methods": 1,
-    "report": 3,
+    "report": 4,
     "report-downstream": 2,
 }
 

@@ -292,8 +292,10 @@ def report_options(study):
 
 # Figures of a task, by what it predicts.
 _FIGURES = (
+    "overview",
     "panel",
     "metrics",
+    "forest",
     "profile",
     "rois",
     "training",
