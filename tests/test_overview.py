@@ -130,3 +130,19 @@ def test_better_is_to_the_right_in_every_panel():
         for axes, (_, metric) in zip(figure.axes, PANELS[target], strict=True):
             left, right = axes.get_xlim()
             assert (left > right) == (metric in ("mae", "angle_deg"))
+
+
+def test_a_difference_far_beyond_all_others_is_a_number_at_the_edge():
+    others = [f"m{i}" for i in range(8)]
+    rows = [
+        {"model": "full", "baseline": other, "region": "brain", "metric": "psnr",
+         "difference": 9.0 if i == 7 else 0.1 * i, "low": 8.0 if i == 7 else 0.1 * i - 0.1,
+         "high": 10.0 if i == 7 else 0.1 * i + 0.1, "n_subjects": 8}
+        for i, other in enumerate(others)
+    ]  # fmt: skip
+    figure, shown = draw_forest(pd.DataFrame(rows), ["full", *others], "fa")
+    psnr = figure.axes[0]
+    assert max(psnr.get_xlim()) < 2.5 and 9.0 not in {x for x, _ in dots(psnr)}
+    (text,) = psnr.texts[:1]
+    assert text.get_text() == "+9" and text.get_position()[1] == 7
+    assert shown[7]["difference"] == 9.0

@@ -24,6 +24,8 @@ from m2m.figures.style import (
 )
 
 COLUMNS = ("model", "baseline", "region", "metric", "difference", "low", "high", "n_subjects")
+# Times the reach of three quarters of the dots: farther ones are not drawn to scale.
+FAR = 2.5
 _BRAIN = (("brain", "psnr"), ("brain", "ssim"))
 PANELS = {
     "fa": (*_BRAIN, ("wm", "mae"), ("rois", "concordance")),
@@ -37,7 +39,8 @@ def draw_forest(
 ) -> tuple[Figure, list[dict[str, Any]]]:
     """Draw the main model minus each other one, a panel a metric, better to the right.
 
-    A dot is filled where its interval leaves 0 out.
+    A dot is filled where its interval leaves 0 out. One far beyond all others, which would press
+    them together, is written at the edge as a number.
 
     Parameters
     ----------
@@ -55,7 +58,7 @@ def draw_forest(
     """
     main, *others = models
     own = comparison[comparison["model"] == main]
-    figure = new_figure(DOUBLE_MM, 28 + 4.5 * len(others))
+    figure = new_figure(DOUBLE_MM, 31 + 4.5 * len(others))
     panels = figure.subplots(1, len(PANELS[target]), sharey=True)
     rows: list[dict[str, Any]] = []
     for axes, (region, metric), mark in zip(panels, PANELS[target], letters(), strict=False):
@@ -65,7 +68,7 @@ def draw_forest(
         axes.set_title(f"{METRICS[metric]}{name}")
         if BETTER.get(metric, "higher").startswith("lower"):
             axes.invert_xaxis()
-        axes.set_xlabel(f"{main} minus other; better →", fontsize=6.5)
+        axes.set_xlabel(f"{main}\nminus other; better →", fontsize=6.5)
         letter(axes, mark)
         rows += chosen[list(COLUMNS)].to_dict("records")
     panels[0].set_yticks(range(len(others)), others)
@@ -81,7 +84,15 @@ def _dots(axes: Axes, table: pd.DataFrame) -> None:
     if table["difference"].isna().all():
         axes.text(0.5, 0.5, "not computed", transform=axes.transAxes, ha="center", color=MUTED)
         return
+    reach = table[["difference", "low", "high"]].abs().max(axis=1)
+    edge = FAR * np.nanquantile(reach, 0.75)
+    for i in np.flatnonzero(reach > edge):
+        value = table["difference"].iloc[i]
+        words = f"{value:+.2g}".replace("-", "−")
+        axes.text(np.sign(value) * edge, i, words, color=PALETTE[0], fontsize=6,
+                  ha="center", va="center")  # fmt: skip
     y = np.arange(len(table))
+    table = table.mask(reach > edge)
     axes.hlines(y, table["low"], table["high"], color=PALETTE[0], linewidth=1)
     told_apart = (table["low"] > 0) | (table["high"] < 0)
     for filled in (True, False):
@@ -89,6 +100,7 @@ def _dots(axes: Axes, table: pd.DataFrame) -> None:
         axes.plot(table["difference"][part], y[part], linestyle="", marker="o", markersize=3.6,
                   color=PALETTE[0], markerfacecolor=PALETTE[0] if filled else "white",
                   markeredgewidth=0.8)  # fmt: skip
+    far = [text.get_position()[0] for text in axes.texts]
     low, high = axes.get_xlim()
-    axes.set_xlim(min(low, 0), max(high, 0))
+    axes.set_xlim(min(low, 0, *far), max(high, 0, *far))
     axes.locator_params(axis="x", nbins=4)
