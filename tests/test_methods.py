@@ -25,7 +25,8 @@ MRTRIX = {
 COUNTS = {"train": 3, "validation": 1, "test": 2}
 
 
-def write(folder, changes=None, study="report", counts=COUNTS, masks=("supplied", "template")):
+def write(folder, changes=None, study="report", counts=COUNTS, masks=("supplied", "template"),
+          further=()):  # fmt: skip
     """Write the records that the text is made from, then the text; return it and its references."""
     config = Config.model_validate(merged(BASE, changes or {}))
     tasks = {name: task for name, task in config.tasks.items() if task.study == study}
@@ -44,7 +45,7 @@ def write(folder, changes=None, study="report", counts=COUNTS, masks=("supplied"
         record = {"code_version": "0.0.9" if model == "mean" else m2m.__version__}
         write_json(folder / "models" / task / model / "model.json", record)
     for name in tasks:
-        summary = [{"region": "rois", "metric": "concordance"}]
+        summary = [{"region": "rois", "metric": "concordance"}, *further]
         write_table(folder / "evaluation" / name / "summary.tsv", summary, ("region", "metric"))
     given = {name: task.model_dump(mode="json") for name, task in tasks.items()}
     out, references = folder / "methods.md", folder / "references.bib"
@@ -180,6 +181,14 @@ def test_what_no_task_needs_is_not_named(tmp_path):
         assert words in whole
         assert words not in text
     assert "eigenvalues" in text and "The T1 and FA were brought" in text
+
+
+def test_what_few_people_do_not_allow_is_not_said_to_have_been_measured(tmp_path):
+    text, _ = write(tmp_path)
+    assert "Lin's concordance [@lin1989] and limits of agreement [@bland1986]." in text
+    row = {"region": "rois", "metric": "identification"}
+    text, _ = write(tmp_path, further=[row])
+    assert "identification of each person among all [@finn2015]" in text
 
 
 def test_nobody_left_to_validate_or_to_test_is_not_said_to_have_been(tmp_path):

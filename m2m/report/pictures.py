@@ -72,8 +72,8 @@ FIGURES = {
     "forest": (
         "The first model against each other one",
         "Paired differences on the same test subjects with 95 % bootstrap intervals, better to the "
-        "right; a dot is filled where its interval leaves 0 out, one far beyond all others is a number "
-        "at the edge. Of an ablation: what each change of the full model costs.",
+        "right; a dot is filled where its interval leaves 0 out, one far beyond all others is a "
+        "number at the edge. Of an ablation: what each change of the full model costs.",
         "PNG", EVERY,
     ),
     "profile": (
