@@ -206,6 +206,15 @@ def test_a_study_describes_the_first_model_of_a_family_and_what_the_others_chang
         "[@zhang2018]."
     )
     assert "cyclegan" not in text.lower() and "downstream" not in text
+    # Trained alike, so in one line.
+    assert "- `macro2micro` and `perceptual-on` on `one-change`: 4 steps of 4 slices" in text
+
+
+def test_the_perceptual_distance_of_the_published_network_is_named_where_it_has_one(tmp_path):
+    changes = {"models": {"macro2micro-2023": {"perceptual": {"network": "self"}}}}
+    text, bib = write(tmp_path, changes, "compare")
+    assert "a perceptual distance [@zhang2018] in an encoder" in text and "zhang2018" in bib
+    assert "zhang2018" not in write(tmp_path, {}, "compare")[0]
 
 
 def test_the_versions_of_external_programs_are_those_that_ran(tmp_path):

@@ -81,6 +81,8 @@ def described(name: str, section: Model) -> str:
         octaves = " [@chen2019]" if network.alpha else ""
         text += f" Its levels had {widths} channels, {share} low-frequency ones{octaves}."
     text += f" It saw {seen(section)}."
+    if section.family == "macro2micro-2023" and section.perceptual.network != "none":
+        text += f" Its loss had {TERMS['perceptual']}{FEATURES[section.perceptual.network]}, too."
     if terms := list(loss_terms(section)):
         text += f" Its loss was {enumerate_words(terms)}."
     if section.correct_labels:
@@ -125,8 +127,13 @@ def changed(before: Mapping[str, Any], after: Mapping[str, Any], at: str = "") -
         elif old != new:
             # Tuples as a person writes them, and none of Python's words.
             words = {None: "none", True: "on", False: "off"}
-            text = "-".join(map(str, new)) if isinstance(new, tuple | list) else new
-            yield f"{at}{key}", words[new] if new is None or new is True or new is False else text
+            if isinstance(new, tuple | list):
+                text = "-".join(map(str, new))
+            elif new is None or isinstance(new, bool):
+                text = words[new]
+            else:
+                text = f"{new:g}" if isinstance(new, float) else str(new)
+            yield f"{at}{key}", text
 
 
 def keys_of(text: str) -> set[str]:
@@ -153,21 +160,24 @@ def task_sentences(tasks: Mapping[str, Task], titles: Mapping[str, str]) -> Iter
 
 
 def training_sentences(tasks: Mapping[str, Task], models: Mapping[str, Model]) -> Iterator[str]:
-    """Say how each network was trained, by task."""
+    """Say how networks were trained; those of a task that were trained alike stand together."""
+    alike: dict[tuple[str, str], list[str]] = {}
     for task, model in fits(tasks):
         training = getattr(models[model], "training", None)
         if training is None:
             continue
         steps = tasks[task].steps_of(model) or training.steps
-        text = f"`{model}` on `{task}`: {steps} steps of {training.batch_size} slices, learning "
-        text += f"rate {training.learning_rate:g}, seed {training.seed}"
+        text = f"{steps} steps of {training.batch_size} slices, learning rate "
+        text += f"{training.learning_rate:g}, seed {training.seed}"
         if training.flip:
             text += "; half of the slices were mirrored"
         if training.jitter and tasks[task].source == "t1":
             text += f"; intensities were scaled within exp(±{training.jitter:g})"
         if training.central_share < 1:
             text += f"; of each orientation the middle {training.central_share:.0%} were shown"
-        yield f"{text}."
+        alike.setdefault((task, text), []).append(f"`{model}`")
+    for (task, text), names in alike.items():
+        yield f"{enumerate_words(names)} on `{task}`: {text}."
 
 
 def fits(tasks: Mapping[str, Task]) -> Iterable[tuple[str, str]]:
