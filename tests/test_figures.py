@@ -323,7 +323,9 @@ def test_the_error_of_a_tensor_in_the_panel_is_that_of_its_fa(drawn):
     rows = read_table(drawn / "t1-dti/panel.tsv")
     own = [r for r in rows if (r["rank"], r["plane"]) == ("worst", "axial")]
     columns = {row["column"]: row for row in own}
-    assert list(columns) == ["t1", "true", "macro2micro", "macro2micro error", "mean", "mean error"]
+    first = ["macro2micro", "macro2micro error", "macro2micro SD"]
+    assert list(columns) == ["t1", "true", *first, "mean", "mean error"]
+    assert float(columns["macro2micro SD"]["mean"]) == pytest.approx(tree.FA_ERROR, rel=1e-3)
     fa = float(columns["true"]["mean"])
     assert 0.1 < fa < 0.6
     assert 0 < float(columns["mean error"]["mean_absolute_error"]) < fa

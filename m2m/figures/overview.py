@@ -4,16 +4,15 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from numpy.typing import NDArray
 
-from m2m.figures.panel import placing
+from m2m.figures.panel import placing, source_style
 from m2m.figures.study import Person, Study
 from m2m.figures.style import DOUBLE_MM, INK, MUTED, PALETTE, new_figure
-from m2m.figures.views import AXIS, LOOKS, PLANES, SIDES, crop, cut, windows
+from m2m.figures.views import AXIS, PLANES, SIDES, crop, cut, windows
 from m2m.modalities import MODALITIES
 from m2m.stage import read_json
 
@@ -50,9 +49,9 @@ def draw_overview(study: Study, person: Person) -> tuple[Figure, list[dict[str, 
     made = person.synthetic[study.models[0]]
     source = MODALITIES[study.task.source].title
     drawing = _Drawing(figure, person, rows)
-    drawing.picture("source", person.source, _source_style(study, person), "axial", *SOURCE)
+    drawing.picture("source", person.source, source_style(study, person), "axial", *SOURCE)
     for i, plane in enumerate(planes):
-        drawing.picture("slices", person.source, _source_style(study, person), plane, *SLICES,
+        drawing.picture("slices", person.source, source_style(study, person), plane, *SLICES,
                         part=(i, len(planes)))  # fmt: skip
     drawing.picture(
         "synthetic", look.picture(made), look.style, "axial", *MADE, measured=made.image
@@ -144,14 +143,6 @@ def box_words(study: Study, record: Mapping[str, Any]) -> list[str]:
         mirrored = "views, also mirrored,\n" if options.get("mirror") else "views "
         lines.append(f"{mirrored}{JOINED[options.get('fusion', 'average')]}")
     return lines
-
-
-def _source_style(study: Study, person: Person) -> dict[str, Any]:
-    """Colours of the source."""
-    if study.task.source != "t1":
-        return LOOKS[study.task.source].style
-    bright = float(np.percentile(person.source[person.mask], 99.5))
-    return {"cmap": "gray", "vmin": 0, "vmax": bright}
 
 
 def _box(axes: Axes, lines: list[str]) -> None:

@@ -50,8 +50,8 @@ FIGURES = {
     "panel": (
         "The maps",
         "Source, truth, and each model's map with its error, for the test subjects with the best, "
-        "the median and the worst SSIM of the first model: in three planes, or, of more than three "
-        "models, in axial slices.",
+        "the median and the worst SSIM of the first model: in three planes, with the standard "
+        "deviation that the first model predicts, or, of more than three models, in axial slices.",
         "JPEG", EVERY,
     ),
     "projections": (
