@@ -120,7 +120,7 @@ rule tables_of_task:
         summary=f"{EVALUATION}/summary.tsv",
         comparison=f"{EVALUATION}/comparison.tsv",
     output:
-        expand(
+        tables=expand(
             f"{EVALUATION}/{{name}}.{{extension}}",
             name=["summary", "comparison"],
             extension=["md", "tex"],
@@ -137,10 +137,11 @@ rule tables_of_task:
         runtime=minutes(10),
     params:
         models=task_model_flags,
+        outs=table_flags,
         version=VERSIONS["tables"],
     shell:
         "m2m tables --summary {input.summary:q} --comparison {input.comparison:q} {params.models:q}"
-        " > {log:q} 2>&1"
+        " {params.outs:q} > {log:q} 2>&1"
 
 
 if CROSS_FITTED:

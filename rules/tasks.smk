@@ -233,6 +233,11 @@ def task_model_flags(wildcards):
     return [part for model in models for part in ("--models", model)]
 
 
+def table_flags(wildcards, output):
+    """`--out` for each table of a paper."""
+    return [part for path in output.tables for part in ("--out", path)]
+
+
 def task_flags(study):
     """`--tasks` with the JSON of every task of a study."""
     tasks = {

@@ -24,6 +24,13 @@ def pair(model, baseline, low, high, metric="ssim", region="brain"):
             "difference": 0.01, "low": low, "high": high, "n_subjects": 4}  # fmt: skip
 
 
+def write(folder):
+    """Write both tables in both forms beside their sources."""
+    sources = folder / "summary.tsv", folder / "comparison.tsv"
+    outs = [path.with_suffix(suffix) for path in sources for suffix in (".md", ".tex")]
+    main(*sources, list(MODELS), outs)
+
+
 @pytest.fixture
 def tables(tmp_path):
     """Highest is pix2pix_2, but macro2micro cannot be told apart from it; mean is worse."""
@@ -38,7 +45,7 @@ def tables(tmp_path):
     ]  # fmt: skip
     write_table(tmp_path / "summary.tsv", summary, SUMMARY_COLUMNS)
     write_table(tmp_path / "comparison.tsv", comparison, COMPARISON_COLUMNS)
-    main(tmp_path / "summary.tsv", tmp_path / "comparison.tsv", list(MODELS))
+    write(tmp_path)
     return tmp_path
 
 
@@ -119,6 +126,6 @@ def test_a_comparison_shows_each_pair_with_its_verdict(tables):
 def test_nobody_tested_gives_tables_without_rows(tmp_path):
     write_table(tmp_path / "summary.tsv", [], SUMMARY_COLUMNS)
     write_table(tmp_path / "comparison.tsv", [], COMPARISON_COLUMNS)
-    main(tmp_path / "summary.tsv", tmp_path / "comparison.tsv", list(MODELS))
+    write(tmp_path)
     assert "No test person was evaluated" in (tmp_path / "summary.md").read_text()
     assert r"\bottomrule" in (tmp_path / "comparison.tex").read_text()

@@ -150,17 +150,23 @@ def main(
     summary: Annotated[Path, typer.Option(help="summary.tsv of a task.")],
     comparison: Annotated[Path, typer.Option(help="Its comparison.tsv.")],
     models: Annotated[list[str], typer.Option(help="A model; repeat, the main model first.")],
+    out: Annotated[
+        list[Path], typer.Option(help="Table to write, named as its source: .md or .tex; repeat.")
+    ],
 ) -> None:
-    """Write the summary and the comparison of a task beside them, as Markdown and LaTeX."""
+    """Write the summary and the comparison of a task as Markdown and LaTeX."""
     means, pairs = read_table(summary), read_table(comparison)
     rows = summary_cells(means, pairs, models)
     marked = [row["marked"] for row in rows]
     columns = ("pair", "region", "metric", "difference", "interval", "p", "p_holm", "n", "verdict")
     tables = {
-        summary: (frame(rows, models), marked, legend(means, models)),
-        comparison: (pd.DataFrame(comparison_rows(pairs), columns=columns), [], COMPARED),
+        summary.stem: (frame(rows, models), marked, legend(means, models)),
+        comparison.stem: (pd.DataFrame(comparison_rows(pairs), columns=columns), [], COMPARED),
     }
-    for path, (table, bold, words) in tables.items():
-        write_text(path.with_suffix(".md"), f"{markdown(table, bold)}\n{words}\n")
-        write_text(path.with_suffix(".tex"), f"% {words}\n{latex(table, bold)}")
-    print(f"wrote {summary.with_suffix('.md')}, .tex, and those of {comparison.name}")
+    for path in out:
+        table, bold, words = tables[path.stem]
+        if path.suffix == ".tex":
+            write_text(path, f"% {words}\n{latex(table, bold)}")
+        else:
+            write_text(path, f"{markdown(table, bold)}\n{words}\n")
+    print(f"wrote {', '.join(map(str, out))}")
