@@ -27,6 +27,7 @@ rule all:
     default_target: True
     input:
         page("report"),
+        paper("report"),
         # Named, so that a deleted map is made again although the report is there.
         per_unit("dwi-fa", "paired", "dwi-only"),
         per_unit(GRID_MAPS, "paired"),
@@ -85,7 +86,7 @@ rule downstream:
 
 rule figures:
     input:
-        f"{study_figures('report')}/flow.png",
+        paper("report"),
 
 
 rule report:

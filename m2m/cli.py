@@ -46,6 +46,8 @@ COMMANDS = {
     "figures": ("m2m.figures:main", "Draw the figures, each with its source data."),
     "draw-downstream": ("m2m.figures.downstream:main", "Draw the biological validation."),
     "report-downstream": ("m2m.report.downstream:main", "Write the page of the validation."),
+    "tables": ("m2m.report.tables:main", "Write a task's tables as Markdown and LaTeX."),
+    "methods": ("m2m.report.methods:main", "Write a study's methods in words, with references."),
     "report": ("m2m.report:main", "Write the self-contained HTML report."),
     "status": ("m2m.cohort.status:main", "Print who is done, failed, excluded; what is missing."),
     "models": ("m2m.catalogue:main", "Print which models are trained, on what, how good."),
@@ -59,7 +61,8 @@ PHASES = {
     "diffusion": ("preprocess", "dti", "tractography"),
     "grid": ("anat", "grid", "slices", "lower"),
     "training": ("encoder", "train", "labels"),
-    "evaluation": ("evaluate", "compare", "features", "cnn", "downstream"),
+    "evaluation": ("evaluate", "compare", "features", "cnn", "downstream", "tables",
+                   "methods"),
     "pictures": ("figures", "report", "draw-downstream", "report-downstream", "field", "render"),
 }  # fmt: skip
 # The extra of pyproject.toml that installs a library, by the name it is imported by.

@@ -58,9 +58,11 @@ VERSIONS = {
     "features": 1,
     "cnn": 1,
     "downstream": 2,
-    "figures": 3,
-    "draw-downstream": 1,
-    "report": 4,
+    "figures": 4,
+    "draw-downstream": 2,
+    "tables": 1,
+    "methods": 1,
+    "report": 5,
     "report-downstream": 2,
 }
 

@@ -114,6 +114,36 @@ rule compare_models:
         " --options {params.options:q} > {log:q} 2>&1"
 
 
+rule tables_of_task:
+    """A task's means and differences as Markdown and LaTeX, best marked by interval, not by value."""
+    input:
+        summary=f"{EVALUATION}/summary.tsv",
+        comparison=f"{EVALUATION}/comparison.tsv",
+    output:
+        tables=expand(
+            f"{EVALUATION}/{{name}}.{{extension}}",
+            name=["summary", "comparison"],
+            extension=["md", "tex"],
+            allow_missing=True,
+        ),
+    log:
+        log("tables", "{task}"),
+    benchmark:
+        bench("tables", "{task}")
+    conda:
+        M2M_ENV
+    resources:
+        mem_mb=memory(1000),
+        runtime=minutes(10),
+    params:
+        models=task_model_flags,
+        outs=table_flags,
+        version=VERSIONS["tables"],
+    shell:
+        "m2m tables --summary {input.summary:q} --comparison {input.comparison:q} {params.models:q}"
+        " {params.outs:q} > {log:q} 2>&1"
+
+
 if CROSS_FITTED:
 
     rule features:

@@ -1,9 +1,9 @@
-"""The paper's figures with their source data, and one self-contained page."""
+"""The paper's figures with their source data, the methods in words, and one self-contained page."""
 
 for STUDY, TASKS in STUDIES.items():
 
     rule:
-        """Every figure of a study's tasks as PDF and PNG, with its source data as TSV."""
+        """Every figure of a study's tasks as PDF, SVG and PNG, with its source data as TSV."""
         name:
             f"figures_of_{STUDY}"
         input:
@@ -20,7 +20,7 @@ for STUDY, TASKS in STUDIES.items():
                 "{folder}/{name}.{extension}",
                 folder=study_figures(STUDY),
                 name=["flow", *figures_of(STUDY)],
-                extension=["pdf", "tsv"],
+                extension=["pdf", "svg", "tsv"],
             ),
             flow=report(f"{study_figures(STUDY)}/flow.png", category="Cohort"),
             tasks=report(
@@ -53,6 +53,37 @@ for STUDY, TASKS in STUDIES.items():
             " --units {input.units:q} --split {input.split:q} --split-record {input.record:q}"
             " --quality {input.quality:q} --flow {input.flow:q} --out-dir {params.folder:q}"
             " {params.simulated:q} --threads {threads} --options {params.options:q} > {log:q} 2>&1"
+
+    rule:
+        """The methods in words, from the configuration that ran, with what they cite as BibTeX."""
+        name:
+            f"methods_of_{STUDY}"
+        input:
+            every_fit("models/{task}/{model}/model.json", TASKS),
+            summaries=every_task("evaluation/{task}/summary.tsv", TASKS),
+            quality=QUALITY,
+            flow=FLOW,
+            record=SPLIT_RECORD,
+        output:
+            text=f"{study_figures(STUDY)}/methods.md",
+            references=f"{study_figures(STUDY)}/references.bib",
+        log:
+            log("methods", STUDY),
+        benchmark:
+            bench("methods", STUDY)
+        conda:
+            M2M_ENV
+        resources:
+            mem_mb=memory(1000),
+            runtime=minutes(30),
+        params:
+            root=dataset_root,
+            tasks=task_flags(STUDY),
+            config=configuration,
+            version=VERSIONS["methods"],
+        shell:
+            "m2m methods --root {params.root:q} {params.tasks:q} --config-json {params.config:q}"
+            " --out {output.text:q} --references {output.references:q} > {log:q} 2>&1"
 
     rule:
         """One HTML page that opens without a network."""
@@ -104,7 +135,7 @@ if CROSS_FITTED:
             figures=expand(
                 f"{ROOT}/figures/downstream/{{name}}.{{extension}}",
                 name=DOWNSTREAM_FIGURES,
-                extension=["pdf", "tsv"],
+                extension=["pdf", "svg", "tsv"],
             ),
             pictures=report(
                 expand(

@@ -233,6 +233,11 @@ def task_model_flags(wildcards):
     return [part for model in models for part in ("--models", model)]
 
 
+def table_flags(wildcards, output):
+    """`--out` for each table of a paper."""
+    return [part for path in output.tables for part in ("--out", path)]
+
+
 def task_flags(study):
     """`--tasks` with the JSON of every task of a study."""
     tasks = {
@@ -246,16 +251,20 @@ def page(study):
     return f"{ROOT}/{study}.html"
 
 
+def paper(study):
+    """What a paper takes from a study: its figures, whose last is the flow, tables and methods."""
+    tables = every_task("evaluation/{task}/summary.tex", STUDIES.get(study, []))
+    folder = study_figures(study)
+    return [f"{folder}/flow.png", f"{folder}/methods.md", *tables]
+
+
 def study_page(study):
-    """Input function: the page of a study, or what is missing in the configuration."""
+    """Input function: page and paper of a study, or what is missing in the configuration."""
 
     def wanted(wildcards):
         if study not in STUDIES:
-            raise WorkflowError(
-                f"No task of the configuration has study: {study}. The demo's config.yaml has "
-                "such tasks, and their models: copy those that you want."
-            )
-        return page(study)
+            raise WorkflowError(f"No task has study: {study}; config.yaml has some.")
+        return [page(study), *paper(study)]
 
     return wanted
 
@@ -287,8 +296,10 @@ def report_options(study):
 
 # Figures of a task, by what it predicts.
 _FIGURES = (
+    "overview",
     "panel",
     "metrics",
+    "forest",
     "profile",
     "rois",
     "training",

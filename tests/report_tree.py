@@ -211,10 +211,15 @@ def build(root, parts=PARTS, tasks=(TASK,)):
     table = root / "cohort/split.tsv"
     write_table(table, split, ("participant_id", "part", "age", "sex"))
     hash_ = digest(read_table(table))
-    write_json(root / "cohort/split.json", {"hash": hash_})
+    counts = {part: list(parts.values()).count(part) for part in ("train", "validation", "test")}
+    write_json(
+        root / "cohort/split.json",
+        {"hash": hash_, "seed": 7, "counts": counts, "shaped_by": ["age", "sex"]},
+    )
     quality = [
         {"unit": u, "participant_id": u, "part": part, "state": "used", "stage": None,
-         "reason": None, "grid_fa_mean": 0.2, "grid_coverage": 0.97, "grid_kept": "registration"}
+         "reason": None, "grid_fa_mean": 0.2, "grid_coverage": 0.97, "grid_kept": "registration",
+         "anat_brain_mask": "template and intensity"}
         for u, part in parts.items()
     ]  # fmt: skip
     quality.append(

@@ -243,6 +243,7 @@ def test_a_refused_phenotype_trains_no_network(root):
 def test_each_figure_has_its_numbers(root, name):
     assert (root / "figures" / f"{name}.png").stat().st_size > 0
     assert (root / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert "</svg>" in (root / "figures" / f"{name}.svg").read_text()
     assert len(read_table(root / "figures" / f"{name}.tsv")) > 1
 
 

@@ -1,5 +1,7 @@
 """Figures: always written, with the numbers behind them, and honest about who was simulated."""
 
+import re
+
 import numpy as np
 import pytest
 import report_tree as tree
@@ -63,6 +65,32 @@ def test_each_figure_is_a_pdf_a_png_and_its_numbers(drawn, name):
         assert pixels.shape[1] in (round(style.DOUBLE_MM / 25.4 * 50), 360)
     assert pixels.std() > 5
     assert read_table(drawn / f"{name}.tsv")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_figure_is_one_or_two_columns_wide_and_an_svg_asks_for_no_font(drawn, name):
+    svg = (drawn / f"{name}.svg").read_text()
+    points = re.search(r'<svg [^>]*?width="([\d.]+)pt"', svg)[1]
+    pdf = (drawn / f"{name}.pdf").read_bytes()
+    box = re.search(rb"/MediaBox \[ 0 0 ([\d.]+)", pdf)[1]
+    for width in (float(points), float(box)):
+        assert round(width / 72 * 25.4, 1) in (style.SINGLE_MM, style.DOUBLE_MM)
+    assert "<text" not in svg and "font-family" not in svg and "<use" in svg
+
+
+def test_a_figure_of_another_width_is_refused(tmp_path):
+    with pytest.raises(AssertionError, match="120"):
+        style.save(style.new_figure(120, 50), [], ["x"], tmp_path / "a", "")
+
+
+def test_a_figure_saved_twice_is_the_same_file(tmp_path):
+    for name in "ab":
+        with style.paper_style():
+            figure = style.new_figure(style.SINGLE_MM, 40)
+            figure.subplots().plot([1, 3, 2])
+            style.save(figure, [], ["x"], tmp_path / name, "note")
+    for ending in style.FORMATS:
+        assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"b.{ending}").read_bytes()
 
 
 def test_no_two_models_share_a_colour_and_all_can_be_told_apart_in_grey():
@@ -240,7 +268,7 @@ def test_simulated_people_are_named_on_every_figure_and_real_ones_are_not(empty_
     notes = []
     monkeypatch.setattr("m2m.figures.save", lambda *arguments: notes.append(arguments[-1]))
     draw(empty_study, simulated=True, tasks=[tree.TASK])
-    assert len(notes) == 9
+    assert len(notes) == 11
     assert all("says nothing about brains" in note and "n_used 2" in note for note in notes)
     notes.clear()
     draw(empty_study, simulated=False, tasks=[tree.TASK])
@@ -250,7 +278,7 @@ def test_simulated_people_are_named_on_every_figure_and_real_ones_are_not(empty_
 def test_nobody_to_test_gives_every_figure_in_words(empty_study):
     folder = draw(empty_study, simulated=False)
     for name in NAMES:
-        assert all((folder / f"{name}.{ending}").stat().st_size for ending in ("pdf", "png", "tsv"))
+        assert all((folder / f"{name}.{end}").stat().st_size for end in (*style.FORMATS, "tsv"))
     assert read_table(folder / "t1-fa/panel.tsv") == []
     assert (folder / "t1-fa/panel.tsv").read_text().startswith("rank\tunit")
 
@@ -295,7 +323,9 @@ def test_the_error_of_a_tensor_in_the_panel_is_that_of_its_fa(drawn):
     rows = read_table(drawn / "t1-dti/panel.tsv")
     own = [r for r in rows if (r["rank"], r["plane"]) == ("worst", "axial")]
     columns = {row["column"]: row for row in own}
-    assert list(columns) == ["t1", "true", "macro2micro", "macro2micro error", "mean", "mean error"]
+    first = ["macro2micro", "macro2micro error", "macro2micro SD"]
+    assert list(columns) == ["t1", "true", *first, "mean", "mean error"]
+    assert float(columns["macro2micro SD"]["mean"]) == pytest.approx(tree.FA_ERROR, rel=1e-3)
     fa = float(columns["true"]["mean"])
     assert 0.1 < fa < 0.6
     assert 0 < float(columns["mean error"]["mean_absolute_error"]) < fa

@@ -81,6 +81,14 @@ def test_a_study_is_planned_only_when_it_is_asked_for(tmp_path, study, models):
     assert f"page_of_{study}" not in planned(snakemake(tmp_path, *PLAN).stdout)
 
 
+def test_what_a_paper_takes_is_figures_tables_and_methods_of_every_study(tmp_path):
+    jobs = planned(snakemake(tmp_path, "figures", *PLAN).stdout)
+    assert jobs["figures_of_report"] == jobs["methods_of_report"] == 1
+    assert jobs["tables_of_task"] == 5 and "page_of_report" not in jobs
+    jobs = planned(snakemake(tmp_path, "ablation", *PLAN).stdout)
+    assert jobs["figures_of_ablation"] == jobs["methods_of_ablation"] == jobs["tables_of_task"] == 1
+
+
 def test_fields_are_planned_only_when_they_are_asked_for(tmp_path):
     assert planned(snakemake(tmp_path, "field", *PLAN).stdout)["field"] == 1
     assert planned(snakemake(tmp_path, "render", *PLAN).stdout)["render"] == 1
@@ -92,7 +100,7 @@ def test_a_study_that_the_configuration_lacks_is_a_clear_error(tmp_path):
     config = write_config(tmp_path, tasks={"t1-fa": {"models": ["mean"]}}, downstream={})
     run = snakemake(tmp_path, "compare", "-n", configfile=config)
     assert run.returncode != 0
-    assert "No task of the configuration has study: compare" in run.stdout
+    assert "No task has study: compare; config.yaml" in run.stdout
 
 
 def test_phenotypes_are_predicted_only_when_it_is_asked_for(tmp_path):

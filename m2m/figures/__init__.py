@@ -1,4 +1,4 @@
-"""The paper's figures: PDF and PNG, each with the numbers behind it as TSV.
+"""The paper's figures: PDF, SVG and PNG, each with the numbers behind it as TSV.
 
 Every figure is always written; one with nothing to show says so in words. The cohort's flow lies
 in the folder of figures, the others in a folder per task.
@@ -23,6 +23,8 @@ from m2m.figures import (
     agreement,
     bundles,
     cohort,
+    forest,
+    overview,
     panel,
     projections,
     ratio,
@@ -75,6 +77,22 @@ def metrics_figure(study: Study) -> Drawn:
         return empty_figure(NOBODY), []
     summary = pd.read_csv(study.root / "evaluation" / study.name / "summary.tsv", sep="\t")
     return results.draw_metrics(values, summary, study.models, study.task.target)
+
+
+def forest_figure(study: Study) -> Drawn:
+    """The main model against each other one."""
+    table = pd.read_csv(study.root / "evaluation" / study.name / "comparison.tsv", sep="\t")
+    if table.empty:
+        alone = len(study.models) == 1 and not study.evaluated.empty
+        return empty_figure(f"{study.models[0]} stands alone." if alone else NOBODY), []
+    return forest.draw_forest(table, study.models, study.task.target)
+
+
+def overview_figure(study: Study, people: Sequence[Person]) -> Drawn:
+    """The method drawn from the median person, or where there is none, not from the best."""
+    order = sorted(people, key=lambda person: ("median", "worst", "best").index(person.rank))
+    shown = [person for person in order if study.models[0] in person.synthetic]
+    return overview.draw_overview(study, shown[0]) if shown else (empty_figure(NOBODY), [])
 
 
 def profile_figure(study: Study) -> Drawn:
@@ -156,8 +174,10 @@ def task_figures(study: Study) -> dict[str, tuple[Callable[[], Drawn], Sequence[
     """The figures of one task: how each is drawn, and the columns of its numbers."""
     people, target = load_people(study), study.task.target
     figures = {
+        "overview": (partial(overview_figure, study, people), overview.COLUMNS),
         "panel": (partial(of_people, panel.draw_panel, study, people), panel.COLUMNS),
         "metrics": (partial(metrics_figure, study), METRIC_COLUMNS),
+        "forest": (partial(forest_figure, study), forest.COLUMNS),
         "profile": (partial(profile_figure, study), results.PROFILE_COLUMNS),
         "rois": (partial(of_rois, rois_figure, study), results.ROI_COLUMNS),
         "agreement": (partial(of_rois, agreement_figure, study), agreement.COLUMNS),
@@ -215,7 +235,7 @@ def main(
             save(figure, printed(rows), ratio.COLUMNS, out_dir / "ratio", note)
         figure, rows = flow_figure(studies, unit_rows, people, quality_rows)
         save(figure, printed(rows), cohort.COLUMNS, out_dir / "flow", note)
-    print(f"wrote {out_dir}/flow.pdf, .png, .tsv")
+    print(f"wrote {out_dir}/flow.pdf, .svg, .png, .tsv")
 
 
 def draw_task(study: Study, out_dir: Path, note: str) -> str:

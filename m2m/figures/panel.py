@@ -1,10 +1,10 @@
 """What the maps look like: the best, the median and the worst test subject.
 
-With few models in three planes, each error beside its map; with many in axial slices, each error
-below its map.
+With few models in three planes, each error beside its map, and the first model's predicted standard
+deviation beside its error; with many in axial slices, each error below its map.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from m2m.figures.study import Person, Study
 from m2m.figures.style import DOUBLE_MM, FEW, MUTED, new_figure
+from m2m.figures.uncertainty import error_and_sd
 from m2m.figures.views import (
     AXIS,
     DIRECTIONS,
@@ -27,13 +28,14 @@ from m2m.figures.views import (
 from m2m.modalities import MODALITIES
 
 COLUMNS = ("rank", "unit", "plane", "position_mm", "column", "mean", "mean_absolute_error")
-ERROR = " error"
+ERROR, SD = " error", " SD"
+SD_COLOURS = "inferno"
 # Title, picture and its colours, and what is measured of it.
 Column = tuple[str, NDArray | None, dict[str, Any], NDArray | None]
 
 
 def draw_panel(study: Study, people: Sequence[Person]) -> tuple[Figure, list[dict[str, Any]]]:
-    """Draw source, truth, and each model's map and error, one block a person.
+    """Draw source, truth, each model's map and error, and an expected error; one block a person.
 
     Returns
     -------
@@ -52,8 +54,11 @@ def draw_panel(study: Study, people: Sequence[Person]) -> tuple[Figure, list[dic
     many = len(study.models) > FEW
     lines = [("axial", False), ("axial", True)] if many else [(plane, None) for plane in PLANES]
     errors = [] if many else ["error"]
+    sds = {} if many else predicted_sds(study, people)
     titles = [MODALITIES[study.task.source].title, f"true {study.look.title}"]
     titles += [title for model in study.models for title in (model, *errors)]
+    if sds:
+        titles.insert(4, "predicted SD")
     left, foot, gap = 9.0, 20.0, 1.0
     top, right = (20.0, 9.0) if many else (6.5, 1.0)  # titles are turned where there are many
     side = (DOUBLE_MM - left - right - gap * (len(titles) - 1)) / len(titles)
@@ -69,6 +74,8 @@ def draw_panel(study: Study, people: Sequence[Person]) -> tuple[Figure, list[dic
             rotation=90, ha="center", va="center", fontsize=7,
         )  # fmt: skip
         columns = _columns(study, person)
+        if sds:
+            columns.insert(4, _sd_column(study.models[0], sds, person))
         for plane, wanted in lines:
             tall, index = aspects[plane] * side, int(centre[AXIS[plane]])
             for column, (title, picture, style, measured) in placed(columns, wanted):
@@ -87,8 +94,36 @@ def draw_panel(study: Study, people: Sequence[Person]) -> tuple[Figure, list[dic
     for column, title in enumerate(titles):
         x = left + column * (side + gap) + side / (4 if many else 2)
         figure.text(x / DOUBLE_MM, 1 - (top - 2) / height, title, fontsize=7, **turned)
-    draw_foot(study, figure, height)
+    draw_foot(study, figure, height, sd_style=sd_style(sds) if sds else None)
     return figure, rows
+
+
+def predicted_sds(study: Study, people: Sequence[Person]) -> dict[str, NDArray]:
+    """Standard deviations that the first model predicts, by unit; without those that lack one."""
+    pairs = {person.unit: error_and_sd(study, person, study.models[0]) for person in people}
+    return {unit: pair[1] for unit, pair in pairs.items() if pair is not None}
+
+
+def sd_style(sds: Mapping[str, NDArray]) -> dict[str, Any]:
+    """Colours of standard deviations, one scale for all people."""
+    top = max(
+        float(np.percentile(sd[sd > 0], 99)) if (sd > 0).any() else 0.0 for sd in sds.values()
+    )
+    return {"cmap": SD_COLOURS, "vmin": 0, "vmax": top or 1.0}
+
+
+def _sd_column(model: str, sds: Mapping[str, NDArray], person: Person) -> Column:
+    """Column of one person's standard deviations."""
+    sd = sds.get(person.unit)
+    return model + SD, sd, sd_style(sds), sd
+
+
+def source_style(study: Study, person: Person) -> dict[str, Any]:
+    """Colours of a person's source."""
+    if study.task.source != "t1":
+        return LOOKS[study.task.source].style
+    bright = float(np.percentile(person.source[person.mask], 99.5))
+    return {"cmap": "gray", "vmin": 0, "vmax": bright}
 
 
 def placed(columns: Sequence[Column], errors: bool | None) -> list[tuple[int, Column]]:
@@ -111,12 +146,8 @@ def placing(height_mm: float) -> Callable[[float, float, float, float], list[flo
 def _columns(study: Study, person: Person) -> list[Column]:
     """Title, picture and its colours, and what is measured of it, of each column."""
     look = study.look
-    source = LOOKS["fa"].style
-    if study.task.source == "t1":
-        bright = float(np.percentile(person.source[person.mask], 99.5))
-        source = {"cmap": "gray", "vmin": 0, "vmax": bright}
     columns = [
-        (study.task.source, person.source, source, None),
+        (study.task.source, person.source, source_style(study, person), None),
         ("true", look.picture(person.true), look.style, person.true.image),
     ]
     for model in study.models:
@@ -150,19 +181,28 @@ def _row(
     return about | {"position_mm": round(float(position), 2)} | row
 
 
-def draw_foot(study: Study, figure: Figure, height_mm: float, what: str = "error") -> None:
-    """Draw the two colour scales and say which side is which, and what colours mean."""
+def draw_foot(
+    study: Study, figure: Figure, height_mm: float, what: str = "error",
+    sd_style: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Draw the colour scales and say which side is which, and what colours mean."""
     look, place = study.look, placing(height_mm)
+    left, middle = (10, 74) if sd_style else (30, 105)
     if look.style:
         draw_scale(
-            figure.add_axes(place(30, height_mm - 17, 45, 2)), look.style, look.scale
+            figure.add_axes(place(left, height_mm - 17, 45, 2)), look.style, look.scale
         )  # fmt: skip
     else:
-        figure.text(52.5 / DOUBLE_MM, 14 / height_mm, DIRECTIONS, ha="center", fontsize=6)
+        x = (left + 22.5) / DOUBLE_MM
+        figure.text(x, 14 / height_mm, DIRECTIONS, ha="center", fontsize=6)
     draw_scale(
-        figure.add_axes(place(105, height_mm - 17, 45, 2)), look.error_style,
+        figure.add_axes(place(middle, height_mm - 17, 45, 2)), look.error_style,
         f"{what}: synthetic minus true {look.scale}",
     )  # fmt: skip
+    if sd_style:
+        draw_scale(
+            figure.add_axes(place(131, height_mm - 17, 45, 2)), sd_style, f"SD of {look.scaled}"
+        )  # fmt: skip
     figure.text(
         0.5, 4.2 / height_mm, SIDES, fontsize=5.5, color=MUTED, ha="center", va="bottom"
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""How every figure looks and how it is saved: PDF, PNG and the numbers behind it."""
+"""How every figure looks and how it is saved: PDF, SVG, PNG and the numbers behind it."""
 
 import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +12,10 @@ from matplotlib.figure import Figure, FigureBase
 from m2m.stage import whole, write_table
 
 MM = 1 / 25.4
+# Widths of one and of two columns of a journal.
 SINGLE_MM, DOUBLE_MM = 89.0, 183.0
+# Formats of every figure, with what would say when it was made left out.
+FORMATS = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}
 SIMULATED = "Simulated people: shows that the machinery works, says nothing about brains"
 INK, MUTED = "#222222", "#6b6b6b"
 
@@ -23,7 +26,9 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 RC = {
     "font.family": "DejaVu Sans", "font.size": 7, "axes.titlesize": 7.5, "axes.labelsize": 7,
     "xtick.labelsize": 6.5, "ytick.labelsize": 6.5, "legend.fontsize": 6.5,
-    "pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none",
+    # Letters are embedded in a PDF, and drawn as outlines in an SVG, which can embed none; the salt
+    # makes the names inside an SVG the same in every run.
+    "pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "m2m",
     "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6,
     "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK,
     "xtick.color": INK, "ytick.color": INK, "xtick.major.width": 0.6, "ytick.major.width": 0.6,
@@ -132,11 +137,12 @@ def save(
     stem: Path,
     note: str,
 ) -> None:
-    """Write ``stem``.pdf, .png and .tsv.
+    """Write ``stem``.pdf, .svg, .png and .tsv.
 
     Parameters
     ----------
     figure : Figure
+        One or two columns wide.
     rows : iterable of mapping
         The numbers drawn.
     columns : sequence of str
@@ -145,7 +151,8 @@ def save(
     note : str
         Small print at the foot: the cohort's counts, and that people are simulated.
     """
-    height_mm = figure.get_figheight() / MM
+    width_mm, height_mm = figure.get_size_inches() / MM
+    assert round(width_mm, 3) in (SINGLE_MM, DOUBLE_MM), f"{stem}: {width_mm:.1f} mm wide"
     if (layout := figure.get_layout_engine()) is not None:
         margin = 5 / height_mm
         layout.set(rect=(0, margin, 1, 1 - margin))
@@ -153,7 +160,7 @@ def save(
         0.5, 1 / height_mm, note, ha="center", va="bottom", fontsize=5.5, color=MUTED,
         style="italic", wrap=True,
     )  # fmt: skip
-    for extension, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
+    for extension, metadata in FORMATS.items():
         with whole(stem.with_suffix(f".{extension}")) as path:
             figure.savefig(path, metadata=metadata)
     write_table(stem.with_suffix(".tsv"), rows, columns)

@@ -41,11 +41,17 @@ PICTURES = {
 # Of a task, in the page's order: title, caption, format in the page, targets it is drawn for.
 EVERY = ("fa", "tdi", "dti")
 FIGURES = {
+    "overview": (
+        "The way from source to map",
+        "Drawn from this run: a test person's source, the slices that are cut from it, the first "
+        "model, and its map beside the true one.",
+        "JPEG", EVERY,
+    ),
     "panel": (
         "The maps",
         "Source, truth, and each model's map with its error, for the test subjects with the best, "
-        "the median and the worst SSIM of the first model: in three planes, or, of more than three "
-        "models, in axial slices.",
+        "the median and the worst SSIM of the first model: in three planes, with the standard "
+        "deviation that the first model predicts, or, of more than three models, in axial slices.",
         "JPEG", EVERY,
     ),
     "projections": (
@@ -61,6 +67,13 @@ FIGURES = {
         "Each dot is one test subject, grey lines join the same subject; black: mean and 95 % "
         "bootstrap interval over subjects. Coherence of detail, r beyond the mean and histograms "
         "(their distance) are explained above.",
+        "PNG", EVERY,
+    ),
+    "forest": (
+        "The first model against each other one",
+        "Paired differences on the same test subjects with 95 % bootstrap intervals, better to the "
+        "right; a dot is filled where its interval leaves 0 out, one far beyond all others is a "
+        "number at the edge. Of an ablation: what each change of the full model costs.",
         "PNG", EVERY,
     ),
     "profile": (

@@ -1,0 +1,106 @@
+"""The main model against each other one: paired differences with their intervals.
+
+Of an ablation this is what each change of the full model costs.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from m2m.figures.style import (
+    BETTER,
+    DOUBLE_MM,
+    METRICS,
+    MUTED,
+    PALETTE,
+    REGIONS,
+    letter,
+    letters,
+    new_figure,
+)
+
+COLUMNS = ("model", "baseline", "region", "metric", "difference", "low", "high", "n_subjects")
+# Times the reach of three quarters of the dots: farther ones are not drawn to scale.
+FAR = 2.5
+_BRAIN = (("brain", "psnr"), ("brain", "ssim"))
+PANELS = {
+    "fa": (*_BRAIN, ("wm", "mae"), ("rois", "concordance")),
+    "tdi": (*_BRAIN, ("brain", "dice"), ("rois", "concordance")),
+    "dti": (*_BRAIN, ("wm", "angle_deg"), ("rois", "concordance")),
+}
+
+
+def draw_forest(
+    comparison: pd.DataFrame, models: Sequence[str], target: str
+) -> tuple[Figure, list[dict[str, Any]]]:
+    """Draw the main model minus each other one, a panel a metric, better to the right.
+
+    A dot is filled where its interval leaves 0 out. One far beyond all others, which would press
+    them together, is written at the edge as a number.
+
+    Parameters
+    ----------
+    comparison : DataFrame
+        comparison.tsv.
+    models : sequence of str
+        The main model first, at least two.
+    target : {"fa", "tdi", "dti"}
+
+    Returns
+    -------
+    Figure
+    list of dict
+        One row per dot.
+    """
+    main, *others = models
+    own = comparison[comparison["model"] == main]
+    figure = new_figure(DOUBLE_MM, 31 + 4.5 * len(others))
+    panels = figure.subplots(1, len(PANELS[target]), sharey=True)
+    rows: list[dict[str, Any]] = []
+    for axes, (region, metric), mark in zip(panels, PANELS[target], letters(), strict=False):
+        chosen = own[(own["region"] == region) & (own["metric"] == metric)]
+        _dots(axes, chosen.set_index("baseline").reindex(others))
+        name = "" if region == "rois" else f", {REGIONS[region]}"
+        axes.set_title(f"{METRICS[metric]}{name}")
+        if BETTER.get(metric, "higher").startswith("lower"):
+            axes.invert_xaxis()
+        axes.set_xlabel(f"{main}\nminus other; better →", fontsize=6.5)
+        letter(axes, mark)
+        rows += chosen[list(COLUMNS)].to_dict("records")
+    panels[0].set_yticks(range(len(others)), others)
+    panels[0].set_ylim(len(others) - 0.4, -0.6)
+    return figure, rows
+
+
+def _dots(axes: Axes, table: pd.DataFrame) -> None:
+    """Draw one row a model: difference and interval."""
+    axes.axvline(0, color=MUTED, linewidth=0.8, linestyle="--", zorder=0)
+    axes.grid(axis="y", color="#eeeeee", linewidth=0.5)
+    axes.set_axisbelow(True)
+    if table["difference"].isna().all():
+        axes.text(0.5, 0.5, "not computed", transform=axes.transAxes, ha="center", color=MUTED)
+        return
+    reach = table[["difference", "low", "high"]].abs().max(axis=1)
+    edge = FAR * np.nanquantile(reach, 0.75)
+    for i in np.flatnonzero(reach > edge):
+        value = table["difference"].iloc[i]
+        words = f"{value:+.2g}".replace("-", "−")
+        axes.text(np.sign(value) * edge, i, words, color=PALETTE[0], fontsize=6,
+                  ha="center", va="center")  # fmt: skip
+    y = np.arange(len(table))
+    table = table.mask(reach > edge)
+    axes.hlines(y, table["low"], table["high"], color=PALETTE[0], linewidth=1)
+    told_apart = (table["low"] > 0) | (table["high"] < 0)
+    for filled in (True, False):
+        part = (told_apart == filled).to_numpy()
+        axes.plot(table["difference"][part], y[part], linestyle="", marker="o", markersize=3.6,
+                  color=PALETTE[0], markerfacecolor=PALETTE[0] if filled else "white",
+                  markeredgewidth=0.8)  # fmt: skip
+    far = [text.get_position()[0] for text in axes.texts]
+    low, high = axes.get_xlim()
+    axes.set_xlim(min(low, 0, *far), max(high, 0, *far))
+    axes.locator_params(axis="x", nbins=4)

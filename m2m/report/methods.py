@@ -1,0 +1,219 @@
+"""The methods of a study in words, with their references: made from the configuration that ran.
+
+Every sentence depends on the options: what was not run is not named.
+"""
+
+import importlib.metadata
+import platform
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import TypeAdapter
+
+import m2m
+from m2m.bids import unit_folder, unit_path
+from m2m.options import Config, Task, Tractography
+from m2m.report.models import (
+    fits,
+    keys_of,
+    model_sentences,
+    task_sentences,
+    training_sentences,
+)
+from m2m.report.words import Row, enumerate_words, task_titles
+from m2m.stage import DataError, read_json, read_table, write_text
+
+FITS = {
+    "WLS": "weighted least squares [@chung2006]", "OLS": "ordinary least squares",
+    "NLLS": "non-linear least squares",
+    "RESTORE": "RESTORE [@chang2005], with the noise of each voxel from its residuals "
+    "[@chang2012]",
+}  # fmt: skip
+CORRECTIONS = {
+    "denoise": "denoised [@veraart2016]",
+    "degibbs": "freed of Gibbs ringing [@kellner2016]",
+    "eddy": "corrected for eddy currents and motion by FSL's eddy [@andersson2016]",
+}
+BIAS = {"ants": "N4 [@tustison2010]", "fsl": "FSL's fast"}
+DIRECTIONS = {
+    "tensor": "the tensor", "csa": "orientation distributions of constant solid angle [@aganj2010]",
+    "csd": "constrained spherical deconvolution [@tournier2007]",
+}  # fmt: skip
+ALGORITHMS = {
+    "eudx": "EuDX", "deterministic": "deterministically", "probabilistic": "probabilistically",
+}  # fmt: skip
+MAPS = {"tdi": "tract density", "dti": "tensors"}
+# Packages by the name that a reader knows; those of single families only where they ran.
+PACKAGES = {
+    "NumPy": "numpy", "SciPy": "scipy", "nibabel": "nibabel", "DIPY": "dipy",
+    "scikit-image": "scikit-image", "PyTorch": "torch", "pandas": "pandas",
+    "Snakemake": "snakemake",
+}  # fmt: skip
+MONAI_FAMILIES = ("unet", "pix2pix", "cyclegan")
+FSL_PROGRAMS = ("bet", "eddy", "fast")
+
+
+def tracking(options: Tractography) -> str:
+    """Say by what streamlines were drawn."""
+    if options.backend == "dipy":
+        dipy = options.dipy
+        return (
+            f"by DIPY [@garyfallidis2014], {ALGORITHMS[dipy.algorithm]}, along directions of "
+            f"{DIRECTIONS[dipy.model]}"
+        )
+    mrtrix = options.mrtrix3
+    text = f"by MRtrix3 [@tournier2019], {mrtrix.algorithm}"
+    if mrtrix.algorithm != "Tensor_Det":
+        text += f", along fibre orientations by {DIRECTIONS['csd']} with the response of "
+        text += f"{mrtrix.response}"
+    if mrtrix.five_tissue:
+        text += ", constrained by the anatomy [@smith2012]"
+    return text + (", with weights by SIFT2 [@smith2015]" if mrtrix.sift2 else "")
+
+
+def corrections(config: Config) -> list[str]:
+    """Steps of the chain `mrtrix3`, in their order."""
+    section = config.preprocess
+    steps = [words for key, words in CORRECTIONS.items() if getattr(section, key)]
+    if section.bias:
+        steps.append(f"freed of the bias field by {BIAS[section.bias_algorithm]}")
+    return steps or ["converted"]
+
+
+def low_resolutions(tasks: Mapping[str, Task]) -> list[str]:
+    """What was cropped, and how far, of each kind of low resolution."""
+    whose = {"dwi": "of the diffusion series before the fit", "map": "of the FA map"}
+    kinds = {task.low.kind: task.low for task in tasks.values() if task.low}
+    return [
+        f"{whose[low.of]} (one in {low.ratio} frequencies along each axis)"
+        for low in kinds.values()
+    ]
+
+
+def program_versions(root: Path, units: Iterable[str]) -> dict[str, str]:
+    """Versions of the external programs that were called for these people, by suite."""
+    found: dict[str, set[str]] = {}
+    for unit in units:
+        for kind in ("preprocess-status", "tractography-status"):
+            path = Path(unit_path(root, kind, unit_folder(unit), unit))
+            for call in read_json(path).get("programs", []) if path.exists() else []:
+                suite = "FSL" if call["arguments"][0] in FSL_PROGRAMS else "MRtrix3"
+                found.setdefault(suite, set()).add(call["version"])
+    return {suite: " and ".join(sorted(versions)) for suite, versions in sorted(found.items())}
+
+
+def package_versions(config: Config, families: Iterable[str]) -> dict[str, str]:
+    """Versions of m2m, of Python and of the packages that did the work, where installed."""
+    names = dict(PACKAGES)
+    if set(families) & set(MONAI_FAMILIES):
+        names["MONAI"] = "monai"
+    if config.cohort.source == "bids":
+        names["PyBIDS"] = "pybids"
+    if config.grid.registration == "syn":
+        names["ANTsPy"] = "antspyx"
+    versions = {"m2m": m2m.__version__, "Python": platform.python_version()}
+    for name, package in names.items():
+        try:
+            versions[name] = importlib.metadata.version(package).partition("+")[0]
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "(not installed where this was written)"
+    return versions
+
+
+def evaluated(root: Path, tasks: Mapping[str, Task]) -> set[tuple[str | None, str | None]]:
+    """Region and metric of everything that a summary holds."""
+    rows: list[Row] = [
+        row for task in tasks for row in read_table(root / "evaluation" / task / "summary.tsv")
+    ]
+    return {(row["region"], row["metric"]) for row in rows}
+
+
+def context(root: Path, config: Config, tasks: Mapping[str, Task]) -> dict[str, Any]:
+    """All that the text is made from: options, counts, and what was measured."""
+    quality = read_table(root / "cohort" / "quality.tsv")
+    used = [row for row in quality if row["state"] == "used"]
+    masks = Counter(row.get("anat_brain_mask") for row in used)
+    names = dict.fromkeys(model for task in tasks.values() for model in task.models)
+    models = {name: config.models[name] for name in names}
+    images = {image for task in tasks.values() for image in (task.source, task.target)}
+    measured = evaluated(root, tasks)
+    makers = {
+        read_json(root / "models" / task / model / "model.json")["code_version"]
+        for task, model in fits(tasks)
+    }
+    families = {model.family for model in models.values()}
+    return {
+        "config": config, "tasks": tasks, "images": images,
+        "targets": {task.target for task in tasks.values()},
+        "phantom": config.cohort.phantom if config.cohort.source == "phantom" else None,
+        "flow": read_json(root / "cohort" / "flow.json"),
+        "split": read_json(root / "cohort" / "split.json"),
+        "corrections": corrections(config), "fit": FITS[config.dti.fit],
+        "tracking": tracking(config.tractography) if images & set(MAPS) else "",
+        "masks": {"template": masks["template and intensity"], "supplied": masks["supplied"]},
+        "maps": ["T1", "FA", *(words for image, words in MAPS.items() if image in images)],
+        "registered": sum(row.get("grid_kept") == "registration" for row in used),
+        "lows": low_resolutions(tasks),
+        "task_sentences": list(task_sentences(tasks, task_titles(tasks))),
+        "model_sentences": list(model_sentences(models)),
+        "trained": list(training_sentences(tasks, models)),
+        "rois": ("rois", "concordance") in measured, "lpips": ("brain", "lpips") in measured,
+        "identified": ("rois", "identification") in measured,
+        "bundles": any(region == "bundles" for region, _ in measured),
+        "calibrated": ("brain", "calibration_error") in measured,
+        "compared": any(len(task.models) > 1 for task in tasks.values()),
+        "versions": package_versions(config, families)
+        | program_versions(root, [str(row["unit"]) for row in used]),
+        "makers": sorted(makers - {m2m.__version__}),
+    }  # fmt: skip
+
+
+def written(facts: Mapping[str, Any]) -> str:
+    """Fill the text: one line a paragraph, with no more than one blank line between two."""
+    environment = Environment(
+        loader=PackageLoader("m2m", "templates"), autoescape=False, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["listed"] = lambda words: enumerate_words(list(words))
+    environment.filters["g"] = lambda number: f"{number:g}"
+    text = environment.get_template("methods.md.j2").render(facts)
+    paragraphs = (" ".join(part.split()) for part in re.split(r"\n\s*\n", text))
+    # The template has its own spaces before commas and points, where a word was left out.
+    return "\n\n".join(re.sub(r" ([,.;])", r"\1", part) for part in paragraphs if part) + "\n"
+
+
+def bibliography(text: str) -> str:
+    """Entries of the references that a text cites, in the order of their keys.
+
+    Raises
+    ------
+    DataError
+        A key has no entry.
+    """
+    path = Path(__file__).parents[1] / "templates" / "references.bib"
+    blocks = path.read_text(encoding="utf-8").strip().split("\n\n")
+    entries = {re.match(r"@\w+\{([^,]+),", block)[1]: block for block in blocks}
+    wanted = keys_of(text)
+    if missing := wanted - entries.keys():
+        raise DataError(f"references.bib has no entry for {sorted(missing)}", file=path)
+    return "\n\n".join(entries[key] for key in sorted(wanted)) + "\n"
+
+
+def main(
+    root: Annotated[Path, typer.Option(help="The derivative dataset, results/<dataset>.")],
+    tasks: Annotated[str, typer.Option(help="Section tasks of the configuration, JSON.")],
+    config_json: Annotated[str, typer.Option(help="The whole configuration, JSON.")],
+    out: Annotated[Path, typer.Option(help="Text to write, Markdown with [@keys].")],
+    references: Annotated[Path, typer.Option(help="BibTeX to write: what the text cites.")],
+) -> None:
+    """Write the methods of a study in words, with the references."""
+    chosen = TypeAdapter(dict[str, Task]).validate_json(tasks)
+    text = written(context(root, Config.model_validate_json(config_json), chosen))
+    write_text(references, bibliography(text))
+    write_text(out, text)
+    print(f"wrote {out} ({len(text.split())} words, {len(keys_of(text))} references)")

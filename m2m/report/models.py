@@ -1,0 +1,190 @@
+"""Sentences about models and their training, true to the options, with keys of references.bib."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from m2m.options import Model, NetworkModel, Task
+from m2m.report.words import enumerate_words
+
+CITATION = re.compile(r"\[(@[^]]+)\]")
+# What each family is, as far as no option changes it.
+FAMILIES = {
+    "macro2micro": "the generator of Macro2Micro [@kim2024], with skip connections and instance "
+    "normalisation added",
+    "macro2micro-2023": "the early public network of Macro2Micro [@kim2024] with its losses, L1 of "
+    "image, low and high band; its adversarial terms give no gradient",
+    "pix2pix": "pix2pix [@isola2017]: MONAI's U-Net and a patch discriminator that sees its source",
+    "cyclegan": "CycleGAN [@zhu2017]: two of MONAI's U-Nets and two patch discriminators, never "
+    "shown a pair",
+    "unet": "MONAI's U-Net, trained on L1 and SSIM [@wang2004]",
+    "fgdl-cms": "the cross-modality synthesis of FGDL [@feng2024], a U-shaped Restormer "
+    "[@zamir2022]",
+    "fgdl-sr": "the super-resolution of FGDL [@feng2024], which aligns the low-resolution map to a "
+    "frozen synthesis by deformable convolutions [@zhu2019]",
+    "mean": "the mean map of the training people in template space, carried to each person by the "
+    "affine of the T1",
+    "t1": "the least-squares line from source to target over the training people's brains",
+    "upsampled": "the low-resolution map, enlarged by cubic splines",
+}
+# Terms of losses, by their option; those of FGDL's discriminator are others.
+TERMS = {
+    "image": "L1", "squared": "squared errors", "low": "L1 of the low band",
+    "high": "L1 of the high band", "ms_ssim": "MS-SSIM [@wang2003]",
+    "perceptual": "a perceptual distance [@zhang2018]",
+    "adversarial": "the logistic loss [@goodfellow2014] of an image discriminator [@karras2020] "
+    "that sees the source",
+    "patch_adversarial": "that of a discriminator of patches [@park2020; @goodfellow2014]",
+    "log_sd": "the likelihood of a predicted standard deviation [@nix1994]",
+}  # fmt: skip
+FGDL_TERMS = {
+    "adversarial": "the relativistic loss [@jolicoeur2018] of a discriminator that is shown the "
+    "difference map by projection [@miyato2018projection; @miyato2018normalization; @liu2019]",
+    "features": "matching of its features [@wang2018]",
+    "similarity": "agreement of similarity maps with the difference",
+}
+# Whose features a perceptual distance is of.
+FEATURES = {
+    "self": " in an encoder that was trained on the same people", "vgg19": " in VGG19",
+}  # fmt: skip
+FUSIONS = {
+    "average": "averaged", "inverse-variance": "weighted by inverse variances",
+    "field": "joined by a continuous field",
+}  # fmt: skip
+
+
+def model_sentences(models: Mapping[str, Model]) -> Iterator[str]:
+    """Describe each model; of models of one family the first in full, others by what differs."""
+    first: dict[str, str] = {}
+    for name, section in models.items():
+        if section.family not in first:
+            first[section.family] = name
+            yield described(name, section)
+            continue
+        model = first[section.family]
+        changes = dict(changed(models[model].model_dump(), section.model_dump()))
+        what = enumerate_words([f"{key} {value}" for key, value in changes.items()] or ["nothing"])
+        new = keys_of(described(name, section)) - keys_of(described(model, models[model]))
+        cited = f" [{'; '.join(f'@{key}' for key in sorted(new))}]" if new else ""
+        yield f"`{name}` was `{model}` but for {what}{cited}."
+
+
+def described(name: str, section: Model) -> str:
+    """Describe one model in full."""
+    text = f"`{name}`: {FAMILIES[section.family]}."
+    if not isinstance(section, NetworkModel):
+        return text
+    network = getattr(section, "network", None)
+    if section.family == "macro2micro":
+        share = f"a share of {network.alpha:g} of" if network.alpha else "without"
+        widths = enumerate_words([str(width) for width in network.widths])
+        octaves = " [@chen2019]" if network.alpha else ""
+        text += f" Its levels had {widths} channels, {share} low-frequency ones{octaves}."
+    text += f" It saw {seen(section)}."
+    if section.family == "macro2micro-2023" and section.perceptual.network != "none":
+        text += f" Its loss had {TERMS['perceptual']}{FEATURES[section.perceptual.network]}, too."
+    if terms := list(loss_terms(section)):
+        text += f" Its loss was {enumerate_words(terms)}."
+    if section.correct_labels:
+        text += " Beside it a network learned to move misaligned targets [@jaderberg2015]."
+    views = "views" if len(section.planes) > 1 or section.mirror else "slices"
+    mirrored = ", as was the mirrored person" if section.mirror else ""
+    how = "stacked" if views == "slices" else FUSIONS[section.fusion]
+    planes = enumerate_words(section.planes)
+    return f"{text} Every {planes} slice was translated{mirrored}; the {views} were {how}."
+
+
+def seen(section: NetworkModel) -> str:
+    """Say what a network sees of a volume."""
+    window = section.window
+    parts = [f"{window.context} neighbouring slices" if window.context > 1 else "one slice"]
+    if window.position:
+        parts.append("each pixel's place in the template [@tancik2020]")
+    if window.prior:
+        parts.append("the training people's mean map there")
+    return enumerate_words(parts)
+
+
+def loss_terms(section: NetworkModel) -> Iterator[str]:
+    """Name each term that has a weight, where the family lets it be chosen."""
+    losses = getattr(section, "losses", None)
+    weights = losses.model_dump() if losses else {}
+    features = section.perceptual.network if "perceptual" in weights else "none"
+    terms = TERMS | (FGDL_TERMS if section.family.startswith("fgdl") else {})
+    for key, weight in weights.items():
+        if key not in terms or not weight or (key == "perceptual" and features == "none"):
+            continue
+        where = FEATURES[features] if key == "perceptual" else ""
+        yield f"{terms[key]}{where} (weight {weight:g})"
+
+
+def changed(before: Mapping[str, Any], after: Mapping[str, Any], at: str = "") -> Iterator[tuple]:
+    """Yield name and new value of each option that differs, nested ones joined by dots."""
+    for key in {**before, **after}:
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from changed(old, new, f"{at}{key}.")
+        elif old != new:
+            # Tuples as a person writes them, and none of Python's words.
+            words = {None: "none", True: "on", False: "off"}
+            if isinstance(new, tuple | list):
+                text = "-".join(map(str, new))
+            elif new is None or isinstance(new, bool):
+                text = words[new]
+            else:
+                text = f"{new:g}" if isinstance(new, float) else str(new)
+            yield f"{at}{key}", text
+
+
+def keys_of(text: str) -> set[str]:
+    """Keys of references that a text cites."""
+    return {
+        key.strip().removeprefix("@")
+        for group in CITATION.findall(text)
+        for key in group.split(";")
+    }
+
+
+def task_sentences(tasks: Mapping[str, Task], titles: Mapping[str, str]) -> Iterator[str]:
+    """Say of each task what is translated to what, and by which models."""
+    for name, task in tasks.items():
+        models = enumerate_words([f"`{model}`" for model in task.models])
+        text = f"`{name}`: {titles[name]}, by {models}"
+        if task.chain:
+            text += f"; the models of {enumerate_words([f'`{t}`' for t in task.chain])} were run "
+            text += "one after the other and nothing was trained for it"
+        if task.losses:
+            weights = enumerate_words([f"{k} {weight:g}" for k, weight in task.losses.items()])
+            text += f"; here the weights of losses were {weights}"
+        yield f"{text}."
+
+
+def training_sentences(tasks: Mapping[str, Task], models: Mapping[str, Model]) -> Iterator[str]:
+    """Say how networks were trained; those of a task that were trained alike stand together."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for task, model in fits(tasks):
+        training = getattr(models[model], "training", None)
+        if training is None:
+            continue
+        steps = tasks[task].steps_of(model) or training.steps
+        text = f"{steps} steps of {training.batch_size} slices, learning rate "
+        text += f"{training.learning_rate:g}, seed {training.seed}"
+        if training.flip:
+            text += "; half of the slices were mirrored"
+        if training.jitter and tasks[task].source == "t1":
+            text += f"; intensities were scaled within exp(±{training.jitter:g})"
+        if training.central_share < 1:
+            text += f"; of each orientation the middle {training.central_share:.0%} were shown"
+        alike.setdefault((task, text), []).append(f"`{model}`")
+    for (task, text), names in alike.items():
+        yield f"{enumerate_words(names)} on `{task}`: {text}."
+
+
+def fits(tasks: Mapping[str, Task]) -> Iterable[tuple[str, str]]:
+    """Task and model of each fit: a chain has none, and some models are fitted in other tasks."""
+    return dict.fromkeys(
+        (task.home(name, model), model)
+        for name, task in tasks.items()
+        if not task.chain
+        for model in task.models
+    )

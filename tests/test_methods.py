@@ -1,0 +1,226 @@
+"""The methods in words: true to the options, and every citation has its entry."""
+
+import importlib.metadata
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import m2m
+from m2m.options import Config, merged
+from m2m.report.methods import bibliography, main
+from m2m.report.models import fits
+from m2m.stage import DataError, write_json, write_table
+
+ROOT = Path(__file__).parents[1]
+BASE = yaml.safe_load((ROOT / "tests/config.yaml").read_text())
+LIBRARY = (ROOT / "m2m/templates/references.bib").read_text()
+REAL = {"cohort": {"source": "bids", "bids_dir": "bids"}}
+MRTRIX = {
+    "preprocess": {"chain": "mrtrix3", "degibbs": False, "bias": True},
+    "tractography": {"backend": "mrtrix3", "mrtrix3": {"response": "dhollander", "sift2": True}},
+}
+COUNTS = {"train": 3, "validation": 1, "test": 2}
+
+
+def write(folder, changes=None, study="report", counts=COUNTS, masks=("supplied", "template"),
+          further=()):  # fmt: skip
+    """Write the records that the text is made from, then the text; return it and its references."""
+    config = Config.model_validate(merged(BASE, changes or {}))
+    tasks = {name: task for name, task in config.tasks.items() if task.study == study}
+    flow = {"n_input": 9, "n_failed": 2, "n_excluded": 1, "n_incomplete": 3, "n_used": 3}
+    write_json(folder / "cohort/flow.json", flow)
+    split = {"hash": "0123abcd", "seed": 31, "counts": counts, "shaped_by": ["age", "site"]}
+    write_json(folder / "cohort/split.json", split)
+    words = {"supplied": "supplied", "template": "template and intensity"}
+    rows = [
+        {"unit": f"sub-{i}", "state": "used", "anat_brain_mask": words[mask],
+         "grid_kept": "registration" if i else "headers"}
+        for i, mask in enumerate(masks)
+    ]  # fmt: skip
+    write_table(folder / "cohort/quality.tsv", rows, list(rows[0]))
+    for task, model in fits(tasks):
+        record = {"code_version": "0.0.9" if model == "mean" else m2m.__version__}
+        write_json(folder / "models" / task / model / "model.json", record)
+    for name in tasks:
+        summary = [{"region": "rois", "metric": "concordance"}, *further]
+        write_table(folder / "evaluation" / name / "summary.tsv", summary, ("region", "metric"))
+    given = {name: task.model_dump(mode="json") for name, task in tasks.items()}
+    out, references = folder / "methods.md", folder / "references.bib"
+    main(folder, json.dumps(given), config.model_dump_json(), out, references)
+    return out.read_text(), references.read_text()
+
+
+def cited(text):
+    return set(re.findall(r"@([a-z0-9]+)", "".join(re.findall(r"\[(@[^]]+)\]", text)), re.I))
+
+
+def entries(bib):
+    return re.findall(r"^@\w+\{(\w+),", bib, re.M)
+
+
+@pytest.mark.parametrize("study", ["report", "compare", "ablation", "fgdl"])
+@pytest.mark.parametrize("changes", [{}, REAL | MRTRIX])
+def test_each_citation_has_its_entry_and_each_entry_is_cited(tmp_path, study, changes):
+    text, bib = write(tmp_path, changes, study)
+    keys = cited(text)
+    assert keys and sorted(keys) == entries(bib)
+    # Every at sign belongs to a citation, and no word of the template is left in the text.
+    assert text.count("@") == sum(len(re.findall("@", c)) for c in re.findall(r"\[@[^]]+\]", text))
+    assert not re.search(r"[{}]|None|True|False| ,|  |\.\.|\w,\w", text.replace("`", ""))
+
+
+def test_an_entry_that_is_missing_is_named():
+    with pytest.raises(DataError, match="nobody1900"):
+        bibliography("As was shown [@otsu1979; @nobody1900].")
+
+
+def test_the_library_is_sound():
+    keys = entries(LIBRARY)
+    assert len(keys) == len(set(keys)) == LIBRARY.count("\n@") + 1
+    for entry in LIBRARY.strip().split("\n\n"):
+        assert entry.count("{") == entry.count("}"), entry
+        for field in ("author", "title", "year"):
+            assert re.search(rf"\b{field} = \{{", entry), entry
+        doi = re.search(r"(?:doi|eprint) = \{([^}]+)\}", entry)
+        assert doi or "pages" in entry, entry
+    dois = re.findall(r"doi = \{([^}]+)\}", LIBRARY)
+    assert len(dois) == len(set(dois))
+
+
+def test_a_reference_is_one_that_the_documents_or_the_code_name():
+    files = [*ROOT.glob("docs/*.md"), *ROOT.glob("m2m/**/*.py"), *ROOT.glob("rules/*.smk")]
+    words = "\n".join(path.read_text() for path in files)
+    for place in re.findall(r"(?:doi|eprint) = \{([^}]+)\}", LIBRARY):
+        assert place in words, place
+
+
+def test_the_text_has_the_seeds_counts_and_versions_that_ran(tmp_path):
+    changes = {"cohort": {"phantom": {"seed": 77}}, "evaluation": {"seed": 13, "bootstrap": 321}}
+    text, _ = write(tmp_path, changes)
+    assert "6 people were simulated (seed 77)" in text
+    assert "Of 9 people and sessions, 2 failed, 1 were excluded, 3 were incomplete" in text
+    assert "(seed 31), which balances age and site, 3 participants were given to training" in text
+    assert "(321 resamples, seed 13)" in text
+    assert f"m2m {m2m.__version__}, Python" in text
+    assert f"DIPY {importlib.metadata.version('dipy')}" in text
+    assert "Models were fitted by m2m 0.0.9." in text and "hash 0123abcd" in text
+    assert "`macro2micro` on `t1-fa`: 20 steps of 4 slices" in text
+    assert "`macro2micro` on `t1-tdi`: 10 steps of 4 slices" in text  # the task's own number
+    assert "(1 of 2)" in text  # brain masks from the template; registrations kept: 1 of 3 used
+    assert "(1 of 3)" in text
+
+
+# Options, words that they bring, and words that they take away.
+CASES = [
+    ({"dti": {"fit": "OLS"}}, "ordinary least squares", "chung2006"),
+    ({"dti": {"fit": "RESTORE"}}, "chang2012", "chung2006"),
+    (
+        {"dti": {"mask": {"method": "supplied"}}},
+        "masks were supplied with the series",
+        "Otsu's thr",
+    ),
+    (REAL, "PyBIDS [@yarkoni2019]", "were simulated"),
+    (MRTRIX, "denoised [@veraart2016]", "kellner2016"),
+    (MRTRIX, "N4 [@tustison2010]", "EuDX"),
+    (MRTRIX, "weights by SIFT2 [@smith2015]", "smith2012"),
+    ({"preprocess": {"chain": "fsl"}}, "eddy [@andersson2016]", "veraart2016"),
+    ({"grid": {"registration": "none"}}, "aligned by their headers", "rigid"),
+    ({"grid": {"registration": "affine"}}, "an affine transform", "a rigid transform"),
+    ({"grid": {"density": "tckmap"}}, "counted by MRtrix3 [@tournier2019]", "counted by DIPY"),
+    ({"models": {"macro2micro": {"network": {"alpha": 0}}}}, "without low-frequency", "chen2019"),
+    ({"models": {"macro2micro": {"network": {"position": True}}}}, "tancik2020", ""),
+    ({"models": {"macro2micro": {"mirror": False}}}, "slice was translated;", "mirrored person"),
+    ({"models": {"macro2micro": {"losses": {"ms_ssim": 0}}}}, "", "wang2003"),
+    ({"models": {"macro2micro": {"losses": {"adversarial": 0}}}}, "", "karras2020"),
+    (
+        {"models": {"macro2micro": {"perceptual": {"network": "vgg19", "weights": "a.pth"}}}},
+        "a perceptual distance [@zhang2018] in VGG19 (weight 1)",
+        "",
+    ),
+    ({"models": {"macro2micro": {"fusion": "field"}}}, "joined by a continuous field", "averaged."),
+    ({"cohort": {"check_voxels": False}}, "headers and gradient tables before", "voxel by voxel"),
+]
+
+
+# Steps of the chain that were switched off, or are of another one.
+NEVER = ("kellner2016", "veraart2016", "smith2012")
+
+
+@pytest.mark.parametrize(("changes", "there", "gone"), CASES)
+def test_an_option_changes_the_text(tmp_path, changes, there, gone):
+    text, _ = write(tmp_path / "changed", changes)
+    before, _ = write(tmp_path / "before")
+    if there:
+        assert there in text and there not in before
+    if gone:
+        assert gone not in text
+        assert gone in before or gone in NEVER
+
+
+def test_what_no_task_needs_is_not_named(tmp_path):
+    tasks = {"tasks": {"t1-fa": {"models": ["mean"]}}}
+    config = {key: value for key, value in BASE.items() if key != "downstream"}
+    fa = Config.model_validate(config | tasks)
+    assert set(fa.tasks) == {"t1-fa"}
+    folder, whole = tmp_path / "fa", write(tmp_path / "whole")[0]
+    write(folder)  # its records
+    given = json.dumps({"t1-fa": fa.tasks["t1-fa"].model_dump(mode="json")})
+    main(folder, given, fa.model_dump_json(), folder / "a.md", folder / "a.bib")
+    text = (folder / "a.md").read_text()
+    for words in (
+        "Streamlines",
+        "Tensors",
+        "density",
+        "Adam",
+        "macro2micro",
+        "Models were compared",
+    ):
+        assert words in whole
+        assert words not in text
+    assert "eigenvalues" in text and "The T1 and FA were brought" in text
+
+
+def test_what_few_people_do_not_allow_is_not_said_to_have_been_measured(tmp_path):
+    text, _ = write(tmp_path)
+    assert "Lin's concordance [@lin1989] and limits of agreement [@bland1986]." in text
+    row = {"region": "rois", "metric": "identification"}
+    text, _ = write(tmp_path, further=[row])
+    assert "identification of each person among all [@finn2015]" in text
+
+
+def test_nobody_left_to_validate_or_to_test_is_not_said_to_have_been(tmp_path):
+    counts = {"train": 2, "validation": 0, "test": 0}
+    text, _ = write(tmp_path, counts=counts)
+    assert "scaled on the training people" in text and "## Evaluation" not in text
+    assert "validated, and those of the best step" not in text
+
+
+def test_a_study_describes_the_first_model_of_a_family_and_what_the_others_change(tmp_path):
+    text, _ = write(tmp_path, study="ablation")
+    (line,) = [line for line in text.splitlines() if line.startswith("`perceptual-on`")]
+    assert line == (
+        "`perceptual-on` was `macro2micro` but for training.steps 4 and perceptual.network self "
+        "[@zhang2018]."
+    )
+    assert "cyclegan" not in text.lower() and "downstream" not in text
+    # Trained alike, so in one line.
+    assert "- `macro2micro` and `perceptual-on` on `one-change`: 4 steps of 4 slices" in text
+
+
+def test_the_perceptual_distance_of_the_published_network_is_named_where_it_has_one(tmp_path):
+    changes = {"models": {"macro2micro-2023": {"perceptual": {"network": "self"}}}}
+    text, bib = write(tmp_path, changes, "compare")
+    assert "a perceptual distance [@zhang2018] in an encoder" in text and "zhang2018" in bib
+    assert "zhang2018" not in write(tmp_path, {}, "compare")[0]
+
+
+def test_the_versions_of_external_programs_are_those_that_ran(tmp_path):
+    folder = tmp_path / "sub-1/dwi"
+    for stage, programs in {"tractography": ["tckgen"], "preproc": ["dwidenoise", "bet"]}.items():
+        calls = [{"arguments": [name, "x"], "version": f"3.0.{len(name)}"} for name in programs]
+        write_json(folder / f"sub-1_desc-{stage}_status.json", {"programs": calls})
+    text, _ = write(tmp_path)
+    assert "FSL 3.0.3, MRtrix3 3.0.10 and 3.0.6" in text
