@@ -22,7 +22,7 @@ from m2m.train.history import read_rows
 
 pytestmark = pytest.mark.end_to_end
 SNAKEMAKE, M2M = (str(Path(sys.executable).with_name(name)) for name in ("snakemake", "m2m"))
-STEPS = 1500  # more than half a minute: Slurm looks at time limits twice a minute
+STEPS = 800  # more than half a minute: Slurm looks at time limits twice a minute
 CALLS = []  # ended with the cluster, should a test leave one
 SITE = {
     "latency-wait": 5,
