@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import TypeAdapter
 
 import m2m
 from m2m.bids import unit_folder, unit_path
 from m2m.options import Config, Task, Tractography
+from m2m.report.jinja import templates
 from m2m.report.models import (
     fits,
     keys_of,
@@ -175,10 +175,7 @@ def context(root: Path, config: Config, tasks: Mapping[str, Task]) -> dict[str, 
 
 def written(facts: Mapping[str, Any]) -> str:
     """Fill the text: one line a paragraph, with no more than one blank line between two."""
-    environment = Environment(
-        loader=PackageLoader("m2m", "templates"), autoescape=False, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+    environment = templates(autoescape=False)
     environment.filters["listed"] = lambda words: enumerate_words(list(words))
     environment.filters["g"] = lambda number: f"{number:g}"
     text = environment.get_template("methods.md.j2").render(facts)

@@ -16,11 +16,11 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import TypeAdapter
 
 import m2m
 from m2m.options import Report, Task
+from m2m.report.jinja import templates
 from m2m.report.pictures import flow_figure, ratio_figure, subjects, task_figures
 from m2m.report.viewer import viewer
 from m2m.report.words import (
@@ -140,12 +140,8 @@ def making(config_json: str, split_hash: str, target: str) -> dict[str, Any]:
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
-    """Fill a page's template; a value that is missing is an error."""
-    environment = Environment(
-        loader=PackageLoader("m2m", "templates"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template(template).render(context)
+    """Fill a page's template."""
+    return templates().get_template(template).render(context)
 
 
 def task_context(root: Path, figures: Path, name: str, tasks: Mapping[str, Task]) -> dict[str, Any]:
