@@ -21,8 +21,8 @@ STUDIES = {name: task for name, task in ALL.items() if task.study in NAMES}
 CROSS_FITTED = {name: task for name, task in ALL.items() if task.fold}
 
 
-def run_tiny(folder):
-    run = snakemake(folder, "--cores", "2")
+def run_tiny(folder, *targets):
+    run = snakemake(folder, *targets, "--cores", "2")
     assert run.returncode == 0, run.stdout[-5000:]
     return folder / "results/tiny"
 
@@ -35,16 +35,14 @@ def tiny(tmp_path_factory):
 @pytest.fixture(scope="module")
 def studied(tiny):
     """Published systems, ablations and FGDL, beside the report of the same cohort."""
-    run = snakemake(tiny.parents[1], *NAMES, "--cores", "2")
-    assert run.returncode == 0, run.stdout[-5000:]
+    run_tiny(tiny.parents[1], *NAMES)
     return tiny
 
 
 @pytest.fixture(scope="module")
 def validated(studied):
     """Phenotypes predicted from the same cohort's measured and cross-fitted maps."""
-    run = snakemake(studied.parents[1], "downstream", "--cores", "2")
-    assert run.returncode == 0, run.stdout[-5000:]
+    run_tiny(studied.parents[1], "downstream")
     return studied
 
 
@@ -220,7 +218,7 @@ def test_a_deleted_map_is_made_again_for_its_person_only(tiny):
 
 
 def test_two_runs_from_scratch_give_the_same_synthetic_maps(tiny, tmp_path):
-    again = run_tiny(tmp_path)
+    again = run_tiny(tmp_path, "translate", "tractography")
     for task in TASKS:
         for model in MODELS:
             paths = [synthetic(root, task, model) for root in (tiny, again)]

@@ -33,7 +33,7 @@ RC = {
     "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK,
     "xtick.color": INK, "ytick.color": INK, "xtick.major.width": 0.6, "ytick.major.width": 0.6,
     "xtick.major.size": 2.5, "ytick.major.size": 2.5, "lines.linewidth": 1.2,
-    "legend.frameon": False, "axes.titlelocation": "left", "savefig.dpi": 300,
+    "legend.frameon": False, "axes.titlelocation": "left", "figure.dpi": 300, "savefig.dpi": 300,
 }  # fmt: skip
 
 REGIONS = {
@@ -160,6 +160,9 @@ def save(
         0.5, 1 / height_mm, note, ha="center", va="bottom", fontsize=5.5, color=MUTED,
         style="italic", wrap=True,
     )  # fmt: skip
+    # Placed once: the same in every format.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     for extension, metadata in FORMATS.items():
         with whole(stem.with_suffix(f".{extension}")) as path:
             figure.savefig(path, metadata=metadata)
