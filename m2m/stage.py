@@ -58,11 +58,11 @@ VERSIONS = {
     "features": 1,
     "cnn": 1,
     "downstream": 2,
-    "figures": 4,
+    "figures": 5,
     "draw-downstream": 2,
     "tables": 1,
     "methods": 1,
-    "report": 5,
+    "report": 6,
     "report-downstream": 2,
 }
 

@@ -308,7 +308,7 @@ _FIGURES = (
     "uncertainty",
 )
 FIGURES_OF = {
-    "fa": _FIGURES,
+    "fa": (*_FIGURES, "speed"),
     "tdi": (*_FIGURES, "projections"),
     "dti": (*_FIGURES, "projections", "bundles"),
 }

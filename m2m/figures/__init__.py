@@ -30,6 +30,7 @@ from m2m.figures import (
     ratio,
     results,
     spectrum,
+    speed,
     training,
     uncertainty,
 )
@@ -103,6 +104,14 @@ def profile_figure(study: Study) -> Drawn:
     return results.draw_profile(
         profile, study.models, study.options.band_resamples, study.options.seed
     )
+
+
+def speed_figure(study: Study) -> Drawn:
+    """Quality against seconds a volume."""
+    if study.evaluated.empty:
+        return empty_figure(NOBODY), []
+    rows = speed.speed_rows(study)
+    return speed.draw_speed(rows, study.models), rows
 
 
 def spectrum_figure(study: Study) -> Drawn:
@@ -185,6 +194,8 @@ def task_figures(study: Study) -> dict[str, tuple[Callable[[], Drawn], Sequence[
         "uncertainty": (partial(uncertainty_figure, study, people), uncertainty.COLUMNS),
         "training": (partial(training_figure, study), training.COLUMNS),
     }
+    if target == "fa":
+        figures["speed"] = (partial(speed_figure, study), speed.COLUMNS)
     if target in ("tdi", "dti"):
         draw = partial(of_people, projections.draw_projections, study, people)
         figures["projections"] = (draw, projections.COLUMNS)
