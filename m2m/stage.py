@@ -61,7 +61,7 @@ VERSIONS = {
     "figures": 5,
     "draw-downstream": 2,
     "tables": 1,
-    "methods": 1,
+    "methods": 2,
     "report": 6,
     "report-downstream": 2,
 }

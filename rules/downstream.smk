@@ -127,4 +127,4 @@ def downstream_page(wildcards):
         raise WorkflowError(
             f"{RAWDATA} has no participants.tsv: there is nothing to predict."
         )
-    return f"{ROOT}/downstream.html"
+    return [f"{ROOT}/downstream.html", f"{FIGURES}/downstream/methods.md"]

@@ -44,7 +44,7 @@ for STUDY, TASKS in STUDIES.items():
         params:
             root=dataset_root,
             folder=figures_folder(STUDY),
-            tasks=task_flags(STUDY),
+            tasks=task_flags(TASKS),
             simulated=simulated_flag,
             options=options(CONFIG.report),
             version=VERSIONS["figures"],
@@ -78,7 +78,7 @@ for STUDY, TASKS in STUDIES.items():
             runtime=minutes(30),
         params:
             root=dataset_root,
-            tasks=task_flags(STUDY),
+            tasks=task_flags(TASKS),
             config=configuration,
             version=VERSIONS["methods"],
         shell:
@@ -111,7 +111,7 @@ for STUDY, TASKS in STUDIES.items():
         params:
             root=dataset_root,
             folder=figures_folder(STUDY),
-            tasks=task_flags(STUDY),
+            tasks=task_flags(TASKS),
             simulated=simulated_flag,
             config=configuration,
             options=report_options(STUDY),
@@ -161,6 +161,37 @@ if CROSS_FITTED:
         shell:
             "m2m draw-downstream --folder {params.folder:q} --participants {input.participants:q}"
             " --measured {params.measured:q} --out-dir {params.out:q} {params.simulated:q} > {log:q} 2>&1"
+
+    rule methods_of_downstream:
+        """The methods of the biological validation in words, with what they cite as BibTeX."""
+        input:
+            cross_fitted_records,
+            folds=FOLDS_RECORD,
+            first=f"{FOLD.format(fold=1)}/split.json",
+            scores=f"{DOWNSTREAM}/scores.tsv",
+            record=f"{DOWNSTREAM}/downstream.json",
+            quality=QUALITY,
+            flow=FLOW,
+        output:
+            text=f"{FIGURES}/downstream/methods.md",
+            references=f"{FIGURES}/downstream/references.bib",
+        log:
+            log("methods", "downstream"),
+        benchmark:
+            bench("methods", "downstream")
+        conda:
+            M2M_ENV
+        resources:
+            mem_mb=memory(1000),
+            runtime=minutes(30),
+        params:
+            root=dataset_root,
+            tasks=task_flags(CROSS_FITTED),
+            config=configuration,
+            version=VERSIONS["methods"],
+        shell:
+            "m2m methods --root {params.root:q} {params.tasks:q} --config-json {params.config:q}"
+            " --out {output.text:q} --references {output.references:q} > {log:q} 2>&1"
 
     rule page_of_downstream:
         """One HTML page of the biological validation."""

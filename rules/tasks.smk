@@ -238,11 +238,9 @@ def table_flags(wildcards, output):
     return [part for path in output.tables for part in ("--out", path)]
 
 
-def task_flags(study):
-    """`--tasks` with the JSON of every task of a study."""
-    tasks = {
-        name: CONFIG.tasks[name].model_dump(mode="json") for name in STUDIES[study]
-    }
+def task_flags(names):
+    """`--tasks` with the JSON of each task."""
+    tasks = {name: CONFIG.tasks[name].model_dump(mode="json") for name in names}
     return ["--tasks", json.dumps(tasks)]
 
 

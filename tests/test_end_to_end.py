@@ -169,6 +169,7 @@ def test_the_validation_has_its_page_and_names_folds_seeds_and_hashes(validated)
     assert set(record["refused"]) == {"sex"}  # too few of each
     inputs = {row["input"] for row in read_table(validated / "downstream/scores.tsv")}
     assert {"covariates", "t1", "fa", "tdi", "t1-fa.macro2micro", "t1+t1-tdi.macro2micro"} <= inputs
+    assert record["folds_hash"] in (validated / "figures/downstream/methods.md").read_text()
     assert "Nothing to be done" in snakemake(validated.parents[1], "downstream", "-n").stdout
 
 

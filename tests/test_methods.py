@@ -224,3 +224,60 @@ def test_the_versions_of_external_programs_are_those_that_ran(tmp_path):
         write_json(folder / f"sub-1_desc-{stage}_status.json", {"programs": calls})
     text, _ = write(tmp_path)
     assert "FSL 3.0.3, MRtrix3 3.0.10 and 3.0.6" in text
+
+
+def write_downstream(folder, scores, refused=(), changes=None):
+    """Write the records of a biological validation, then its text and references."""
+    write(folder)
+    config = Config.model_validate(merged(BASE, changes or {}))
+    tasks = {name: task for name, task in config.tasks.items() if task.fold}
+    split = {"hash": "fold-1", "seed": 5, "counts": COUNTS, "shaped_by": []}
+    write_json(folder / "cohort/fold-1/split.json", split)
+    write_json(folder / "cohort/folds.json", {"hash": "4567cdef", "seed": 32})
+    for task, model in fits(tasks):
+        record = {"code_version": m2m.__version__}
+        write_json(folder / "models" / task / model / "model.json", record)
+    record = {
+        "options": config.downstream.model_dump(mode="json"), "n_people": 123,
+        "refused": dict.fromkeys(refused, "it is the same for everybody"),
+    }  # fmt: skip
+    write_json(folder / "downstream/downstream.json", record)
+    columns = ("target", "kind", "input", "predictor")
+    rows = [dict(zip(columns, row, strict=True)) for row in scores]
+    write_table(folder / "downstream/scores.tsv", rows, columns)
+    given = {name: task.model_dump(mode="json") for name, task in tasks.items()}
+    out, references = folder / "a.md", folder / "a.bib"
+    main(folder, json.dumps(given), config.model_dump_json(), out, references)
+    return out.read_text(), references.read_text()
+
+
+AGE = [("age", "regression", seen, "linear") for seen in ("covariates", "t1", "fa")]
+SEX = [("sex", "classification", "t1", name) for name in ("linear", "cnn")]
+
+
+def test_a_validation_says_who_was_predicted_from_what_and_nothing_of_an_evaluation(tmp_path):
+    text, bib = write_downstream(tmp_path, [*AGE, *SEX])
+    assert "They were divided into 2 folds (seed 32)" in text and "were given to" not in text
+    assert "Of 123 people age and sex were predicted from each of `covariates`, `t1` and" in text
+    assert (
+        "brain's volume" in text and "(50 resamples, seed 1)" in text and "9 permutations" in text
+    )
+    assert "A convolutional network [@peng2021] saw whole volumes" in text
+    assert "`macro2micro` on `t1-fa`: 20 steps" in text and "-fold" not in text
+    assert "## Evaluation" not in text and "The folds have the hash 4567cdef." in text
+    assert "scikit-learn 1." in text and "scikit-learn" not in write(tmp_path / "study")[0]
+    assert sorted(cited(text)) == entries(bib)
+    assert not re.search(r"[{}]|None|True|False| ,|  |\.\.|\w,\w", text.replace("`", ""))
+
+
+def test_a_validation_names_what_it_did_with_numbers_or_classes_only(tmp_path):
+    numbers, _ = write_downstream(tmp_path / "numbers", AGE, refused=["sex"])
+    classes, _ = write_downstream(tmp_path / "classes", SEX, refused=["age"])
+    for words in ("ridge", "mcgraw1996", "R²"):
+        assert words in numbers and words not in classes
+    for words in ("logistic regression", "hedges1981", "ROC", "peng2021"):
+        assert words in classes and words not in numbers
+    assert "sex was not predicted: it is the same for everybody." in numbers
+    assert "Of 123 people age was predicted" in numbers
+    nothing, _ = write_downstream(tmp_path / "nothing", [], refused=["age", "sex"])
+    assert "Of 123" not in nothing and "nadeau2003" not in nothing

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 import m2m
 from m2m.bids import unit_folder, unit_path
 from m2m.options import Config, Task, Tractography
+from m2m.options.downstream import fold_task
 from m2m.report.jinja import templates
 from m2m.report.models import (
     fits,
@@ -107,13 +108,15 @@ def program_versions(root: Path, units: Iterable[str]) -> dict[str, str]:
     return {suite: " and ".join(sorted(versions)) for suite, versions in sorted(found.items())}
 
 
-def package_versions(config: Config, families: Iterable[str]) -> dict[str, str]:
+def package_versions(config: Config, families: Iterable[str], biology: bool) -> dict[str, str]:
     """Versions of m2m, of Python and of the packages that did the work, where installed."""
     names = dict(PACKAGES)
     if set(families) & set(MONAI_FAMILIES):
         names["MONAI"] = "monai"
     if config.cohort.source == "bids":
         names["PyBIDS"] = "pybids"
+    if biology:
+        names["scikit-learn"] = "scikit-learn"
     if config.grid.registration == "syn":
         names["ANTsPy"] = "antspyx"
     versions = {"m2m": m2m.__version__, "Python": platform.python_version()}
@@ -133,18 +136,48 @@ def evaluated(root: Path, tasks: Mapping[str, Task]) -> set[tuple[str | None, st
     return {(row["region"], row["metric"]) for row in rows}
 
 
+def biology(root: Path) -> dict[str, Any]:
+    """What was predicted of people, from which inputs, and how."""
+    folder = root / "downstream"
+    record = read_json(folder / "downstream.json")
+    scores = read_table(folder / "scores.tsv")
+    kinds = {row["target"]: row["kind"] for row in scores}
+    return record | {
+        "predicted": list(kinds),
+        "numbers": "regression" in kinds.values(), "classes": "classification" in kinds.values(),
+        "inputs": list(dict.fromkeys(f"`{row['input']}`" for row in scores)),
+        "covariates": any(row["input"] == "covariates" for row in scores),
+        "cnn": any(row["predictor"] == "cnn" for row in scores),
+    }  # fmt: skip
+
+
+def of_folds(root: Path) -> dict[str, Any]:
+    """Record of the division into folds, with the counts of the first fold's parts."""
+    first = read_json(root / "cohort" / "fold-1" / "split.json")
+    return first | read_json(root / "cohort" / "folds.json")
+
+
 def context(root: Path, config: Config, tasks: Mapping[str, Task]) -> dict[str, Any]:
-    """All that the text is made from: options, counts, and what was measured."""
+    """All that the text is made from: options, counts, and what was measured.
+
+    Of tasks that cross-fit, the folds are one.
+    """
     quality = read_table(root / "cohort" / "quality.tsv")
     used = [row for row in quality if row["state"] == "used"]
     masks = Counter(row.get("anat_brain_mask") for row in used)
     names = dict.fromkeys(model for task in tasks.values() for model in task.models)
     models = {name: config.models[name] for name in names}
     images = {image for task in tasks.values() for image in (task.source, task.target)}
-    measured = evaluated(root, tasks)
     makers = {
         read_json(root / "models" / task / model / "model.json")["code_version"]
         for task, model in fits(tasks)
+    }
+    folds = any(task.fold for task in tasks.values())
+    measured = set() if folds else evaluated(root, tasks)
+    tasks = {
+        name.removesuffix(fold_task("", 1)): task
+        for name, task in tasks.items()
+        if task.fold in (None, 1)
     }
     families = {model.family for model in models.values()}
     return {
@@ -152,7 +185,8 @@ def context(root: Path, config: Config, tasks: Mapping[str, Task]) -> dict[str, 
         "targets": {task.target for task in tasks.values()},
         "phantom": config.cohort.phantom if config.cohort.source == "phantom" else None,
         "flow": read_json(root / "cohort" / "flow.json"),
-        "split": read_json(root / "cohort" / "split.json"),
+        "split": of_folds(root) if folds else read_json(root / "cohort" / "split.json"),
+        "biology": biology(root) if folds else None,
         "corrections": corrections(config), "fit": FITS[config.dti.fit],
         "tracking": tracking(config.tractography) if images & set(MAPS) else "",
         "masks": {"template": masks["template and intensity"], "supplied": masks["supplied"]},
@@ -167,7 +201,7 @@ def context(root: Path, config: Config, tasks: Mapping[str, Task]) -> dict[str, 
         "bundles": any(region == "bundles" for region, _ in measured),
         "calibrated": ("brain", "calibration_error") in measured,
         "compared": any(len(task.models) > 1 for task in tasks.values()),
-        "versions": package_versions(config, families)
+        "versions": package_versions(config, families, folds)
         | program_versions(root, [str(row["unit"]) for row in used]),
         "makers": sorted(makers - {m2m.__version__}),
     }  # fmt: skip
