@@ -13,6 +13,7 @@ include: "rules/common.smk"
 include: "rules/shards.smk"
 include: "rules/tasks.smk"
 include: "rules/labels.smk"
+include: "rules/fields.smk"
 include: "rules/downstream.smk"
 include: "rules/cohort.smk"
 include: "rules/diffusion.smk"
@@ -72,6 +73,7 @@ rule field:
 rule render:
     input:
         every_field(*FIELD_VIEWS),
+        f"{FIGURES}/fields.png",
 
 
 rule evaluate:

@@ -45,6 +45,7 @@ COMMANDS = {
     "downstream": ("m2m.downstream:main", "Predict phenotypes from measured and synthetic maps."),
     "figures": ("m2m.figures:main", "Draw the figures, each with its source data."),
     "draw-downstream": ("m2m.figures.downstream:main", "Draw the biological validation."),
+    "draw-fields": ("m2m.figures.fields:main", "Draw the views of fields as a figure."),
     "report-downstream": ("m2m.report.downstream:main", "Write the page of the validation."),
     "tables": ("m2m.report.tables:main", "Write a task's tables as Markdown and LaTeX."),
     "methods": ("m2m.report.methods:main", "Write a study's methods in words, with references."),
@@ -56,14 +57,14 @@ COMMANDS = {
 # What a person calls; all others are the workflow's, by phase.
 BY_HAND = ("translate", "sample", "status", "models", "export")
 PHASES = {
-    "cohort": ("participants", "simulate", "describe", "index", "validate", "split", "folds",
-               "collect", "quality"),
+    "cohort": ("participants", "simulate", "describe", "index", "validate", "split", "folds"),
     "diffusion": ("preprocess", "dti", "tractography"),
-    "grid": ("anat", "grid", "slices", "lower"),
-    "training": ("encoder", "train", "labels"),
+    "grid": ("anat", "grid", "slices", "lower", "quality"),
+    "training": ("collect", "encoder", "train", "labels"),
     "evaluation": ("evaluate", "compare", "features", "cnn", "downstream", "tables",
                    "methods"),
-    "pictures": ("figures", "report", "draw-downstream", "report-downstream", "field", "render"),
+    "pictures": ("figures", "report", "draw-downstream", "report-downstream", "field", "render",
+                 "draw-fields"),
 }  # fmt: skip
 # The extra of pyproject.toml that installs a library, by the name it is imported by.
 EXTRAS = {

@@ -7,19 +7,21 @@ rule fit_field:
     """
     input:
         **field_inputs(),
-        tdi=at("tdi"),
-        mask=at("target-mask"),
-        status=at("grid-status"),
+        tdi=of_map("tdi", "synth-tdi"),
+        mask=field_mask,
+        status=field_status,
     output:
         **field_outputs(),
-        weights=at("field"),
-        record=at("field-record"),
-        map=at("field-tdi"),
-        status=at("field-status"),
+        weights=at("field", FIELD),
+        record=at("field-record", FIELD),
+        map=at("field-tdi", FIELD),
+        status=at("field-status", FIELD),
     log:
-        log("fit_field", "{folder}/{unit}"),
+        log("fit_field{of}", "{folder}/{unit}"),
     benchmark:
-        bench("fit_field", "{folder}/{unit}")
+        bench("fit_field{of}", "{folder}/{unit}")
+    wildcard_constraints:
+        of=FIELD_OF,
     conda:
         M2M_ENV
     threads: 2
@@ -40,16 +42,18 @@ rule fit_field:
 rule render_field:
     """Views by emission and absorption (Max 1995, IEEE TVCG 1:99; Mildenhall et al. 2020, ECCV 405)."""
     input:
-        weights=at("field"),
-        status=at("field-status"),
+        weights=at("field", FIELD),
+        status=at("field-status", FIELD),
     output:
-        turntable=at("field-turntable"),
-        stills=at("field-stills"),
-        status=at("render-status"),
+        turntable=at("field-turntable", FIELD),
+        stills=at("field-stills", FIELD),
+        status=at("render-status", FIELD),
     log:
-        log("render_field", "{folder}/{unit}"),
+        log("render_field{of}", "{folder}/{unit}"),
     benchmark:
-        bench("render_field", "{folder}/{unit}")
+        bench("render_field{of}", "{folder}/{unit}")
+    wildcard_constraints:
+        of=FIELD_OF,
     conda:
         M2M_ENV
     threads: 2
@@ -58,7 +62,7 @@ rule render_field:
         runtime=minutes(60),
     params:
         # Made by the same job as the weights.
-        record=at("field-record"),
+        record=at("field-record", FIELD),
         options=options(CONFIG.render),
         version=VERSIONS["render"],
     shell:
@@ -74,17 +78,19 @@ if TENSORS:
         (Garyfallidis et al. 2014, Front Neuroinform 8:8).
         """
         input:
-            tensor=at("field-tensor"),
-            mask=at("target-mask"),
-            status=at("field-status"),
+            tensor=at("field-tensor", FIELD),
+            mask=field_mask,
+            status=at("field-status", FIELD),
         output:
-            tractogram=at("field-tractogram"),
-            picture=at("field-tractogram-picture"),
-            status=at("field-tractography-status"),
+            tractogram=at("field-tractogram", FIELD),
+            picture=at("field-tractogram-picture", FIELD),
+            status=at("field-tractography-status", FIELD),
         log:
-            log("track_field", "{folder}/{unit}"),
+            log("track_field{of}", "{folder}/{unit}"),
         benchmark:
-            bench("track_field", "{folder}/{unit}")
+            bench("track_field{of}", "{folder}/{unit}")
+        wildcard_constraints:
+            of=FIELD_OF,
         conda:
             M2M_ENV if CONFIG.tractography.backend == "dipy" else "../envs/mrtrix3.yaml"
         resources:
@@ -97,3 +103,32 @@ if TENSORS:
             "m2m tractography --unit {wildcards.unit} --tensor {input.tensor:q} --mask {input.mask:q}"
             " --require {input.status:q} --tractogram {output.tractogram:q} --picture {output.picture:q}"
             " --status {output.status:q} --options {params.options:q} > {log:q} 2>&1"
+
+
+rule figure_of_fields:
+    """Views of fields as a figure of a paper: measured maps, and synthetic ones."""
+    input:
+        shown_fields,
+    output:
+        figures=expand(
+            f"{FIGURES}/fields.{{extension}}", extension=["pdf", "svg", "tsv"]
+        ),
+        picture=report(f"{FIGURES}/fields.png", category="Figures"),
+    log:
+        log("figures", "fields"),
+    benchmark:
+        bench("figures", "fields")
+    conda:
+        M2M_ENV
+    resources:
+        mem_mb=memory(1000),
+        runtime=minutes(30),
+    params:
+        shown=shown_flags,
+        folder=output_folder,
+        simulated=simulated_flag,
+        options=options(CONFIG.render),
+        version=VERSIONS["draw-fields"],
+    shell:
+        "m2m draw-fields {params.shown:q} --out-dir {params.folder:q} {params.simulated:q}"
+        " --options {params.options:q} > {log:q} 2>&1"

@@ -362,36 +362,3 @@ def mean_maps(wildcards):
 def mean_flag(wildcards):
     """`--mean-model` with the name of the mean map, where a task has one."""
     return [part for model in mean_model(wildcards) for part in ("--mean-model", model)]
-
-
-# -- continuous fields -------------------------------------------------------------------------
-
-
-def every_field(*kinds):
-    """Input function: these files of each test unit's field."""
-
-    def wanted(wildcards):
-        if not TRACTS:
-            raise WorkflowError("A field is of tract density, which no task needs.")
-        return [path for kind in kinds for path in paths(kind, units_of_part("test"))]
-
-    return wanted
-
-
-def field_inputs():
-    """Further inputs of a field: tensors, for its directions."""
-    return {"tensor": at("tensor")} if TENSORS else {}
-
-
-def field_outputs():
-    """Further outputs of a field: tensors with its directions."""
-    return {"tensor": at("field-tensor")} if TENSORS else {}
-
-
-def field_flags(wildcards, input, output):
-    """Flags of `m2m field` for them."""
-    return ["--tensor", input.tensor, "--out-tensor", output.tensor] if TENSORS else []
-
-
-# What is shown of a field.
-FIELD_VIEWS = ["field-turntable", *(["field-tractogram"] if TENSORS else [])]

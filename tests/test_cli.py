@@ -79,7 +79,8 @@ def test_every_command_is_by_hand_or_of_one_phase():
 
 
 @pytest.mark.parametrize(
-    ("typed", "completed"), [("tran", ["translate"]), ("draw", ["draw-downstream"]), ("--ver", [])]
+    ("typed", "completed"),
+    [("tran", ["translate"]), ("draw", ["draw-downstream", "draw-fields"]), ("--ver", [])],
 )
 def test_the_shell_completes_commands_without_importing_them(typed, completed):
     code = (
@@ -148,7 +149,7 @@ def flags_in(text):
 def calls_in_the_rules():
     """(command, flags) of every rule that calls `m2m`, those from workflow functions included."""
     files = {path.stem: path.read_text() for path in sorted((ROOT / "rules").glob("*.smk"))}
-    helpers = files["common"] + files["tasks"] + files["downstream"]
+    helpers = "".join(files[name] for name in ("common", "tasks", "downstream", "fields"))
     parts = re.split(r"^def (\w+)", helpers, flags=re.M)[1:]
     functions = {name: flags_in(body) for name, body in zip(parts[::2], parts[1::2], strict=True)}
     for content in files.values():

@@ -1,9 +1,12 @@
 """The whole workflow on the tiny cohort, executed: results, caching, and the same again."""
 
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from safetensors.numpy import load_file
 from workflow import CHECKOUT, PLAN, planned, snakemake
 
@@ -171,6 +174,22 @@ def test_the_validation_has_its_page_and_names_folds_seeds_and_hashes(validated)
     assert {"covariates", "t1", "fa", "tdi", "t1-fa.macro2micro", "t1+t1-tdi.macro2micro"} <= inputs
     assert record["folds_hash"] in (validated / "figures/downstream/methods.md").read_text()
     assert "Nothing to be done" in snakemake(validated.parents[1], "downstream", "-n").stdout
+
+
+def test_test_people_have_views_of_their_measured_and_synthetic_maps_or_a_reason(tiny):
+    run_tiny(tiny.parents[1], "render")
+    for root in (tiny, tiny / "synthetic/t1-dti/macro2micro"):
+        for unit in test_units(tiny):
+            status = read_json(bids.unit_path(root, "render-status", unit, unit))
+            turntable = Path(bids.unit_path(root, "field-turntable", unit, unit))
+            if status["status"] == "ok":
+                with Image.open(turntable) as film:
+                    assert film.n_frames == 2
+            else:  # a network of a few steps
+                assert root != tiny and "to seed in" in status["finding"]["problem"]
+                assert turntable.stat().st_size == 0
+    assert (tiny / "figures/fields.pdf").stat().st_size
+    assert "Nothing to be done" in snakemake(tiny.parents[1], "render", "-n").stdout
 
 
 @pytest.mark.parametrize("model", MODELS)
