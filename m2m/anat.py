@@ -343,7 +343,7 @@ def main(
         sources = [t1w] + ([t1w_mask] if t1w_mask else [])
         save(out_t1w, found.t1, sources, SkullStripped=True)
         save(out_brain, found.brain, sources, dtype=np.uint8, Type="Brain")
-        save(out_wm, found.wm, sources, dtype=np.uint8, Type="WM")
+        save(out_wm, found.wm, sources, dtype=np.uint8, Type="ROI")
         record |= {
             "grid_to_mni": found.grid_to_mni.tolist(),
             "brain_volume_l": round(found.brain_volume_l, 4),

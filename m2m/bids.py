@@ -133,6 +133,22 @@ def unit_path(root: str | Path, kind: str, folder: str = "{folder}", unit: str =
     return f"{root}/{folder}/{datatype}/{unit}_{name}"
 
 
+def uri(path: str | Path, beside: str | Path) -> str:
+    """Name a file as a sidecar does: by BIDS URI where it is in the sidecar's dataset.
+
+    Parameters
+    ----------
+    path : path
+        The file to be named.
+    beside : path
+        A file of the dataset, below a participant's folder; of no dataset where it is elsewhere.
+    """
+    people = [folder for folder in Path(beside).parents if folder.name.startswith("sub-")]
+    if not people or not Path(path).is_relative_to(people[0].parent):
+        return str(path)
+    return f"bids::{Path(path).relative_to(people[0].parent).as_posix()}"
+
+
 def measure(kind: str) -> str:
     """Say what a kind of map measures, as its name does: ``model-tensor_param-fa``."""
     name = KINDS[kind][1]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from m2m import __version__
+from m2m.bids import uri
 from m2m.stage import DataError, unreadable, whole, write_json
 
 
@@ -93,7 +94,8 @@ def save(
         Ends in ``.nii.gz`` or ``.nii``.
     volume : Volume
     sources : paths
-        The files it was made from, for the sidecar's ``Sources``.
+        The files it was made from, for the sidecar's ``Sources``; the first is the image in whose
+        space it is, ``SpatialReference``.
     dtype : type
         Of the stored voxels.
     **sidecar
@@ -112,10 +114,12 @@ def save(
     with whole(path) as temporary:
         nib.save(image, temporary)
     name = path.name.removesuffix(".gz").removesuffix(".nii")
+    named = [uri(source, path) for source in sources]
     write_json(
         path.with_name(f"{name}.json"),
         {
-            "Sources": [str(s) for s in sources],
+            "Sources": named,
+            **({"SpatialReference": named[0]} if named else {}),
             "GeneratedBy": {"Name": "m2m", "Version": __version__},
         }
         | sidecar,

@@ -77,6 +77,7 @@ rule describe:
         f"{ROOT}/dataset_description.json",
         f"{ROOT}/.bidsignore",
         every_model("synthetic/{task}/{model}/dataset_description.json"),
+        every_model("synthetic/{task}/{model}/.bidsignore"),
     log:
         log("describe", "describe"),
     benchmark:

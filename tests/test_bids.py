@@ -59,3 +59,14 @@ def test_the_defaults_give_a_pattern_that_fills_to_the_path():
     assert pattern.format(folder="sub-1", unit="sub-1") == bids.unit_path(
         "r", "fa", "sub-1", "sub-1"
     )
+
+
+def test_a_source_in_the_dataset_is_named_from_its_root_and_another_by_its_path():
+    root = "results/tiny"
+    beside = bids.unit_path(root, "fa", "sub-01/ses-2", "sub-01_ses-2")
+    raw = f"{root}/rawdata/sub-01/anat/sub-01_T1w.nii.gz"
+    assert bids.uri(raw, beside) == "bids::rawdata/sub-01/anat/sub-01_T1w.nii.gz"
+    assert bids.uri("/data/raw/sub-01/a.nii", beside) == "/data/raw/sub-01/a.nii"
+    synthetic = bids.unit_path(f"{root}/synthetic/t1-fa/mean", "synth-fa", "sub-01", "sub-01")
+    assert bids.uri(raw, synthetic) == raw
+    assert bids.uri("t1.nii.gz", "fa.nii.gz") == "t1.nii.gz"

@@ -1,5 +1,8 @@
 """The whole workflow on the tiny cohort, executed: results, caching, and the same again."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -125,6 +128,15 @@ def test_report_is_one_page_that_asks_for_nothing(tiny):
     assert "Simulated people" in page
     assert 'src="http' not in page and "url(http" not in page
     assert 'id="viewer-data"' in page and len(page) < 25e6
+
+
+@pytest.mark.parametrize("folder", ["rawdata", "", "synthetic/t1-fa/macro2micro"])
+def test_the_standard_s_validator_finds_no_error(tiny, folder):
+    program = Path(sys.executable).with_name("bids-validator-deno")
+    call = subprocess.run([program, tiny / folder, "--json"], capture_output=True, text=True)
+    issues = json.loads(call.stdout)["issues"]["issues"]
+    assert issues, "it has always something to recommend"
+    assert [issue for issue in issues if issue["severity"] == "error"] == []
 
 
 @pytest.mark.parametrize("name", STUDIES)
