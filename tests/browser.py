@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from axe_playwright_python.sync_playwright import Axe
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, Page, Playwright
@@ -18,6 +19,8 @@ ARGUMENTS = (
 WIDTHS = {"desktop": 1280, "phone": 390}
 # A busy machine draws slowly.
 PATIENCE_MS = 300_000
+# What `opened` notes of a page in which nothing is wrong.
+CLEAN: dict[str, list[str]] = {"console": [], "errors": [], "requests": []}
 # What of a page is inside of it.
 INSIDE = ("file:", "data:", "blob:")
 
@@ -54,6 +57,13 @@ def opened(browser: Browser, path: Path, width: int) -> Iterator[tuple[Page, dic
         yield page, wrong
     finally:
         page.close()
+
+
+def judged(page: Page) -> tuple[dict[str, str], set[str]]:
+    """Rules of axe-core that a page breaks, each with an element; and those that it keeps."""
+    found = Axe().run(page).response
+    broken = {rule["id"]: rule["nodes"][0]["html"] for rule in found["violations"]}
+    return broken, {rule["id"] for rule in found["passes"]}
 
 
 def picture_of(page: Page, name: str) -> NDArray[np.uint8]:

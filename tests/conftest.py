@@ -29,6 +29,21 @@ def rng():
     return np.random.default_rng(3)
 
 
+@pytest.fixture(scope="module")
+def chromium():
+    """The system's browser, started."""
+    import browser  # what only these tests need
+    from playwright.sync_api import sync_playwright
+
+    program = shutil.which("chromium")
+    if program is None:
+        not_here("chromium is not installed")
+    with sync_playwright() as playwright:
+        window = browser.launch(playwright, program)
+        yield window
+        window.close()
+
+
 @pytest.fixture
 def shared_data() -> Path:
     """Folder of the real scans, beside the repository."""

@@ -1,40 +1,17 @@
 """The report in a real browser: nothing fails, nothing is asked for, everybody can read it."""
 
 import re
-import shutil
 
 import browser
 import nibabel as nib
 import numpy as np
 import pytest
 import report_tree as tree
-from axe_playwright_python.sync_playwright import Axe
-from conftest import not_here
-from playwright.sync_api import sync_playwright
 
 from m2m.bids import unit_path
 from m2m.stage import read_table
 
 PEOPLE = {"sub-01": "train", "sub-02": "validation", "sub-03": "test", "sub-04": "test"}
-CLEAN = {"console": [], "errors": [], "requests": []}
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    program = shutil.which("chromium")
-    if program is None:
-        not_here("chromium is not installed")
-    with sync_playwright() as playwright:
-        window = browser.launch(playwright, program)
-        yield window
-        window.close()
-
-
-def judged(page):
-    """Rules of axe-core that a page breaks, each with an element; and those that it keeps."""
-    found = Axe().run(page).response
-    broken = {rule["id"]: rule["nodes"][0]["html"] for rule in found["violations"]}
-    return broken, {rule["id"] for rule in found["passes"]}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +45,7 @@ def test_a_page_opens_without_an_error_and_asks_for_nothing(chromium, path, widt
     with browser.opened(chromium, path, width) as (page, wrong):
         browser.unfold(page)
         assert page.locator("h1").inner_text() == "A <study> & more"
-        assert wrong == CLEAN
+        assert wrong == browser.CLEAN
 
 
 def test_what_a_page_asks_for_or_does_wrong_is_noticed(chromium, tmp_path):
@@ -98,7 +75,7 @@ def test_axe_finds_nothing_to_mend(chromium, path, width):
     """Contrast, words for pictures, labels, order of headings, keyboard: all rules of axe-core."""
     with browser.opened(chromium, path, width) as (page, _):
         browser.unfold(page)
-        broken, passed = judged(page)
+        broken, passed = browser.judged(page)
     assert not broken
     assert {"color-contrast", "heading-order", "image-alt", "region"} <= passed
 
@@ -107,7 +84,7 @@ def test_axe_finds_pale_words_and_a_picture_without_words(chromium, tmp_path):
     path = tmp_path / "page.html"
     path.write_text("<p style='color: #bbb'>pale</p><img src='data:image/gif;base64,R0lGODlh'>")
     with browser.opened(chromium, path, 390) as (page, _):
-        assert {"color-contrast", "image-alt", "html-has-lang"} <= judged(page)[0].keys()
+        assert {"color-contrast", "image-alt", "html-has-lang"} <= browser.judged(page)[0].keys()
 
 
 def column(page, table, head):
@@ -140,7 +117,7 @@ def test_a_table_is_sorted_by_keyboard_and_says_so(chromium, report):
         page.locator(f"#{table} thead th", has_text="model").locator("button").click()
         assert head.get_attribute("aria-sort") is None
         assert column(page, table, "model") == sorted(tree.MODELS * 2)
-        assert wrong == CLEAN
+        assert wrong == browser.CLEAN
 
 
 def told(page, name):
@@ -183,13 +160,13 @@ def test_the_viewer_shows_maps_streamlines_and_the_values_of_the_files(chromium,
         page.locator("[data-part=streamlines]").select_option("measured")
         page.wait_for_timeout(1000)
         assert np.abs(browser.picture_of(page, canvas) - without).mean() > 0.5
-        assert wrong == CLEAN
+        assert wrong == browser.CLEAN
 
 
 def test_axe_finds_nothing_to_mend_in_the_viewer_that_runs(chromium, report):
     with browser.opened(chromium, report, 390) as (page, _):
         started(page)
-        broken, passed = judged(page)
+        broken, passed = browser.judged(page)
         assert not broken and {"select-name", "label"} <= passed
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 

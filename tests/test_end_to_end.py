@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import browser
 import nibabel as nib
 import numpy as np
 import pytest
@@ -202,6 +203,18 @@ def test_test_people_have_views_of_their_measured_and_synthetic_maps_or_a_reason
                 assert turntable.stat().st_size == 0
     assert (tiny / "figures/fields.pdf").stat().st_size
     assert "Nothing to be done" in snakemake(tiny.parents[1], "render", "-n").stdout
+
+
+@pytest.mark.parametrize("width", browser.WIDTHS.values())
+@pytest.mark.parametrize("name", ["report", *NAMES, "downstream"])
+def test_every_page_opens_in_a_browser_and_everybody_can_read_it(validated, chromium, name, width):
+    with browser.opened(chromium, validated / f"{name}.html", width) as (page, wrong):
+        browser.unfold(page)
+        assert wrong == browser.CLEAN
+        pictures = page.evaluate("[...document.images].map((picture) => picture.naturalWidth)")
+        assert pictures and min(pictures) > 0
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert browser.judged(page)[0] == {}
 
 
 @pytest.mark.parametrize("model", MODELS)
