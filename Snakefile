@@ -10,7 +10,7 @@ if not workflow.overwrite_configfiles:
 
 
 include: "rules/common.smk"
-include: "rules/shards.smk"
+include: "rules/jobs.smk"
 include: "rules/tasks.smk"
 include: "rules/labels.smk"
 include: "rules/fields.smk"

@@ -94,27 +94,6 @@ def stop_if_commands_are_missing():
 stop_if_commands_are_missing()
 
 
-def warn_of_jobs_left():
-    """Name jobs that a killed call left on a cluster, before Snakemake speaks of its lock."""
-    if workflow.is_main_process and (left := slurm.jobs_left(SLURM_RUN)):
-        logger.warning(left)
-
-
-def stop_if_jobs_are_left():
-    """Submit nothing twice: stop where jobs of an earlier call still run, else note this call's."""
-    if left := slurm.jobs_left(SLURM_RUN):
-        raise WorkflowError(left)
-    if run := getattr(workflow.scheduler._executor, "run_uuid", None):
-        slurm.note_run(SLURM_RUN, run)
-
-
-warn_of_jobs_left()
-
-
-onstart:
-    stop_if_jobs_are_left()
-
-
 def options(section, **without):
     """The JSON of a section of the configuration, for a stage's --options."""
     return section.model_dump_json(**without)

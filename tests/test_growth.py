@@ -25,14 +25,20 @@ MODELS = ("mean", "t1")
 PEOPLE = [f"sub-{i:02}" for i in range(1, 7)]
 
 
-def run(folder):
-    """Run up to the evaluation; give the logs that were written: what ran, for whom."""
-    before = log_times(folder)
+def evaluate(folder, *arguments):
+    """Run up to the evaluation with the stand-in; give what Snakemake printed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{install(folder / 'bin')}{os.pathsep}{os.environ['PATH']}")
         config = str(folder / "config.yaml")
-        result = snakemake(folder, "evaluate", "--cores", "2", configfile=config)
+        result = snakemake(folder, "evaluate", "--cores", "2", *arguments, configfile=config)
     assert result.returncode == 0, result.stdout[-3000:]
+    return result.stdout
+
+
+def run(folder):
+    """Run up to the evaluation; give the logs that were written: what ran, for whom."""
+    before = log_times(folder)
+    evaluate(folder)
     return {name for name, time in log_times(folder).items() if before.get(name) != time}
 
 
@@ -85,7 +91,8 @@ def six(tmp_path_factory):
     config |= {"dataset": "growing", "cohort": {"source": "bids", "bids_dir": "raw"}}
     config |= {"tasks": {"t1-fa": {"models": list(MODELS)}}, "downstream": {}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    assert run(folder) == chains(PEOPLE) | after_a_change(folder)
+    (folder / "printed.txt").write_text(evaluate(folder, "--verbose"))
+    assert set(log_times(folder)) == chains(PEOPLE) | after_a_change(folder)
     return folder
 
 
@@ -93,6 +100,11 @@ def six(tmp_path_factory):
 def finished(six, tmp_path):
     """A copy of them, with the times of all files."""
     return shutil.copytree(six, tmp_path / "copy")
+
+
+def test_ready_jobs_are_looked_at_when_a_job_ends_and_not_in_between(six):
+    printed = (six / "printed.txt").read_text()
+    assert 0 < printed.count("Ready jobs: ") <= printed.count("Finished jobid: ") + 1
 
 
 def test_people_who_are_added_run_their_own_chains_and_the_cohort_s_stages(finished):

@@ -1,4 +1,39 @@
-"""People whose short stages share one job of a cluster: each job there costs seconds."""
+"""The jobs of a call: none is submitted twice, how they are chosen, and people who share one."""
+
+
+def warn_of_jobs_left():
+    """Name jobs that a killed call left on a cluster, before Snakemake speaks of its lock."""
+    if workflow.is_main_process and (left := slurm.jobs_left(SLURM_RUN)):
+        logger.warning(left)
+
+
+def stop_if_jobs_are_left():
+    """Submit nothing twice: stop where jobs of an earlier call still run, else note this call's."""
+    if left := slurm.jobs_left(SLURM_RUN):
+        raise WorkflowError(left)
+    if run := getattr(workflow.scheduler._executor, "run_uuid", None):
+        slurm.note_run(SLURM_RUN, run)
+
+
+warn_of_jobs_left()
+
+
+def look_at_ready_jobs_only_when_one_ends():
+    """Take Snakemake's limit of jobs a second away.
+
+    For it Snakemake 9 looks at all ready jobs once more a second after each look, and keeps one such
+    round going for every job that has ended: with a hundred people most of a core.
+    """
+    workflow.scheduler.job_rate_limiter = None
+
+
+onstart:
+    stop_if_jobs_are_left()
+    look_at_ready_jobs_only_when_one_ends()
+
+
+# -- shards: each job on a cluster costs seconds, so that people share one ------------------------
+
 
 @functools.cache
 def _places(path, modified):
