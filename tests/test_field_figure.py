@@ -35,6 +35,7 @@ def test_a_view_is_named_by_where_it_is_taken_from():
     names = [view_name(*view) for view in Render().stills]
     assert names == ["from the left", "from the front", "from above", "from below"]
     assert view_name(45, 15) == "from 45°, 15° up" and view_name(360, 0) == "from behind"
+    assert view_name(0, -20) == "from behind, 20° down"
 
 
 def test_each_view_stands_below_its_name_and_a_failure_says_why(roots):

@@ -33,7 +33,8 @@ def view_name(azimuth_deg: float, elevation_deg: float) -> str:
     if abs(elevation_deg) == 90:
         return "from above" if elevation_deg > 0 else "from below"
     side = FROM.get(azimuth_deg % 360, f"{azimuth_deg:g}°")
-    return f"from {side}" + (f", {elevation_deg:g}° up" if elevation_deg else "")
+    height = "up" if elevation_deg > 0 else "down"
+    return f"from {side}" + (f", {abs(elevation_deg):g}° {height}" if elevation_deg else "")
 
 
 def field_rows(roots: Sequence[Path], units: Sequence[str], options: Render) -> list[Row]:

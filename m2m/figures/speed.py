@@ -38,10 +38,10 @@ PUBLISHED = (
     ("pix2pix", 20.46, 0.66, _SPIE),
     ("CycleGAN", 18.65, 0.61, _SPIE),
 )
-# The only stated time: of one slice, on a GPU, without a figure of quality on this scale.
+# The only stated time: of one translation, of a slice there, without a figure of quality.
 STATED = {
     "model": "Macro2Micro", "origin": "published", "seconds": 0.01,
-    "reference": "arXiv:2412.11277: below 0.01 s a slice on a GPU",
+    "reference": "arXiv:2412.11277: below 0.01 s a translation",
 }  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def _published(axes: Axes, table: pd.DataFrame) -> None:
     """Draw what others report: at the edge where no time is stated."""
     axes.axvline(STATED["seconds"], color=MUTED, linestyle=":", linewidth=0.8)
     axes.annotate(
-        f"{STATED['model']} (published), below this a slice", (STATED["seconds"], 0.02),
+        f"{STATED['model']} (published), below this a translation", (STATED["seconds"], 0.02),
         xycoords=axes.get_xaxis_transform(), xytext=(2, 0), textcoords="offset points",
         rotation=90, va="bottom", fontsize=5.5, color=MUTED,
     )  # fmt: skip
