@@ -52,7 +52,7 @@ VERSIONS = {
     "labels": 1,
     "translate": 3,
     "field": 2,
-    "render": 1,
+    "render": 2,
     "evaluate": 3,
     "compare": 3,
     "features": 1,

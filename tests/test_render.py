@@ -125,3 +125,12 @@ def test_the_stage_writes_a_turntable_and_stills(fitted, tmp_path):
         assert row.size == (32, 16)
         assert np.asarray(row).max() > 100
     assert read_json(tmp_path / "s.json")["n_frames"] == 3
+
+
+def test_a_picture_in_which_nothing_would_be_seen_is_a_finding(fitted, tmp_path):
+    out = {"turntable": tmp_path / "a.gif", "stills": tmp_path / "b.png"}
+    main(*fitted, **out, status=tmp_path / "s.json", device="cpu", options='{"threshold": 50}')
+    finding = read_json(tmp_path / "s.json")["finding"]
+    assert "no density above render.threshold, 50" in finding["problem"]
+    assert finding["value"].endswith(" at most")
+    assert not out["turntable"].stat().st_size and not out["stills"].stat().st_size

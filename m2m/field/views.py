@@ -19,7 +19,7 @@ from m2m.field.stage import read_field
 from m2m.inference import choose_device
 from m2m.networks.inputs import TemplateMap
 from m2m.options import Render
-from m2m.stage import parse_options, recorded, require_ok, whole
+from m2m.stage import DataError, parse_options, recorded, require_ok, whole
 
 Medium = Callable[[Tensor], tuple[Tensor, Tensor]]
 FRAME_MS = 80
@@ -32,6 +32,11 @@ def medium_of(network: FieldNetwork, options: Render, device: str = "cpu") -> Me
 
     The field is sampled once on a grid as fine as the steps along the rays, since neighbouring
     rays and pictures ask for the same places.
+
+    Raises
+    ------
+    DataError
+        Nothing of the field can be seen: the pictures would be black.
     """
     low, high = extent(network)
     affine = np.diag([*[options.step_mm] * 3, 1.0])
@@ -39,6 +44,12 @@ def medium_of(network: FieldNetwork, options: Render, device: str = "cpu") -> Me
     shape = tuple(int(n) + 1 for n in (high - low) / options.step_mm)
     values = torch.from_numpy(on_grid(network, affine, shape).data)  # (X, Y, Z, C)
     extinction = options.opacity_per_mm * (values[..., 0] - options.threshold).clamp(min=0)
+    if not extinction.any():
+        raise DataError(
+            f"no density above render.threshold, {options.threshold:g}: nothing would be seen",
+            value=f"{float(values[..., 0].max()):.3g} at most",
+            remedy="set it lower, or give the field more `field.steps`",
+        )
     colour = torch.ones(*shape, 3)
     if values.shape[-1] > 1:
         colour = values[..., SQUARES].clamp(min=0).sqrt()
