@@ -78,11 +78,13 @@ EXTRAS = {
 
 @contextmanager
 def _one_line(ctx: typer.Context, name: str = "") -> Iterator[None]:
-    """End a command in one line and exit code 1 where data, disk or a library are at fault."""
+    """End a command in one line and exit code 1 where data, disk or a library is at fault."""
     try:
         yield
-    except (DataError, StorageError, ModuleNotFoundError) as error:
+    except (DataError, StorageError, FileNotFoundError, ModuleNotFoundError) as error:
         problem: object = error
+        if isinstance(error, FileNotFoundError) and error.filename:
+            problem = f"there is no {error.filename}"
         if isinstance(error, ModuleNotFoundError):
             library = (error.name or "").partition(".")[0]
             if library not in EXTRAS:

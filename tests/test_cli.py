@@ -127,6 +127,13 @@ def test_bad_data_end_in_one_line_and_not_in_a_traceback(run):
     assert "Traceback" not in result.output
 
 
+def test_a_file_that_is_not_there_is_named_in_one_line(tmp_path):
+    units = str(tmp_path / "nothing.tsv")
+    outputs = "--table", str(tmp_path / "split.tsv"), "--record", str(tmp_path / "split.json")
+    result = CliRunner().invoke(cli.app, ["split", "--units", units, *outputs])
+    assert (result.exit_code, result.output) == (1, f"m2m split: there is no {units}\n")
+
+
 def test_a_misspelt_command_is_told_its_neighbour(run):
     result = run("statsu")
     assert result.exit_code == 2

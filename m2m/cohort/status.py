@@ -92,7 +92,7 @@ def _counts(rows: list[dict[str, str]], findings: list[Row]) -> list[str]:
     for why, n in Counter(row["why"] for row in waiting).items():
         lines.append(f"  {'waiting':<11}{n:>5}  {why}")
     notes = sum(finding["severity"] == "note" for finding in findings)
-    lines.append(f"{len(findings) - notes} errors and {notes} notes in cohort_status.tsv")
+    lines.append(f"in cohort_status.tsv: errors {len(findings) - notes}, notes {notes}")
     return lines
 
 
