@@ -3,10 +3,11 @@
 A study runs undisturbed; then again in another folder, where at random moments a running stage is
 killed, or everything at once, as when the power fails, and the workflow is called again. After each
 kill, every result on disk must be whole: equal to the undisturbed study's. At the end all must be
-there. What differs rightly is left out: logs, benchmarks, states of training, and its seconds.
+there. What differs rightly is left out: logs, benchmarks, states of training, its seconds, and the
+figure of the seconds that jobs took.
 
     python benchmarks/faults.py --kills 20 --out benchmarks/faults.md          # tests/config.yaml
-    python benchmarks/faults.py --config config.yaml --kills 20                # the demo
+    python benchmarks/faults.py --config config.yaml --kills 20 --keep studies # the demo
 """
 
 import argparse
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,11 +29,13 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 NOT_RESULTS = {"logs", "benchmarks", "training"}
-# How long training took is in its course and, as minutes with one decimal, on the page.
+# How long training took is in its course and, as minutes with one decimal, on the page; how long
+# jobs took is a figure of its own, and there.
 TIMES = {
     ".jsonl": re.compile(rb'"seconds": [\d.e-]+'),
-    ".html": re.compile(rb">\s*\d+\.\d\s*</td>"),
+    ".html": re.compile(rb'>\s*\d+\.\d\s*</td>|src="[^"]*" alt="Quality against time'),
 }
+FIGURE_OF_TIMES = "speed"
 LEFTOVER = re.compile(r"\.\d+\..+")
 POLL_S = 0.05
 
@@ -62,7 +65,7 @@ def results(root: Path) -> dict[str, str]:
         names[:] = [name for name in names if name not in NOT_RESULTS]
         for name in files:
             path = Path(folder, name)
-            if not LEFTOVER.fullmatch(name):
+            if not LEFTOVER.fullmatch(name) and path.stem != FIGURE_OF_TIMES:
                 content = path.read_bytes()
                 if path.suffix in TIMES:
                     content = TIMES[path.suffix].sub(b"", content)
@@ -222,9 +225,10 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--keep", type=Path, help="folder in which both studies stay")
     wanted = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folders = Path(name, "undisturbed"), Path(name, "disturbed")
+    with nullcontext(wanted.keep) if wanted.keep else tempfile.TemporaryDirectory() as name:
+        folders = (Path(name, part).resolve() for part in ("undisturbed", "disturbed"))
         first, second = (Study(f, wanted.config.resolve(), wanted.targets) for f in folders)
         first.finish()
         truth, n_jobs = results(first.results), first.jobs_done()

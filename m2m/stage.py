@@ -58,7 +58,7 @@ VERSIONS = {
     "features": 1,
     "cnn": 1,
     "downstream": 2,
-    "figures": 5,
+    "figures": 6,
     "draw-downstream": 3,
     "draw-fields": 1,
     "tables": 1,

@@ -103,4 +103,4 @@ def _dots(axes: Axes, table: pd.DataFrame) -> None:
     far = [text.get_position()[0] for text in axes.texts]
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, 0, *far), max(high, 0, *far))
-    axes.locator_params(axis="x", nbins=4)
+    axes.locator_params(axis="x", nbins=3)
