@@ -73,7 +73,7 @@ rule field:
 rule render:
     input:
         every_field(*FIELD_VIEWS),
-        f"{FIGURES}/fields.png",
+        f"{ROOT}/fields.html",
 
 
 rule evaluate:

@@ -1,7 +1,6 @@
 """Held-out slices of true maps: the continuous field beside interpolation; fusions of others.
 
-Every n-th slice of one orientation or of three is kept; voxels of the brain that lie on no kept
-slice are compared with the truth, in scaled units. With --fusion, a model's slices of three
+The comparison is the stage `compare-fields`. With --fusion, a model's slices of three
 orientations are joined in three ways, and the volumes compared with the true one. People are those
 of the validation part, where choices are made, unless others are named.
 
@@ -15,7 +14,7 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,98 +22,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
-from scipy.interpolate import CubicSpline, make_interp_spline
 
 from m2m import bids, inference
 from m2m.cohort.split import load_split, part_by_participant
-from m2m.field.fit import Fitted, fit
+from m2m.field.compare import cases, compare_case
 from m2m.field.fusion import fusion_of
-from m2m.field.sample import on_grid
-from m2m.field.slices import AXIS, Slice, box_of, cut
+from m2m.field.held_out import Case, fitted_field, score
+from m2m.field.slices import Slice
 from m2m.fusion import View, average
 from m2m.metrics import pearson, psnr, ssim_map
 from m2m.modalities import MODALITIES
 from m2m.model import load_model
 from m2m.options import Model, NetworkModel, SliceField
-from m2m.slices import PLANES
 from m2m.stage import read_json, write_text
 from m2m.translate import Person
 from m2m.volume import Volume, load
 
-MARGIN_MM = 6.0
 FUSIONS = ("average", "inverse-variance", "field")
 # Of a corrupted slice: noise in scaled units, shift in voxels.
 NOISE_SD, SHIFT = 0.3, (4, 3)
-
-
-class Case(NamedTuple):
-    """A person's map of which slices were kept."""
-
-    person: str
-    image: Volume
-    brain: NDArray[np.bool_]
-    planes: tuple[str, ...]
-    every: int
-
-    @property
-    def kept(self) -> dict[str, NDArray[np.intp]]:
-        """Indices of kept slices of each orientation."""
-        return {
-            plane: np.arange(self.every // 2, self.image.shape[AXIS[plane]], self.every)
-            for plane in self.planes
-        }
-
-    @property
-    def unseen(self) -> NDArray[np.bool_]:
-        """Voxels of the brain on no kept slice."""
-        unseen = self.brain.copy()
-        for plane, kept in self.kept.items():
-            np.moveaxis(unseen, AXIS[plane], 0)[kept] = False
-        return unseen
-
-
-def interpolated(case: Case, plane: str, degree: int) -> NDArray:
-    """Slices of one orientation joined by a spline of degree 1 or 3 along their normal."""
-    axis, kept = AXIS[plane], case.kept[plane]
-    known = np.take(case.image.data, kept, axis)
-    spline = (
-        CubicSpline(kept, known, axis)
-        if degree == 3
-        else make_interp_spline(kept, known, 1, axis=axis)
-    )
-    return spline(np.arange(case.image.shape[axis]))
-
-
-def weighted(case: Case) -> NDArray:
-    """Cubic splines of all orientations, each weighted by its inverse error variance.
-
-    The variance of an orientation at each distance from its kept slices is measured on the pixels
-    that other orientations show.
-    """
-    total, weights = 0.0, 0.0
-    for plane in case.planes:
-        axis, kept = AXIS[plane], case.kept[plane]
-        others = [p for p in case.planes if p != plane]
-        shown = case.brain & ~case._replace(planes=tuple(others)).unseen
-        image = interpolated(case, plane, 3)
-        index = np.arange(case.image.shape[axis])
-        distance = np.abs(index[:, None] - kept).min(1)
-        squares = np.moveaxis((image - case.image.data) ** 2, axis, 0)
-        shown = np.moveaxis(shown, axis, 0)
-        variance = np.array(
-            [squares[distance == d][shown[distance == d]].mean() for d in range(distance.max() + 1)]
-        )
-        weight = 1 / np.maximum(variance[distance], 1e-6)
-        weight = np.expand_dims(weight, [other for other in range(3) if other != axis])
-        total, weights = total + weight * image, weights + weight
-    return total / weights
-
-
-def slices_of(case: Case) -> list[Slice]:
-    """Kept slices that pass through the brain's box."""
-    box = box_of(Volume(case.brain, case.image.affine), MARGIN_MM)
-    found = [one for plane in case.planes for _, one in cut(case.image, plane, case.every)]
-    return [one for one in found if box.holds(one.points_mm).any()]
 
 
 def corrupted(slices: list[Slice], how: str) -> tuple[list[Slice], int]:
@@ -129,76 +55,41 @@ def corrupted(slices: list[Slice], how: str) -> tuple[list[Slice], int]:
     return [s._replace(image=image) if k == worst else s for k, s in enumerate(slices)], worst
 
 
-def field(case: Case, slices: list[Slice], options: SliceField) -> tuple[NDArray, Fitted]:
-    """Fit a field to slices and sample it on the grid."""
-    box = box_of(Volume(case.brain, case.image.affine), MARGIN_MM)
-    fitted = fit(slices, box, options, quiet=True)
-    return on_grid(fitted.network, case.image.affine, case.image.shape).data[..., 0].clip(0), fitted
-
-
-def methods(case: Case, options: SliceField) -> dict[str, Callable[[], NDArray]]:
-    """What is compared, by name."""
-    found = {}
-    for name, degree in (("linear", 1), ("cubic", 3)):
-        for plane in case.planes:
-            found[f"{name}, {plane}"] = lambda p=plane, d=degree: interpolated(case, p, d)
-    if len(case.planes) > 1:
-        found["cubic, mean of planes"] = lambda: np.mean(
-            [interpolated(case, plane, 3) for plane in case.planes], axis=0
-        )
-        found["cubic, inverse variance"] = lambda: weighted(case)
-    found["field"] = lambda: field(case, slices_of(case), options)[0]
-    return found
-
-
-def score(case: Case, image: NDArray) -> tuple[float, float, float]:
-    """PSNR (dB), SSIM and Pearson's r over unseen voxels."""
-    true, unseen = np.where(case.brain, case.image.data, 0), case.unseen
-    image = np.where(case.brain, image, 0)
-    similarity = ssim_map(true, image)[unseen].mean()
-    return psnr(true, image, unseen), float(similarity), pearson(true[unseen], image[unseen])
-
-
-def cases(root: Path, people: list[str], modality: str, every: list[int]) -> Iterator[Case]:
+def cases_of(
+    root: Path, people: list[str], modality: str, every: list[int]
+) -> Iterator[tuple[str, Case]]:
     """Every person, spacing and number of orientations."""
     for person in people:
         about = MODALITIES[modality]
         raw = load(bids.unit_path(root, about.kind, person, person))
-        brain = load(bids.unit_path(root, "target-mask", person, person)).data > 0
-        image = Volume(about.scale(raw.data), raw.affine)
-        for n in every:
-            for planes in (PLANES, PLANES[:1]):
-                yield Case(person, image, brain, planes, n)
+        brain = load(bids.unit_path(root, "target-mask", person, person))
+        scaled = Volume(about.scale(raw.data), raw.affine)
+        yield from ((person, case) for case in cases(scaled, brain, every))
 
 
-def compare(case: Case, options: SliceField) -> list[str]:
+def compare(person: str, case: Case, options: SliceField) -> list[str]:
     """Rows of the table of one case."""
     rows = []
-    for name, make in methods(case, options).items():
-        begun, cpu = time.perf_counter(), time.process_time()
-        image = make()
-        seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
-        numbers = "{:.2f} | {:.3f} | {:.3f}".format(*score(case, image))
-        rows.append(
-            f"| {case.person} | {case.every} | {len(case.planes)} | {name} | {numbers} "
-            f"| {seconds:.1f} | {cpu:.1f} |"
-        )
+    for row in compare_case(case, options):
+        method = ", ".join(filter(None, (row["method"], row["plane"])))
+        numbers = "{psnr:.2f} | {ssim:.3f} | {pearson:.3f} | {seconds:.1f}".format(**row)
+        rows.append(f"| {person} | {row['every']} | {row['n_planes']} | {method} | {numbers} |")
         print(rows[-1], flush=True)
     return rows
 
 
-def spoil(case: Case, options: SliceField) -> list[str]:
+def spoil(person: str, case: Case, options: SliceField) -> list[str]:
     """Rows on one corrupted slice: the field's loss, and the deviation it learned."""
-    slices = slices_of(case)
-    clean = score(case, field(case, slices, options)[0])[0]
+    slices = case.slices
+    clean = score(case, fitted_field(case, slices, options)[0]).psnr
     rows = []
     for how in ("noise", "shift"):
         spoilt, worst = corrupted(slices, how)
-        image, fitted = field(case, spoilt, options)
+        image, fitted = fitted_field(case, spoilt, options)
         learned = f"{fitted.sds[worst]:.3f} | {np.median(fitted.sds):.3f}"
-        found = score(case, image)[0]
+        found = score(case, image).psnr
         rows.append(
-            f"| {case.person} | {case.every} | {len(case.planes)} | {how} | {clean:.2f} "
+            f"| {person} | {case.every} | {len(case.planes)} | {how} | {clean:.2f} "
             f"| {found:.2f} | {learned} |"
         )
         print(rows[-1], flush=True)
@@ -280,7 +171,7 @@ def validation_people(root: Path) -> list[str]:
 
 
 HEADS = {
-    "compare": "| person | every | orientations | method | PSNR, dB | SSIM | r | s | CPU s |",
+    "compare": "| person | every | orientations | method | PSNR, dB | SSIM | r | s |",
     "spoil": "| person | every | orientations | spoilt by | PSNR | spoilt | its sd | median |",
     "fuse": "| person | model | fusion | PSNR, dB | SSIM | r | s |",
 }
@@ -305,8 +196,8 @@ def main() -> None:
         rows += compare_fusions(given.root, people, given.fusion)
     else:
         rows_of = spoil if given.corrupt else compare
-        for case in cases(given.root, people, given.modality, given.every):
-            rows += rows_of(case, options)
+        for person, case in cases_of(given.root, people, given.modality, given.every):
+            rows += rows_of(person, case, options)
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     rows += [
         "",

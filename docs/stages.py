@@ -171,7 +171,7 @@ def page(name: str, command: Any) -> str:
     text += table(("flag", "needed", "what"), rows)
     for one in command.params:
         if one.name.endswith("options"):
-            text += options(re.search(r"section `?([a-z.]+[a-z])", one.help, re.I)[1])
+            text += options(re.search(r"section `?([a-z._]+[a-z])", one.help, re.I)[1])
     if cited := citations(name, module):
         text += f"## Citations\n\n{cited}"
     return text.rstrip() + "\n"

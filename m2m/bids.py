@@ -105,6 +105,8 @@ KINDS = {
     "field-stills": ("figures", bids_name("field", ".png", desc="stills")),
     "render-status": ("dwi", bids_name("status", ".json", desc="render")),
     "field-status": ("dwi", bids_name("status", ".json", desc="field")),
+    "held-out": ("dwi", bids_name("field", ".tsv", space="T1w", desc="heldout")),
+    "held-out-status": ("dwi", bids_name("status", ".json", desc="heldout")),
     # What a fast scan would give, on its own coarse grid.
     "low-fa": ("dwi", _map("fa", "T1w", "lowres")),
     "truth-fa": ("dwi", _map("fa", "T1w", "truth")),

@@ -45,8 +45,10 @@ COMMANDS = {
     "downstream": ("m2m.downstream:main", "Predict phenotypes from measured and synthetic maps."),
     "figures": ("m2m.figures:main", "Draw the figures, each with its source data."),
     "draw-downstream": ("m2m.figures.downstream:main", "Draw the biological validation."),
+    "compare-fields": ("m2m.field.compare:main", "Compare fields with interpolation."),
     "draw-fields": ("m2m.figures.fields:main", "Draw the views of fields as a figure."),
     "report-downstream": ("m2m.report.downstream:main", "Write the page of the validation."),
+    "report-fields": ("m2m.report.fields:main", "Write the page of continuous fields."),
     "tables": ("m2m.report.tables:main", "Write a task's tables as Markdown and LaTeX."),
     "methods": ("m2m.report.methods:main", "Write a study's methods in words, with references."),
     "report": ("m2m.report:main", "Write the self-contained HTML report."),
@@ -63,8 +65,8 @@ PHASES = {
     "training": ("collect", "encoder", "train", "labels"),
     "evaluation": ("evaluate", "compare", "features", "cnn", "downstream", "tables",
                    "methods"),
-    "pictures": ("figures", "report", "draw-downstream", "report-downstream", "field", "render",
-                 "draw-fields"),
+    "fields": ("field", "render", "compare-fields", "draw-fields", "report-fields"),
+    "pictures": ("figures", "report", "draw-downstream", "report-downstream"),
 }  # fmt: skip
 # The extra of pyproject.toml that installs a library, by the name it is imported by.
 EXTRAS = {

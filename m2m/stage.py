@@ -53,6 +53,7 @@ VERSIONS = {
     "translate": 3,
     "field": 2,
     "render": 2,
+    "compare-fields": 1,
     "evaluate": 3,
     "compare": 3,
     "features": 1,
@@ -60,11 +61,12 @@ VERSIONS = {
     "downstream": 2,
     "figures": 6,
     "draw-downstream": 3,
-    "draw-fields": 1,
+    "draw-fields": 2,
     "tables": 1,
     "methods": 2,
     "report": 6,
     "report-downstream": 2,
+    "report-fields": 1,
 }
 
 

@@ -14,7 +14,7 @@ SYNTHETIC_FIELDS = [
 # A field lies with the map that it is of: {of} is empty for a measured one.
 FIELD = f"{ROOT}{{of}}"
 FIELD_OF = "|".join(["", *(root.removeprefix(ROOT) for root in SYNTHETIC_FIELDS)])
-SHOWN_FIELDS = 2  # people, in the figure
+FIELD_FIGURES = ["fields", "held_out"]
 FIELD_VIEWS = ["field-turntable", *(["field-tractogram"] if TENSORS else [])]
 
 
@@ -34,22 +34,39 @@ def every_field(*kinds):
     return wanted
 
 
-def shown_fields(wildcards):
-    """Stills of the people in the figure, and what was said of them."""
-    shown = units_of_part("test")[:SHOWN_FIELDS]
-    return [
-        path
-        for root in (ROOT, *SYNTHETIC_FIELDS)
-        for kind in ("field-stills", "render-status")
-        for path in paths(kind, shown, root)
-    ]
+def shown_people():
+    """Test people whose fields are shown and compared."""
+    return units_of_part("test")[: CONFIG.held_out.people]
+
+
+def shown_fields(*kinds):
+    """Input function: these files of the fields of the people that are shown."""
+
+    def wanted(wildcards):
+        return [
+            path
+            for root in (ROOT, *SYNTHETIC_FIELDS)
+            for kind in kinds
+            for path in paths(kind, shown_people(), root)
+        ]
+
+    return wanted
+
+
+def compared_fields(wildcards):
+    """What the measured fields of these people guess of slices that they were not given."""
+    return paths("held-out", shown_people())
 
 
 def shown_flags(wildcards):
     """`--of` for each root of maps, `--unit` for each person in the figure."""
     roots = [part for root in (ROOT, *SYNTHETIC_FIELDS) for part in ("--of", root)]
-    shown = units_of_part("test")[:SHOWN_FIELDS]
-    return roots + [part for unit in shown for part in ("--unit", unit)]
+    return roots + [part for unit in shown_people() for part in ("--unit", unit)]
+
+
+def compared_flags(wildcards, input):
+    """`--table` for each table of the comparison."""
+    return [part for path in input.tables for part in ("--table", path)]
 
 
 def of_map(measured, synthetic):

@@ -105,15 +105,49 @@ if TENSORS:
             " --status {output.status:q} --options {params.options:q} > {log:q} 2>&1"
 
 
-rule figure_of_fields:
-    """Views of fields as a figure of a paper: measured maps, and synthetic ones."""
+rule compare_field:
+    """What a field, and interpolation, guess of slices of a measured map that they were not given."""
     input:
-        shown_fields,
+        map=at("tdi"),
+        mask=at("target-mask"),
+        status=at("grid-status"),
+    output:
+        table=at("held-out"),
+        status=at("held-out-status"),
+    log:
+        log("compare_field", "{folder}/{unit}"),
+    benchmark:
+        bench("compare_field", "{folder}/{unit}")
+    conda:
+        M2M_ENV
+    threads: 2
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(120),
+    params:
+        options=options(CONFIG.held_out),
+        field=options(CONFIG.field),
+        version=VERSIONS["compare-fields"],
+    shell:
+        "m2m compare-fields --map {input.map:q} --mask {input.mask:q} --require {input.status:q}"
+        " --unit {wildcards.unit} --table {output.table:q} --status {output.status:q}"
+        " --options {params.options:q} --field-options {params.field:q} > {log:q} 2>&1"
+
+
+rule figures_of_fields:
+    """Views of measured and synthetic fields, and fields beside interpolation, as in a paper."""
+    input:
+        shown_fields("field-stills", "render-status"),
+        tables=compared_fields,
     output:
         figures=expand(
-            f"{FIGURES}/fields.{{extension}}", extension=["pdf", "svg", "tsv"]
+            f"{FIGURES}/{{name}}.{{extension}}",
+            name=FIELD_FIGURES,
+            extension=["pdf", "svg", "tsv"],
         ),
-        picture=report(f"{FIGURES}/fields.png", category="Figures"),
+        pictures=report(
+            expand(f"{FIGURES}/{{name}}.png", name=FIELD_FIGURES), category="Figures"
+        ),
     log:
         log("figures", "fields"),
     benchmark:
@@ -125,10 +159,41 @@ rule figure_of_fields:
         runtime=minutes(30),
     params:
         shown=shown_flags,
+        tables=compared_flags,
         folder=output_folder,
         simulated=simulated_flag,
         options=options(CONFIG.render),
         version=VERSIONS["draw-fields"],
     shell:
-        "m2m draw-fields {params.shown:q} --out-dir {params.folder:q} {params.simulated:q}"
+        "m2m draw-fields {params.shown:q} {params.tables:q} --out-dir {params.folder:q}"
+        " {params.simulated:q} --options {params.options:q} > {log:q} 2>&1"
+
+
+rule page_of_fields:
+    """One HTML page: fields from all sides, and what they are worth beside interpolation."""
+    input:
+        shown_fields("field-turntable", "render-status"),
+        figures=expand(f"{FIGURES}/{{name}}.png", name=FIELD_FIGURES),
+        record=SPLIT_RECORD,
+    output:
+        page=f"{ROOT}/fields.html",
+    log:
+        log("report", "fields"),
+    benchmark:
+        bench("report", "fields")
+    conda:
+        M2M_ENV
+    resources:
+        mem_mb=memory(1000),
+        runtime=minutes(30),
+    params:
+        shown=shown_flags,
+        folder=figures_input_folder,
+        simulated=simulated_flag,
+        config=configuration,
+        options=options(CONFIG.report),
+        version=VERSIONS["report-fields"],
+    shell:
+        "m2m report-fields {params.shown:q} --figures-dir {params.folder:q} --split-record {input.record:q}"
+        " {params.simulated:q} --config-json {params.config:q} --out {output.page:q}"
         " --options {params.options:q} > {log:q} 2>&1"

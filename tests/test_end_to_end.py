@@ -48,8 +48,8 @@ def studied(tiny):
 
 @pytest.fixture(scope="module")
 def validated(studied):
-    """Phenotypes predicted from the same cohort's measured and cross-fitted maps."""
-    run_tiny(studied.parents[1], "downstream")
+    """Phenotypes predicted from the same cohort's maps, cross-fitted ones too; and their fields."""
+    run_tiny(studied.parents[1], "downstream", "render")
     return studied
 
 
@@ -189,24 +189,26 @@ def test_the_validation_has_its_page_and_names_folds_seeds_and_hashes(validated)
     assert "Nothing to be done" in snakemake(validated.parents[1], "downstream", "-n").stdout
 
 
-def test_test_people_have_views_of_their_measured_and_synthetic_maps_or_a_reason(tiny):
-    run_tiny(tiny.parents[1], "render")
-    for root in (tiny, tiny / "synthetic/t1-dti/macro2micro"):
-        for unit in test_units(tiny):
+def test_test_people_have_views_of_their_measured_and_synthetic_maps_or_a_reason(validated):
+    for root in (validated, validated / "synthetic/t1-dti/macro2micro"):
+        for unit in test_units(validated):
             status = read_json(bids.unit_path(root, "render-status", unit, unit))
             turntable = Path(bids.unit_path(root, "field-turntable", unit, unit))
             if status["status"] == "ok":
                 with Image.open(turntable) as film:
                     assert film.n_frames == 2 and film.convert("L").getextrema()[1] > 50
             else:  # a network of a few steps
-                assert root != tiny and "to seed in" in status["finding"]["problem"]
+                assert root != validated and "to seed in" in status["finding"]["problem"]
                 assert turntable.stat().st_size == 0
-    assert (tiny / "figures/fields.pdf").stat().st_size
-    assert "Nothing to be done" in snakemake(tiny.parents[1], "render", "-n").stdout
+    compared = read_table(validated / "figures/held_out.tsv")
+    assert {row["method"] for row in compared} >= {"field", "cubic, inverse variance"}
+    page = (validated / "fields.html").read_text()
+    assert "Three orientations, one slice kept of 4: PSNR" in page and "image/gif" in page
+    assert "Nothing to be done" in snakemake(validated.parents[1], "render", "-n").stdout
 
 
 @pytest.mark.parametrize("width", browser.WIDTHS.values())
-@pytest.mark.parametrize("name", ["report", *NAMES, "downstream"])
+@pytest.mark.parametrize("name", ["report", *NAMES, "downstream", "fields"])
 def test_every_page_opens_in_a_browser_and_everybody_can_read_it(validated, chromium, name, width):
     with browser.opened(chromium, validated / f"{name}.html", width) as (page, wrong):
         browser.unfold(page)

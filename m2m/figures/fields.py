@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from m2m.bids import unit_folder, unit_path
+from m2m.figures import held_out
+from m2m.figures.held_out import draw_held_out, held_out_rows
 from m2m.figures.style import (
     DOUBLE_MM,
     MUTED,
@@ -24,6 +26,7 @@ from m2m.options import Render
 from m2m.stage import parse_options, read_json
 
 COLUMNS = ("unit", "of", "view", "azimuth_deg", "elevation_deg", "picture", "problem")
+NOBODY = "Nobody to show."
 FROM = {0: "behind", 90: "the right", 180: "the front", 270: "the left"}
 Row = dict[str, Any]
 
@@ -99,11 +102,17 @@ def main(
     simulated: Annotated[bool, typer.Option(help="Whether the people are simulated.")],
     unit: Annotated[list[str] | None, typer.Option(help="Whose fields are shown; repeat.")] = None,
     options: Annotated[str, typer.Option(help="JSON of the section `render`.")] = "{}",
+    table: Annotated[
+        list[Path] | None, typer.Option(help="Table of `m2m compare-fields`; repeat.")
+    ] = None,
 ) -> None:
-    """Draw the rendered fields of people, measured above synthetic, with their source."""
+    """Draw the rendered fields of people, measured above synthetic; and fields beside others."""
     section = parse_options(Render, options)
     rows = field_rows(of, unit or [], section)
+    compared, note = held_out_rows(table or []), SIMULATED if simulated else ""
     with paper_style():
-        drawn = draw_fields(rows, len(section.stills)) if rows else empty_figure("Nobody to show.")
-        save(drawn, rows, COLUMNS, out_dir / "fields", SIMULATED if simulated else "")
-    print(f"wrote {out_dir}/fields.pdf, .svg, .png, .tsv")
+        drawn = draw_fields(rows, len(section.stills)) if rows else empty_figure(NOBODY)
+        save(drawn, rows, COLUMNS, out_dir / "fields", note)
+        drawn = draw_held_out(compared) if compared else empty_figure(NOBODY)
+        save(drawn, compared, held_out.COLUMNS, out_dir / "held_out", note)
+    print(f"wrote fields and held_out to {out_dir}, each as .pdf, .svg, .png, .tsv")

@@ -50,7 +50,7 @@ from m2m.options.models import (
     Upsampled,
     Weight,
 )
-from m2m.options.rendering import Render, Report, SliceField
+from m2m.options.rendering import HeldOut, Render, Report, SliceField
 from m2m.options.scans import (
     Anat,
     DipyTracking,
@@ -66,10 +66,10 @@ from m2m.options.scans import (
 __all__ = [
     "Anat", "Cnn", "Cohort", "Config", "Correction", "CycleGan", "DipyTracking", "Discriminators",
     "Downstream", "Dti", "Effects", "Encoder", "Evaluation", "FgdlCms", "FgdlLosses", "FgdlSr",
-    "FgdlSrLosses", "Grid", "Losses", "Macro2Micro", "Mask", "MeanMap", "Model", "MrtrixTracking",
-    "Network", "NetworkModel", "PatchJudge", "Perceptual", "Phantom", "Pix2Pix", "Preprocess",
-    "ProjectionJudge", "Published2023", "Render", "Report", "RescaledT1", "Restormer", "Rois",
-    "SliceField", "Slices", "Split", "Task", "Tractography", "Training", "UNet", "UNetwork",
+    "FgdlSrLosses", "Grid", "HeldOut", "Losses", "Macro2Micro", "Mask", "MeanMap", "Model",
+    "MrtrixTracking", "Network", "NetworkModel", "PatchJudge", "Perceptual", "Phantom", "Pix2Pix",
+    "Preprocess", "ProjectionJudge", "Published2023", "Render", "Report", "RescaledT1", "Restormer",
+    "Rois", "SliceField", "Slices", "Split", "Task", "Tractography", "Training", "UNet", "UNetwork",
     "Upsampled", "load_config", "problems",
 ]  # fmt: skip
 
@@ -187,6 +187,7 @@ class Config(Section):
     models: dict[Name, Model]
     tasks: dict[Name, Task]
     field: SliceField = SliceField()
+    held_out: HeldOut = HeldOut()
     render: Render = Render()
     evaluation: Evaluation = Evaluation()
     downstream: Downstream = Downstream()

@@ -1,5 +1,7 @@
 """Sections about continuous fields, their pictures, and the report."""
 
+from typing import Annotated
+
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from m2m.options.base import DataPath, Section
@@ -27,6 +29,19 @@ class SliceField(Section):
     batch_size: PositiveInt = Field(8192, description="Pixels in each step")
     learning_rate: PositiveFloat = Field(1e-2, description="Of the grids; a fifth elsewhere")
     seed: NonNegativeInt = 1
+
+
+class HeldOut(Section):
+    """Slices that fields of measured maps must guess, for the comparison with interpolation."""
+
+    people: PositiveInt = Field(
+        2,
+        exclude=True,  # whoever joins them changes nothing for the others
+        description="Test people, the first ones; their views are shown, too",
+    )
+    every: tuple[Annotated[int, Field(ge=2)], ...] = Field(
+        (2, 4, 8), min_length=1, description="Slices of which one is kept"
+    )
 
 
 class Render(Section):

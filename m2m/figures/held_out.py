@@ -1,0 +1,91 @@
+"""What lies between kept slices: a continuous field beside interpolation."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from m2m.figures.style import (
+    DOUBLE_MM,
+    METRICS,
+    colours,
+    dashes,
+    legend_above,
+    letter,
+    letters,
+    marker,
+    new_figure,
+)
+
+COLUMNS = (
+    "every", "n_planes", "method", "unit", "psnr", "ssim", "pearson", "seconds", "n_voxels",
+)  # fmt: skip
+SHOWN = ("psnr", "ssim", "pearson")
+WORDS = {1: "axial slices", 3: "three orientations"}
+
+
+def held_out_rows(tables: Iterable[Path]) -> list[dict[str, Any]]:
+    """A row a person, spacing, number of orientations and method, of `m2m compare-fields`.
+
+    Of what joins the slices of one orientation, the best one by PSNR stands for all: which that is
+    nobody knows beforehand, so it is flattered.
+    """
+    found = [pd.read_csv(path, sep="\t") for path in tables if path.stat().st_size]
+    if not found:
+        return []
+    table = pd.concat(found).sort_values("psnr", ascending=False, kind="stable")
+    keys = ["every", "n_planes", "method", "unit"]
+    best = table.drop_duplicates(keys).copy()
+    several = best["plane"].notna() & (best["n_planes"] > 1)
+    best.loc[several, "method"] += ", best plane"
+    order = {method: i for i, method in enumerate(dict.fromkeys(pd.concat(found)["method"]))}
+    place = best["method"].str.removesuffix(", best plane").map(order)
+    best = best.assign(place=place).sort_values(["n_planes", "every", "place", "unit"])
+    return best[list(COLUMNS)].to_dict("records")
+
+
+def draw_held_out(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Draw three metrics against the spacing of kept slices, a line of panels for what is kept.
+
+    Lines are means over people, dots people.
+
+    Parameters
+    ----------
+    rows : rows of `held_out_rows`, at least one
+    """
+    table = pd.DataFrame(rows)
+    table["method"] = table["method"].str.removesuffix(", best plane")
+    kept = sorted(table["n_planes"].unique(), reverse=True)
+    methods = list(dict.fromkeys(table["method"]))
+    figure = new_figure(DOUBLE_MM, 16 + 44 * len(kept))
+    panels = figure.subplots(len(kept), len(SHOWN), squeeze=False)
+    marks = letters()
+    for line, n_planes in zip(panels, kept, strict=True):
+        for axes, metric in zip(line, SHOWN, strict=True):
+            _draw(axes, table[table["n_planes"] == n_planes], metric, methods)
+            axes.set_title(WORDS.get(n_planes, f"{n_planes} orientations"))
+            letter(axes, next(marks))
+    legend_above(figure, panels[0][0])
+    return figure
+
+
+def _draw(axes: Axes, table: pd.DataFrame, metric: str, methods: Sequence[str]) -> None:
+    """Draw one metric of what is kept."""
+    places = {every: i for i, every in enumerate(sorted(table["every"].unique()))}
+    for k, method in enumerate(methods):
+        own = table[table["method"] == method]
+        if own.empty:
+            continue
+        style = {"color": colours(methods)[method], "marker": marker(k)}
+        mean = own.groupby("every")[metric].mean()
+        axes.plot(own["every"].map(places), own[metric], linestyle="", markersize=2, alpha=0.5,
+                  **style)  # fmt: skip
+        axes.plot(mean.index.map(places), mean, linestyle=dashes(k), markersize=4, linewidth=1,
+                  label=method, **style)  # fmt: skip
+    axes.set_xticks(range(len(places)), [f"{every}" for every in places])
+    axes.set_xlim(-0.4, len(places) - 0.6)
+    axes.set_xlabel("one slice kept of")
+    axes.set_ylabel(f"{METRICS[metric]}, other voxels")
