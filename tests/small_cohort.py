@@ -60,7 +60,7 @@ def small_model(losses=None, **training):
     return Macro2Micro.model_validate(
         {
             "network": {"widths": [6, 8], "context": 3},
-            "discriminators": {"width": 4, "crops": 2, "crop_size": 8},
+            "discriminators": {"width": 4, "crops": 2, "crop_size": 8, "every": 2},
             "losses": losses or {},
             "training": defaults | training,
         }

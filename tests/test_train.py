@@ -138,7 +138,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(cohort, fabric, straight, tmp_path, m
     )
     assert resumed.best_step == straight[0].best_step
     values = [
-        [{k: v for k, v in row.items() if k != "seconds"} for row in read_rows(path)]
+        [[(k, v) for k, v in row.items() if k != "seconds"] for row in read_rows(path)]
         for path in (f.folder / "metrics.jsonl" for f in (checkpoints, straight[1]))
     ]
     assert values[0] == values[1] and len(values[0]) == 4

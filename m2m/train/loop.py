@@ -283,12 +283,12 @@ def fit_network(
     channels = len(MODALITIES[task.target].channels)
     prior = template_prior(subjects["train"], task) if options.window.prior else None
     loop, best, start = Loop(fabric, options, channels, encoder, prior, synthesis), None, 0
+    latest: dict[str, float] = {}  # adversarial terms are not of every step
     if state := load_together(fabric, checkpoints):
         loop.restore(state)
-        best, start = state["best"], state["step"]
+        best, start, latest = state["best"], state["step"], state.get("latest", latest)
     batches = training_batches(fabric, subjects["train"], task, options)
     judged = evenly(subjects["validation"], training.validation_subjects)
-    latest: dict[str, Any] = {}  # adversarial terms are not of every step
     history = History(checkpoints.folder, start, training.steps, fabric.is_global_zero)
     with listening_for_stop() as stop_wanted, closing(history):
         stream = batches.steps(start, training.steps, training.workers)
@@ -307,7 +307,8 @@ def fit_network(
                 if best is None or value < best["value"]:
                     best = {"step": step, "value": value, "weights": loop.weights()}
             if last or stop or step % training.checkpoint_every == 0:
-                save_together(fabric, checkpoints, step, loop.state() | {"best": best})
+                own = {"best": best, "latest": latest}
+                save_together(fabric, checkpoints, step, loop.state() | own)
             history.bar.update()
             if stop:
                 # One process tells: Lightning kills the first where another ends in failure.
