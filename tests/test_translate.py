@@ -151,7 +151,8 @@ def test_a_native_volume_comes_back_on_its_own_voxels(tmp_path, monkeypatch):
         on_grid, brain = resample(t1, grid, options.shape), Volume(brain.data > 0.99, grid)
         return anat.Anatomy(on_grid, brain, brain, np.eye(4), 1.0, 0.0, 0.0, [])
 
-    tissues = {"FluidOverWhite": 0.5, "GreyOverWhite": 0.8, "CoveredBrain": 1.0}
+    tissues = dict.fromkeys(("FluidOverWhite", "DeepOverWhite"), 0.5)
+    tissues |= {"GreyOverWhite": 0.8, "CoveredBrain": 1.0}
     monkeypatch.setattr(native, "prepare", prepare)
     monkeypatch.setattr(native, "contrast", lambda *_: tissues)
     save(tmp_path / "t1.nii.gz", t1)

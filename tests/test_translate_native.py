@@ -120,6 +120,14 @@ def test_a_t1_passes_and_what_is_none_is_refused():
             pytest.fail(name)
 
 
+def test_ventricles_that_are_smaller_than_the_template_s_are_no_reason_to_refuse():
+    t1, tissue = on_grid("t1"), on_grid("wm") + on_grid("gm")
+    wide = (tissue < 0.3) & (on_grid("brain") > 0.5)
+    grey = np.median(t1[on_grid("gm") > 0.8])
+    small = np.where(wide & (np.random.default_rng(1).random(SHAPE) > 0.35), 0.98 * grey, t1)
+    require_t1(measured(small), [])
+
+
 def test_a_part_of_a_brain_is_refused():
     cut = RAS @ np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 30], [0, 0, 0, 1]])
     numbers = measured(on_grid("t1"), cut, (90, 110, 60))

@@ -18,6 +18,8 @@ from m2m.volume import Volume, resample
 
 # Tissue is where the template is so sure of it; fluid is so far (mm) below the brain's surface.
 SURE, FLUID, DEEP_MM = 0.8, 0.3, 20.0
+# Of what lies where the template has its ventricles, fluid is the darkest: many have smaller ones.
+FLUID_PERCENTILE = 20
 # Of a T1: fluid and grey matter over white matter, at most; grey over white, at least.
 MAX_FLUID, MAX_GREY, MIN_GREY = 0.8, 0.95, 0.45
 # Part of the template's brain that the image must cover.
@@ -37,9 +39,10 @@ def contrast(t1: Volume, anatomy: Anatomy) -> dict[str, float]:
     Returns
     -------
     dict
-        ``FluidOverWhite`` and ``GreyOverWhite``, ratios of medians in the ventricles, grey and
-        white matter of the registered template; ``CoveredBrain``, the part of the template's brain
-        inside the field of view.
+        Over the median in the registered template's white matter: ``FluidOverWhite``, the 20th
+        percentile in its ventricles, ``DeepOverWhite``, their median, which in small ones is of
+        what is around them, and ``GreyOverWhite``, the median in its grey matter; ``CoveredBrain``,
+        the part of the template's brain inside the field of view.
 
     Raises
     ------
@@ -53,19 +56,20 @@ def contrast(t1: Volume, anatomy: Anatomy) -> dict[str, float]:
     )
     deep = ndimage.distance_transform_edt(head > 0.5) * there.spacing_mm.mean() > DEEP_MM
     fluid = deep & (grey + white < FLUID)
-    tissues = (fluid, grey > SURE, white > SURE)
-    levels = [_median(there.data, anatomy.brain.data & tissue) for tissue in tissues]
-    ratios = [round(level / levels[2], 4) for level in levels[:2]]
+    tissues = ((fluid, FLUID_PERCENTILE), (fluid, 50), (grey > SURE, 50), (white > SURE, 50))
+    *levels, base = (_level(there.data, anatomy.brain.data & tissue, q) for tissue, q in tissues)
+    ratios = [round(level / base, 4) for level in levels]
     return {
         "FluidOverWhite": ratios[0],
-        "GreyOverWhite": ratios[1],
+        "DeepOverWhite": ratios[1],
+        "GreyOverWhite": ratios[2],
         "CoveredBrain": round(covered(t1, anatomy.grid_to_mni), 4),
     }
 
 
-def _median(image: NDArray, mask: NDArray) -> float:
-    """Median inside a mask, above 0."""
-    level = float(np.median(image[mask])) if mask.any() else 0.0
+def _level(image: NDArray, mask: NDArray, percentile: float) -> float:
+    """Percentile inside a mask, above 0."""
+    level = float(np.percentile(image[mask], percentile)) if mask.any() else 0.0
     if not level > 0:
         raise DataError(
             "ventricles, grey or white matter are not found in the T1", remedy="look at the image"
@@ -97,14 +101,14 @@ def require_t1(numbers: Mapping[str, float], excluded: list[str]) -> None:
     DataError
         With the value found.
     """
-    fluid, grey = numbers["FluidOverWhite"], numbers["GreyOverWhite"]
+    fluid, deep, grey = (numbers[f"{name}OverWhite"] for name in ("Fluid", "Deep", "Grey"))
     if numbers["CoveredBrain"] < MIN_COVERED:
         raise DataError(
             "the field of view is too small: it misses a part of the brain",
             value=f"{numbers['CoveredBrain']:.2f} of the template's brain covered",
             remedy="the models are trained on whole brains: give a whole one",
         )
-    if fluid > MAX_FLUID or not MIN_GREY < grey < MAX_GREY or fluid > grey:
+    if fluid > MAX_FLUID or not MIN_GREY < grey < MAX_GREY or deep > grey:
         raise DataError(
             "is no T1 by its contrast: fluid must be darkest and white matter brightest",
             value=f"fluid {fluid:.2f} and grey matter {grey:.2f} of white matter's intensity",
