@@ -35,7 +35,7 @@ from m2m.modalities import MODALITIES
 from m2m.model import load_model
 from m2m.options import Model, NetworkModel, SliceField
 from m2m.stage import read_json, write_text
-from m2m.translate import Person
+from m2m.translate.predict import Person
 from m2m.volume import Volume, load
 
 FUSIONS = ("average", "inverse-variance", "field")
