@@ -11,6 +11,7 @@ import report_tree as tree
 from nibabel.streamlines import ArraySequence
 
 from m2m.bids import unit_path
+from m2m.density import save_tractogram
 from m2m.evaluate.streamlines import true_streamlines
 from m2m.options import Report
 from m2m.report import niivue, viewer
@@ -115,6 +116,20 @@ def test_measured_streamlines_lie_where_the_t1_is(root, shown):
     ends = np.array([line[0] for line in known])
     for line in measured[::50]:
         assert np.abs(ends - line[0]).max(axis=1).min() <= viewer.ROUNDED_MM / 2 + 1e-3
+
+
+def test_streamlines_of_fields_can_be_chosen_where_they_were_drawn(root):
+    line = np.stack([np.arange(9.0), np.zeros(9), np.zeros(9)], axis=1).astype(np.float32)
+    homes = {
+        "measured": root,
+        "synthetic (t1-dti, macro2micro)": root / "synthetic/t1-dti/macro2micro",
+    }
+    for n, home in enumerate(homes.values(), 1):
+        drawn = ArraySequence([line] * n)
+        save_tractogram(unit_path(home, "field-tractogram", "sub-01", "sub-01"), drawn)
+    found = viewer.load_streamlines(root, TASKS, "sub-01", "sub-01")
+    assert [len(found[f"{name}, of its field"]) for name in homes] == [1, 2]
+    np.testing.assert_array_equal(found["measured, of its field"][0], line)
 
 
 def test_fine_maps_are_made_coarser_and_stay_in_place(root):

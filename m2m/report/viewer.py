@@ -17,10 +17,10 @@ import numpy as np
 from nibabel.streamlines import ArraySequence, TckFile, Tractogram
 from numpy.typing import NDArray
 
-from m2m import volume
+from m2m import density, volume
 from m2m.bids import unit_path
 from m2m.evaluate.maps import compared
-from m2m.evaluate.streamlines import synthetic_streamlines, true_streamlines
+from m2m.evaluate.streamlines import true_streamlines
 from m2m.modalities import MODALITIES
 from m2m.options import Report, Task
 from m2m.report.niivue import find_bundle
@@ -161,22 +161,31 @@ def thinned(streamlines: ArraySequence, count: int) -> bytes:
 def load_streamlines(
     root: Path, tasks: Mapping[str, Task], folder: str, unit: str
 ) -> dict[str, ArraySequence]:
-    """A person's streamlines in T1 world mm: measured, and of synthetic tensors where there are."""
-    found = {}
-    if Path(unit_path(root, "tractogram", folder, unit)).exists():
-        try:
-            found["measured"] = true_streamlines(root, folder, unit)
-        except DataError as error:
-            print(f"viewer: no streamlines of {unit}: {error}")
+    """A person's streamlines in T1 world mm: measured, of synthetic tensors, of either's field.
+
+    Those whose file is there; an empty one, which a stage that failed leaves, is left out.
+    """
+    places = {"measured": (root, "tractogram")}
     drawn = next((name for name, task in tasks.items() if task.target == "dti"), None)
     if drawn is not None:
-        home = root / "synthetic" / drawn / tasks[drawn].models[0]
+        model = tasks[drawn].models[0]
+        home = root / "synthetic" / drawn / model
+        places[f"synthetic ({drawn}, {model})"] = (home, "synth-tractogram")
+    of_fields = {
+        f"{name}, of its field": (home, "field-tractogram") for name, (home, _) in places.items()
+    }
+    found = {}
+    for name, (home, kind) in (places | of_fields).items():
+        path = unit_path(home, kind, folder, unit)
+        if not Path(path).exists():
+            continue
         try:
-            found[f"synthetic ({drawn}, {tasks[drawn].models[0]})"] = synthetic_streamlines(
-                home, folder, unit
-            )
+            found[name] = (
+                true_streamlines(root, folder, unit) if kind == "tractogram"
+                else density.load_tractogram(path)
+            )  # fmt: skip
         except DataError as error:
-            print(f"viewer: no synthetic streamlines of {unit}: {error}")
+            print(f"viewer: no {name} streamlines of {unit}: {error}")
     return found
 
 
