@@ -94,8 +94,9 @@ class DataError(Exception):
     def __init__(
         self, problem: str, *, file: str | Path = "", value: object = "", remedy: str = ""
     ):
-        super().__init__(problem)
-        self.problem, self.file, self.value, self.remedy = problem, str(file), str(value), remedy
+        self.problem = " ".join(problem.split())  # a library's error may have lines
+        super().__init__(self.problem)
+        self.file, self.value, self.remedy = str(file), str(value), remedy
 
     def __str__(self) -> str:
         return str(Finding("", "", self.problem, self.file, self.value, self.remedy))[2:]
