@@ -111,7 +111,8 @@ def require_t1(numbers: Mapping[str, float], excluded: list[str]) -> None:
     if fluid > MAX_FLUID or not MIN_GREY < grey < MAX_GREY or deep > grey:
         raise DataError(
             "is no T1 by its contrast: fluid must be darkest and white matter brightest",
-            value=f"fluid {fluid:.2f} and grey matter {grey:.2f} of white matter's intensity",
+            value=f"fluid {fluid:.2f}, the ventricles' median {deep:.2f} and grey matter "
+            f"{grey:.2f} of white matter's intensity",
             remedy="give a T1-weighted image of an adult, not a T2, a b0 or a map",
         )
     if excluded:
