@@ -64,9 +64,9 @@ VERSIONS = {
     "draw-fields": 2,
     "tables": 1,
     "methods": 2,
-    "report": 6,
+    "report": 7,
     "report-downstream": 2,
-    "report-fields": 1,
+    "report-fields": 2,
 }
 
 
