@@ -150,13 +150,13 @@ def load_correction(tensors: Mapping[str, NDArray], record: Mapping[str, Any]) -
         The model was trained on labels as they are.
     """
     options = TypeAdapter(Model).validate_python(record["options"])
-    if options.correct_labels is None:
+    if (chosen := options.correct_labels) is None:
         raise DataError(
             f"model {record['model']} was trained on labels as they are",
             remedy="set its correct_labels: true and train it again",
         )
     channels = len(MODALITIES[record["target"]].channels)
-    network = LabelCorrection(channels, options.correct_labels.widths)
+    network = LabelCorrection(channels, chosen.widths, chosen.along)
     prefix = len(CORRECTION)
     network.load_state_dict(
         {n[prefix:]: torch.from_numpy(t) for n, t in tensors.items() if n.startswith(CORRECTION)}

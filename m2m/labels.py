@@ -18,12 +18,13 @@ from m2m.cohort.split import load_split, part_by_participant
 from m2m.dataset import Subject, find_subjects, whole_subject
 from m2m.inference import load_correction
 from m2m.model import load_model
-from m2m.networks.correction import LabelCorrection, area_change, warp
+from m2m.networks.correction import LabelCorrection, area_change, inverse, warp
 from m2m.slices import extract, in_plane
 from m2m.stage import read_json, write_table
 from m2m.volume import Volume, load, resample
 
 BATCH = 16
+LEAST_PX = 0.2
 COLUMNS = (
     "unit", "participant_id", "part", "plane", "rms_mm", "max_mm", "folded",
     "true_rms_mm", "left_rms_mm", "recovered",
@@ -31,13 +32,14 @@ COLUMNS = (
 
 
 @torch.inference_mode()
-def moves(
+def found_in(
     subject: Subject, plane: str, source: str, target: str, correction: LabelCorrection
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Displacements (N, 2, H, W) in pixels and target masks (N, H, W) of a person's slices."""
+    """Misalignments (N, 2, H, W) in pixels and target masks (N, H, W) of a person's slices."""
     for batch in whole_subject(subject, plane, source, target, 1, BATCH):
         mask = batch["mask"]
-        yield correction(batch["target"] * mask, batch["source"]), mask[:, 0] > 0.5
+        found = correction(batch["target"] * mask, batch["source"], batch["plane"])
+        yield found, mask[:, 0] > 0.5
 
 
 def misalignment(
@@ -80,7 +82,7 @@ def measure(
     subject : Subject
     plane : str
     found : iterator
-        Of `moves`.
+        Of `found_in`.
     off_mm : ndarray, shape (X, Y, Z, 3), or None
         Of `misalignment`; only what lies in the plane counts, since a slice is moved in itself.
 
@@ -88,11 +90,13 @@ def measure(
     -------
     dict
         rms_mm, max_mm; folded, the share of pixels whose area turns over; and with a truth
-        true_rms_mm, left_rms_mm and recovered, 1 - (left / true)^2.
+        true_rms_mm, left_rms_mm and recovered, 1 - (left / true)^2, None where there was next to
+        nothing to recover: less than `LEAST_PX` pixels.
     """
-    displacement, mask = (torch.cat(parts) for parts in zip(*found, strict=True))
+    misalignment, mask = (torch.cat(parts) for parts in zip(*found, strict=True))
+    displacement = inverse(misalignment)
     spacing_mm = subject.record["spacing_mm"]
-    folded = (area_change(displacement) <= 0) & mask[:, :-1, :-1]
+    folded = (area_change(misalignment) <= 0) & mask[:, :-1, :-1]
     moved_mm = spacing_mm * displacement.movedim(1, -1)[mask].norm(dim=1)  # (pixels,)
     values = {
         "rms_mm": float(moved_mm.square().mean().sqrt()),
@@ -109,7 +113,7 @@ def measure(
         spacing_mm * float(x.movedim(1, -1)[mask].square().sum(1).mean().sqrt())
         for x in (true, left)
     )
-    recovered = 1 - (left_mm / true_mm) ** 2 if true_mm else None
+    recovered = 1 - (left_mm / true_mm) ** 2 if true_mm > LEAST_PX * spacing_mm else None
     return values | {"true_rms_mm": true_mm, "left_rms_mm": left_mm, "recovered": recovered}
 
 
@@ -147,7 +151,7 @@ def main(
             off_mm = true_misalignment(subject, root, truth) if truth else None
             who = {"unit": subject.unit, "participant_id": subject.participant, "part": part}
             for plane in record["options"]["planes"]:
-                found = moves(subject, plane, *images, correction)
+                found = found_in(subject, plane, *images, correction)
                 values = measure(subject, plane, found, off_mm)
                 rows.append(
                     {**who, "plane": plane}

@@ -1,5 +1,7 @@
 """Label correction: the identity at the start, smooth, and measured against a known warp."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +9,12 @@ from small_cohort import small_model, write_cohort
 from workflow import CHECKOUT
 
 from m2m import losses, options
-from m2m.dataset import find_subjects
+from m2m.dataset import Batch, find_subjects
 from m2m.inference import load_correction, load_network
-from m2m.networks.correction import LabelCorrection, area_change, warp
+from m2m.networks.correction import LabelCorrection, area_change, inverse, warp
 from m2m.networks.octave import Translation
 from m2m.objectives import build_objective
+from m2m.objectives.correction import CorrectedLabels
 from m2m.options import Macro2Micro, Published2023, Task, load_config
 from m2m.stage import DataError
 from m2m.train.checkpoint import Checkpoints
@@ -38,13 +41,22 @@ def test_a_correction_starts_at_the_identity_and_learns_everywhere(size):
     torch.manual_seed(0)
     network = LabelCorrection(2, (4, 6, 8))
     target, source = torch.rand(2, 2, *size), torch.rand(2, 1, *size)
-    displacement = network(target, source)
+    displacement = network(target, source, torch.tensor([0, 2]))
     assert displacement.shape == (2, 2, *size)
     assert 0 < displacement.abs().max() < 1e-3
     torch.testing.assert_close(warp(target, displacement), target, atol=1e-3, rtol=0)
     displacement.square().sum().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad.abs().sum() > 0, name
+
+
+def test_a_correction_moves_along_the_axes_that_it_may():
+    """y is the rows of axial slices, nothing of coronal ones, the columns of sagittal ones."""
+    network = LabelCorrection(1, (4, 6), along=("y",))
+    torch.nn.init.ones_(network.head.bias)
+    images = torch.rand(3, 1, 8, 8)
+    found = network(images, images, torch.arange(3)).abs().amax((2, 3)) > 0.5
+    assert found.tolist() == [[True, False], [False, False], [False, True]]
 
 
 def test_warping_reads_at_the_pixel_plus_its_displacement():
@@ -59,6 +71,13 @@ def test_warping_reads_at_the_pixel_plus_its_displacement():
     half = warp(image, torch.full((1, 2, 9, 11), 0.5))
     four = (image[..., a : a + 8, b : b + 10] for a in (0, 1) for b in (0, 1))
     torch.testing.assert_close(half[..., :-1, :-1], sum(four) / 4)
+
+
+def test_the_inverse_undoes_a_smooth_misalignment():
+    misalignment = torch.cat([2 * waves(), -1.5 * waves().flip(2)], 1)
+    displacement = inverse(misalignment)
+    left = displacement + warp(misalignment, displacement)
+    assert left[..., 6:-6, 6:-6].abs().max() < 0.05 < 1 < displacement.abs().max()
 
 
 def test_area_and_roughness_are_those_of_a_linear_displacement():
@@ -86,7 +105,8 @@ def corrected(model: options.NetworkModel | None = None) -> torch.nn.Module:
 def batch_of(target: torch.Tensor) -> dict[str, torch.Tensor]:
     mask = torch.zeros_like(target)
     mask[..., 4:-4, 4:-4] = 1
-    return {"source": torch.rand_like(target), "target": target, "mask": mask}
+    plane = torch.zeros(len(target), dtype=torch.long)
+    return {"source": torch.rand_like(target), "target": target, "mask": mask, "plane": plane}
 
 
 def test_at_the_start_the_terms_are_those_of_labels_as_they_are():
@@ -111,7 +131,25 @@ def test_the_correction_learns_with_the_generator_and_the_discriminators_apart()
     sum(objective.generator_terms(batch, Translation(image)).values()).backward()
     assert all(p.grad.abs().sum() > 0 for p in objective.correction.parameters())
     assert all(p.grad is None for p in judges)
+    assert image.grad is not None
     assert list(objective.helpers()) == ["correction"]
+
+
+def moving(**chosen) -> Macro2Micro:
+    """A model of which the label correction alone is of interest."""
+    terms = ("low", "high", "ms_ssim", "adversarial", "patch_adversarial")
+    correction = {"widths": [8, 8, 8], "smoothness": 0.1, **chosen}
+    return Macro2Micro.model_validate(
+        {"correct_labels": correction, "losses": dict.fromkeys(terms, 0)}
+    )
+
+
+def learn(objective: CorrectedLabels, batches: Iterable[Batch], image: torch.Tensor) -> None:
+    optimizer = torch.optim.Adam(objective.correction.parameters(), 3e-3)
+    for batch in batches:
+        optimizer.zero_grad()
+        sum(objective.generator_terms(batch, Translation(image)).values()).backward()
+        optimizer.step()
 
 
 def test_a_known_shift_is_found_from_the_translation_alone():
@@ -120,25 +158,30 @@ def test_a_known_shift_is_found_from_the_translation_alone():
     wrong = torch.zeros(1, 2, 40, 48)
     wrong[:, 0] = -1.5
     batch = batch_of(warp(image, wrong)) | {"source": image}
-    model = Macro2Micro.model_validate(
-        {
-            "correct_labels": {"widths": [8, 8, 8], "smoothness": 0.1},
-            "losses": dict.fromkeys(
-                ("low", "high", "ms_ssim", "adversarial", "patch_adversarial"), 0
-            ),
-        }
-    )
-    objective = corrected(model)
-    optimizer = torch.optim.Adam(objective.correction.parameters(), 3e-3)
-    for _ in range(150):
-        optimizer.zero_grad()
-        sum(objective.generator_terms(batch, Translation(image)).values()).backward()
-        optimizer.step()
+    objective = corrected(moving())
+    learn(objective, (batch for _ in range(150)), image)
     with torch.no_grad():
-        found = objective.correction(batch["target"] * batch["mask"], image)
+        found = inverse(
+            objective.correction(batch["target"] * batch["mask"], image, batch["plane"])
+        )
     inside = found[..., 8:-8, 8:-8]
     assert inside[:, 0].mean() == pytest.approx(1.5, abs=0.2)
     assert inside[:, 1].abs().mean() < 0.2
+
+
+def test_noise_moves_no_label():
+    """A noisy label loses noise where it is interpolated, and lies no better there."""
+    image = waves()
+    objective = corrected(moving())
+
+    def noisy() -> Batch:
+        return batch_of(image + 0.3 * torch.randn_like(image)) | {"source": image}
+
+    learn(objective, (noisy() for _ in range(200)), image)
+    with torch.no_grad():
+        batch = noisy()
+        found = objective.correction(batch["target"] * batch["mask"], image, batch["plane"])
+    assert found[..., 8:-8, 8:-8].mean((0, 2, 3)).norm() < 0.1
 
 
 def test_switching_it_off_leaves_every_fingerprint_as_it_was():

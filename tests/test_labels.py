@@ -7,7 +7,7 @@ from scipy import ndimage
 from small_cohort import AFFINE, SHAPE, person, write_subject
 
 from m2m.dataset import Subject
-from m2m.labels import measure, misalignment, moves
+from m2m.labels import found_in, measure, misalignment
 from m2m.networks.correction import warp
 from m2m.options import Phantom
 from m2m.phantom import brain, people
@@ -26,14 +26,14 @@ def subject(tmp_path_factory):
 
 
 class Known(torch.nn.Module):
-    """A correction that gives the same displacement everywhere, in pixels."""
+    """A correction that moves everything alike, by pixels: it finds the opposite misalignment."""
 
     def __init__(self, rows: float, columns: float):
         super().__init__()
         self.displacement = torch.tensor([float(rows), float(columns)]).view(1, 2, 1, 1)
 
-    def forward(self, target: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
-        return self.displacement.expand(len(target), 2, *target.shape[-2:])
+    def forward(self, target, source, plane):
+        return -self.displacement.expand(len(target), 2, *target.shape[-2:])
 
 
 def off_by(vector_mm):
@@ -63,7 +63,7 @@ def test_a_correction_that_is_right_recovers_everything(subject, plane, correct)
 
     def values(rows, columns):
         return measure(
-            subject, plane, moves(subject, plane, "t1", "fa", Known(rows, columns)), off_mm
+            subject, plane, found_in(subject, plane, "t1", "fa", Known(rows, columns)), off_mm
         )
 
     right = values(*correct)
@@ -77,24 +77,24 @@ def test_a_correction_that_is_right_recovers_everything(subject, plane, correct)
 
 
 def test_what_lies_across_the_plane_does_not_count(subject):
-    found = moves(subject, "coronal", "t1", "fa", Known(0, 0))
+    found = found_in(subject, "coronal", "t1", "fa", Known(0, 0))
     values = measure(subject, "coronal", found, off_by((0, 6, 0)))
     assert values["true_rms_mm"] == 0 and values["recovered"] is None
 
 
 def test_without_a_truth_only_the_displacement_is_told(subject):
-    values = measure(subject, "axial", moves(subject, "axial", "t1", "fa", Known(0, 0.5)))
+    values = measure(subject, "axial", found_in(subject, "axial", "t1", "fa", Known(0, 0.5)))
     assert values == {"rms_mm": pytest.approx(3), "max_mm": pytest.approx(3), "folded": 0}
 
 
 def test_a_displacement_that_turns_pixels_over_is_counted_as_folded(subject):
     class Folding(Known):
-        def forward(self, target, source):
-            move = super().forward(target, source).clone()
+        def forward(self, target, source, plane):
+            move = super().forward(target, source, plane).clone()
             move[:, 0] -= 2 * torch.arange(target.shape[-2])[:, None]
             return move
 
-    values = measure(subject, "axial", moves(subject, "axial", "t1", "fa", Folding(0, 0)))
+    values = measure(subject, "axial", found_in(subject, "axial", "t1", "fa", Folding(0, 0)))
     assert values["folded"] > 0.9
 
 

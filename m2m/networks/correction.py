@@ -1,7 +1,8 @@
-"""Label correction: where a target shows what the source has at a pixel, and the target moved.
+"""Label correction: how far off a target lies from its source, and the target moved to it.
 
-A displacement has two channels, along rows and along columns, in pixels: the corrected target at
-pixel x is the target at x + displacement(x).
+A misalignment has two channels, along rows and along columns, in pixels: what the target shows at
+pixel x lies in the source at x + misalignment(x). A displacement undoes it: the corrected target
+at x is the target at x + displacement(x).
 
 References
 ----------
@@ -13,12 +14,17 @@ Jaderberg et al. (2015), spatial transformer, arXiv:1506.02025.
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from m2m.slices import PLANES, in_plane
+
+AXES = ("x", "y", "z")
 LEAK = 0.2
 START_SD = 1e-5
+INVERSE_STEPS = 5
 
 
 class ResidualBlock(nn.Module):
@@ -34,7 +40,7 @@ class ResidualBlock(nn.Module):
 
 
 class LabelCorrection(nn.Module):
-    """Residual U-Net from target and source to a displacement; the identity at the start.
+    """Residual U-Net from target and source to a misalignment; none at the start.
 
     Parameters
     ----------
@@ -43,10 +49,15 @@ class LabelCorrection(nn.Module):
     widths : sequence of int
         Channels of each level, fine to coarse; behind the coarsest come three blocks of twice
         its channels.
+    along : sequence of {"x", "y", "z"}
+        Axes of the volume, RAS+, along which targets may be off.
     """
 
-    def __init__(self, channels: int, widths: Sequence[int]):
+    def __init__(self, channels: int, widths: Sequence[int], along: Sequence[str] = AXES):
         super().__init__()
+        vector = np.array([axis in along for axis in AXES], dtype=np.float32)
+        free = torch.tensor(np.array([in_plane(vector, plane) for plane in PLANES])).abs()
+        self.register_buffer("free", free, persistent=False)  # (planes, 2): rows, columns
         self.multiple = 2 ** len(widths)
         self.down = nn.ModuleList(
             nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.LeakyReLU(LEAK), ResidualBlock(b))
@@ -67,8 +78,15 @@ class LabelCorrection(nn.Module):
         nn.init.normal_(self.head.weight, std=START_SD)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, target: Tensor, source: Tensor) -> Tensor:
-        """Displacement (N, 2, H, W) of a target (N, channels, H, W), to a source (N, 1, H, W)."""
+    def forward(self, target: Tensor, source: Tensor, plane: Tensor) -> Tensor:
+        """Misalignment (N, 2, H, W) of a target (N, channels, H, W) with a source (N, 1, H, W).
+
+        Parameters
+        ----------
+        target, source : Tensor
+        plane : Tensor of int, shape (N,)
+            Orientations, as of `m2m.slices.PLANES`.
+        """
         height, width = target.shape[-2:]
         pad = (0, -width % self.multiple, 0, -height % self.multiple)
         x, skips = F.pad(torch.cat([target, source], 1), pad), []
@@ -80,7 +98,8 @@ class LabelCorrection(nn.Module):
         for up in self.up:
             x = F.interpolate(x, scale_factor=2, mode="bilinear")
             x = up(torch.cat([x, skips.pop()], 1))
-        return self.head(self.refine(x))[..., :height, :width].float()  # (N, 2, H, W)
+        misalignment = self.head(self.refine(x))[..., :height, :width].float()  # (N, 2, H, W)
+        return misalignment * self.free[plane][:, :, None, None]
 
 
 def warp(image: Tensor, displacement: Tensor) -> Tensor:
@@ -96,6 +115,17 @@ def warp(image: Tensor, displacement: Tensor) -> Tensor:
     grid = ((2 * place + 1) / length - 1).flip(1).movedim(1, -1)  # (N, H, W, 2)
     moved = F.grid_sample(image.float(), grid, padding_mode="border", align_corners=False)
     return moved.to(image.dtype)  # (N, C, H, W)
+
+
+def inverse(misalignment: Tensor) -> Tensor:
+    """The displacement (N, 2, H, W) that undoes a smooth misalignment of the same shape.
+
+    u(x) = -m(x + u(x)), by fixed-point iteration, which ends where the slopes are below 1.
+    """
+    displacement = -misalignment
+    for _ in range(INVERSE_STEPS):
+        displacement = -warp(misalignment, displacement)
+    return displacement
 
 
 def area_change(displacement: Tensor) -> Tensor:

@@ -31,10 +31,11 @@ def build_objective(
     """
     objective = _own_objective(model, channels, encoder)
     if correction is not None:
-        return CorrectedLabels(objective, correction.requires_grad_(False), 0.0)
+        return CorrectedLabels(objective, correction.requires_grad_(False), None)
     if (chosen := model.correct_labels) is None:
         return objective
-    return CorrectedLabels(objective, LabelCorrection(channels, chosen.widths), chosen.smoothness)
+    correction = LabelCorrection(channels, chosen.widths, chosen.along)
+    return CorrectedLabels(objective, correction, chosen)
 
 
 def _own_objective(

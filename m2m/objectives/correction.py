@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from m2m import losses
-from m2m.networks.correction import LabelCorrection, warp
+from m2m import losses, options
+from m2m.networks.correction import LabelCorrection, inverse, warp
 from m2m.networks.octave import Translation
 from m2m.objectives.base import Objective, Terms
 from m2m.objectives.macro2micro import centre
@@ -15,21 +15,30 @@ from m2m.objectives.macro2micro import centre
 class CorrectedLabels(Objective):
     """An objective whose targets are moved first, and the network that moves them.
 
-    The network learns on the generator's side, from the objective's own terms: of a target that
-    lies where the source says, a translation can be right. Its displacement is held smooth.
+    The network learns on the generator's side, from a term of its own: moved as it says, the
+    translation is to look like the target. It is the translation that is moved there, since a
+    target read between pixels loses noise, whether or not it lies better there, and the
+    translation would follow it to wherever that is.
 
     Parameters
     ----------
     objective : Module
-        Any other one.
+        Any other one. Its terms are of the corrected target, and do not teach where that lies.
     correction : LabelCorrection
-    smoothness : float
-        Weight of the displacement's roughness.
+    learned : options.Correction or None
+        How it learns; None: it is frozen.
     """
 
-    def __init__(self, objective: Objective, correction: LabelCorrection, smoothness: float):
+    def __init__(
+        self,
+        objective: Objective,
+        correction: LabelCorrection,
+        learned: options.Correction | None,
+    ):
         super().__init__()
-        self.objective, self.correction, self.smoothness = objective, correction, smoothness
+        self.objective, self.correction, self.learned = objective, correction, learned
+        # Saved with the rest, so that a resumed training goes on where it was.
+        self.register_buffer("step", torch.tensor(0))
         self.every, self.start = objective.every, objective.start
         self.learning_rate = objective.learning_rate
 
@@ -48,11 +57,15 @@ class CorrectedLabels(Objective):
         generator: nn.Module | None = None,
         judged: bool = True,
     ) -> Terms:
-        """Terms of the objective on corrected labels, and ``smoothness``, where it has a weight."""
-        corrected, displacement = self._corrected(batch)
+        """Terms of the objective on corrected labels, and ``alignment`` and ``smoothness``."""
+        corrected, misalignment = self._corrected(batch)
         terms = self.objective.generator_terms(corrected, translation, generator, judged)
-        if self.smoothness:
-            terms["smoothness"] = self.smoothness * losses.roughness(displacement)
+        if self.learned:
+            self.step += 1
+            mask = batch["mask"]
+            moved = warp(translation.image.detach() * mask, misalignment)
+            terms["alignment"] = losses.masked_l1(moved, batch["target"], mask)
+            terms["smoothness"] = self.learned.smoothness * losses.roughness(misalignment)
         return terms
 
     def discriminator_terms(self, batch: Mapping[str, Tensor], translation: Translation) -> Terms:
@@ -62,12 +75,12 @@ class CorrectedLabels(Objective):
         return self.objective.discriminator_terms(corrected, translation)
 
     def _corrected(self, batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
-        """The batch with its target moved, known where it was before and is after; the move."""
+        """The batch with its target moved, known where it was before and is after; how it lay."""
         mask = batch["mask"]
         target = batch["target"] * mask  # (N, C, H, W)
-        displacement = self.correction(target, centre(batch))  # (N, 2, H, W)
-        moved = {
-            "target": warp(target, displacement),
-            "mask": mask * warp(mask, displacement.detach()),
-        }
-        return {**batch, **moved}, displacement
+        misalignment = self.correction(target, centre(batch), batch["plane"])  # (N, 2, H, W)
+        if self.learned and self.step < self.learned.start:
+            return {**batch, "target": target}, misalignment
+        displacement = inverse(misalignment.detach())
+        moved = {"target": warp(target, displacement), "mask": mask * warp(mask, displacement)}
+        return {**batch, **moved}, misalignment

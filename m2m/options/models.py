@@ -71,7 +71,15 @@ class Correction(Section):
     widths: tuple[PositiveInt, ...] = Field(
         (32, 64, 64, 64, 64, 64, 64), description="Channels of each level, fine to coarse"
     )
-    smoothness: Weight = Field(1.0, description="Weight of the displacement's squared slopes")
+    smoothness: Weight = Field(1.0, description="Weight of the misalignment's squared slopes")
+    along: tuple[Literal["x", "y", "z"], ...] = Field(
+        ("x", "y", "z"),
+        min_length=1,
+        description="Axes, RAS+, along which targets may be off; EPI is along its phase encoding",
+    )
+    start: Annotated[int, Field(ge=0)] = Field(
+        0, description="Steps in which it learns, and targets stay where they are"
+    )
 
 
 def _switched(value: object) -> object:
