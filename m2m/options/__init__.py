@@ -22,7 +22,6 @@ from m2m.options.base import DataPath, Name, Section, problems
 from m2m.options.cohort import Cohort, Effects, Phantom, Split
 from m2m.options.downstream import Cnn, Downstream, cross_fitted
 from m2m.options.models import (
-    Correction,
     CycleGan,
     Discriminators,
     Encoder,
@@ -43,12 +42,9 @@ from m2m.options.models import (
     Published2023,
     RescaledT1,
     Restormer,
-    SliceWindow,
-    Training,
     UNet,
     UNetwork,
     Upsampled,
-    Weight,
 )
 from m2m.options.rendering import HeldOut, Render, Report, SliceField
 from m2m.options.scans import (
@@ -62,6 +58,7 @@ from m2m.options.scans import (
     Slices,
     Tractography,
 )
+from m2m.options.training import Correction, SliceWindow, Training, Weight
 
 __all__ = [
     "Anat", "Cnn", "Cohort", "Config", "Correction", "CycleGan", "DipyTracking", "Discriminators",
