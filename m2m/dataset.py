@@ -170,6 +170,8 @@ class SliceBatches(Dataset):
         Gamma and scale lie within ``exp(-jitter)`` and ``exp(jitter)``.
     central_share : float
         Share of the slices with any voxel to learn from that are drawn: the middle ones.
+    beside : int
+        As of `read_slice`.
     rank, world : int
         This process and their number: each takes every `world`-th slice of the same batch.
 
@@ -192,6 +194,7 @@ class SliceBatches(Dataset):
         flip: bool = True,
         jitter: float = 0.0,
         central_share: float = 1.0,
+        beside: int = 0,
         rank: int = 0,
         world: int = 1,
     ):
@@ -200,7 +203,7 @@ class SliceBatches(Dataset):
         self.subjects, self.source, self.target = subjects, source, target
         self.context, self.planes, self.batch_size, self.seed = context, planes, batch_size, seed
         self.flip, self.jitter, self.rank, self.world = flip, jitter, rank, world
-        self.central_share = central_share
+        self.central_share, self.beside = central_share, beside
         self._usable: dict[tuple[str, str], NDArray[np.int32]] = {}
 
     def __getitem__(self, step: int) -> Batch:
@@ -215,7 +218,9 @@ class SliceBatches(Dataset):
             subject = self.subjects[chosen[i]]
             usable = self._usable_slices(subject, plane)
             index = int(usable[int(place[i] * len(usable))])
-            sample = read_slice(subject, plane, index, self.source, self.target, self.context)
+            sample = read_slice(
+                subject, plane, index, self.source, self.target, self.context, self.beside
+            )
             if self.source == "t1":
                 sample["source"] = augment_intensity(sample["source"], gamma[i], scale[i])
             if self.flip and mirrored[i] < 0.5:
@@ -243,28 +248,58 @@ class SliceBatches(Dataset):
 
 
 def read_slice(
-    subject: Subject, plane: str, index: int, source: str, target: str, context: int
+    subject: Subject,
+    plane: str,
+    index: int,
+    source: str,
+    target: str,
+    context: int,
+    beside: int = 0,
 ) -> dict[str, NDArray[np.float32]]:
     """Read one slice with its neighbours.
+
+    Parameters
+    ----------
+    subject : Subject
+    plane : str
+    index : int
+    source, target : str
+    context : int
+        Slices of the source, an odd number; beyond the volume they are 0.
+    beside : int
+        Slices of both that a label correction sees, an odd number; 0: there is none.
 
     Returns
     -------
     dict
         ``source`` (context, H, W), ``position`` (3, H, W) in MNI152 mm, ``target``
-        (channels, H, W), ``mask`` and ``brain`` (1, H, W); ``low`` (1, H, W) where there is one.
+        (channels, H, W), ``mask`` and ``brain`` (1, H, W); ``low`` (1, H, W) where there is one;
+        ``beside`` (beside, channels + 1, H, W), the target inside its mask and the source.
     """
     array = subject.open(plane)
-    first, last = index - context // 2, index + context // 2 + 1
-    window = np.zeros((context, *array.shape[2:]), dtype=np.float32)
-    inside = slice(max(first, 0), min(last, len(array)))
-    window[inside.start - first : inside.stop - first] = array[inside, subject.places(source)[0]]
+    window = _window(array, subject.places(source), index, context)[:, 0]
     slices = {"target": target, "mask": "target_mask", "brain": "brain"}
     sample = {"source": window, "position": subject.positions(plane, index)} | {
         key: array[index, subject.places(name)].astype(np.float32) for key, name in slices.items()
     }
     if subject.low is not None:
         sample["low"] = subject.open_low(plane)[index].astype(np.float32)
+    if beside:
+        mask, seen, near = (
+            _window(array, subject.places(name), index, beside)
+            for name in ("target_mask", target, source)
+        )
+        sample["beside"] = np.concatenate([mask * seen, near], 1)
     return sample
+
+
+def _window(array: NDArray, places: list[int], index: int, n: int) -> NDArray[np.float32]:
+    """Channels of the slices around one, (n, channels, H, W); beyond the volume they are 0."""
+    first, last = index - n // 2, index + n // 2 + 1
+    window = np.zeros((n, len(places), *array.shape[2:]), dtype=np.float32)
+    inside = slice(max(first, 0), min(last, len(array)))
+    window[inside.start - first : inside.stop - first] = array[inside, places]
+    return window
 
 
 def augment_intensity(source: NDArray, gamma: float, scale: float) -> NDArray[np.float32]:
@@ -291,8 +326,10 @@ def mirror(
     signs = np.asarray(factors, np.float32)[:, None, None]
     place = sample["position"] * np.array([-1, 1, 1], np.float32)[:, None, None]
     sample = {**sample, "target": sample["target"] * signs, "position": place}
+    if "beside" in sample:  # the source stands behind the target's channels
+        sample["beside"] = sample["beside"] * np.concatenate([signs, np.ones_like(signs[:1])])
     if plane == "sagittal":
-        return {**sample, "source": sample["source"][::-1]}
+        return sample | {k: sample[k][::-1] for k in ("source", "beside") if k in sample}
     return {key: np.flip(image, -1) for key, image in sample.items()}
 
 
@@ -310,12 +347,20 @@ def collate(
 
 
 def whole_subject(
-    subject: Subject, plane: str, source: str, target: str, context: int, batch_size: int
+    subject: Subject,
+    plane: str,
+    source: str,
+    target: str,
+    context: int,
+    batch_size: int,
+    beside: int = 0,
 ) -> Iterator[Batch]:
     """All slices of a subject that have any voxel to judge, in order, in batches."""
     mask = subject.open(plane)[:, subject.places("target_mask")[0]]
     indices = np.flatnonzero(mask.any(axis=(1, 2)))
     for start in range(0, len(indices), batch_size):
         chosen = indices[start : start + batch_size]
-        samples = [read_slice(subject, plane, int(i), source, target, context) for i in chosen]
+        samples = [
+            read_slice(subject, plane, int(i), source, target, context, beside) for i in chosen
+        ]
         yield collate(samples, plane, [subject.unit] * len(samples))

@@ -156,7 +156,7 @@ def load_correction(tensors: Mapping[str, NDArray], record: Mapping[str, Any]) -
             remedy="set its correct_labels: true and train it again",
         )
     channels = len(MODALITIES[record["target"]].channels)
-    network = LabelCorrection(channels, chosen.widths, chosen.along)
+    network = LabelCorrection(channels, chosen.widths, chosen.along, chosen.context)
     prefix = len(CORRECTION)
     network.load_state_dict(
         {n[prefix:]: torch.from_numpy(t) for n, t in tensors.items() if n.startswith(CORRECTION)}

@@ -36,10 +36,8 @@ def found_in(
     subject: Subject, plane: str, source: str, target: str, correction: LabelCorrection
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Misalignments (N, 2, H, W) in pixels and target masks (N, H, W) of a person's slices."""
-    for batch in whole_subject(subject, plane, source, target, 1, BATCH):
-        mask = batch["mask"]
-        found = correction(batch["target"] * mask, batch["source"], batch["plane"])
-        yield found, mask[:, 0] > 0.5
+    for batch in whole_subject(subject, plane, source, target, 1, BATCH, correction.context):
+        yield correction(batch["beside"], batch["plane"]), batch["mask"][:, 0] > 0.5
 
 
 def misalignment(

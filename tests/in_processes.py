@@ -49,7 +49,7 @@ def steps(fabric, slices, n=3):
         encoder = SliceEncoder(1, (4, 4)) if name == "macro2micro" else None
         prior = template_prior(subjects, Task()) if options.window.prior else None
         loop = Loop(fabric, options, encoder=encoder, prior=prior)
-        batches = training_batches(fabric, subjects, Task(), options)
+        batches = training_batches(fabric, subjects, Task(), options, loop.objective.beside)
         for step in range(n):
             values, _ = gather(fabric, loop.update(step, batches[step]), False)
             found |= {f"{name}/{step}/{key}": value for key, value in values.items()}

@@ -40,8 +40,9 @@ def test_the_published_correction_has_its_number_of_parameters():
 def test_a_correction_starts_at_the_identity_and_learns_everywhere(size):
     torch.manual_seed(0)
     network = LabelCorrection(2, (4, 6, 8))
-    target, source = torch.rand(2, 2, *size), torch.rand(2, 1, *size)
-    displacement = network(target, source, torch.tensor([0, 2]))
+    target = torch.rand(2, 2, *size)
+    beside = torch.cat([target, torch.rand(2, 1, *size)], 1)[:, None]
+    displacement = network(beside, torch.tensor([0, 2]))
     assert displacement.shape == (2, 2, *size)
     assert 0 < displacement.abs().max() < 1e-3
     torch.testing.assert_close(warp(target, displacement), target, atol=1e-3, rtol=0)
@@ -54,8 +55,7 @@ def test_a_correction_moves_along_the_axes_that_it_may():
     """y is the rows of axial slices, nothing of coronal ones, the columns of sagittal ones."""
     network = LabelCorrection(1, (4, 6), along=("y",))
     torch.nn.init.ones_(network.head.bias)
-    images = torch.rand(3, 1, 8, 8)
-    found = network(images, images, torch.arange(3)).abs().amax((2, 3)) > 0.5
+    found = network(torch.rand(3, 1, 2, 8, 8), torch.arange(3)).abs().amax((2, 3)) > 0.5
     assert found.tolist() == [[True, False], [False, False], [False, True]]
 
 
@@ -102,11 +102,13 @@ def corrected(model: options.NetworkModel | None = None) -> torch.nn.Module:
     return build_objective(model)
 
 
-def batch_of(target: torch.Tensor) -> dict[str, torch.Tensor]:
+def batch_of(target: torch.Tensor, source: torch.Tensor | None = None) -> Batch:
+    source = torch.rand_like(target) if source is None else source
     mask = torch.zeros_like(target)
     mask[..., 4:-4, 4:-4] = 1
     plane = torch.zeros(len(target), dtype=torch.long)
-    return {"source": torch.rand_like(target), "target": target, "mask": mask, "plane": plane}
+    beside = torch.cat([target * mask, source], 1)[:, None]
+    return {"source": source, "target": target, "mask": mask, "plane": plane, "beside": beside}
 
 
 def test_at_the_start_the_terms_are_those_of_labels_as_they_are():
@@ -157,13 +159,11 @@ def test_a_known_shift_is_found_from_the_translation_alone():
     image = waves()
     wrong = torch.zeros(1, 2, 40, 48)
     wrong[:, 0] = -1.5
-    batch = batch_of(warp(image, wrong)) | {"source": image}
+    batch = batch_of(warp(image, wrong), image)
     objective = corrected(moving())
     learn(objective, (batch for _ in range(150)), image)
     with torch.no_grad():
-        found = inverse(
-            objective.correction(batch["target"] * batch["mask"], image, batch["plane"])
-        )
+        found = inverse(objective.correction(batch["beside"], batch["plane"]))
     inside = found[..., 8:-8, 8:-8]
     assert inside[:, 0].mean() == pytest.approx(1.5, abs=0.2)
     assert inside[:, 1].abs().mean() < 0.2
@@ -175,12 +175,12 @@ def test_noise_moves_no_label():
     objective = corrected(moving())
 
     def noisy() -> Batch:
-        return batch_of(image + 0.3 * torch.randn_like(image)) | {"source": image}
+        return batch_of(image + 0.3 * torch.randn_like(image), image)
 
     learn(objective, (noisy() for _ in range(200)), image)
     with torch.no_grad():
         batch = noisy()
-        found = objective.correction(batch["target"] * batch["mask"], image, batch["plane"])
+        found = objective.correction(batch["beside"], batch["plane"])
     assert found[..., 8:-8, 8:-8].mean((0, 2, 3)).norm() < 0.1
 
 

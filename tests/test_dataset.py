@@ -114,11 +114,11 @@ def test_a_mirrored_slice_is_the_slice_of_the_mirrored_person(tmp_path, plane):
     ]
     index = 8
     other = SHAPE[0] - 1 - index if plane == "sagittal" else index
-    expected = read_slice(mirrored, plane, other, "t1", "fa", 3)
-    found = mirror(read_slice(same, plane, index, "t1", "fa", 3), plane)
+    expected = read_slice(mirrored, plane, other, "t1", "fa", 3, 3)
+    found = mirror(read_slice(same, plane, index, "t1", "fa", 3, 3), plane)
     assert all(np.array_equal(found[key], expected[key]) for key in expected)
     assert not np.array_equal(
-        found["source"], read_slice(same, plane, index, "t1", "fa", 3)["source"]
+        found["source"], read_slice(same, plane, index, "t1", "fa", 3, 3)["source"]
     )
 
 
@@ -142,8 +142,8 @@ def with_tensors(tmp_path_factory):
 def test_a_mirrored_tensor_is_that_of_the_mirrored_person(with_tensors, plane):
     same, mirrored = with_tensors
     other = SHAPE[0] - 1 - 8 if plane == "sagittal" else 8
-    expected = read_slice(mirrored, plane, other, "t1", "dti", 3)
-    sample = read_slice(same, plane, 8, "t1", "dti", 3)
+    expected = read_slice(mirrored, plane, other, "t1", "dti", 3, 3)
+    sample = read_slice(same, plane, 8, "t1", "dti", 3, 3)
     assert sample["target"].shape[0] == 6
     found = mirror(sample, plane, MODALITIES["dti"].mirror)
     assert all(np.array_equal(found[key], expected[key]) for key in expected)

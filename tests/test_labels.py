@@ -30,10 +30,11 @@ class Known(torch.nn.Module):
 
     def __init__(self, rows: float, columns: float):
         super().__init__()
+        self.context = 1
         self.displacement = torch.tensor([float(rows), float(columns)]).view(1, 2, 1, 1)
 
-    def forward(self, target, source, plane):
-        return -self.displacement.expand(len(target), 2, *target.shape[-2:])
+    def forward(self, beside, plane):
+        return -self.displacement.expand(len(beside), 2, *beside.shape[-2:])
 
 
 def off_by(vector_mm):
@@ -89,9 +90,9 @@ def test_without_a_truth_only_the_displacement_is_told(subject):
 
 def test_a_displacement_that_turns_pixels_over_is_counted_as_folded(subject):
     class Folding(Known):
-        def forward(self, target, source, plane):
-            move = super().forward(target, source, plane).clone()
-            move[:, 0] -= 2 * torch.arange(target.shape[-2])[:, None]
+        def forward(self, beside, plane):
+            move = super().forward(beside, plane).clone()
+            move[:, 0] -= 2 * torch.arange(beside.shape[-2])[:, None]
             return move
 
     values = measure(subject, "axial", found_in(subject, "axial", "t1", "fa", Folding(0, 0)))

@@ -28,15 +28,16 @@ INVERSE_STEPS = 5
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions whose result is added to what they see."""
+    """Two convolutions of what is seen, normalised over slice and channels, added to it."""
 
     def __init__(self, channels: int):
         super().__init__()
+        self.norm = nn.GroupNorm(1, channels)
         self.first, self.second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform (N, C, H, W)."""
-        return x + self.second(F.leaky_relu(self.first(x), LEAK))  # (N, C, H, W)
+        return x + self.second(F.leaky_relu(self.first(self.norm(x)), LEAK))  # (N, C, H, W)
 
 
 class LabelCorrection(nn.Module):
@@ -51,17 +52,26 @@ class LabelCorrection(nn.Module):
         its channels.
     along : sequence of {"x", "y", "z"}
         Axes of the volume, RAS+, along which targets may be off.
+    context : int
+        Neighbouring slices seen of both, an odd number.
     """
 
-    def __init__(self, channels: int, widths: Sequence[int], along: Sequence[str] = AXES):
+    def __init__(
+        self,
+        channels: int,
+        widths: Sequence[int],
+        along: Sequence[str] = AXES,
+        context: int = 1,
+    ):
         super().__init__()
+        self.context = context
         vector = np.array([axis in along for axis in AXES], dtype=np.float32)
         free = torch.tensor(np.array([in_plane(vector, plane) for plane in PLANES])).abs()
         self.register_buffer("free", free, persistent=False)  # (planes, 2): rows, columns
         self.multiple = 2 ** len(widths)
         self.down = nn.ModuleList(
             nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.LeakyReLU(LEAK), ResidualBlock(b))
-            for a, b in pairwise((channels + 1, *widths))
+            for a, b in pairwise((context * (channels + 1), *widths))
         )
         deepest = 2 * widths[-1]
         self.bottom = nn.Sequential(
@@ -78,18 +88,19 @@ class LabelCorrection(nn.Module):
         nn.init.normal_(self.head.weight, std=START_SD)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, target: Tensor, source: Tensor, plane: Tensor) -> Tensor:
-        """Misalignment (N, 2, H, W) of a target (N, channels, H, W) with a source (N, 1, H, W).
+    def forward(self, beside: Tensor, plane: Tensor) -> Tensor:
+        """Misalignment (N, 2, H, W) of a target with a source.
 
         Parameters
         ----------
-        target, source : Tensor
+        beside : Tensor, shape (N, context, channels + 1, H, W)
+            The target, inside its mask, and the source; the slice itself in the middle.
         plane : Tensor of int, shape (N,)
             Orientations, as of `m2m.slices.PLANES`.
         """
-        height, width = target.shape[-2:]
+        height, width = beside.shape[-2:]
         pad = (0, -width % self.multiple, 0, -height % self.multiple)
-        x, skips = F.pad(torch.cat([target, source], 1), pad), []
+        x, skips = F.pad(beside.flatten(1, 2), pad), []
         for down in self.down:
             x = down(x)  # (N, widths[i], H / 2^i, W / 2^i)
             skips.append(x)

@@ -215,13 +215,13 @@ class SuperResolution(nn.Module):
             )
         self.ratio, self.multiple = ratio, synthesis.multiple
         self.synthesis = synthesis.requires_grad_(False)
-        self.stem = nn.Conv2d(1, width, 3, padding=1)
+        self.stem = nn.Conv2d(2, width, 3, padding=1)
         self.stages = nn.ModuleList(
             Stage(width, guide, heads, blocks, expansion) for guide in widths[k::-1]
         )
         self.up = nn.ModuleList(conv3(width, width) for _ in range(k))
         self.head = nn.Conv2d(width, 1, 3, padding=1)
-        # It starts next to the low resolution itself.
+        # It starts next to the synthesis itself.
         nn.init.normal_(self.head.weight, std=1e-3)
         nn.init.zeros_(self.head.bias)
 
@@ -231,7 +231,8 @@ class SuperResolution(nn.Module):
         Parameters
         ----------
         source : Tensor, shape (N, context + 1, H, W)
-            T1 slices, then the low resolution, enlarged to the grid.
+            T1 slices, then the low resolution, enlarged to the grid. It is seen averaged over
+            blocks, as is what the synthesis lacks of it.
         plane, position
             As the synthesis takes them.
         """
@@ -240,11 +241,14 @@ class SuperResolution(nn.Module):
         pad = (0, -width % self.multiple, 0, -height % self.multiple)
         with torch.no_grad():
             pyramid = self.synthesis.pyramid(F.pad(self.synthesis.inputs(seen, position), pad))
-            synthesis = self.synthesis.head(pyramid[0])[..., :height, :width]
-        x, maps = self.stem(F.avg_pool2d(F.pad(low, pad), self.ratio)), []
+            synthesis = self.synthesis.head(pyramid[0])
+        low = F.pad(low, pad)
+        seen = torch.cat([low, low - synthesis], 1)
+        synthesis = synthesis[..., :height, :width]
+        x, maps = self.stem(F.avg_pool2d(seen, self.ratio)), []
         guides = pyramid[len(self.up) :: -1]
         for i, (stage, guide) in enumerate(zip(self.stages, guides, strict=True)):
             x = self.up[i - 1](double(x)) if i else x  # (N, width, H / 2^(k - i), W / 2^(k - i))
             x, similarity = stage(x, guide)
             maps.append(similarity)
-        return Restored(low + self.head(x)[..., :height, :width], synthesis, maps)
+        return Restored(synthesis + self.head(x)[..., :height, :width], synthesis, maps)

@@ -34,7 +34,7 @@ def build_objective(
         return CorrectedLabels(objective, correction.requires_grad_(False), None)
     if (chosen := model.correct_labels) is None:
         return objective
-    correction = LabelCorrection(channels, chosen.widths, chosen.along)
+    correction = LabelCorrection(channels, chosen.widths, chosen.along, chosen.context)
     return CorrectedLabels(objective, correction, chosen)
 
 

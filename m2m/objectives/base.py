@@ -19,11 +19,14 @@ class Objective(nn.Module):
         do in this one.
     learning_rate : float
         Of the discriminators.
+    beside : int
+        As of `m2m.dataset.read_slice`: slices of target and source that are looked at besides.
     """
 
     every: int = 1
     start: int = 0
     learning_rate: float = 0.0
+    beside: int = 0
 
     def helpers(self) -> dict[str, nn.Module]:
         """What else learns on the generator's side, by name."""

@@ -9,7 +9,6 @@ from m2m import losses, options
 from m2m.networks.correction import LabelCorrection, inverse, warp
 from m2m.networks.octave import Translation
 from m2m.objectives.base import Objective, Terms
-from m2m.objectives.macro2micro import centre
 
 
 class CorrectedLabels(Objective):
@@ -37,6 +36,7 @@ class CorrectedLabels(Objective):
     ):
         super().__init__()
         self.objective, self.correction, self.learned = objective, correction, learned
+        self.beside = correction.context
         # Saved with the rest, so that a resumed training goes on where it was.
         self.register_buffer("step", torch.tensor(0))
         self.every, self.start = objective.every, objective.start
@@ -58,10 +58,10 @@ class CorrectedLabels(Objective):
         judged: bool = True,
     ) -> Terms:
         """Terms of the objective on corrected labels, and ``alignment`` and ``smoothness``."""
+        self.step += 1
         corrected, misalignment = self._corrected(batch)
         terms = self.objective.generator_terms(corrected, translation, generator, judged)
-        if self.learned:
-            self.step += 1
+        if self.learned and misalignment is not None:
             mask = batch["mask"]
             moved = warp(translation.image.detach() * mask, misalignment)
             terms["alignment"] = losses.masked_l1(moved, batch["target"], mask)
@@ -74,11 +74,16 @@ class CorrectedLabels(Objective):
             corrected, _ = self._corrected(batch)
         return self.objective.discriminator_terms(corrected, translation)
 
-    def _corrected(self, batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
-        """The batch with its target moved, known where it was before and is after; how it lay."""
+    def _corrected(self, batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor | None]:
+        """The batch with its target moved, known where it was before and is after; how it lay.
+
+        None where nothing may be off in this orientation: a gradient of 0 would count for Adam.
+        """
         mask = batch["mask"]
         target = batch["target"] * mask  # (N, C, H, W)
-        misalignment = self.correction(target, centre(batch), batch["plane"])  # (N, 2, H, W)
+        if not self.correction.free[batch["plane"]].any():
+            return {**batch, "target": target}, None
+        misalignment = self.correction(batch["beside"], batch["plane"])  # (N, 2, H, W)
         if self.learned and self.step < self.learned.start:
             return {**batch, "target": target}, misalignment
         displacement = inverse(misalignment.detach())

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from m2m.options.base import Name, Range, Section
-from m2m.options.training import Correction, LabelCorrection, SliceWindow, Trained, Weight
+from m2m.options.training import Correction, LabelCorrection, Odd, SliceWindow, Trained, Weight
 
 
 class Network(SliceWindow):
@@ -175,7 +175,7 @@ class UNet(Trained):
 class Restormer(SliceWindow):
     """U-shaped Restormer."""
 
-    context: PositiveInt = Field(1, description="Neighbouring slices seen, an odd number")
+    context: Odd = Field(1, description="Neighbouring slices seen, an odd number")
     widths: tuple[Annotated[int, Field(ge=2, multiple_of=2)], ...] = Field(
         (48, 96, 192, 384, 384, 384), min_length=2, description="Channels of each level"
     )
@@ -232,7 +232,7 @@ class FgdlCms(Trained):
 class SuperResolver(SliceWindow):
     """Stages of a super-resolution; it sees what its synthesis sees."""
 
-    context: PositiveInt = Field(1, description="Neighbouring slices seen, an odd number")
+    context: Odd = Field(1, description="Neighbouring slices seen, an odd number")
     width: PositiveInt = Field(48, description="Channels of every stage")
     heads: PositiveInt = Field(2, description="Of the attention, in twice as many channels")
     blocks: PositiveInt = Field(2, description="Of each stage")

@@ -2,11 +2,27 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from m2m.options.base import Fraction, Section
 
 Weight = Annotated[float, Field(ge=0)]
+
+
+def _odd(number: int) -> int:
+    if number % 2 == 0:
+        raise ValueError(f"must be odd, got {number}")
+    return number
+
+
+Odd = Annotated[int, Field(ge=1), AfterValidator(_odd)]
 
 
 class Training(Section):
@@ -53,15 +69,9 @@ class Training(Section):
 class SliceWindow(Section):
     """What a network sees of a volume."""
 
-    context: PositiveInt = Field(5, description="Neighbouring slices seen, an odd number")
+    context: Odd = Field(5, description="Neighbouring slices seen, an odd number")
     position: bool = Field(False, description="See each pixel's place in the template")
     prior: bool = Field(False, description="See the training people's mean map at that place")
-
-    @model_validator(mode="after")
-    def _context_is_odd(self) -> Self:
-        if self.context % 2 == 0:
-            raise ValueError(f"network.context must be odd, got {self.context}")
-        return self
 
 
 class Correction(Section):
@@ -75,6 +85,9 @@ class Correction(Section):
         ("x", "y", "z"),
         min_length=1,
         description="Axes, RAS+, along which targets may be off; EPI is along its phase encoding",
+    )
+    context: Odd = Field(
+        1, description="Neighbouring slices of target and source seen, an odd number"
     )
     start: Annotated[int, Field(ge=0)] = Field(
         0, description="Steps in which it learns, and targets stay where they are"

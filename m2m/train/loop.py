@@ -154,7 +154,7 @@ class Loop:
 
     def _average(self, gradients: Sequence[Tensor]) -> None:
         """Average gradients over processes, in one message."""
-        if self.fabric.world_size > 1:
+        if gradients and self.fabric.world_size > 1:
             flat = self.fabric.all_reduce(torch.cat([g.flatten() for g in gradients]))
             for gradient, mean in zip(
                 gradients, flat.split([g.numel() for g in gradients]), strict=True
@@ -287,7 +287,7 @@ def fit_network(
     if state := load_together(fabric, checkpoints):
         loop.restore(state)
         best, start, latest = state["best"], state["step"], state.get("latest", latest)
-    batches = training_batches(fabric, subjects["train"], task, options)
+    batches = training_batches(fabric, subjects["train"], task, options, loop.objective.beside)
     judged = evenly(subjects["validation"], training.validation_subjects)
     history = History(checkpoints.folder, start, training.steps, fabric.is_global_zero)
     with listening_for_stop() as stop_wanted, closing(history):
@@ -345,7 +345,7 @@ def predictor(
 
 
 def training_batches(
-    fabric: Fabric, subjects: Sequence[Subject], task: Task, options: NetworkModel
+    fabric: Fabric, subjects: Sequence[Subject], task: Task, options: NetworkModel, beside: int
 ) -> SliceBatches:
     """Batches of slices, or the share of them that this process takes."""
     training = options.training
@@ -353,7 +353,7 @@ def training_batches(
         subjects, task.source, task.target, context=options.window.context,
         planes=options.planes, batch_size=training.batch_size, seed=training.seed,
         flip=training.flip, jitter=training.jitter, central_share=training.central_share,
-        rank=fabric.global_rank, world=fabric.world_size,
+        beside=beside, rank=fabric.global_rank, world=fabric.world_size,
     )  # fmt: skip
 
 
