@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from m2m.cli import app
 from m2m.dataset import SliceBatches, collate, find_subjects, read_slice
 from m2m.model import load_model
-from m2m.options import Task
+from m2m.options import Correction, Task
 from m2m.stage import DataError, read_json
 from m2m.train import configuration
 from m2m.train import loop as loop_module
@@ -202,7 +202,10 @@ def test_a_value_that_is_not_finite_stops_with_step_term_and_subject(fabric, tmp
     assert checkpoints.load() is None
 
 
-def test_the_weights_of_the_best_step_are_given(cohort, fabric, tmp_path, monkeypatch):
+@pytest.mark.parametrize("correction, best", [(None, 1), (Correction(widths=(4, 8)), 2)])
+def test_the_weights_of_the_best_step_are_given_or_the_last_where_labels_are_corrected(
+    cohort, fabric, tmp_path, monkeypatch, correction, best
+):
     values = iter([0.5, 0.2, 0.3])
     seen = []
 
@@ -211,10 +214,11 @@ def test_the_weights_of_the_best_step_are_given(cohort, fabric, tmp_path, monkey
         return next(values)
 
     monkeypatch.setattr(loop_module, "validate", judge)
-    result, _ = fit(cohort, fabric, tmp_path, small_model(validate_every=2))
-    assert result.best_step == 4
+    options = small_model(validate_every=2).model_copy(update={"correct_labels": correction})
+    result, _ = fit(cohort, fabric, tmp_path, options)
+    assert result.best_step == 2 * (best + 1)
     assert result.validation["metric"] == "brain_mae" and result.validation["n_subjects"] == 2
-    assert all(torch.equal(torch.from_numpy(result.tensors[k]), seen[1][k]) for k in seen[1])
+    assert all(torch.equal(torch.from_numpy(result.tensors[k]), seen[best][k]) for k in seen[best])
     assert any(not torch.equal(seen[1][k], seen[2][k]) for k in seen[1])
 
 

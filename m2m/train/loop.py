@@ -263,7 +263,8 @@ def fit_network(
         Launched.
     subjects : mapping
         Of ``train`` and ``validation``; the averaged weights that validate best are given, or
-        the last ones where there is nobody to validate on.
+        the last ones where there is nobody to validate on, or where labels are corrected: against
+        labels that lie wrong a blurred translation validates best.
     task, options, checkpoints
         What from what, the model, and where its states are kept.
     encoder : Module or None
@@ -304,7 +305,7 @@ def fit_network(
                 value = validate(fabric, loop.ema, judged, task, options)
                 names = [subject.unit for subject in judged]
                 history.write(step, "validation", {METRIC: value}, subjects=names)
-                if best is None or value < best["value"]:
+                if best is None or value < best["value"] or "correction" in loop.makers:
                     best = {"step": step, "value": value, "weights": loop.weights()}
             if last or stop or step % training.checkpoint_every == 0:
                 own = {"best": best, "latest": latest}
