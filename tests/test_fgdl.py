@@ -112,7 +112,7 @@ def test_attention_is_the_softmax_of_the_correlation_of_channels():
     torch.testing.assert_close(attend(x), expected)
 
 
-@pytest.mark.parametrize("term", TERMS)
+@pytest.mark.parametrize("term", (*TERMS, "squared"))
 def test_each_term_alone_reaches_every_parameter_of_the_generator(batch, term):
     network, objective = made(**{term: 1.0})
     terms = objective.generator_terms(batch, translate(network, batch))

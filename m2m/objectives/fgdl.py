@@ -71,6 +71,8 @@ class FgdlObjective(Objective):
         terms = {}
         if weights.image:
             terms["image"] = losses.masked_l1(image, target, mask)
+        if weights.squared:
+            terms["squared"] = losses.masked_squares(image, target, mask)
         if weights.ms_ssim:
             terms["ms_ssim"] = losses.ms_ssim_loss(image, target, mask)
         if self.perceptual:

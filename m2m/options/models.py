@@ -201,6 +201,7 @@ class FgdlLosses(Section):
     """Weight of each term of FGDL's generators; 0 switches a term off."""
 
     image: Weight = 1.0
+    squared: Weight = Field(0.0, description="Of squared errors, which a PSNR is made of")
     ms_ssim: Weight = 1.0
     perceptual: Weight = Field(0.8, description="Needs a network in perceptual")
     adversarial: Weight = Field(0.01, description="Relativistic")
