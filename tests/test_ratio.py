@@ -46,3 +46,10 @@ def test_ratios_stand_in_order_and_the_synthesis_at_the_end(rows):
     assert lines["fgdl-sr"].get_xdata().tolist() == [0, 1]
     assert lines["fgdl-sr"].get_ydata().tolist() == [30.0, 28.0]
     assert lines["fgdl-cms"].get_xdata().tolist() == [2]
+
+
+def test_models_of_the_t1_alone_stand_beside_each_other(rows):
+    twins = [row | {"model": "twin"} for row in rows if row["model"] == "fgdl-cms"]
+    lines = {c.get_label(): c.lines[0] for c in draw_ratio(rows + twins).axes[0].containers}
+    places = [lines[model].get_xdata().item() for model in ("fgdl-cms", "twin")]
+    assert places == pytest.approx([1.95, 2.05])

@@ -25,6 +25,7 @@ SHOWN = {
     ("brain", "ssim"): "brain SSIM",
     ("rois", "concordance"): "ROI concordance",
 }
+BESIDE = 0.1
 WITHOUT = "T1 alone"
 
 
@@ -52,6 +53,11 @@ def draw_ratio(rows: list[dict[str, Any]]) -> Figure:
     ratios = sorted(table["ratio"].dropna().unique())
     places = {ratio: i for i, ratio in enumerate(ratios)}
     models = list(dict.fromkeys(table["model"]))
+    alone = list(dict.fromkeys(table.loc[table["ratio"].isna(), "model"]))
+    # Beside each other at the end, where two that are alike would hide one another.
+    end = {
+        model: len(places) + BESIDE * (i - (len(alone) - 1) / 2) for i, model in enumerate(alone)
+    }
     figure = new_figure(DOUBLE_MM, 66)
     panels = figure.subplots(1, len(SHOWN))
     for axes, mark, ((region, metric), title) in zip(
@@ -60,7 +66,7 @@ def draw_ratio(rows: list[dict[str, Any]]) -> Figure:
         group = table[(table["region"] == region) & (table["metric"] == metric)]
         for k, model in enumerate(models):
             own = group[group["model"] == model]
-            x = own["ratio"].map(places).fillna(len(places))
+            x = own["ratio"].map(places).fillna(end.get(model))
             own = own.assign(x=x).sort_values("x")
             spread = (own["mean"] - own["low"], own["high"] - own["mean"])
             axes.errorbar(
