@@ -36,7 +36,7 @@ SCANS = {
     "bval": "dwi/{}_dwi.bval",
     "bvec": "dwi/{}_dwi.bvec",
 }
-PLAN = ("-n", "--quiet", "rules", "reason", "host")
+PLAN = ("-n", "--quiet")
 # As `snakemake` is called inside a cluster's job.
 ONE_JOB = (
     *("--cores", "all", "--attempt", "1", "--force", "--force-use-threads", "--retries", "0"),

@@ -56,6 +56,13 @@ def test_dry_run_plans_every_simulated_person(tmp_path):
     assert jobs["index"] == jobs["validate"] == jobs["split"] == 1
 
 
+def test_a_quiet_plan_is_the_table_of_jobs_and_no_text_of_a_job(tmp_path):
+    run = snakemake(tmp_path, "-n", "--quiet")
+    assert run.returncode == 0, run.stdout
+    assert planned(run.stdout)["simulate"] == 6
+    assert "jobid" not in run.stdout and "reason" not in run.stdout
+
+
 def test_who_takes_part_is_asked_before_anything_is_computed(tmp_path):
     run = snakemake(tmp_path, "cohort", *PLAN)
     assert run.returncode == 0, run.stdout
