@@ -43,6 +43,10 @@ ONE_JOB = (
     *("--target-files-omit-workdir-adjustment", "--max-inventory-time", "0", "--no-hooks"),
     *("--nolock", "--ignore-incomplete", "--mode", "remote", "--executor", "local"),
 )
+PLAN_COLUMNS = (
+    *("people", "jobs", "dry run, s", "CPU s", "with --profile slurm, s", "peak GB"),
+    *("one job's start, s", "CPU s"),
+)
 SMALLEST = 3  # people: what is left is the cost of any call
 GOAL_SECONDS, GOAL_GB, FAR = 60, 1.5, 100_000
 
@@ -152,8 +156,9 @@ def in_folder(people: int, tasks: list[str], measure: Callable[[Path], list]) ->
 
 
 def planned(folder: Path) -> list[Cost]:
-    """Cost of a dry run of everything, and of starting one job."""
-    return [call(folder, *PLAN), start_one_job(folder)]
+    """Cost of a dry run of everything, of one in shards for Slurm, and of starting one job."""
+    shards = call(folder, *PLAN, "--profile", str(ROOT / "slurm"))
+    return [call(folder, *PLAN), shards, start_one_job(folder)]
 
 
 def executed(folder: Path) -> list:
@@ -200,9 +205,9 @@ def table(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]
     return ["| " + " | ".join(map(str, line)) + " |" for line in lines]
 
 
-def row_of_plan(people: int, plan: Cost, one: Cost) -> list[object]:
+def row_of_plan(people: int, plan: Cost, shards: Cost, one: Cost) -> list[object]:
     """A row of the table of plans."""
-    costs = (f"{value:.1f}" for value in (plan.seconds, plan.cpu_seconds))
+    costs = (f"{value:.1f}" for value in (plan.seconds, plan.cpu_seconds, shards.seconds))
     starts = (f"{value:.2f}" for value in (one.seconds, one.cpu_seconds))
     return [f"{people:,}", f"{jobs_in(plan.output):,}", *costs, f"{plan.peak_gb:.2f}", *starts]
 
@@ -247,29 +252,29 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--plot", type=Path)
     wanted = parser.parse_args()
-    rest, first = in_folder(SMALLEST, wanted.tasks, planned)
-    plans = [in_folder(n, wanted.tasks, planned) for n in wanted.people]
+    sizes = [SMALLEST, *wanted.people]
+    plans = [in_folder(n, wanted.tasks, planned) for n in sizes]
     runs = [in_folder(n, wanted.tasks, executed) for n in wanted.run]
+    seconds, memory = zip(*((p.cpu_seconds, p.peak_gb) for p, *_ in plans), strict=True)
     fits = [
-        Fit("Dry run", "CPU s", wanted.people, [p.cpu_seconds for p, _ in plans], rest.cpu_seconds),
-        Fit("Its memory", "GB", wanted.people, [p.peak_gb for p, _ in plans], rest.peak_gb),
+        Fit("Dry run", "CPU s", wanted.people, seconds[1:], seconds[0]),
+        Fit("Its memory", "GB", wanted.people, memory[1:], memory[0]),
     ]
-    costs = zip(wanted.people, plans, strict=True)
-    starts = [one.cpu_seconds for _, one in plans]
+    at_rest, *starts = (one.cpu_seconds for *_, one in plans)
     lines = [
         f"`python benchmarks/scale.py`: tasks {', '.join(wanted.tasks)}; Snakemake alone, every "
         f"stage is an empty one. {os.cpu_count()} cores, Python {platform.python_version()}."
         + f" {wanted.note}".rstrip(),
         "",
         *table(
-            ["people", "jobs", "dry run, s", "CPU s", "peak GB", "one job's start, s", "CPU s"],
-            [row_of_plan(SMALLEST, rest, first), *(row_of_plan(n, *pair) for n, pair in costs)],
+            PLAN_COLUMNS,
+            [row_of_plan(n, *costs) for n, costs in zip(sizes, plans, strict=True)],
         ),
         "",
         f"Beyond what {SMALLEST} people take:",
         "",
         *(f"- {fit}" for fit in fits),
-        f"- Start of one job, CPU: {first.cpu_seconds:.2f} s with {SMALLEST} people, "
+        f"- Start of one job, CPU: {at_rest:.2f} s with {SMALLEST} people, "
         f"{starts[-1]:.2f} s with {wanted.people[-1]:,}.",
     ]
     if runs:
@@ -282,7 +287,7 @@ def main() -> None:
     if wanted.out:
         wanted.out.write_text(text, encoding="utf-8")
     if wanted.plot:
-        draw(wanted.plot, fits, starts, first.cpu_seconds)
+        draw(wanted.plot, fits, starts, at_rest)
 
 
 if __name__ == "__main__":
