@@ -36,6 +36,14 @@ def test_the_study_of_misaligned_labels_is_planned_over_the_demo(tmp_path):
     assert jobs["measure_labels"] == 3 and jobs["train_model"] == 11
 
 
+def test_the_comparison_on_many_people_is_planned_over_the_demo(tmp_path):
+    table = "results/many/evaluation/same-steps/summary.tsv"
+    run = snakemake(tmp_path, table, *PLAN, "--configfile", "config.yaml", "tests/many.yaml")
+    assert run.returncode == 0, run.stdout
+    jobs = planned(run.stdout)
+    assert jobs["simulate"] == 56 and jobs["train_model"] == 5
+
+
 def write_config(folder, **changes):
     config = yaml.safe_load((CHECKOUT / "tests/config.yaml").read_text()) | changes
     path = folder / "config.yaml"
