@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from m2m.lowres import described, low_grid
 from m2m.modalities import MODALITIES
 from m2m.slices import PLANES, assemble, positions
-from m2m.stage import read_json
+from m2m.stage import DataError, read_json
 from m2m.volume import Volume
 
 Batch = dict[str, Any]
@@ -91,6 +92,7 @@ def find_subjects(
     source: str,
     target: str,
     low_dir: str | Path | None = None,
+    ratio: int | None = None,
 ) -> tuple[dict[str, list[Subject]], dict[str, int]]:
     """List the units that can be trained on and validated on.
 
@@ -104,6 +106,8 @@ def find_subjects(
         Modalities that both must be there.
     low_dir : path, optional
         Holds the slices of `m2m lower` in the same folders, which must be there, too.
+    ratio : int, optional
+        Of these.
 
     Returns
     -------
@@ -112,6 +116,11 @@ def find_subjects(
     dict
         How many units of these parts are left out because their slices ``failed``, are
         ``excluded`` or have not both modalities (``incomplete``).
+
+    Raises
+    ------
+    DataError
+        The low resolution has another ratio; both grids are named.
     """
     needed = {*channels_of(source), *channels_of(target)}
     subjects: dict[str, list[Subject]] = {"train": [], "validation": []}
@@ -136,10 +145,23 @@ def find_subjects(
             if found["status"] == "failed":
                 skipped["incomplete"] += 1
                 continue
+            require_ratio(low, found["ratio"], ratio, record)
             # One hash of both, since both are learned from.
             record["sha256"] += found["sha256"]
             subjects[part].append(Subject(unit, participant, path.parent, record, low.parent))
     return subjects, dict(skipped)
+
+
+def require_ratio(low: Path, found: int, ratio: int | None, record: Mapping[str, Any]) -> None:
+    """Refuse slices at another low resolution than the task's; both grids are named."""
+    if found != ratio:
+        on_grid = np.array(record["affine"]), record["shape"]
+        made, asked = (described(*low_grid(*on_grid, r)) for r in (found, ratio or 1))
+        raise DataError(
+            f"slices at a low resolution of ratio {found}, {made}, where the task asks for a ratio "
+            f"of {ratio}, {asked}",
+            file=low, remedy="give --low-dir of the task's ratio",
+        )  # fmt: skip
 
 
 class SliceBatches(Dataset):

@@ -7,6 +7,7 @@ uniform image stays what it was.
 from typing import Any
 
 import numpy as np
+from nibabel.orientations import aff2axcodes
 from numpy.typing import NDArray
 
 from m2m.stage import DataError
@@ -65,16 +66,19 @@ def enlarge(low: Volume, like: Volume, ratio: int) -> Volume:
     Raises
     ------
     DataError
-        It lies on another grid, has another ratio, or is shifted by more; both grids are named.
+        It is not one volume, lies on another grid, has another ratio, or is shifted by more; both
+        grids are named.
     """
     affine, shape = low_grid(like.affine, like.shape, ratio)
-    expected = Volume(np.empty(shape), affine)
-    found: dict[str, Any] = {"value": _described(low)}
-    wanted = f"the low-resolution grid that a ratio of {ratio} asks for, {_described(expected)}"
-    if low.shape != shape or not np.allclose(low.affine[:3, :3], affine[:3, :3], atol=1e-3):
+    found: dict[str, Any] = {"value": described(low.affine, low.data.shape)}
+    wanted = f"the low-resolution grid that a ratio of {ratio} asks for, {described(affine, shape)}"
+    if low.data.shape != shape or not np.allclose(low.affine[:3, :3], affine[:3, :3], atol=1e-3):
         step = float(np.mean(low.spacing_mm / like.spacing_mm))
+        along = (a[:3, :3] / np.linalg.norm(a[:3, :3], axis=0) for a in (low.affine, affine))
+        degrees = np.degrees(np.arccos(np.prod(list(along), 0).sum(0).clip(-1, 1))).max()
         raise DataError(
-            f"is not on {wanted}: its voxels are {step:.3g} times those of the common grid",
+            f"is not on {wanted}: its voxels are {step:.3g} times those of the common grid, its "
+            f"axes are turned by {degrees:.1f} degrees",
             remedy="give the map on that grid, or choose the task of its own ratio", **found,
         )  # fmt: skip
     shift_mm = float(np.linalg.norm(low.affine[:3, 3] - affine[:3, 3]))
@@ -87,8 +91,11 @@ def enlarge(low: Volume, like: Volume, ratio: int) -> Volume:
     return Volume(grid.data.clip(0, 1).astype(np.float32), grid.affine)
 
 
-def _described(volume: Volume) -> str:
-    """Name a grid: voxels, their size, and where the first one lies."""
-    size = " x ".join(f"{mm:.3g}" for mm in volume.spacing_mm)
-    first = ", ".join(f"{mm:.1f}" for mm in volume.affine[:3, 3])
-    return f"{' x '.join(map(str, volume.shape))} voxels of {size} mm, the first at ({first}) mm"
+def described(affine: NDArray, shape: tuple[int, ...]) -> str:
+    """Name a grid: voxels, their size and the ends of their axes, and where the first one lies."""
+    size = " x ".join(f"{mm:.3g}" for mm in np.linalg.norm(affine[:3, :3], axis=0))
+    first = ", ".join(f"{mm:.1f}" for mm in affine[:3, 3])
+    return (
+        f"{' x '.join(map(str, shape))} voxels of {size} mm along {''.join(aff2axcodes(affine))}, "
+        f"the first at ({first}) mm"
+    )

@@ -42,7 +42,7 @@ def write_lower_cohort(root):
     for seed, unit in enumerate(parts):
         _, fa, brain, _ = person(seed)
         assert lower_by_command(root, unit, fa, brain > 0).exit_code == 0
-    return parts, find_subjects(root / "slices", parts, "t1", "fa", root / "low")[0]
+    return parts, find_subjects(root / "slices", parts, "t1", "fa", root / "low", 2)[0]
 
 
 @pytest.fixture(scope="module")
@@ -115,20 +115,42 @@ def test_the_data_s_hash_is_of_both(cohort):
     path = root / "low/sub-00_slices.json"
     record = read_json(path)
     write_json(path, record | {"status": "failed"})
-    left, skipped = find_subjects(root / "slices", parts, "t1", "fa", root / "low")
+    left, skipped = find_subjects(root / "slices", parts, "t1", "fa", root / "low", 2)
     write_json(path, record)
     assert skipped["incomplete"] == 1 and len(left["train"]) == 1
 
 
-def test_the_enlarged_map_is_a_model_of_its_own(cohort, tmp_path):
-    root = cohort[0]
-    arguments = train_arguments(root, tmp_path, '{"family": "upsampled"}', "upsampled")
+def test_slices_of_another_ratio_are_refused_with_both_grids(cohort):
+    root, parts, _ = cohort
+    with pytest.raises(DataError) as caught:
+        find_subjects(root / "slices", parts, "t1", "fa", root / "low", 4)
+    text = str(caught.value)
+    assert caught.value.file == str(root / "low/sub-00_slices.json")
+    for ratio, mm in ((2, 12), (4, 24)):
+        _, shape = low_grid(AFFINE, SHAPE, ratio)
+        size = f"{' x '.join(map(str, shape))} voxels of {mm} x {mm} x {mm} mm"
+        assert f"ratio of {ratio}, {size}" in text or f"of ratio {ratio}, {size}" in text
+
+
+def upsampled_arguments(root, out):
+    """Call of `m2m train` for the enlarged map, but for the folder of its slices."""
+    arguments = train_arguments(root, out, '{"family": "upsampled"}', "upsampled")
     arguments[arguments.index("--task-options") + 1] = (
         Config.model_validate(CONFIG)
         .tasks["sr"]
         .model_dump_json(include={"source", "target", "low"})
     )
-    assert run(*arguments, "--low-dir", root / "low").exit_code == 0
+    return arguments
+
+
+def test_a_task_with_a_low_resolution_is_not_trained_without_its_slices(cohort, tmp_path):
+    result = run(*upsampled_arguments(cohort[0], tmp_path))
+    assert result.exit_code == 2 and "--low-dir is for a task with low" in result.output
+
+
+def test_the_enlarged_map_is_a_model_of_its_own(cohort, tmp_path):
+    root = cohort[0]
+    assert run(*upsampled_arguments(root, tmp_path), "--low-dir", root / "low").exit_code == 0
     record = read_json(tmp_path / "model.json")
     assert record["low"] == {"ratio": 2, "of": "map"}
     _, fa, brain, _ = person(2)
@@ -147,11 +169,17 @@ def test_a_model_that_sees_a_low_resolution_says_what_it_lacks(tmp_path):
         predict_file(*files)
     with pytest.raises(DataError, match="sees a low-resolution map beside the T1"):
         require_model_of_t1(record)
+    with pytest.raises(DataError, match="the model sees no low-resolution map"):
+        predict_file(source, mask, status, {}, record | {"low": None}, Network(), source)
     wrong = tmp_path / "wrong.nii.gz"
     save(wrong, crop_kspace(t1, 4))
     with pytest.raises(DataError, match="ratio of 2") as caught:
         predict_file(*files, wrong)
     assert caught.value.file == str(wrong)
+    for data, problem in ((100 * t1.data, "is no FA map"), (t1.data[..., None], "is not on")):
+        save(wrong, crop_kspace(Volume(data, AFFINE), 2))
+        with pytest.raises(DataError, match=problem):
+            predict_file(*files, wrong)
     right = tmp_path / "right.nii.gz"
     save(right, crop_kspace(t1, 2))
     found = predict_file(*files, right).image

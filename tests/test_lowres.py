@@ -28,6 +28,11 @@ def hill(affine, shape):
     return (waves(affine, shape, (1, 1, 0)) * window).astype(np.float32)
 
 
+def rotation_about_z(degrees):
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+
+
 @pytest.mark.parametrize("ratio", [2, 4])
 def test_low_frequencies_are_kept_at_the_centres_of_the_blocks(ratio):
     low = crop_kspace(Volume(waves(AFFINE, SHAPE, (1, 2, 1)), AFFINE), ratio)
@@ -76,8 +81,17 @@ def test_a_low_resolution_of_another_ratio_or_grid_is_refused_with_both_grids():
     assert "8 x 12 x 6 voxels of 6 x 6 x 6 mm" in text  # wanted
     assert "4 x 6 x 3 voxels of 12 x 12 x 12 mm" in text  # found
     turned = Volume(low.data[::-1], low.affine @ np.diag([-1, 1, 1, 1]))
-    with pytest.raises(DataError, match="is not on the low-resolution grid"):
+    with pytest.raises(
+        DataError, match=r"is not on the low-resolution grid .* 180\.0 deg"
+    ) as caught:
         enlarge(turned, like, 4)
+    text = str(caught.value)
+    assert "mm along LAS, the first at (35.5, -45.5, -25.5) mm" in text  # wanted
+    assert "mm along RAS, the first at" in text  # found
+    oblique = Volume(low.data, low.affine.copy())
+    oblique.affine[:3, :3] = rotation_about_z(5) @ oblique.affine[:3, :3]
+    with pytest.raises(DataError, match=r"4 times those .* turned by 5\.0 degrees"):
+        enlarge(oblique, like, 4)
 
 
 def test_a_shift_beyond_a_voxel_is_refused_and_a_smaller_one_is_undone():
@@ -85,8 +99,10 @@ def test_a_shift_beyond_a_voxel_is_refused_and_a_smaller_one_is_undone():
     like = Volume(image, AFFINE)
     far = crop_kspace(like, 2)
     far.affine[:3, 3] += (0, 7, 0)
-    with pytest.raises(DataError, match=r"shifted by 7\.0 mm, more than a voxel"):
+    with pytest.raises(DataError, match=r"shifted by 7\.0 mm, more than a voxel") as caught:
         enlarge(far, like, 2)
+    assert "the first at (38.5, -48.5, -28.5)" in str(caught.value)  # wanted
+    assert "the first at (38.5, -41.5, -28.5)" in str(caught.value)  # found
     moved = np.eye(4)
     moved[1, 3] = 3
     near = crop_kspace(Volume(hill(moved @ AFFINE, SHAPE), moved @ AFFINE), 2)

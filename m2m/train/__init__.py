@@ -72,9 +72,12 @@ def main(
     chosen = TypeAdapter(Model).validate_json(options)
     if task_chosen.chain:
         raise typer.BadParameter(f"{task} is a chain of {task_chosen.chain}: train these instead")
+    if bool(task_chosen.low) != bool(low_dir):
+        raise typer.BadParameter("--low-dir is for a task with low, and such a task needs it")
     parts = part_by_participant(load_split(split, split_record))
     images = task_chosen.source, task_chosen.target
-    subjects, skipped = find_subjects(slices_dir, parts, *images, low_dir)
+    ratio = task_chosen.low.ratio if task_chosen.low else None
+    subjects, skipped = find_subjects(slices_dir, parts, *images, low_dir, ratio)
     grid = common_grid(subjects, slices_dir, skipped)
     about = {
         "task": task, "model": model, "family": chosen.family,
@@ -88,7 +91,7 @@ def main(
         "code_version": m2m.__version__,
     }  # fmt: skip
     if task_chosen.low:
-        about["low"] = {"ratio": task_chosen.low.ratio, "of": task_chosen.low.of}
+        about["low"] = {"ratio": ratio, "of": task_chosen.low.of}
     synthesis = None
     if isinstance(chosen, FgdlSr):
         synthesis, about["first"] = first_stage(first, about)

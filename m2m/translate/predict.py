@@ -17,6 +17,7 @@ from m2m.stage import DataError, read_json, require_ok
 from m2m.uncertainty import Prediction, deviation
 from m2m.volume import Volume, load, require_same_grid, save
 
+LOW_FA = (-0.2, 1.2)  # values of a low-resolution FA map: beyond 0 and 1 it may ring
 Tensors = Mapping[str, NDArray]
 Record = Mapping[str, Any]
 
@@ -173,7 +174,8 @@ def predict_file(
     ------
     DataError
         A file is bad, an earlier stage failed, the grid's spacing is not the model's, an FA
-        map leaves 0..1, or the low-resolution map is missing or does not fit the grid.
+        map leaves 0..1, or the low-resolution map is missing, does not fit the grid or is not
+        asked for.
     """
     require_ok(anat_status)
     if brain is None:
@@ -191,6 +193,8 @@ def predict_file(
             "is no FA map: values leave 0 to 1", file=source,
             value=f"{image.data.min():g} to {image.data.max():g}", remedy="give FA itself",
         )  # fmt: skip
+    if low and not record.get("low"):
+        raise DataError("the model sees no low-resolution map", file=low, remedy="leave --low out")
     to_mni = np.array(read_json(anat_status)["grid_to_mni"])
     inside = Volume(mask.data > 0, mask.affine)
     beside = load_low(low, inside, record["low"]["ratio"]) if record.get("low") else None
@@ -205,15 +209,21 @@ def load_low(path: Path | None, brain: Volume, ratio: int) -> Volume:
     Raises
     ------
     DataError
-        There is none, or it does not fit the grid: see `lowres.enlarge`.
+        There is none, it is not FA, or it does not fit the grid: see `lowres.enlarge`.
     """
     if path is None:
         raise DataError(
             "the model sees a low-resolution map beside the T1",
             remedy=f"give --low, a map with voxels of {ratio} times the grid's",
         )
+    low = load(path)
+    if not (LOW_FA[0] <= low.data.min() <= low.data.max() <= LOW_FA[1]):
+        raise DataError(
+            "is no FA map at low resolution", file=path,
+            value=f"{low.data.min():g} to {low.data.max():g}", remedy="give FA itself, 0 to 1",
+        )  # fmt: skip
     try:
-        grid = enlarge(load(path), brain, ratio)
+        grid = enlarge(low, brain, ratio)
     except DataError as error:
         raise DataError(error.problem, file=path, value=error.value, remedy=error.remedy) from None
     return Volume(np.where(brain.data, grid.data, 0), grid.affine)
