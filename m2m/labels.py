@@ -87,14 +87,16 @@ def measure(
     Returns
     -------
     dict
-        rms_mm, max_mm; folded, the share of pixels whose area turns over; and with a truth
+        rms_mm, max_mm; folded, the share of pixels whose area turns over, or whose misalignment
+        the displacement misses by `LEAST_PX` pixels; and with a truth
         true_rms_mm, left_rms_mm and recovered, 1 - (left / true)^2, None where there was next to
         nothing to recover: less than `LEAST_PX` pixels.
     """
     misalignment, mask = (torch.cat(parts) for parts in zip(*found, strict=True))
     displacement = inverse(misalignment)
     spacing_mm = subject.record["spacing_mm"]
-    folded = (area_change(misalignment) <= 0) & mask[:, :-1, :-1]
+    missed = (displacement + warp(misalignment, displacement)).norm(dim=1) > LEAST_PX
+    folded = ((area_change(misalignment) <= 0) | missed[:, :-1, :-1]) & mask[:, :-1, :-1]
     moved_mm = spacing_mm * displacement.movedim(1, -1)[mask].norm(dim=1)  # (pixels,)
     values = {
         "rms_mm": float(moved_mm.square().mean().sqrt()),
@@ -157,3 +159,5 @@ def main(
                 )
     write_table(table, rows, COLUMNS)
     print(f"{record['model']}: labels of {len({row['unit'] for row in rows})} units measured")
+    if folded := sorted({row["unit"] for row in rows if float(row["folded"])}):
+        print(f"Labels fold, raise correct_labels.smoothness: {', '.join(folded)}")

@@ -49,7 +49,7 @@ VERSIONS = {
     "quality": 1,
     "encoder": 1,
     "train": 3,
-    "labels": 1,
+    "labels": 2,
     "translate": 3,
     "field": 2,
     "render": 2,

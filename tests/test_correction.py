@@ -197,10 +197,20 @@ def test_switching_it_off_leaves_every_fingerprint_as_it_was():
         options.CycleGan.model_validate({"correct_labels": True})
 
 
-def test_the_correction_is_exported_beside_the_network(tmp_path):
+THREE_STEPS, NARROW = small_model(steps=3).training, {"features": [4, 4, 4, 4, 8]}
+FAMILIES = {
+    "macro2micro": small_model(steps=3),
+    "macro2micro-2023": Published2023(training=THREE_STEPS),
+    "pix2pix": options.Pix2Pix(network=NARROW, training=THREE_STEPS),
+    "unet": options.UNet(network=NARROW, training=THREE_STEPS),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_correction_is_exported_beside_the_network(tmp_path, family):
     parts = write_cohort(tmp_path, n_train=2, n_validation=1)
     subjects = find_subjects(tmp_path / "slices", parts, "t1", "fa")[0]
-    plain = small_model(steps=3)
+    plain = FAMILIES[family]
     model = plain.model_copy(update={"correct_labels": options.Correction(**SMALL)})
     checkpoints = Checkpoints(tmp_path / "training", {})
     fit = fit_network(make_fabric(model.training), subjects, Task(), model, checkpoints)

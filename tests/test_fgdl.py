@@ -11,8 +11,10 @@ from workflow import CHECKOUT
 
 from m2m import losses, options
 from m2m.dataset import collate, find_subjects, read_slice
-from m2m.inference import build_network
+from m2m.inference import Synthesis, build_network
+from m2m.networks.correction import LabelCorrection
 from m2m.networks.discriminators import DifferenceProjectionDiscriminator
+from m2m.networks.features import SliceEncoder
 from m2m.networks.inputs import SliceInputs
 from m2m.networks.octave import Translation
 from m2m.networks.restormer import RestormerTranslator, TransposedAttention
@@ -23,7 +25,7 @@ from m2m.train.checkpoint import Checkpoints
 from m2m.train.launch import make_fabric
 from m2m.train.loop import Loop, fit_network
 
-TERMS = ("image", "ms_ssim", "adversarial", "features")
+TERMS = ("image", "ms_ssim", "perceptual", "adversarial", "features")
 SMALL = {
     "network": {"widths": [4, 8], "heads": [1, 2], "blocks": 1},
     "discriminator": {"width": 4, "every": 2, "start": 1},
@@ -61,8 +63,8 @@ def batch() -> dict[str, torch.Tensor]:
 def made(**weights: float) -> tuple[nn.Module, nn.Module]:
     """Network and objective, the discriminator being heard already."""
     torch.manual_seed(0)
-    chosen = model(**weights)
-    network, objective = build_network(chosen), build_objective(chosen)
+    chosen, encoder = model(**weights), SliceEncoder(1, (4, 6))
+    network, objective = build_network(chosen), build_objective(chosen, encoder=encoder)
     objective.heard.fill_(True)
     return network, objective
 
@@ -77,6 +79,25 @@ def test_published_widths_have_the_published_numbers_of_parameters():
         network, objective = build_network(published), build_objective(published)
     assert parameters(network) == pytest.approx(30e6, rel=0.05)
     assert parameters(objective.objective.discriminator) == pytest.approx(5.2e6, rel=0.05)
+
+
+@pytest.mark.parametrize("ratio", [2, 4, 8])
+def test_the_published_super_resolution_can_be_built_at_every_ratio(ratio):
+    models = load_config(CHECKOUT / "config.paper.yaml").models
+    with torch.device("meta"):
+        frozen = Synthesis(build_network(models["fgdl-cms"]), LabelCorrection(1, (4, 8)), ratio)
+        network = build_network(models["fgdl-sr"], 1, None, frozen)
+    assert len(network.stages) == ratio.bit_length()
+    assert 0.6e6 < parameters(network.stages) < 1.6e6
+
+
+def test_weights_are_the_paper_s_unless_a_study_says_otherwise():
+    published = {"image": 1, "ms_ssim": 1, "perceptual": 0.8, "adversarial": 0.01, "features": 10}
+    ours = {"squared": 0}  # no term of the paper
+    assert options.FgdlCms().losses.model_dump() == published | ours
+    assert options.FgdlSr().losses.model_dump() == published | ours | {"similarity": 10}
+    assert options.FgdlCms().discriminator.every == options.FgdlSr().discriminator.every == 6
+    assert options.FgdlCms().correct_labels.smoothness == 1
 
 
 @pytest.mark.parametrize("widths, heads", [((4, 8), (1, 2)), ((6, 8, 12, 16), (1, 2, 3, 4))])

@@ -1,20 +1,25 @@
 """How far labels were moved is measured against a warp that is known."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage
 from small_cohort import AFFINE, SHAPE, person, write_subject
+from typer.testing import CliRunner
 
+from m2m.bids import unit_path
+from m2m.cli import app
 from m2m.dataset import Subject
-from m2m.labels import found_in, measure, misalignment
+from m2m.labels import found_in, measure, misalignment, true_misalignment
 from m2m.networks.correction import warp
 from m2m.options import Phantom
 from m2m.phantom import brain, people
 from m2m.phantom.anatomy import load_template
-from m2m.phantom.stage import grid
+from m2m.phantom.stage import COARSE_MM, grid
 from m2m.slices import PLANES, extract, in_plane
-from m2m.stage import read_json
+from m2m.stage import read_json, write_json
 from m2m.volume import Volume
 
 
@@ -88,11 +93,14 @@ def test_without_a_truth_only_the_displacement_is_told(subject):
     assert values == {"rms_mm": pytest.approx(3), "max_mm": pytest.approx(3), "folded": 0}
 
 
-def test_a_displacement_that_turns_pixels_over_is_counted_as_folded(subject):
+@pytest.mark.parametrize("slope", [-2, 2])
+def test_a_displacement_that_turns_pixels_over_is_counted_as_folded(subject, slope):
+    """Or so steep that what was to undo it does not."""
+
     class Folding(Known):
         def forward(self, beside, plane):
             move = super().forward(beside, plane).clone()
-            move[:, 0] -= 2 * torch.arange(beside.shape[-2])[:, None]
+            move[:, 0] += slope * torch.arange(beside.shape[-2])[:, None]
             return move
 
     values = measure(subject, "axial", found_in(subject, "axial", "t1", "fa", Folding(0, 0)))
@@ -134,3 +142,31 @@ def test_a_phantom_without_distortion_has_the_options_that_it_had():
     assert (
         Phantom.model_validate_json(Phantom(distortion_mm=3).model_dump_json()).distortion_mm == 3
     )
+
+
+def test_the_truth_of_a_simulated_person_is_found_again(tmp_path):
+    options = Phantom(
+        distortion_mm=6, t1_spacing_mm=8, dwi_spacing_mm=6, n_directions=6, n_b0=1, motion_deg=20
+    )
+    where = "sub-0001", "sub-0001"
+    path = Path(unit_path(tmp_path / "truth", "truth-displacement", *where))
+    names = ("t1w", "dwi", "bval", "bvec", "truth-fa", "truth-tensor", "truth-bundles")
+    ends = (".nii.gz", ".nii.gz", ".bval", ".bvec", *[".nii.gz"] * 3)
+    outputs = [f"--{name}={tmp_path / name}{end}" for name, end in zip(names, ends, strict=True)]
+    command = ["simulate", "--participant-label=0001", *outputs, f"--truth-displacement={path}"]
+    made = CliRunner().invoke(app, [*command, f"--options={options.model_dump_json()}"])
+    assert made.exit_code == 0, made.output
+    someone = people.draw(options, "0001")
+    affine, shape = grid(6.0)
+    found = {"t1_to_dwi": np.linalg.inv(someone.dwi_to_t1).tolist()}
+    write_json(unit_path(tmp_path, "grid-status", *where), found)
+    record = {"affine": affine.tolist(), "shape": list(shape)}
+    off = true_misalignment(Subject(*where, tmp_path, record), tmp_path, tmp_path / "truth")
+
+    still = brain.make_brain(someone, load_template(), options)
+    seen = brain.distort(still, someone.dwi_to_t1[:3, 1], options, *grid(COARSE_MM))
+    points = brain.grid_points(affine, shape)
+    head = still.tissue(points).sum(axis=1) > 0
+    true = (seen.shown(points) - points)[head]
+    assert np.abs(true).max() > 5
+    np.testing.assert_allclose(off.reshape(-1, 3)[head], true, atol=0.3)

@@ -34,7 +34,7 @@ Simulated people
 
 Every image in this dataset is simulated by m2m from the MNI152 anatomy (T1, grey and white matter
 maps of 152 people, without skull). Nobody was scanned. T1w: no skull, smooth receive bias, Rician
-noise. DWI: one shell, multi-tensor signal, Rician noise, no distortion; the head moved a little
+noise. DWI: one shell, multi-tensor signal, Rician noise, {distortion}; the head moved a little
 between the two scans. What these images show says that software works, never how the brain does.
 """
 
@@ -94,12 +94,18 @@ def participants(
             "GeneratedBy": [generated],
         },
     )
-    write_text(readme, README)
+    write_text(readme, README.format(distortion=_distortion(section)))
     write_table(
         labels_table,
         ({"index": i, "name": name} for i, name in enumerate(NAMES, 1)),
         ("index", "name"),
     )
+
+
+def _distortion(section: Phantom) -> str:
+    """Say whether the DWI is distorted."""
+    mm = section.distortion_mm
+    return f"distorted by up to {mm:g} mm" if mm else "no distortion"
 
 
 def _save_gradients(
@@ -214,13 +220,11 @@ def simulate(
         _save_displacement(truth_displacement, distorted, placed, shape)
     series = np.zeros((int(np.prod(shape)), len(bvals)), dtype=np.float32)
     series[shown.inside] = shown.signal
-    distortion = f"distorted by up to {section.distortion_mm:g} mm"
-    distortion = distortion if section.distortion_mm else "no distortion"
     rng = people.stream(section.seed, label, "dwi")
     series = signal.add_rician_noise(series, 1 / section.snr, rng)
     save(
         dwi, Volume(np.rint(series * DWI_UNIT).reshape(*shape, -1), affine), dtype=np.int16,
-        **SCANNER, Description=f"Simulated; {distortion}", PhaseEncodingDirection="j-",
+        **SCANNER, Description=f"Simulated; {_distortion(section)}", PhaseEncodingDirection="j-",
         TotalReadoutTime=0.05, EchoTime=0.09, RepetitionTime=8.0,
     )  # fmt: skip
     _save_gradients(bval, bvec, bvals, directions, affine)
