@@ -38,6 +38,7 @@ TIMES = {
 FIGURE_OF_TIMES = "speed"
 LEFTOVER = re.compile(r"\.\d+\..+")
 POLL_S = 0.05
+NOTHING = "nothing: it had ended"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,16 @@ class Kill:
         what = f"{self.stage}, and Snakemake" if self.everything else self.stage
         outcome = f"not whole: {', '.join(self.broken)}" if self.broken else "all whole"
         return f"| {self.seconds:.1f} | {what} | {self.whole} | {self.leftovers} | {outcome} |"
+
+
+def verdict(kills: Sequence[Kill]) -> str:
+    """How many kills left whole results only, of those that found something to kill."""
+    real = [kill for kill in kills if kill.stage != NOTHING]
+    good = sum(not kill.broken for kill in real)
+    return (
+        f"{good} of {len(real)} kills left whole results only; "
+        f"{len(kills) - len(real)} found nothing to kill."
+    )
 
 
 def results(root: Path) -> dict[str, str]:
@@ -168,7 +179,7 @@ def kill_one(study: Study, done: int, wait: float, chance: random.Random) -> tup
         time.sleep(POLL_S)
     else:
         study.require_success(snakemake)
-        return "nothing: it had ended", False
+        return NOTHING, False
     victim = chance.choice(sorted(running, key=running.__getitem__))
     everything = chance.random() < 0.5
     if everything:
@@ -236,7 +247,6 @@ def main() -> None:
         end, left = results(second.results), leftovers(second.results)
     same = sum(end.get(name) == value for name, value in truth.items())
     further = sorted(end.keys() - truth.keys())
-    good = sum(not kill.broken for kill in kills)
     lines = [
         f"`python benchmarks/faults.py --kills {wanted.kills} --seed {wanted.seed}` on "
         f"{wanted.config.name}: {n_jobs} jobs, {len(truth)} results.",
@@ -245,8 +255,8 @@ def main() -> None:
         "|---|---|---|---|---|",
         *(kill.row() for kill in kills),
         "",
-        f"{good} of {len(kills)} kills left whole results only. At the end {same} of {len(truth)} "
-        f"results equal the undisturbed run's; {len(further)} more, {len(left)} leftovers.",
+        f"{verdict(kills)} At the end {same} of {len(truth)} results equal the undisturbed run's; "
+        f"{len(further)} more, {len(left)} leftovers.",
     ]
     text = "\n".join(lines) + "\n"
     print(text)

@@ -21,7 +21,7 @@ from m2m.options import Split
 from m2m.stage import DataError, StorageError, read_json, recorded, whole, write_json, write_text
 
 sys.path.insert(0, str(CHECKOUT / "benchmarks"))
-from faults import Study, disturb, leftovers, results
+from faults import NOTHING, Kill, Study, disturb, leftovers, results, verdict
 
 AFFINE = np.diag([2.0, 2, 2, 1])
 
@@ -222,6 +222,12 @@ def test_a_study_that_is_killed_ends_as_if_it_had_not_been(undisturbed, configur
     assert not [kill.broken for kill in kills if kill.broken]
     assert results(study.results) == truth
     assert not leftovers(study.results)
+
+
+def test_a_kill_that_found_nothing_to_kill_counts_for_nothing():
+    stages = {"dti": (), "train": ("a.tsv",), NOTHING: ()}
+    kills = [Kill(1.0, stage, False, 5, 0, broken) for stage, broken in stages.items()]
+    assert verdict(kills) == "1 of 2 kills left whole results only; 1 found nothing to kill."
 
 
 @pytest.mark.workflow
