@@ -9,6 +9,7 @@ import tomllib
 from importlib.metadata import packages_distributions
 from itertools import chain
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -16,6 +17,8 @@ import yaml
 import m2m
 from m2m import cli
 from m2m.cli import COMMANDS
+from m2m.options import Config
+from m2m.options.base import Name
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -182,17 +185,41 @@ def code_blocks(text):
     return [*fenced, *re.findall(r"(?:^    .*\n)+", text, re.M)]
 
 
+def rules():
+    """Text of all rule files and of the Snakefile."""
+    return "\n".join(path.read_text() for path in [*ROOT.glob("rules/*.smk"), ROOT / "Snakefile"])
+
+
 def test_the_map_lists_every_rule_with_its_command():
     architecture = (ROOT / "docs" / "architecture.md").read_text()
     rows = re.findall(r"^\| (\w+)(?: \([\w ]+\))? \| (`m2m .+?`) \|", architecture, re.M)
-    rules = "\n".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
-    parts = re.split(r"^ *(?:rule|checkpoint) (\w+):", rules, flags=re.M)[1:]
+    parts = re.split(r"^ *(?:rule|checkpoint) (\w+):", rules(), flags=re.M)[1:]
     calls = {
         name: commands
         for name, text in zip(parts[::2], parts[1::2], strict=True)
         if (commands := re.findall(r"\bm2m ([a-z-]+) (?=[-{])", text))
     }
     assert {name: re.findall(r"m2m ([\w-]+)", cell) for name, cell in rows} == calls
+
+
+def test_no_rule_says_how_often_it_is_tried_again():
+    assert not re.findall(r"^ +retries:", rules(), re.M)
+
+
+def test_what_a_shell_reads_is_quoted_or_cannot_hold_what_it_would_run():
+    blocks = re.findall(r"^( +)shell:\n((?:\1 .*\n)+)", rules(), re.M)
+    assert len(blocks) == len(re.findall(r"^ +shell:", rules(), re.M)) > 30
+    (section,) = re.findall(r"^wildcard_constraints:\n((?: .*\n)+)", rules(), re.M)
+    patterns = dict(re.findall(r"^ +(\w+)=(.+),$", section, re.M))
+    read = {name for _, text in blocks for name in re.findall(r"{([^{}]+)}", text)}
+    bare = {name for name in read if not name.endswith(":q")} - {"threads"}
+    for name in bare:
+        pattern = patterns.get(name.removeprefix("wildcards."), "")
+        if keys := re.fullmatch(r'"\|"\.join\(CONFIG\.(\w+)\)', pattern):
+            assert get_args(Config.model_fields[keys[1]].annotation)[0] == Name, name
+            pattern = f'"{get_args(Name)[1].metadata[0].pattern[1:-1]}"'
+        # Letters, digits, - _ / and what repeats or chooses them: no dot, no negated set.
+        assert re.fullmatch(r'r?"[\w\[\]()?*+/|-]+"', pattern), f"{name}: {pattern}"
 
 
 def test_links_between_documents_lead_somewhere():
