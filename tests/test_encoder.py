@@ -1,6 +1,8 @@
 """The encoder of the perceptual term: trained on training people only, or read from a file."""
 
+import pickle
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,6 +115,29 @@ def test_a_missing_or_foreign_file_is_a_clear_error(tmp_path):
         load_encoder(Perceptual(network="vgg19", weights=tmp_path / "code.pth"), 1, None)
     with pytest.raises(DataError, match="m2m encoder"):
         load_encoder(Perceptual(network="self"), 1, None)
+
+
+class Code:
+    """What makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_weights_that_carry_code_are_refused_and_it_does_not_run(tmp_path):
+    weights, made = tmp_path / "vgg19.pth", tmp_path / "made"
+    writers = (
+        lambda: torch.save({"features.0.weight": Code(made)}, weights),
+        lambda: weights.write_bytes(pickle.dumps(Code(made), protocol=2)),
+    )
+    for write in writers:
+        write()
+        with pytest.raises(DataError, match="weights cannot be read"):
+            load_encoder(Perceptual(network="vgg19", weights=weights), 1, None)
+        assert not made.exists()
 
 
 def test_vgg19_without_a_path_is_refused_where_it_is_written():
