@@ -1,5 +1,7 @@
 """The jobs of a call: none is submitted twice, how they are chosen, and people who share one."""
 
+import fcntl
+
 from snakemake.logging import DefaultFilter, LogEvent, get_event
 
 
@@ -43,7 +45,28 @@ def look_at_ready_jobs_only_when_one_ends():
     workflow.scheduler.job_rate_limiter = None
 
 
+# Open files: a lock lasts as long as its file, and is gone when the process is.
+HELD = []
+
+
+def stop_if_another_call_writes_here():
+    """Hold the results for this call: Snakemake locks the folder that it is called from, not them."""
+    path = Path(f"{ROOT}/logs/workflow.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        HELD.append(path.open("a"))
+        fcntl.flock(HELD[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise WorkflowError(
+            f"Another call of the workflow writes to {ROOT}, from another folder: wait until it "
+            "ends, or give this one a dataset or results of its own."
+        ) from None
+    except OSError as error:  # some network file systems have no such locks
+        logger.warning(f"{path} cannot be locked ({error}): call once at a time.")
+
+
 onstart:
+    stop_if_another_call_writes_here()
     stop_if_jobs_are_left()
     look_at_ready_jobs_only_when_one_ends()
 
