@@ -1,7 +1,8 @@
-"""What the processes of tests/test_processes.py run: steps of every family, or m2m with a signal.
+"""What the processes of tests/test_processes.py run: steps of every family, or m2m watched.
 
 in_processes.py steps <slices folder> <file to write>
 in_processes.py stop <number of the process> <step> <arguments of m2m>
+in_processes.py note <folder> <arguments of m2m>
 """
 
 import os
@@ -75,6 +76,19 @@ def stop_at(number, step):
     SliceBatches.__getitem__ = drawn
 
 
+def note_writers(folder):
+    """Write down what each process of torchrun opens for writing or renames below a folder."""
+    noted = (folder / f"process-{os.environ['RANK']}.txt").open("w", buffering=1)
+
+    def note(event, arguments):
+        opened = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        path = arguments[0] if opened else arguments[1] if event == "os.rename" else None
+        if isinstance(path, str | Path) and Path(path).is_relative_to(folder):
+            noted.write(f"{Path(path).name}\n")
+
+    sys.addaudithook(note)
+
+
 if __name__ == "__main__":
     what, first, second, *arguments = sys.argv[1:]
     if what == "steps":
@@ -83,6 +97,9 @@ if __name__ == "__main__":
         found = steps(fabric, Path(first))
         if fabric.is_global_zero:
             torch.save(found, second)
-    else:
+    elif what == "stop":
         stop_at(int(first), int(second))
         app(arguments)
+    else:
+        note_writers(Path(first))
+        app([second, *arguments])

@@ -174,6 +174,16 @@ def test_two_processes_give_the_course_and_weights_of_one(cohort, together, tmp_
     assert one["best"]["step"] == two["best"]["step"]
 
 
+def test_the_first_process_writes_and_no_other_does(cohort, tmp_path):
+    arguments = train_arguments(cohort, tmp_path, small_model())
+    status, output = run([*TORCHRUN, HELPER, "note", tmp_path, *arguments])
+    assert status == 0, output
+    first, second = (tmp_path / f"process-{i}.txt" for i in range(2))
+    written = set(first.read_text().splitlines())
+    assert {"model.safetensors", "model.json", "metrics.jsonl", "step-00000006.ckpt"} <= written
+    assert second.read_text() == ""
+
+
 def test_sigterm_to_any_process_stops_all_and_the_run_goes_on_bit_for_bit(
     cohort, together, tmp_path
 ):
