@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -16,9 +17,18 @@ from workflow import CHECKOUT, snakemake
 
 from m2m import cli, density, volume
 from m2m.cohort.split import load_split, write_split
-from m2m.model import save_weights
+from m2m.model import load_model, save_weights
 from m2m.options import Split
-from m2m.stage import DataError, StorageError, read_json, recorded, whole, write_json, write_text
+from m2m.stage import (
+    DataError,
+    StorageError,
+    file_digest,
+    read_json,
+    recorded,
+    whole,
+    write_json,
+    write_text,
+)
 
 sys.path.insert(0, str(CHECKOUT / "benchmarks"))
 from faults import NOTHING, Kill, Study, disturb, leftovers, results, verdict
@@ -162,6 +172,9 @@ def readers(folder):
     write_json(folder / "a.json", {"unit": "sub-01", "status": "ok"})
     with whole(folder / "a.npy") as temporary, temporary.open("wb") as stream:
         np.save(stream, noise)
+    weights = folder / "a.safetensors"
+    save_weights({"a": noise}, weights)
+    write_json(folder / "model.json", {"weights": file_digest(weights)})
     return {
         "a.nii.gz": lambda path: volume.load(path).data,
         "a.nii": lambda path: volume.load(path).data,
@@ -169,10 +182,14 @@ def readers(folder):
         "a.tsv": lambda path: load_split(path, folder / "split.json"),
         "a.json": read_json,
         "a.npy": lambda path: np.load(path, mmap_mode="r"),
+        "a.safetensors": lambda path: load_model(path, folder / "model.json")[0]["a"],
     }
 
 
-@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii", "a.tck", "a.tsv", "a.json", "a.npy"])
+FILES = ["a.nii.gz", "a.nii", "a.tck", "a.tsv", "a.json", "a.npy", "a.safetensors"]
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_a_truncated_file_is_refused_or_all_that_it_was(tmp_path, name):
     read, path = readers(tmp_path)[name], tmp_path / name
     content, truth = path.read_bytes(), read(path)
@@ -186,6 +203,23 @@ def test_a_truncated_file_is_refused_or_all_that_it_was(tmp_path, name):
         else:
             np.testing.assert_array_equal(found, truth)
     assert refused >= 11  # the last byte of a file may say nothing
+
+
+def test_slices_cut_while_they_are_read_end_the_process_by_a_signal_and_without_a_word(tmp_path):
+    np.save(tmp_path / "sub-01_axial.npy", np.ones((100, 1, 64, 64), np.float16))
+    code = """if True:
+        import os, pathlib
+        from m2m.dataset import Subject
+        slices = Subject("sub-01", "sub-01", pathlib.Path(), {}).open("axial")
+        os.truncate("sub-01_axial.npy", 4096)
+        print(slices[-1].sum())
+    """
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+    reader = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, cwd=tmp_path, env=environment
+    )
+    assert reader.returncode == -signal.SIGBUS, reader.stderr
+    assert not reader.stdout + reader.stderr
 
 
 @pytest.fixture(scope="module")
