@@ -13,7 +13,7 @@ from bad_scans import patch
 from cohort_tree import dataset, judge
 from nibabel.affines import apply_affine
 
-from m2m import anat, dti, grid, slices
+from m2m import anat, dti, grid, slices, tractography
 from m2m.bids import KINDS
 from m2m.cohort import quality
 from m2m.phantom import stage as phantom
@@ -22,6 +22,7 @@ from m2m.volume import Volume, load, resample
 
 PHANTOM = {"t1_spacing_mm": 4, "dwi_spacing_mm": 4, "n_directions": 12, "n_b0": 1}
 ANAT = {"spacing_mm": 5, "shape": [40, 48, 40]}
+FEW_SEEDS = {"seeds_per_voxel": 1, "seed_fa": 0.6}
 DTI_MAPS = ("fa", "md", "ad", "rd", "v1", "tensor")
 
 
@@ -120,7 +121,7 @@ class Cohort:
         """Status of a stage, which runs if it has not."""
         path = self.path(kind, f"{stage}-status")
         if not path.exists():
-            {"dti": self._dti, "anat": self._anat, "grid": self._grid}[stage](kind, path)
+            getattr(self, f"_{stage}")(kind, path)
         return read_json(path)
 
     def load(self, kind, name):
@@ -133,6 +134,14 @@ class Cohort:
         dti.main(
             self.people[kind], row["dwi"], row["bval"], row["bvec"], **maps,
             mask=self.path(kind, "dwi-mask"), b0=self.path(kind, "b0"), status=status, options="{}",
+        )  # fmt: skip
+
+    def _tractography(self, kind, status):
+        row = self.units[self.people[kind]]
+        names = ("dwi-tensor", "dwi-mask", "tractogram", "tractography-picture")
+        tractography.main(
+            self.people[kind], *(self.path(kind, name) for name in names), status,
+            json.dumps(FEW_SEEDS), dwi_path=row["dwi"], bval=row["bval"], bvec=row["bvec"],
         )  # fmt: skip
 
     def _anat(self, kind, status):
@@ -249,8 +258,10 @@ def test_a_pair_goes_through_all_stages_or_is_excluded_with_the_reason(cohort, k
 def test_no_text_of_a_header_or_sidecar_reaches_any_output(cohort):
     kind = "text in every header"
     cohort.status(kind, "grid")
+    assert cohort.status(kind, "tractography")["n_streamlines"] > 0
     files = list((cohort.out / "results" / cohort.people[kind]).rglob("*.*"))
-    assert len(files) > 25
+    assert {".tck", ".png", ".gz", ".npy", ".json"} <= {path.suffix for path in files}
+    assert len(files) > 28
     for path in files:
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix == ".gz" else content
