@@ -1,4 +1,4 @@
-"""`snakemake --profile slurm` as it is typed: what each job of a dry run would ask Slurm for."""
+"""`snakemake --profile slurm` as it is typed: what each job asks Slurm for."""
 
 import os
 import re
@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from workflow import CHECKOUT
 
+sys.path.insert(0, str(CHECKOUT / "benchmarks"))
+from scale import lay_out, write_config
+
 pytestmark = pytest.mark.workflow
 PARTS = ("Snakefile", "rules", "envs", "m2m", "config.yaml", "slurm", "profiles")
 SITE = {
@@ -17,22 +20,34 @@ SITE = {
 }  # fmt: skip
 
 
-def dry_run(folder, **site):
-    """What `snakemake --profile slurm -n` prints at the root of a repository that links to this."""
+# Notes what it is asked and refuses.
+SBATCH = """#!/bin/sh
+case "$0" in */sbatch) echo "$@" >> asked;; esac
+echo "no such cluster" >&2
+exit 1
+"""
+
+
+def profile(folder, *arguments, **site):
+    """`snakemake --profile slurm` at the root of a repository that links to this one."""
     for part in PARTS:
-        (folder / part).symlink_to(CHECKOUT / part)
+        if not (folder / part).exists():
+            (folder / part).symlink_to(CHECKOUT / part)
     clean = {name: v for name, v in os.environ.items() if not name.startswith("M2M_SLURM_")}
     told = {f"M2M_SLURM_{name}": value for name, value in site.items()}
-    paths = {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(CHECKOUT),
-    }
-    run = subprocess.run(
-        ["snakemake", "--profile", "slurm", "-n"], capture_output=True, text=True, cwd=folder,
-        env=clean | told | paths,
+    folders = (str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"])
+    paths = {"PATH": os.pathsep.join(folders), "PYTHONPATH": str(CHECKOUT)}
+    return subprocess.run(
+        ["snakemake", "--profile", "slurm", *arguments], text=True, cwd=folder,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean | told | paths,
     )  # fmt: skip
-    assert run.returncode == 0, run.stdout + run.stderr
-    return run.stdout + run.stderr
+
+
+def dry_run(folder, **site):
+    """What it prints of all jobs of the demo."""
+    run = profile(folder, "-n", **site)
+    assert run.returncode == 0, run.stdout
+    return run.stdout
 
 
 def asked(output, rule, wildcards=""):
@@ -63,3 +78,23 @@ def test_a_site_that_says_nothing_gets_the_cluster_s_own_partition_and_any_gpu(t
     assert (network["slurm_partition"], network["runtime"]) == ("", "1440")
     assert (network["gpu"], network["gpu_model"]) == ("1", "")
     assert "slurm_account" not in network
+
+
+def test_sbatch_is_given_it_and_at_each_attempt_more_time_and_memory_up_to_the_site_s(tmp_path):
+    lay_out(tmp_path, 3)
+    write_config(tmp_path / "config.yaml", ["t1-fa"])
+    (tmp_path / "results/scale/cohort/slices.tsv").touch()
+    (tmp_path / "bin").mkdir()
+    for name in ("sbatch", "sacct", "sacctmgr", "scontrol", "sinfo", "squeue"):
+        (tmp_path / "bin" / name).write_text(SBATCH)
+        (tmp_path / "bin" / name).chmod(0o755)
+    site = {name: v for name, v in SITE.items() if name != "ACCOUNT"} | {"POLL": "1"}
+    call = profile(tmp_path, "train", "--allowed-rules", "train", "train_model", **site)
+    assert "sbatch failed. The error message was 'no such cluster'" in call.stdout, call.stdout
+    calls = [line.partition(" --wrap")[0] for line in (tmp_path / "asked").open()]
+    for model, partition, gpus in (("macro2micro", "accel", ["a100:1"]), ("mean", "short", [])):
+        attempts = [words for words in calls if words.split(" -p ")[0].endswith(f"t1-fa_{model}")]
+        assert len(attempts) == 4
+        for n, words in enumerate(attempts, 1):
+            assert f" -p {partition} -t {7 * n} --mem {min(8000 * n, 16000)} " in words
+            assert re.findall(r"--gpus=(\S+)", words) == gpus
