@@ -93,6 +93,7 @@ def find_subjects(
     target: str,
     low_dir: str | Path | None = None,
     ratio: int | None = None,
+    labels_dir: str | Path | None = None,
 ) -> tuple[dict[str, list[Subject]], dict[str, int]]:
     """List the units that can be trained on and validated on.
 
@@ -108,6 +109,9 @@ def find_subjects(
         Holds the slices of `m2m lower` in the same folders, which must be there, too.
     ratio : int, optional
         Of these.
+    labels_dir : path, optional
+        Holds the training part's slices with moved labels (`m2m correct-labels`), in the same
+        folders; others are chosen on labels as they were measured.
 
     Returns
     -------
@@ -137,18 +141,23 @@ def find_subjects(
             skipped["excluded"] += 1
         elif not needed <= set(record["channels"]):
             skipped["incomplete"] += 1
-        elif low_dir is None:
-            subjects[part].append(Subject(unit, participant, path.parent, record))
         else:
-            low = Path(low_dir) / path.relative_to(slices_dir)
-            found = read_json(low)
-            if found["status"] == "failed":
-                skipped["incomplete"] += 1
-                continue
-            require_ratio(low, found["ratio"], ratio, record)
-            # One hash of both, since both are learned from.
-            record["sha256"] += found["sha256"]
-            subjects[part].append(Subject(unit, participant, path.parent, record, low.parent))
+            place, low = path.relative_to(slices_dir), None
+            if labels_dir is not None and part == "train":
+                path = Path(labels_dir) / place
+                record = read_json(path)
+            if low_dir is not None:
+                low = Path(low_dir) / place
+                found = read_json(low)
+                if found["status"] == "failed":
+                    skipped["incomplete"] += 1
+                    continue
+                require_ratio(low, found["ratio"], ratio, record)
+                # One hash of both, since both are learned from.
+                record["sha256"] += found["sha256"]
+            subjects[part].append(
+                Subject(unit, participant, path.parent, record, low and low.parent)
+            )
     return subjects, dict(skipped)
 
 

@@ -1,9 +1,12 @@
-"""How far a label correction moved the targets that its model learned from.
+"""How far a label correction moved the targets that its model learned from, and moved targets.
 
-Where people are simulated with a known distortion, also how much of it the correction undid.
+Slices of different orientation each say how far a person's labels are off; joined, they say it
+better, and for slices across the distortion, too. Where people are simulated with a known
+distortion, how much of it the correction undid is measured.
 """
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,19 +15,26 @@ import torch
 import typer
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from scipy import ndimage
 
 from m2m.bids import unit_path
 from m2m.cohort.split import load_split, part_by_participant
 from m2m.dataset import Subject, find_subjects, whole_subject
 from m2m.inference import load_correction
 from m2m.model import load_model
-from m2m.networks.correction import LabelCorrection, area_change, inverse, warp
-from m2m.slices import extract, in_plane
-from m2m.stage import read_json, write_table
+from m2m.networks.correction import INVERSE_STEPS, LabelCorrection, area_change, inverse, warp
+from m2m.options import Model
+from m2m.slices import PLANES, assemble, extract, in_plane
+from m2m.stage import read_json, whole, write_json, write_table
 from m2m.volume import Volume, load, resample
 
 BATCH = 16
 LEAST_PX = 0.2
+MISSED_PX = 0.5
+FOLDED = 1e-3  # share of pixels that is said aloud
+FAR = 1e-3  # share of a Gaussian's weight inside the mask, below which a joint field fades
+JOINT = "volume"  # the row of a person's joint field, among those of orientations
 COLUMNS = (
     "unit", "participant_id", "part", "plane", "rms_mm", "max_mm", "folded",
     "true_rms_mm", "left_rms_mm", "recovered",
@@ -88,14 +98,14 @@ def measure(
     -------
     dict
         rms_mm, max_mm; folded, the share of pixels whose area turns over, or whose misalignment
-        the displacement misses by `LEAST_PX` pixels; and with a truth
+        the displacement misses by `MISSED_PX` pixels; and with a truth
         true_rms_mm, left_rms_mm and recovered, 1 - (left / true)^2, None where there was next to
         nothing to recover: less than `LEAST_PX` pixels.
     """
     misalignment, mask = (torch.cat(parts) for parts in zip(*found, strict=True))
     displacement = inverse(misalignment)
     spacing_mm = subject.record["spacing_mm"]
-    missed = (displacement + warp(misalignment, displacement)).norm(dim=1) > LEAST_PX
+    missed = (displacement + warp(misalignment, displacement)).norm(dim=1) > MISSED_PX
     folded = ((area_change(misalignment) <= 0) | missed[:, :-1, :-1]) & mask[:, :-1, :-1]
     moved_mm = spacing_mm * displacement.movedim(1, -1)[mask].norm(dim=1)  # (pixels,)
     values = {
@@ -117,6 +127,99 @@ def measure(
     return values | {"true_rms_mm": true_mm, "left_rms_mm": left_mm, "recovered": recovered}
 
 
+def joint_misalignment(
+    subject: Subject,
+    source: str,
+    target: str,
+    planes: Sequence[str],
+    correction: LabelCorrection,
+    smooth_mm: float,
+) -> NDArray[np.float64]:
+    """A person's misalignment as one field: what all orientations found, averaged and smoothed.
+
+    A slice tells what lies in it, and only roughly; a person lies wrong by one smooth field.
+
+    Parameters
+    ----------
+    subject : Subject
+    source, target : str
+    planes : sequence of str
+        Orientations that the correction has learned.
+    correction : LabelCorrection
+    smooth_mm : float
+        Standard deviation of a Gaussian, inside the target mask.
+
+    Returns
+    -------
+    ndarray, shape (X, Y, Z, 3)
+        Voxels along the grid's axes; 0 along those that no orientation may be off along.
+    """
+    inside = subject.mask()
+    total, views = np.zeros((*inside.shape, 3)), np.zeros(3)
+    for plane in planes:
+        free = correction.free[PLANES.index(plane)].numpy()  # (2,): rows, columns
+        if not free.any():
+            continue
+        found = [part.numpy() for part, _ in found_in(subject, plane, source, target, correction)]
+        usable = extract(inside, plane).any(axis=(1, 2))
+        slices = np.zeros((2, *extract(inside, plane).shape))
+        slices[:, usable] = np.concatenate(found).swapaxes(0, 1)
+        for axis, unit in enumerate(np.eye(3)):
+            signs = np.array(in_plane(unit, plane)) * free
+            total[..., axis] += assemble(np.tensordot(signs, slices, 1), plane)
+            views[axis] += abs(signs).sum()
+    sigma = smooth_mm / subject.record["spacing_mm"]
+    weight = ndimage.gaussian_filter(inside.astype(float), sigma)
+    field = total / np.maximum(views, 1) * inside[..., None]
+    field = ndimage.gaussian_filter(field, (sigma, sigma, sigma, 0))
+    return field / np.maximum(weight, FAR)[..., None]
+
+
+def moved(volume: NDArray, displacement: NDArray, mode: str = "constant") -> NDArray[np.float64]:
+    """Read a volume (X, Y, Z) at each voxel plus a displacement (X, Y, Z, 3) in voxels."""
+    places = np.indices(volume.shape) + np.moveaxis(displacement, -1, 0)
+    return ndimage.map_coordinates(volume, places, order=1, mode=mode)
+
+
+def undoing(misalignment: NDArray) -> NDArray[np.float64]:
+    """Displacement (X, Y, Z, 3) in voxels that undoes a misalignment, by fixed-point steps."""
+    displacement = -misalignment
+    for _ in range(INVERSE_STEPS):
+        parts = [moved(part, displacement, "nearest") for part in np.moveaxis(misalignment, -1, 0)]
+        displacement = -np.stack(parts, axis=-1)
+    return displacement
+
+
+def measure_joint(
+    subject: Subject, misalignment: NDArray, off_mm: NDArray | None = None
+) -> dict[str, Any]:
+    """`measure` of a person's joint field; of the truth all three directions count."""
+    inside, spacing_mm = subject.mask(), subject.record["spacing_mm"]
+    displacement = undoing(misalignment)
+
+    def left_of(field: NDArray) -> NDArray:
+        parts = [moved(part, displacement, "nearest") for part in np.moveaxis(field, -1, 0)]
+        return (displacement + np.stack(parts, axis=-1))[inside]
+
+    def rms_mm(vectors: NDArray) -> float:
+        return float(spacing_mm * np.sqrt((vectors**2).sum(-1).mean()))
+
+    slopes = np.stack(np.gradient(misalignment, axis=(0, 1, 2)), axis=-1)  # (X, Y, Z, 3, 3)
+    folded = np.linalg.det(np.eye(3) + slopes[inside]) <= 0
+    missed = np.linalg.norm(left_of(misalignment), axis=-1) > MISSED_PX
+    values = {
+        "rms_mm": rms_mm(displacement[inside]),
+        "max_mm": float(spacing_mm * np.linalg.norm(displacement[inside], axis=-1).max()),
+        "folded": float((folded | missed).mean()),
+    }
+    if off_mm is None:
+        return values
+    true = off_mm / spacing_mm
+    true_mm, left_mm = rms_mm(true[inside]), rms_mm(left_of(true))
+    recovered = 1 - (left_mm / true_mm) ** 2 if true_mm > LEAST_PX * spacing_mm else None
+    return values | {"true_rms_mm": true_mm, "left_rms_mm": left_mm, "recovered": recovered}
+
+
 def true_misalignment(subject: Subject, root: Path, truth: Path) -> NDArray[np.float64]:
     """`misalignment` of one simulated person, from the files of the results and of the truth."""
     where = subject.unit.replace("_", "/"), subject.unit
@@ -126,6 +229,14 @@ def true_misalignment(subject: Subject, root: Path, truth: Path) -> NDArray[np.f
     matrices = (np.array(x) for x in (sidecar["DwiWorldToT1World"], status["t1_to_dwi"]))
     record = subject.record
     return misalignment(load(path), *matrices, np.array(record["affine"]), record["shape"])
+
+
+def load_moved(weights: Path) -> tuple[LabelCorrection, dict[str, Any], float]:
+    """Label correction of a model, the model's record, and how smooth joint fields are."""
+    tensors, record = load_model(weights, weights.with_name("model.json"))
+    correction = load_correction(tensors, record)
+    options = TypeAdapter(Model).validate_python(record["options"])
+    return correction, record, options.correct_labels.smooth_mm
 
 
 def main(
@@ -140,24 +251,69 @@ def main(
     ] = None,
 ) -> None:
     """Measure how far a model's label correction moved the targets it learned from."""
-    tensors, record = load_model(weights, weights.with_name("model.json"))
-    correction = load_correction(tensors, record)
+    correction, record, smooth_mm = load_moved(weights)
     parts = part_by_participant(load_split(split, split_record))
-    images = record["source"], record["target"]
+    images, planes = (record["source"], record["target"]), record["options"]["planes"]
     subjects, _ = find_subjects(slices_dir, parts, *images)
     rows = []
     for part, people in subjects.items():
         for subject in people:
             off_mm = true_misalignment(subject, root, truth) if truth else None
             who = {"unit": subject.unit, "participant_id": subject.participant, "part": part}
-            for plane in record["options"]["planes"]:
-                found = found_in(subject, plane, *images, correction)
-                values = measure(subject, plane, found, off_mm)
+            joint = joint_misalignment(subject, *images, planes, correction, smooth_mm)
+            found = {
+                plane: measure(
+                    subject, plane, found_in(subject, plane, *images, correction), off_mm
+                )
+                for plane in planes
+            } | {JOINT: measure_joint(subject, joint, off_mm)}
+            for plane, values in found.items():
                 rows.append(
                     {**who, "plane": plane}
                     | {k: None if v is None else f"{v:.5g}" for k, v in values.items()}
                 )
     write_table(table, rows, COLUMNS)
     print(f"{record['model']}: labels of {len({row['unit'] for row in rows})} units measured")
-    if folded := sorted({row["unit"] for row in rows if float(row["folded"])}):
+    if folded := sorted({row["unit"] for row in rows if float(row["folded"]) > FOLDED}):
         print(f"Labels fold, raise correct_labels.smoothness: {', '.join(folded)}")
+
+
+def correct(
+    weights: Annotated[Path, typer.Option(help="Of a model with correct_labels.")],
+    slices_dir: Annotated[Path, typer.Option(help="Folder of everybody's slices.")],
+    split: Annotated[Path, typer.Option(help="split.tsv")],
+    split_record: Annotated[Path, typer.Option(help="split.json")],
+    out: Annotated[Path, typer.Option(help="Folder of slices to write, in the same folders.")],
+) -> None:
+    """Write the training part's slices with labels moved by each person's joint field.
+
+    Targets are read where they belong, and known where they were measured before and after. All
+    orientations are cut from the moved volume.
+    """
+    correction, record, smooth_mm = load_moved(weights)
+    parts = part_by_participant(load_split(split, split_record))
+    images, planes = (record["source"], record["target"]), record["options"]["planes"]
+    people = find_subjects(slices_dir, parts, *images)[0]["train"]
+    for subject in people:
+        joint = joint_misalignment(subject, *images, planes, correction, smooth_mm)
+        displacement, inside = undoing(joint), subject.mask()
+        known = inside & (moved(inside.astype(float), displacement) > 0.5)
+        target = subject.volume(record["target"]).data.reshape(*inside.shape, -1)
+        target = target * inside[..., None]  # (X, Y, Z, channels)
+        channels = zip(subject.places(record["target"]), np.moveaxis(target, -1, 0), strict=True)
+        volumes = {place: moved(channel, displacement) for place, channel in channels}
+        volumes |= dict.fromkeys(subject.places("target_mask"), known)
+        folder = out / subject.folder.relative_to(slices_dir)
+        sha256 = hashlib.sha256()
+        for plane in PLANES:
+            array = subject.open(plane).copy()
+            for place, volume in volumes.items():
+                array[:, place] = extract(volume, plane)
+            sha256.update(array.tobytes())
+            path = folder / f"{subject.unit}_{plane}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with whole(path) as temporary, temporary.open("wb") as stream:
+                np.save(stream, array)
+        about = subject.record | {"sha256": sha256.hexdigest(), "labels_from": record["model"]}
+        write_json(folder / f"{subject.unit}_slices.json", about)
+    print(f"{record['model']}: labels of {len(people)} units moved")

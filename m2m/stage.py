@@ -50,6 +50,7 @@ VERSIONS = {
     "encoder": 1,
     "train": 3,
     "labels": 2,
+    "correct-labels": 1,
     "translate": 3,
     "field": 2,
     "render": 2,

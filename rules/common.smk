@@ -58,6 +58,7 @@ GRID_MAPS = ["fa", *(["tdi"] if TRACTS else []), *(["tensor"] if TENSORS else []
 TENSOR_TASKS = [name for name, task in CONFIG.tasks.items() if task.target == "dti"]
 # What tasks see beside a T1: a dataset for each kind of low resolution.
 LOW = f"{ROOT}/low/{{low}}"
+LABELS = f"{ROOT}/labels/{{task}}/{{model}}"
 LOW_SLICES = f"{LOW}/slices/{{folder}}/{{unit}}"
 M2M_ENV = "../envs/m2m.yaml"
 

@@ -55,6 +55,12 @@ def corrects_labels(model):
     return getattr(CONFIG.models[model], "correct_labels", None) is not None
 
 
+def moved_labels(wildcards):
+    """Folder of the slices that a model learns from, where another one's correction moved them."""
+    first = getattr(CONFIG.models[wildcards.model], "labels_from", None)
+    return LABELS.format(task=wildcards.task, model=first) if first else []
+
+
 def label_tables(tasks):
     """How far labels were moved: a table for every model of these tasks that moves them."""
     return [

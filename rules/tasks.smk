@@ -158,6 +158,8 @@ def fitting_flags(wildcards, input):
         flags += ["--low-dir", f"{LOW.format(low=low.kind)}/slices"]
     if input.first:
         flags += ["--first", input.first]
+    if input.labels:
+        flags += ["--labels-dir", input.labels]
     return flags
 
 

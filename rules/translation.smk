@@ -41,6 +41,7 @@ rule train_model:
         encoder_record=encoder_record,
         low=low_table,
         first=first_weights,
+        labels=moved_labels,
     output:
         weights=f"{MODEL}/model.safetensors",
         record=f"{MODEL}/model.json",
@@ -73,6 +74,34 @@ rule train_model:
         " --weights {output.weights:q} --record {output.record:q} --card {output.card:q}"
         " --metrics {output.metrics:q} {params.simulated:q} {params.encoder:q} --task-options {params.task:q}"
         " --options {params.options:q} 2>&1 | tee {log:q}"
+
+
+rule correct_labels:
+    """Slices with labels moved by each person's joint field (Feng et al. 2024, IEEE TMI,
+    doi:10.1109/TMI.2024.3445969), for the training of other models.
+    """
+    input:
+        weights=f"{MODEL}/model.safetensors",
+        slices=of_fold("slices.tsv"),
+        split=of_fold("split.tsv"),
+        record=of_fold("split.json"),
+    output:
+        slices=directory(LABELS),
+    log:
+        log("correct_labels", "{task}_{model}"),
+    benchmark:
+        bench("correct_labels", "{task}_{model}")
+    conda:
+        M2M_ENV
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(240),
+    params:
+        slices=slices_folder,
+        version=VERSIONS["correct-labels"],
+    shell:
+        "m2m correct-labels --weights {input.weights:q} --slices-dir {params.slices:q} --split {input.split:q}"
+        " --split-record {input.record:q} --out {output.slices:q} > {log:q} 2>&1"
 
 
 rule translate_volume:

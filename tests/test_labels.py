@@ -6,15 +6,32 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from small_cohort import AFFINE, SHAPE, person, write_subject
+from small_cohort import (
+    AFFINE,
+    SHAPE,
+    person,
+    small_model,
+    train_arguments,
+    write_cohort,
+    write_subject,
+)
 from typer.testing import CliRunner
 
 from m2m.bids import unit_path
 from m2m.cli import app
-from m2m.dataset import Subject
-from m2m.labels import found_in, measure, misalignment, true_misalignment
+from m2m.dataset import Subject, find_subjects
+from m2m.labels import (
+    found_in,
+    joint_misalignment,
+    measure,
+    measure_joint,
+    misalignment,
+    moved,
+    true_misalignment,
+    undoing,
+)
 from m2m.networks.correction import warp
-from m2m.options import Phantom
+from m2m.options import Correction, Macro2Micro, Phantom
 from m2m.phantom import brain, people
 from m2m.phantom.anatomy import load_template
 from m2m.phantom.stage import COARSE_MM, grid
@@ -170,3 +187,98 @@ def test_the_truth_of_a_simulated_person_is_found_again(tmp_path):
     true = (seen.shown(points) - points)[head]
     assert np.abs(true).max() > 5
     np.testing.assert_allclose(off.reshape(-1, 3)[head], true, atol=0.3)
+
+
+class Off(torch.nn.Module):
+    """A correction that finds every target off by so many pixels along y."""
+
+    def __init__(self, pixels):
+        super().__init__()
+        self.context = 1
+        free = [np.abs(in_plane(np.array([0.0, 1, 0]), plane)) for plane in PLANES]
+        self.free = torch.tensor(np.array(free, np.float32))
+        self.pixels = pixels
+
+    def forward(self, beside, plane):
+        signs = in_plane(np.array([0.0, 1, 0]), PLANES[int(plane[0])])
+        off = torch.tensor([self.pixels * float(sign) for sign in signs]).view(1, 2, 1, 1)
+        return off.expand(len(beside), 2, *beside.shape[-2:])
+
+
+def test_a_joint_field_is_what_every_orientation_found(subject):
+    joint = joint_misalignment(subject, "t1", "fa", PLANES, Off(1.0), smooth_mm=6.0)
+    near = ndimage.binary_dilation(subject.mask(), iterations=2)
+    np.testing.assert_allclose(
+        joint[near], np.broadcast_to([0, 1, 0], joint[near].shape), atol=0.02
+    )
+    values = measure_joint(subject, joint, off_by((0, 6, 0)))
+    assert values["recovered"] == pytest.approx(1, abs=1e-3) and values["folded"] == 0
+    assert values["true_rms_mm"] == values["rms_mm"] == pytest.approx(6, abs=0.1)
+    across = measure_joint(subject, joint, off_by((6, 6, 0)))
+    assert across["recovered"] == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_joint_field_leaves_less_noise_than_a_slice(subject, rng):
+    """Each slice errs by itself; what they share stays."""
+
+    class Noisy(Off):
+        def forward(self, beside, plane):
+            found = super().forward(beside, plane)
+            noise = rng.standard_normal((len(beside), 1, 1, 1))
+            return found + torch.from_numpy(noise.astype(np.float32)) * (found != 0)
+
+    def left(smooth_mm):
+        joint = joint_misalignment(subject, "t1", "fa", PLANES, Noisy(1.0), smooth_mm)
+        return np.sqrt(((joint[..., 1] - 1)[subject.mask()] ** 2).mean())
+
+    assert left(12.0) < 0.6 * left(0.0) < 0.6
+
+
+def test_an_undone_field_leads_back():
+    x = np.linspace(0, 2 * np.pi, 20)
+    field = np.zeros((20, 22, 18, 3))
+    field[..., 1] = 1.5 * np.sin(x)[:, None, None]
+    displacement = undoing(field)
+    np.testing.assert_allclose(displacement[..., 1], -field[..., 1], atol=1e-6)
+    ramp = np.broadcast_to(np.arange(22.0)[None, :, None], (20, 22, 18))
+    shown = moved(ramp, field, "nearest")  # at x it shows what is at x + field
+    back = moved(shown, displacement, "nearest")[:, 4:-4]
+    np.testing.assert_allclose(back, ramp[:, 4:-4], atol=1e-6)
+
+
+def test_labels_are_moved_for_the_training_part_alone(tmp_path, monkeypatch):
+    parts = write_cohort(tmp_path, n_train=2, n_validation=1)
+    record = {
+        "model": "first", "source": "t1", "target": "fa",
+        "options": Macro2Micro(correct_labels=Correction(smooth_mm=3)).model_dump(mode="json"),
+    }  # fmt: skip
+    monkeypatch.setattr("m2m.labels.load_model", lambda *_: ({}, record))
+    monkeypatch.setattr("m2m.labels.load_correction", lambda *_: Off(1.0))
+    folders = ["--weights", "w", "--slices-dir", tmp_path / "slices", "--out", tmp_path / "moved"]
+    split = ["--split", tmp_path / "split.tsv", "--split-record", tmp_path / "split.json"]
+    done = CliRunner().invoke(app, ["correct-labels", *map(str, folders + split)])
+    assert done.exit_code == 0, done.output
+    measured, _ = find_subjects(tmp_path / "slices", parts, "t1", "fa")
+    found, _ = find_subjects(tmp_path / "slices", parts, "t1", "fa", labels_dir=tmp_path / "moved")
+    assert found["validation"] == measured["validation"]
+    for before, after in zip(measured["train"], found["train"], strict=True):
+        assert before.unit == after.unit and after.record["labels_from"] == "first"
+        assert before.record["sha256"] != after.record["sha256"]
+        np.testing.assert_array_equal(before.volume("t1").data, after.volume("t1").data)
+        known = after.mask()
+        assert 0.8 < known.sum() / before.mask().sum() < 1
+        shown = np.roll(before.volume("fa").data, 1, axis=1)  # what lay a voxel further back
+        np.testing.assert_allclose(after.volume("fa").data[known], shown[known], atol=0.02)
+        for plane in PLANES:
+            places = after.places("fa")
+            cut = extract(after.volume("fa").data, plane)
+            np.testing.assert_array_equal(after.open(plane)[:, places[0]].astype(np.float32), cut)
+
+
+def test_a_model_of_moved_labels_needs_their_folder_and_another_refuses_it(tmp_path):
+    write_cohort(tmp_path, n_train=1, n_validation=1)
+    plain = small_model(steps=1)
+    of_moved = plain.model_copy(update={"labels_from": "first"})
+    for model, further in ((of_moved, []), (plain, ["--labels-dir", str(tmp_path / "slices")])):
+        result = CliRunner().invoke(app, train_arguments(tmp_path, tmp_path, model) + further)
+        assert result.exit_code == 2 and "--labels-dir is for a model with" in result.output

@@ -61,6 +61,17 @@ def test_a_misspelt_key_is_named_with_its_section(sections, named):
             "12 cannot be divided among 5 devices",
         ),
         ({"dataset": "my study"}, "dataset"),
+        (
+            {
+                "models": {"u": {"family": "unet", "labels_from": "mean"}, **SMALL["models"]},
+                "tasks": {"t1-fa": {"models": ["u", "mean"]}},
+            },
+            "tasks.t1-fa: u learns from labels of mean, which must be a model of the task with",
+        ),
+        (
+            {"models": {"f": {"family": "fgdl-cms", "labels_from": "u"}, **SMALL["models"]}},
+            "labels_from and correct_labels are two ways",
+        ),
     ],
 )
 def test_an_impossible_value_is_refused(sections, message):

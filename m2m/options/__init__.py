@@ -285,6 +285,20 @@ class Config(Section):
                     raise ValueError(f"tasks.{name}: {model.cms} has too few levels for its ratio")
         return self
 
+    @model_validator(mode="after")
+    def _moved_labels_have_a_correction(self) -> Self:
+        for name, task in self.tasks.items():
+            for model in task.models:
+                first = getattr(self.models[model], "labels_from", None)
+                if first and not (
+                    first in task.models and getattr(self.models[first], "correct_labels", None)
+                ):
+                    raise ValueError(
+                        f"tasks.{name}: {model} learns from labels of {first}, which must be a "
+                        "model of the task with correct_labels"
+                    )
+        return self
+
     @property
     def lows(self) -> dict[str, Low]:
         """Low resolutions that tasks see, by kind."""

@@ -266,7 +266,7 @@ class FgdlSr(Trained):
 
     @model_validator(mode="after")
     def _labels_are_its_synthesis_s(self) -> Self:
-        if self.correct_labels:
+        if self.correct_labels or self.labels_from:
             raise ValueError("fgdl-sr takes the label correction of its cms, frozen: set it there")
         return self
 

@@ -6,12 +6,13 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     model_validator,
 )
 
-from m2m.options.base import Fraction, Section
+from m2m.options.base import Fraction, Name, Section
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -92,6 +93,9 @@ class Correction(Section):
     start: Annotated[int, Field(ge=0)] = Field(
         0, description="Steps in which it learns, and targets stay where they are"
     )
+    smooth_mm: NonNegativeFloat = Field(
+        5.0, description="Standard deviation of the Gaussian over a person's joint field"
+    )
 
 
 def _switched(value: object) -> object:
@@ -123,6 +127,18 @@ class Trained(Section):
         exclude_if=lambda value: value is None,
         description="Learn, beside the network, to move misaligned targets; true: by its defaults",
     )
+
+    labels_from: Name | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Learn from labels that this model's correction moved, person by person",
+    )
+
+    @model_validator(mode="after")
+    def _labels_are_moved_once(self) -> Self:
+        if self.labels_from and self.correct_labels:
+            raise ValueError("labels_from and correct_labels are two ways: switch one off")
+        return self
 
     @property
     def window(self) -> SliceWindow:

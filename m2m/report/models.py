@@ -87,6 +87,8 @@ def described(name: str, section: Model) -> str:
         text += f" Its loss was {enumerate_words(terms)}."
     if section.correct_labels:
         text += " Beside it a network learned to move misaligned targets [@jaderberg2015]."
+    if section.labels_from:
+        text += f" Its targets were moved by what {section.labels_from} had learned of that."
     views = "views" if len(section.planes) > 1 or section.mirror else "slices"
     mirrored = ", as was the mirrored person" if section.mirror else ""
     how = "stacked" if views == "slices" else FUSIONS[section.fusion]

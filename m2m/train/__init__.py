@@ -59,6 +59,9 @@ def main(
     low_dir: Annotated[
         Path | None, typer.Option(help="Folder of `m2m lower`'s slices, for a task with low.")
     ] = None,
+    labels_dir: Annotated[
+        Path | None, typer.Option(help="Folder of `m2m correct-labels`, for labels_from.")
+    ] = None,
     first: Annotated[
         Path | None, typer.Option(help="Weights of the synthesis that a super-resolution refines.")
     ] = None,
@@ -77,7 +80,9 @@ def main(
     parts = part_by_participant(load_split(split, split_record))
     images = task_chosen.source, task_chosen.target
     ratio = task_chosen.low.ratio if task_chosen.low else None
-    subjects, skipped = find_subjects(slices_dir, parts, *images, low_dir, ratio)
+    if bool(getattr(chosen, "labels_from", None)) != bool(labels_dir):
+        raise typer.BadParameter("--labels-dir is for a model with labels_from, which needs it")
+    subjects, skipped = find_subjects(slices_dir, parts, *images, low_dir, ratio, labels_dir)
     grid = common_grid(subjects, slices_dir, skipped)
     about = {
         "task": task, "model": model, "family": chosen.family,
@@ -175,7 +180,10 @@ def first_stage(weights: Path | None, about: Mapping[str, Any]) -> tuple[Synthes
 
 def configuration(about: Mapping[str, Any], options: Model) -> dict:
     """All that decides the weights, for the fingerprint; how it is computed does not."""
-    without = {"training": {"workers", "threads"}, "perceptual": {"weights"}, "fusion": True}
+    without = {
+        "training": {"workers", "threads"}, "perceptual": {"weights"}, "fusion": True,
+        "correct_labels": {"smooth_mm"},
+    }  # fmt: skip
     keys = ("source", "target", "data_hash", "split_hash", "code_version", "encoder")
     further = {"low", "first"} & about.keys()
     return {
