@@ -104,25 +104,39 @@ def measure(
     """
     misalignment, mask = (torch.cat(parts) for parts in zip(*found, strict=True))
     displacement = inverse(misalignment)
-    spacing_mm = subject.record["spacing_mm"]
+
+    def seen(field: torch.Tensor) -> NDArray:
+        return field.movedim(1, -1)[mask].numpy()  # (pixels, 2)
+
     missed = (displacement + warp(misalignment, displacement)).norm(dim=1) > MISSED_PX
     folded = ((area_change(misalignment) <= 0) | missed[:, :-1, :-1]) & mask[:, :-1, :-1]
-    moved_mm = spacing_mm * displacement.movedim(1, -1)[mask].norm(dim=1)  # (pixels,)
-    values = {
-        "rms_mm": float(moved_mm.square().mean().sqrt()),
-        "max_mm": float(moved_mm.max()),
-        "folded": float(folded.sum() / mask.sum()),
-    }
+    share, spacing_mm = float(folded.sum() / mask.sum()), subject.record["spacing_mm"]
     if off_mm is None:
-        return values
+        return outcome(seen(displacement), share, spacing_mm)
     usable = subject.open(plane)[:, subject.places("target_mask")[0]].any(axis=(1, 2))
     true = np.stack([extract(part, plane)[usable] for part in in_plane(off_mm, plane)], axis=1)
     true = torch.from_numpy(true / spacing_mm).float()  # (n, 2, H, W) pixels
     left = displacement + warp(true, displacement)
-    true_mm, left_mm = (
-        spacing_mm * float(x.movedim(1, -1)[mask].square().sum(1).mean().sqrt())
-        for x in (true, left)
-    )
+    return outcome(seen(displacement), share, spacing_mm, seen(true), seen(left))
+
+
+def outcome(
+    displacement: NDArray,
+    folded: float,
+    spacing_mm: float,
+    true: NDArray | None = None,
+    left: NDArray | None = None,
+) -> dict[str, Any]:
+    """What `measure` gives, from vectors (pixels, components) inside the mask, in pixels."""
+
+    def rms_mm(vectors: NDArray) -> float:
+        return float(spacing_mm * np.sqrt(np.square(vectors).sum(-1).mean()))
+
+    largest_mm = float(spacing_mm * np.linalg.norm(displacement, axis=-1).max())
+    values = {"rms_mm": rms_mm(displacement), "max_mm": largest_mm, "folded": folded}
+    if true is None:
+        return values
+    true_mm, left_mm = rms_mm(true), rms_mm(left)
     recovered = 1 - (left_mm / true_mm) ** 2 if true_mm > LEAST_PX * spacing_mm else None
     return values | {"true_rms_mm": true_mm, "left_rms_mm": left_mm, "recovered": recovered}
 
@@ -199,25 +213,16 @@ def measure_joint(
 
     def left_of(field: NDArray) -> NDArray:
         parts = [moved(part, displacement, "nearest") for part in np.moveaxis(field, -1, 0)]
-        return (displacement + np.stack(parts, axis=-1))[inside]
-
-    def rms_mm(vectors: NDArray) -> float:
-        return float(spacing_mm * np.sqrt((vectors**2).sum(-1).mean()))
+        return (displacement + np.stack(parts, axis=-1))[inside]  # (voxels, 3)
 
     slopes = np.stack(np.gradient(misalignment, axis=(0, 1, 2)), axis=-1)  # (X, Y, Z, 3, 3)
-    folded = np.linalg.det(np.eye(3) + slopes[inside]) <= 0
+    turned = np.linalg.det(np.eye(3) + slopes[inside]) <= 0
     missed = np.linalg.norm(left_of(misalignment), axis=-1) > MISSED_PX
-    values = {
-        "rms_mm": rms_mm(displacement[inside]),
-        "max_mm": float(spacing_mm * np.linalg.norm(displacement[inside], axis=-1).max()),
-        "folded": float((folded | missed).mean()),
-    }
+    found = displacement[inside], float((turned | missed).mean()), spacing_mm
     if off_mm is None:
-        return values
+        return outcome(*found)
     true = off_mm / spacing_mm
-    true_mm, left_mm = rms_mm(true[inside]), rms_mm(left_of(true))
-    recovered = 1 - (left_mm / true_mm) ** 2 if true_mm > LEAST_PX * spacing_mm else None
-    return values | {"true_rms_mm": true_mm, "left_rms_mm": left_mm, "recovered": recovered}
+    return outcome(*found, true[inside], left_of(true))
 
 
 def true_misalignment(subject: Subject, root: Path, truth: Path) -> NDArray[np.float64]:
@@ -231,7 +236,7 @@ def true_misalignment(subject: Subject, root: Path, truth: Path) -> NDArray[np.f
     return misalignment(load(path), *matrices, np.array(record["affine"]), record["shape"])
 
 
-def load_moved(weights: Path) -> tuple[LabelCorrection, dict[str, Any], float]:
+def correction_of(weights: Path) -> tuple[LabelCorrection, dict[str, Any], float]:
     """Label correction of a model, the model's record, and how smooth joint fields are."""
     tensors, record = load_model(weights, weights.with_name("model.json"))
     correction = load_correction(tensors, record)
@@ -251,7 +256,7 @@ def main(
     ] = None,
 ) -> None:
     """Measure how far a model's label correction moved the targets it learned from."""
-    correction, record, smooth_mm = load_moved(weights)
+    correction, record, smooth_mm = correction_of(weights)
     parts = part_by_participant(load_split(split, split_record))
     images, planes = (record["source"], record["target"]), record["options"]["planes"]
     subjects, _ = find_subjects(slices_dir, parts, *images)
@@ -290,7 +295,7 @@ def correct(
     Targets are read where they belong, and known where they were measured before and after. All
     orientations are cut from the moved volume.
     """
-    correction, record, smooth_mm = load_moved(weights)
+    correction, record, smooth_mm = correction_of(weights)
     parts = part_by_participant(load_split(split, split_record))
     images, planes = (record["source"], record["target"]), record["options"]["planes"]
     people = find_subjects(slices_dir, parts, *images)[0]["train"]
