@@ -58,8 +58,9 @@ GRID_MAPS = ["fa", *(["tdi"] if TRACTS else []), *(["tensor"] if TENSORS else []
 TENSOR_TASKS = [name for name, task in CONFIG.tasks.items() if task.target == "dti"]
 # What tasks see beside a T1: a dataset for each kind of low resolution.
 LOW = f"{ROOT}/low/{{low}}"
-LABELS = f"{ROOT}/labels/{{task}}/{{model}}"
 LOW_SLICES = f"{LOW}/slices/{{folder}}/{{unit}}"
+# What a model's label correction made of the training part.
+LABELS = f"{ROOT}/labels/{{task}}/{{model}}"
 M2M_ENV = "../envs/m2m.yaml"
 
 # Jobs call `m2m`: of the environment that the rule deploys, else of the one that runs Snakemake.
