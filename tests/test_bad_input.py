@@ -162,11 +162,11 @@ class Cohort:
         slices.main(person, *(self.path(kind, n) for n in names), *planes, record, "{}")
 
 
-def simulate(folder, truth):
+def simulate(folder, truth, label="0001"):
     """Write one person's raw scans."""
     files = [t1(folder), *(dwi(folder, kind) for kind in ("nii.gz", "bval", "bvec"))]
     truths = [truth / f"{name}.nii.gz" for name in ("fa", "tensor", "bundles")]
-    phantom.simulate("0001", *files, *truths, json.dumps(PHANTOM))
+    phantom.simulate(label, *files, *truths, json.dumps(PHANTOM))
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 from cohort_tree import dataset, judge, write_rows
 
 from m2m.cohort import split
-from m2m.cohort.participants import read_people
+from m2m.cohort.participants import known_people, read_people
 from m2m.downstream.targets import RefusedTarget, read_target
 from m2m.stage import DataError
 
@@ -109,17 +109,19 @@ def test_a_spreadsheets_mark_and_line_ends_do_no_harm(tmp_path):
     assert units["sub-01"]["state"] == "paired" and findings == []
 
 
-def test_ages_in_words_are_noted_and_counted_as_unknown_in_the_split(tmp_path):
+@pytest.mark.parametrize("age", ["thirty", "999", "-1"])
+def test_ages_that_nobody_has_are_noted_and_counted_as_unknown_in_the_split(tmp_path, age):
     names = [f"sub-{i:02d}" for i in range(6)]
     root = dataset(tmp_path / "ds", *names)
-    table = people(tmp_path, *((name, "thirty", "F") for name in names))
+    table = people(tmp_path, *((name, age, "F") for name in names))
     units, findings = judge(root, tmp_path, table)
     assert {unit["state"] for unit in units.values()} == {"paired"}
     assert {(f["severity"], f["problem"], f["value"]) for f in findings} == {
-        ("note", "age is not a number", "thirty")
+        ("note", "age is not a number of years from 0 to 120", age)
     }
     parts = divided(tmp_path, table)
     assert sorted(parts.values()) == ["test"] * 2 + ["train"] * 3 + ["validation"]
+    assert {row["age"] for row in known_people(table).values()} == {None}
 
 
 @pytest.mark.parametrize("sex", ["F", "n/a"])

@@ -7,6 +7,9 @@ from pathlib import Path
 from m2m.stage import DataError, read_table
 
 Row = dict[str, str | None]
+# Years: nobody's age is above.
+LIFETIME = 120
+NO_AGE = f"age is not a number of years from 0 to {LIFETIME}"
 
 
 def participant_id(label: str) -> str:
@@ -86,6 +89,21 @@ def number(text: str | None) -> float | None:
     return value if abs(value) < float("inf") else None
 
 
+def age_of(row: Row) -> float | None:
+    """Age in years; None where there is none, or no person has it (``999``, a year of birth)."""
+    age = number(row.get("age"))
+    return age if age is not None and 0 <= age <= LIFETIME else None
+
+
+def known_people(path: str | Path) -> dict[str, Row]:
+    """Row of each participant in a table that was checked; an age that nobody has is taken out."""
+    people = {person: rows[0] for person, rows in read_people(path).items()}
+    for row in people.values():
+        if "age" in row and age_of(row) is None:
+            row["age"] = None
+    return people
+
+
 def check_people(
     people: dict[str, list[Row]],
     with_scans: Iterable[str],
@@ -101,7 +119,7 @@ def check_people(
     with_scans : iterable of str
         Participants that have scans.
     require : tuple of str
-        Columns that must be set, e.g. for a downstream target; ``age`` must be a number.
+        Columns that must be set, e.g. for a downstream target; ``age`` must be in years.
     table : path
         Where people came from.
 
@@ -154,16 +172,16 @@ def _missing_values(
         yield "error" if require else "note", error
         return
     age = rows[0].get("age")
-    if "age" not in require and age is not None and number(age) is None:
+    if "age" not in require and age is not None and age_of(rows[0]) is None:
         remedy = "write years as a number, or n/a; the age is taken as unknown"
-        yield "note", DataError("age is not a number", file=table, value=age, remedy=remedy)
+        yield "note", DataError(NO_AGE, file=table, value=age, remedy=remedy)
     for column in require:
         value = rows[0].get(column)
-        if value is None or (column == "age" and number(value) is None):
+        if value is None or (column == "age" and age_of(rows[0]) is None):
             yield (
                 "error",
                 DataError(
-                    f"{column} is missing" if value is None else f"{column} is not a number",
+                    f"{column} is missing" if value is None else NO_AGE,
                     file=table,
                     value=value or "n/a",
                     remedy=f"fill in {column}, or take it out of cohort.require",

@@ -18,7 +18,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from m2m.cohort.participants import Row, number, read_people
+from m2m.cohort.participants import Row, age_of, read_people
 from m2m.options import Split
 from m2m.stage import (
     DataError,
@@ -76,7 +76,7 @@ def groups_of(people: list[Row], age_bins: int, seed: int) -> list[list[str]]:
     bins = dict(
         zip(
             (row["participant_id"] for row in people),
-            age_bin((number(row.get("age")) for row in people), age_bins),
+            age_bin(map(age_of, people), age_bins),
             strict=True,
         )
     )

@@ -13,7 +13,7 @@ import pandas as pd
 import typer
 from numpy.typing import NDArray
 
-from m2m.cohort.participants import read_people
+from m2m.cohort.participants import known_people
 from m2m.downstream import analysis
 from m2m.downstream.cnn import read_predictions
 from m2m.downstream.inputs import People, combinations, load_people
@@ -88,7 +88,7 @@ def main(
 ) -> None:
     """Predict phenotypes from each image; compare what measured and synthetic maps show."""
     chosen = parse_options(Downstream, options)
-    about = {person: rows[0] for person, rows in read_people(participants).items()}
+    about = known_people(participants)
     described = pd.read_csv(features, sep="\t", dtype={"fold": str})
     people = load_people(described, about, chosen.covariates)
     rows: dict[str, list[analysis.Row]] = {name: [] for name in COLUMNS}

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from m2m.cohort.folds import load_folds
-from m2m.cohort.participants import Row, read_people
+from m2m.cohort.participants import known_people
 from m2m.downstream.maps import Head, Source, require_unseen
 from m2m.downstream.prediction import Kind
 from m2m.downstream.targets import RefusedTarget, Target, read_target
@@ -188,7 +188,7 @@ def main(
     every = TypeAdapter(dict[str, Source]).validate_json(sources)
     images = {name: every[name] for name in images_of(seen)}
     require_unseen(images, fold_of)
-    about: dict[str, Row] = {p: rows[0] for p, rows in read_people(participants).items()}
+    about = known_people(participants)
     described = {row["unit"]: row["participant_id"] for row in read_table(features)}
     names = sorted(set(described.values()))
     kind = chosen.targets[phenotype]

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+from m2m.cohort.participants import Row, age_of
 from m2m.figures.style import DOUBLE_MM, INK, MUTED, PALETTE, letter, new_figure
 
 PARTS = ("train", "validation", "test")
@@ -18,7 +19,6 @@ OUT = {
     "failed": "neither scan usable",
     "excluded": "excluded by the user's table",
 }
-Row = Mapping[str, str | None]
 COLUMNS = ("step", "detail", "n")
 
 
@@ -68,7 +68,7 @@ def draw_cohort(steps: Sequence[Mapping[str, Any]], split: Sequence[Row]) -> Fig
     steps : rows of `cohort_steps`
     split : rows of split.tsv
     """
-    aged = [row for row in split if row.get("age")]
+    aged = [(row, age) for row in split if (age := age_of(row)) is not None]
     figure = new_figure(DOUBLE_MM, 88)
     if not aged:
         axes = figure.subplots()
@@ -129,8 +129,8 @@ def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> 
     axes.add_patch(arrow)
 
 
-def _ages(figure: Figure, people: Sequence[Row]) -> None:
-    ages = np.array([float(row["age"]) for row in people])
+def _ages(figure: Figure, aged: Sequence[tuple[Row, float]]) -> None:
+    people, ages = [row for row, _ in aged], np.array([age for _, age in aged])
     sexes = [row.get("sex") or "not given" for row in people]
     bins = np.arange(5 * np.floor(ages.min() / 5), ages.max() + 5.01, 5)
     if len(bins) > 16:

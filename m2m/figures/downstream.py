@@ -13,7 +13,7 @@ import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from m2m.cohort.participants import number, read_people
+from m2m.cohort.participants import known_people, number
 from m2m.downstream.prediction import CHANCE, LINEAR, MAIN
 from m2m.evaluate.tables import printed
 from m2m.figures.style import (
@@ -306,7 +306,7 @@ def main(
     """Draw the figures of the biological validation, each with its source data."""
     record = read_json(folder / "downstream.json")
     kinds = {t: k for t, k in record["options"]["targets"].items() if t not in record["refused"]}
-    people = {person: rows[0] for person, rows in read_people(participants).items()}
+    people = known_people(participants)
     validation = Validation(folder, json.loads(measured), kinds, people)
     note = f"{record['n_people']} people, {record['options']['folds']} folds"
     with paper_style():
