@@ -216,8 +216,9 @@ rule quality:
         units=UNITS,
         split=SPLIT,
         record=SPLIT_RECORD,
-        # A grid status has its unit's dti and anat statuses behind it.
-        grid=per_unit("grid-status", "paired"),
+        # What grid writes last, so that a job that was killed before is made again, of test
+        # people too; dti's and anat's statuses are behind it.
+        grid=slice_records,
         dti=per_unit("dti-status", "dwi-only"),
         anat=per_unit("anat-status", "t1w-only"),
     output:

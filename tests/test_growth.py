@@ -6,6 +6,7 @@ others are a stand-in that writes empty files (`benchmarks/touching.py`).
 
 import os
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -112,6 +113,17 @@ def test_people_who_are_added_run_their_own_chains_and_the_cohort_s_stages(finis
     dataset(finished / "raw", *new)
     assert run(finished) == chains(new) | after_a_change(finished)
     assert not run(finished)
+
+
+def test_a_test_person_s_grid_job_that_was_killed_before_its_slices_runs_again(finished):
+    """Behind a checkpoint Snakemake does not look for half-made files."""
+    root = finished / "results/growing"
+    split = read_table(root / "cohort/split.tsv")
+    person = next(row["participant_id"] for row in split if row["part"] == "test")
+    for path in (root / "slices" / person, root / "cohort/quality.tsv", root / "evaluation"):
+        subprocess.run(["rm", "-r", path], check=True)
+    assert f"grid/{person}/{person}.log" in run(finished)
+    assert (root / f"slices/{person}/{person}_slices.json").exists()
 
 
 def test_a_person_who_is_removed_runs_the_cohort_s_stages_only(finished):
