@@ -23,7 +23,7 @@ from m2m.train.history import read_rows
 pytestmark = pytest.mark.end_to_end
 SNAKEMAKE, M2M = (str(Path(sys.executable).with_name(name)) for name in ("snakemake", "m2m"))
 STEPS = 800  # more than half a minute: Slurm looks at time limits twice a minute
-CALLS = []  # ended with the cluster, should a test leave one
+CALLS = {}  # and what each prints; ended with the cluster, should a test leave one
 SITE = {
     "latency-wait": 5,
     "slurm-init-seconds-before-status-checks": 2,
@@ -39,8 +39,7 @@ def cluster(request, tmp_path_factory):
         not_here(f"Slurm cannot be started here: {', '.join(lacks)}")
     with Cluster(tmp_path_factory.mktemp("slurm"), accounting) as running:
         yield running
-        for call in CALLS:
-            call.kill()
+        end_calls()
 
 
 @pytest.fixture
@@ -50,7 +49,15 @@ def faults(cluster, tmp_path):
     def call(*targets):
         return start(cluster, tmp_path, "--snakefile", str(CHECKOUT / "tests/faults.smk"), *targets)
 
-    return call
+    yield call
+    end_calls()  # a test that failed leaves some
+    subprocess.run(["scancel", "--me"], check=True)
+
+
+def end_calls():
+    """Kill every call that still runs."""
+    for call in CALLS:
+        call.kill()
 
 
 def start(cluster, folder, *arguments):
@@ -62,19 +69,26 @@ def start(cluster, folder, *arguments):
     if cluster.accounting:
         told |= {"ACCOUNT": "lab", "STATUS": "sacct"}
     command = [SNAKEMAKE, "--profile", "slurm", "--profile", str(site), "--directory", str(folder)]
+    log = folder / f"call{len(CALLS)}.log"  # a pipe that nobody reads would stop Snakemake
     call = subprocess.Popen(
-        [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        [*command, *arguments], stdout=log.open("w"), stderr=subprocess.STDOUT,
         cwd=CHECKOUT, start_new_session=True,
         env=os.environ | {"PYTHONPATH": str(CHECKOUT)}
         | {f"M2M_SLURM_{name}": value for name, value in told.items()},
     )  # fmt: skip
-    CALLS.append(call)
+    CALLS[call] = log
     return call
+
+
+def printed(process):
+    """What a call printed, once it has ended."""
+    process.wait()
+    return CALLS[process].read_text()
 
 
 def finished(process):
     """What a call printed, once it has ended well."""
-    output, _ = process.communicate()
+    output = printed(process)
     assert process.returncode == 0, output[-5000:]
     return output
 
@@ -96,7 +110,7 @@ def wait_for(condition, process=None):
     """Wait until a condition gives something; fail where the call ends before."""
     while not (found := condition()):
         if process is not None and process.poll() is not None:
-            pytest.fail(process.stdout.read()[-5000:])
+            pytest.fail(printed(process)[-5000:])
         time.sleep(0.2)
     return found
 
@@ -108,8 +122,12 @@ def running(rule, process=None):
 
 def at_its_limit(job):
     """Bring a job's time limit forward to now; Slurm acts on it within half a minute."""
-    command = ["scontrol", "update", f"JobId={job['JobId']}", "EndTime=now+1seconds"]
-    subprocess.run(command, check=True)
+    update(f"JobId={job['JobId']}", "EndTime=now+1seconds")
+
+
+def update(*what, check=True):
+    """Change a job or a node, as an administrator does."""
+    subprocess.run(["scontrol", "update", *what], check=check)
 
 
 def nothing_left():
@@ -145,7 +163,7 @@ def test_a_cancelled_job_is_submitted_again(cluster, faults, tmp_path):
         # sacct says "CANCELLED by 0", which the plugin takes for a job that runs (version 2.8).
         wait_for(nothing_left)
         call.send_signal(signal.SIGINT)
-        call.communicate()
+        call.wait()
         call = faults("waits")
     finished(call)
     first, second = jobs("waits")[-2:]
@@ -158,7 +176,7 @@ def test_after_ctrl_c_no_job_is_left_and_the_next_call_goes_on(faults, tmp_path)
     call = faults("waits")
     wait_for((tmp_path / "begun").exists, call)
     call.send_signal(signal.SIGINT)
-    call.communicate()
+    call.wait()
     wait_for(nothing_left)
     assert not (tmp_path / "waited").exists()
     (tmp_path / "go").touch()
@@ -175,6 +193,19 @@ def test_jobs_outlive_a_stopped_slurmd(cluster, faults, tmp_path):
     cluster.start_slurmd()
     finished(call)
     assert jobs("waits")[-1]["JobId"] == job["JobId"]
+
+
+def test_the_job_of_a_node_that_fails_is_queued_again(cluster, faults, tmp_path):
+    call = faults("waits")
+    wait_for((tmp_path / "begun").exists, call)
+    job, node = running("waits"), f"NodeName={cluster.values['host']}"
+    update(node, "State=DOWN", "Reason=test")
+    wait_for(lambda: jobs("waits", "PENDING"), call)
+    update(node, "State=RESUME", check=False)  # it may be back by itself
+    (tmp_path / "go").touch()
+    finished(call)
+    last = jobs("waits")[-1]
+    assert (last["JobId"], last["Restarts"]) == (job["JobId"], "1")
 
 
 def train(folder, *launcher):
@@ -230,12 +261,12 @@ def study(cluster, tmp_path_factory):
     first = call()
     running("", first)
     first.kill()
-    first.communicate()
+    first.wait()
     outputs["left"] = [job["JobId"] for job in jobs() if job["JobState"] in ("RUNNING", "PENDING")]
     before = len(jobs())
-    outputs["next"] = call().communicate()[0]
-    call("--unlock").communicate()
-    outputs["unlocked"] = call().communicate()[0]
+    outputs["next"] = printed(call())
+    call("--unlock").wait()
+    outputs["unlocked"] = printed(call())
     outputs["submitted"] = len(jobs()) - before
     run = (root / "logs/slurm_run").read_text().strip()
     subprocess.run(["scancel", f"--name={run}"], check=True)
