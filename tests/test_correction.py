@@ -170,7 +170,10 @@ def test_a_known_shift_is_found_from_the_translation_alone():
 
 
 def test_noise_moves_no_label():
-    """A noisy label loses noise where it is interpolated, and lies no better there."""
+    """A noisy label loses noise where it is interpolated, and lies no better there.
+
+    Over seeds 0.02 to 0.13 pixels are found; 0.60 to 0.65 where the label is moved to learn.
+    """
     image = waves()
     objective = corrected(moving())
 
@@ -181,7 +184,7 @@ def test_noise_moves_no_label():
     with torch.no_grad():
         batch = noisy()
         found = objective.correction(batch["beside"], batch["plane"])
-    assert found[..., 8:-8, 8:-8].mean((0, 2, 3)).norm() < 0.1
+    assert found[..., 8:-8, 8:-8].mean((0, 2, 3)).norm() < 0.3
 
 
 def test_switching_it_off_leaves_every_fingerprint_as_it_was():
