@@ -83,12 +83,17 @@ def test_a_figure_of_another_width_is_refused(tmp_path):
         style.save(style.new_figure(120, 50), [], ["x"], tmp_path / "a", "")
 
 
-def test_a_figure_saved_twice_is_the_same_file(tmp_path):
-    for name in "ab":
+def test_a_figure_saved_twice_is_the_same_file_though_a_layout_differs_in_its_last_bits(tmp_path):
+    for name, bits in (("a", 0), ("b", 1e-14)):
         with style.paper_style():
             figure = style.new_figure(style.SINGLE_MM, 40)
-            figure.subplots().plot([1, 3, 2])
+            figure.get_layout_engine().set(w_pad=0.04 + bits)
+            for axes in figure.subplots(1, 2):
+                axes.plot([1, 3, 2])
             style.save(figure, [], ["x"], tmp_path / name, "note")
+    svg = (tmp_path / "a.svg").read_text()
+    clips = [re.findall(name, svg) for name in (r'<clipPath id="(.*?)"', r"url\(#(.*?)\)")]
+    assert set(clips[0]) == set(clips[1]) == {"clip0", "clip1"}
     for ending in style.FORMATS:
         assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"b.{ending}").read_bytes()
 

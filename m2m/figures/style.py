@@ -1,5 +1,6 @@
 """How every figure looks and how it is saved: PDF, SVG, PNG and the numbers behind it."""
 
+import re
 import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -166,7 +167,22 @@ def save(
     for extension, metadata in FORMATS.items():
         with whole(stem.with_suffix(f".{extension}")) as path:
             figure.savefig(path, metadata=metadata)
+            if extension == "svg":
+                path.write_text(_clips_by_order(path.read_text("utf-8")), "utf-8")
     write_table(stem.with_suffix(".tsv"), rows, columns)
+
+
+def _clips_by_order(svg: str) -> str:
+    """An SVG whose clip paths are named by order.
+
+    Matplotlib names them by their coordinates, of which a layout does not settle the last bits.
+    """
+    names: dict[str, str] = {}
+
+    def by_order(name: re.Match[str]) -> str:
+        return names.setdefault(name[0], f"clip{len(names)}")
+
+    return re.sub(r'(?<=[#"])p[0-9a-f]{10}(?=[)"])', by_order, svg)
 
 
 def paper_style() -> Any:
