@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 ETC = Path("/etc/slurm")
 DAEMONS = ("munged", "slurmctld", "slurmd")
 ACCOUNTING = ("slurmdbd", "mariadbd", "mariadb-install-db", "sacctmgr")
@@ -248,6 +250,11 @@ class Cluster:
                 _until("an empty queue", lambda: not _answers("squeue", "-h"), 30)
         for name in reversed(list(self.processes)):
             self.stop(name)
+        # Without cgroups Slurm loses sight of what a job's shell, once killed, leaves running.
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("SLURM_CLUSTER_NAME") == "m2m":
+                    process.kill()
         for name in ("slurm.conf", "gres.conf", "slurmdbd.conf"):
             link = ETC / name
             if link.is_symlink() and link.readlink().parent == self.folder:
