@@ -7,6 +7,7 @@ exact inverse, the same for everybody.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,9 @@ class Modality:
         Of scaled values: a prediction is clipped to them.
     mirror : tuple of int
         Factor of each channel when the person is mirrored left to right.
+    nature : {"weighted", "scalar", "density", "tensor"}
+        Decides which figures, metrics and texts an image has: a weighted image has no unit, a
+        scalar map has one value in each voxel, a density counts streamlines.
     """
 
     title: str
@@ -80,6 +84,7 @@ class Modality:
     unscale: Callable[[NDArray], NDArray] = unchanged
     limits: tuple[float, float] = (-np.inf, np.inf)
     mirror: tuple[int, ...] = (1,)
+    nature: Literal["weighted", "scalar", "density", "tensor"] = "scalar"
 
     @property
     def synthetic(self) -> str:
@@ -88,18 +93,18 @@ class Modality:
 
 
 MODALITIES = {
-    "t1": Modality("T1", ("t1",), KIND_OF["t1"]),
+    "t1": Modality("T1", ("t1",), KIND_OF["t1"], nature="weighted"),
     "fa": Modality(
         "FA", ("fa",), KIND_OF["fa"], "Fractional anisotropy, 0 to 1", limits=(0.0, 1.0)
     ),
     "tdi": Modality(
         "tract density", ("tdi",), KIND_OF["tdi"],
         "Streamlines per voxel, for each one seeded per volume of a voxel",
-        log_density, density_of_log, limits=(0.0, np.inf),
+        log_density, density_of_log, limits=(0.0, np.inf), nature="density",
     ),
     "dti": Modality(
         "diffusion tensor", tuple(f"dti-{i}" for i in ("xx", "xy", "xz", "yy", "yz", "zz")),
         KIND_OF["dti"], "Diffusion tensor: Dxx, Dxy, Dxz, Dyy, Dyz, Dzz, mm2/s",
-        log_tensor, tensor_of_log, mirror=(1, -1, -1, 1, 1, 1),
+        log_tensor, tensor_of_log, mirror=(1, -1, -1, 1, 1, 1), nature="tensor",
     ),
 }  # fmt: skip
