@@ -21,7 +21,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
 from m2m import bids, inference
 from m2m.cohort.split import load_split, part_by_participant
@@ -33,7 +32,8 @@ from m2m.fusion import View, average
 from m2m.metrics import pearson, psnr, ssim_map
 from m2m.modalities import MODALITIES
 from m2m.model import load_model
-from m2m.options import Model, NetworkModel, SliceField
+from m2m.models.building import load_network
+from m2m.options import SliceField, Trained, section_of
 from m2m.stage import read_json, write_text
 from m2m.translate.predict import Person
 from m2m.volume import Volume, load
@@ -104,7 +104,7 @@ class Synthetic(NamedTuple):
     true: NDArray
     inside: NDArray[np.bool_]
     limits: tuple[float, float]
-    options: NetworkModel
+    options: Trained
 
 
 def translated(model: Path, root: Path, person: str) -> Synthetic:
@@ -120,7 +120,7 @@ def translated(model: Path, root: Path, person: str) -> Synthetic:
     source, true = load(path(MODALITIES[record["source"]].kind)), load(path(about.kind))
     brain, to_mni = load(path("brain")), np.array(read_json(path("anat-status"))["grid_to_mni"])
     scaled = Person(source, Volume(brain.data > 0, brain.affine), to_mni).source(record)
-    options = TypeAdapter(Model).validate_python(record["options"])
+    options = section_of(record)
     views: list[View] = []
 
     def keep(found, inside):
@@ -128,7 +128,7 @@ def translated(model: Path, root: Path, person: str) -> Synthetic:
         return average(views, inside)
 
     inference.translate_volume(
-        inference.load_network(tensors, record), scaled, to_mni @ source.affine, batch_size=4,
+        load_network(tensors, record), scaled, to_mni @ source.affine, batch_size=4,
         fuse=keep, **inference.views_of(options, record["target"]),
     )  # fmt: skip
     inside = load(path("target-mask")).data > 0

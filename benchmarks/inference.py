@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from m2m.inference import build_network
+from m2m.models.building import build_network
 from m2m.networks.inputs import TemplateMap
 from m2m.options import load_config
 

@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from m2m.networks.discriminators import LEAK, PatchDiscriminator
 from m2m.networks.features import Vgg19Features
 from m2m.networks.inputs import TemplateMap
-from m2m.options import Macro2Micro, Published2023, load_config
+from m2m.options import load_config
+from m2m.options.families.macro2micro import Macro2Micro
+from m2m.options.families.macro2micro_2023 import Published2023
 from m2m.train.launch import make_fabric
 from m2m.train.loop import Loop, make_reproducible
 

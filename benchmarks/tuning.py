@@ -18,7 +18,7 @@ import torch
 
 from m2m.cohort.split import load_split, part_by_participant
 from m2m.dataset import find_subjects
-from m2m.options import NetworkModel, load_config
+from m2m.options import load_config
 from m2m.train.checkpoint import Checkpoints
 from m2m.train.launch import make_fabric
 from m2m.train.loop import fit_network
@@ -59,7 +59,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config = load_config(ROOT / "config.yaml")
     task = next(task for task in config.tasks.values() if task.study == "compare")
-    names = [n for n in task.models if isinstance(config.models[n], NetworkModel)]
+    names = [n for n in task.models if config.models[n].trained]
     trials = [(name, rate, arguments.steps) for name in names for rate in arguments.rates]
     with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as pool:
         rows = list(pool.map(trial, *zip(*trials, strict=True)))

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from m2m.inference import build_network
 from m2m.model import Fit, save_model
+from m2m.models.building import build_network
 from m2m.networks.inputs import TemplateMap
 from m2m.options import load_config
 from m2m.stage import write_json

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 import m2m
-from m2m.inference import load_network, views_of
+from m2m.inference import views_of
 from m2m.modalities import MODALITIES
 from m2m.model import load_model
-from m2m.options import Model, NetworkModel
+from m2m.models.building import load_network
+from m2m.options import section_of
 from m2m.slices import PLANES
 from m2m.stage import DataError, read_table, whole, write_json, write_text
 from m2m.translate.native import require_model_of_t1
@@ -221,7 +221,7 @@ def write_bundle(
         "run": ["$translate_file(@t1, @weights, @out, @brain, @device, @batch_size)"],
     }  # fmt: skip
     if context:
-        load = {"_target_": "m2m.inference.load_network"}
+        load = {"_target_": "m2m.models.building.load_network"}
         inference["network_def"] = load | {"tensors": "$@model[0]", "record": "$@model[1]"}
     write_json(out / "configs" / "inference.json", inference)
     write_json(out / "configs" / "metadata.json", metadata(record, context))
@@ -265,8 +265,8 @@ def _version(name: str) -> str:
 
 def sees(tensors: Mapping[str, NDArray], record: Mapping[str, Any]) -> tuple[nn.Module | None, int]:
     """A model's network and how many neighbouring slices it sees; None and 0 for a baseline."""
-    options = TypeAdapter(Model).validate_python(record["options"] | {"family": record["family"]})
-    if not isinstance(options, NetworkModel):
+    options = section_of(record)
+    if not options.trained:
         return None, 0
     return load_network(tensors, record), views_of(options, record["target"])["context"]
 

@@ -1,51 +1,21 @@
 """A trained network on a whole volume: orientations joined, a batch of slices at a time."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from m2m.fusion import Fuse, View, average
 from m2m.modalities import MODALITIES
-from m2m.networks.correction import LabelCorrection
-from m2m.networks.inputs import SliceInputs, TemplateMap
-from m2m.networks.octave import OctaveTranslator
-from m2m.networks.published import PublishedTranslator
-from m2m.networks.restormer import RestormerTranslator
-from m2m.networks.superres import SuperResolution
-from m2m.options import FgdlCms, FgdlSr, Macro2Micro, Model, NetworkModel, Published2023
+from m2m.options import Trained
 from m2m.slices import PLANES, assemble, extract, positions
 from m2m.stage import DataError
 from m2m.uncertainty import Prediction
 
-# Before the names of a label correction's weights, in a file beside the translator's.
-CORRECTION = "correction."
-# Before those of the synthesis inside a super-resolution.
-SYNTHESIS = "synthesis."
-# Buffers of a TemplateMap, in its arguments' order.
-PRIOR = ("values", "to_voxel")
 Device = Literal["auto", "cpu", "cuda", "mps"]
-
-
-class Synthesis(NamedTuple):
-    """What a super-resolution starts from, and holds frozen.
-
-    Attributes
-    ----------
-    network : RestormerTranslator
-    correction : LabelCorrection or None
-        That it was trained with, if any.
-    ratio : int
-        Of the low resolution.
-    """
-
-    network: RestormerTranslator
-    correction: LabelCorrection | None
-    ratio: int
 
 
 def choose_device(wanted: Device = "auto") -> str:
@@ -66,111 +36,10 @@ def choose_device(wanted: Device = "auto") -> str:
     return found[0] if wanted == "auto" else wanted
 
 
-def build_network(
-    options: NetworkModel,
-    channels: int = 1,
-    prior: TemplateMap | None = None,
-    synthesis: Synthesis | None = None,
-) -> nn.Module:
-    """Build the translator of a family's options: one channel in per slice, `channels` out.
-
-    Parameters
-    ----------
-    options : one of the families with a network
-    channels : int
-        Of the target.
-    prior : TemplateMap or None
-        Needed where the network sees one.
-    synthesis : Synthesis or None
-        Needed for a super-resolution, which sees what it sees.
-
-    Raises
-    ------
-    ValueError
-        The network sees a prior, and none is given.
-    """
-    window = options.window
-    if isinstance(options, FgdlSr):
-        stage = options.network
-        return SuperResolution(
-            synthesis.network, synthesis.ratio, stage.width, stage.heads, stage.blocks,
-            stage.expansion,
-        )  # fmt: skip
-    if window.prior and prior is None:
-        raise ValueError("network.prior is on: give the training people's mean map")
-    inputs = SliceInputs(window.context, window.position, prior if window.prior else None)
-    match options:
-        case Macro2Micro(network=network):
-            return OctaveTranslator(
-                inputs, network.widths, network.alpha, channels, planes=len(PLANES),
-                spread=options.losses.log_sd > 0, entry=network.entry,
-            )  # fmt: skip
-        case Published2023():
-            return PublishedTranslator(channels)
-        case FgdlCms(network=network):
-            return RestormerTranslator(
-                inputs, network.widths, network.heads, network.blocks, network.expansion, channels
-            )
-    # MONAI takes seconds to load, and most models do without.
-    from m2m.networks.unet import UNetTranslator
-
-    return UNetTranslator(inputs, options.network.features, channels, options.network.dropout)
-
-
-def views_of(options: NetworkModel, target: str) -> dict[str, Any]:
+def views_of(options: Trained, target: str) -> dict[str, Any]:
     """How a model sees a volume, for `translate_volume`: context, planes and mirror."""
     mirror = MODALITIES[target].mirror if options.mirror else None
     return {"context": options.window.context, "planes": options.planes, "mirror": mirror}
-
-
-def load_network(tensors: Mapping[str, NDArray], record: Mapping[str, Any]) -> nn.Module:
-    """Build the network of a model's record and give it its weights."""
-    channels = len(MODALITIES[record["target"]].channels)
-    options = TypeAdapter(Model).validate_python(record["options"])
-    synthesis = None
-    if isinstance(options, FgdlSr):
-        prefix = len(SYNTHESIS)
-        first = {n[prefix:]: t for n, t in tensors.items() if n.startswith(SYNTHESIS)}
-        synthesis = Synthesis(load_network(first, record["first"]), None, record["low"]["ratio"])
-    state = {
-        name: torch.from_numpy(t) for name, t in tensors.items() if not name.startswith(CORRECTION)
-    }
-    found = [state[f"inputs.prior.{name}"] for name in PRIOR if f"inputs.prior.{name}" in state]
-    network = build_network(options, channels, TemplateMap(*found) if found else None, synthesis)
-    network.load_state_dict(state)
-    return network.eval()
-
-
-def load_correction(tensors: Mapping[str, NDArray], record: Mapping[str, Any]) -> LabelCorrection:
-    """Build the label correction of a model's record and give it its weights.
-
-    Raises
-    ------
-    DataError
-        The model was trained on labels as they are.
-    """
-    options = TypeAdapter(Model).validate_python(record["options"])
-    if (chosen := options.correct_labels) is None:
-        raise DataError(
-            f"model {record['model']} was trained on labels as they are",
-            remedy="set its correct_labels: true and train it again",
-        )
-    channels = len(MODALITIES[record["target"]].channels)
-    network = LabelCorrection(channels, chosen.widths, chosen.along, chosen.context)
-    prefix = len(CORRECTION)
-    network.load_state_dict(
-        {n[prefix:]: torch.from_numpy(t) for n, t in tensors.items() if n.startswith(CORRECTION)}
-    )
-    return network.eval()
-
-
-def load_synthesis(
-    tensors: Mapping[str, NDArray], record: Mapping[str, Any], ratio: int
-) -> Synthesis:
-    """Load what a super-resolution of a ratio starts from."""
-    corrects = record["options"]["correct_labels"] is not None
-    correction = load_correction(tensors, record) if corrects else None
-    return Synthesis(load_network(tensors, record), correction, ratio)
 
 
 def translate_volume(

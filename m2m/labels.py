@@ -15,16 +15,15 @@ import torch
 import typer
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 from scipy import ndimage
 
 from m2m.bids import unit_path
 from m2m.cohort.split import load_split, part_by_participant
 from m2m.dataset import Subject, find_subjects, whole_subject
-from m2m.inference import load_correction
 from m2m.model import load_model
+from m2m.models.building import load_correction
 from m2m.networks.correction import INVERSE_STEPS, LabelCorrection, area_change, inverse, warp
-from m2m.options import Model
+from m2m.options import section_of
 from m2m.slices import PLANES, assemble, extract, in_plane
 from m2m.stage import read_json, whole, write_json, write_table
 from m2m.volume import Volume, load, resample
@@ -240,7 +239,7 @@ def correction_of(weights: Path) -> tuple[LabelCorrection, dict[str, Any], float
     """Label correction of a model, the model's record, and how smooth joint fields are."""
     tensors, record = load_model(weights, weights.with_name("model.json"))
     correction = load_correction(tensors, record)
-    options = TypeAdapter(Model).validate_python(record["options"])
+    options = section_of(record)
     return correction, record, options.correct_labels.smooth_mm
 
 

@@ -114,14 +114,7 @@ def simulated_flag(wildcards):
 def model_options(wildcards):
     """The JSON of one model's section, with the task's own number of steps and losses."""
     model, task = CONFIG.models[wildcards.model], CONFIG.tasks[wildcards.task]
-    steps = task.steps_of(wildcards.model)
-    if steps is not None and hasattr(model, "training"):
-        training = model.training.model_copy(update={"steps": steps})
-        model = model.model_copy(update={"training": training})
-    if task.losses and hasattr(model, "losses"):
-        losses = model.losses.model_copy(update=task.losses)
-        model = model.model_copy(update={"losses": losses})
-    return options(model)
+    return options(model.of_task(task.steps_of(wildcards.model), task.losses))
 
 
 def task_options(wildcards):

@@ -52,12 +52,12 @@ def low_records(wildcards):
 
 def corrects_labels(model):
     """Whether a model learns to move its targets."""
-    return getattr(CONFIG.models[model], "correct_labels", None) is not None
+    return CONFIG.models[model].correction is not None
 
 
 def moved_labels(wildcards):
     """Folder of the slices that a model learns from, where another one's correction moved them."""
-    first = getattr(CONFIG.models[wildcards.model], "labels_from", None)
+    first = CONFIG.models[wildcards.model].labels_of
     return LABELS.format(task=wildcards.task, model=first) if first else []
 
 
@@ -79,12 +79,12 @@ def displacement_flag(wildcards):
 
 
 def first_weights(wildcards):
-    """Weights of the synthesis, where a model is a super-resolution that refines it."""
-    model = CONFIG.models[wildcards.model]
-    if model.family != "fgdl-sr":
+    """Weights of the model that another one starts from, as a super-resolution does."""
+    first = CONFIG.models[wildcards.model].starts_from
+    if first is None:
         return []
     after = CONFIG.tasks[wildcards.task].low.after
-    return f"{ROOT}/models/{after}/{model.cms}/model.safetensors"
+    return f"{ROOT}/models/{after}/{first}/model.safetensors"
 
 
 def phantom_options(wildcards):

@@ -126,16 +126,15 @@ def training_need(key, otherwise):
     """What a model's training asks for, by a key of its section; the baselines ask for little."""
 
     def need(wildcards):
-        training = getattr(CONFIG.models[wildcards.model], "training", None)
-        return getattr(training, key) if training else otherwise
+        model = CONFIG.models[wildcards.model]
+        return getattr(model.training, key) if model.trained else otherwise
 
     return need
 
 
 def encoder(wildcards):
     """The workflow's own encoder, where a model compares images in its features."""
-    perceptual = getattr(CONFIG.models[wildcards.model], "perceptual", None)
-    if perceptual is None or perceptual.network != "self":
+    if CONFIG.models[wildcards.model].features.network != "self":
         return []
     return f"{ENCODER.format(target=target_of(wildcards))}/encoder.safetensors"
 
@@ -348,7 +347,7 @@ def roi_options(wildcards):
 def mean_model(wildcards):
     """The training people's mean map among a task's models, where the model is another one."""
     models = CONFIG.tasks[wildcards.task].models
-    found = [name for name in models if CONFIG.models[name].family == "mean"][:1]
+    found = [name for name in models if CONFIG.models[name].reference][:1]
     return found if found != [wildcards.model] else []
 
 

@@ -6,7 +6,7 @@ import json
 import numpy as np
 from scipy import ndimage
 
-from m2m.options import Macro2Micro
+from m2m.options.families.macro2micro import Macro2Micro
 from m2m.slices import PLANES, extract
 from m2m.stage import digest, read_table, write_json, write_table
 

@@ -10,12 +10,17 @@ from workflow import CHECKOUT
 
 from m2m import losses, options
 from m2m.dataset import Batch, find_subjects
-from m2m.inference import load_correction, load_network
+from m2m.models.building import build_objective, load_correction, load_network
 from m2m.networks.correction import LabelCorrection, area_change, inverse, warp
 from m2m.networks.octave import Translation
-from m2m.objectives import build_objective
 from m2m.objectives.correction import CorrectedLabels
-from m2m.options import Macro2Micro, Published2023, Task, load_config
+from m2m.options import Task, Trained, load_config
+from m2m.options.families.cyclegan import CycleGan
+from m2m.options.families.fgdl_cms import FgdlCms
+from m2m.options.families.macro2micro import Macro2Micro
+from m2m.options.families.macro2micro_2023 import Published2023
+from m2m.options.families.pix2pix import Pix2Pix
+from m2m.options.families.unet import UNet
 from m2m.stage import DataError
 from m2m.train.checkpoint import Checkpoints
 from m2m.train.launch import make_fabric
@@ -90,7 +95,7 @@ def test_area_and_roughness_are_those_of_a_linear_displacement():
     assert (area_change(folded) < 0).all()
 
 
-def corrected(model: options.NetworkModel | None = None) -> torch.nn.Module:
+def corrected(model: Trained | None = None) -> torch.nn.Module:
     torch.manual_seed(0)
     model = model or Macro2Micro.model_validate(
         {
@@ -188,24 +193,24 @@ def test_noise_moves_no_label():
 
 
 def test_switching_it_off_leaves_every_fingerprint_as_it_was():
-    for model in (Macro2Micro(), options.Pix2Pix(), Published2023()):
+    for model in (Macro2Micro(), Pix2Pix(), Published2023()):
         assert "correct_labels" not in model.model_dump(mode="json")
     for value in (True, {}, SMALL):
         model = Macro2Micro.model_validate({"correct_labels": value})
         assert model.correct_labels is not None
         assert Macro2Micro.model_validate_json(model.model_dump_json()) == model
-    off = options.FgdlCms.model_validate({"correct_labels": False})
-    assert options.FgdlCms.model_validate_json(off.model_dump_json()).correct_labels is None
+    off = FgdlCms.model_validate({"correct_labels": False})
+    assert FgdlCms.model_validate_json(off.model_dump_json()).correct_labels is None
     with pytest.raises(ValueError, match="cyclegan never sees"):
-        options.CycleGan.model_validate({"correct_labels": True})
+        CycleGan.model_validate({"correct_labels": True})
 
 
 THREE_STEPS, NARROW = small_model(steps=3).training, {"features": [4, 4, 4, 4, 8]}
 FAMILIES = {
     "macro2micro": small_model(steps=3),
     "macro2micro-2023": Published2023(training=THREE_STEPS),
-    "pix2pix": options.Pix2Pix(network=NARROW, training=THREE_STEPS),
-    "unet": options.UNet(network=NARROW, training=THREE_STEPS),
+    "pix2pix": Pix2Pix(network=NARROW, training=THREE_STEPS),
+    "unet": UNet(network=NARROW, training=THREE_STEPS),
 }
 
 

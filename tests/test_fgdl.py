@@ -9,17 +9,19 @@ from small_cohort import write_cohort
 from torch import nn
 from workflow import CHECKOUT
 
-from m2m import losses, options
+from m2m import losses
 from m2m.dataset import collate, find_subjects, read_slice
-from m2m.inference import Synthesis, build_network
+from m2m.models.building import build_network, build_objective
+from m2m.models.given import Synthesis
 from m2m.networks.correction import LabelCorrection
 from m2m.networks.discriminators import DifferenceProjectionDiscriminator
 from m2m.networks.features import SliceEncoder
 from m2m.networks.inputs import SliceInputs
 from m2m.networks.octave import Translation
 from m2m.networks.restormer import RestormerTranslator, TransposedAttention
-from m2m.objectives import build_objective
-from m2m.options import FgdlCms, Task, load_config
+from m2m.options import Task, load_config
+from m2m.options.families.fgdl_cms import FgdlCms
+from m2m.options.families.fgdl_sr import FgdlSr
 from m2m.train import loop as loop_module
 from m2m.train.checkpoint import Checkpoints
 from m2m.train.launch import make_fabric
@@ -94,10 +96,10 @@ def test_the_published_super_resolution_can_be_built_at_every_ratio(ratio):
 def test_weights_are_the_paper_s_unless_a_study_says_otherwise():
     published = {"image": 1, "ms_ssim": 1, "perceptual": 0.8, "adversarial": 0.01, "features": 10}
     ours = {"squared": 0}  # no term of the paper
-    assert options.FgdlCms().losses.model_dump() == published | ours
-    assert options.FgdlSr().losses.model_dump() == published | ours | {"similarity": 10}
-    assert options.FgdlCms().discriminator.every == options.FgdlSr().discriminator.every == 6
-    assert options.FgdlCms().correct_labels.smoothness == 1
+    assert FgdlCms().losses.model_dump() == published | ours
+    assert FgdlSr().losses.model_dump() == published | ours | {"similarity": 10}
+    assert FgdlCms().discriminator.every == FgdlSr().discriminator.every == 6
+    assert FgdlCms().correct_labels.smoothness == 1
 
 
 @pytest.mark.parametrize("widths, heads", [((4, 8), (1, 2)), ((6, 8, 12, 16), (1, 2, 3, 4))])
@@ -252,4 +254,4 @@ def test_widths_that_no_restormer_has_are_refused_by_name():
         ({"widths": [4, 6], "heads": [1, 2]}, "multiples of 4"),
     ):
         with pytest.raises(ValueError, match=message):
-            options.FgdlCms.model_validate({"network": network})
+            FgdlCms.model_validate({"network": network})

@@ -31,7 +31,8 @@ from m2m.labels import (
     undoing,
 )
 from m2m.networks.correction import warp
-from m2m.options import Correction, Macro2Micro, Phantom
+from m2m.options import Correction, Phantom
+from m2m.options.families.macro2micro import Macro2Micro
 from m2m.phantom import brain, people
 from m2m.phantom.anatomy import load_template
 from m2m.phantom.stage import COARSE_MM, grid

@@ -4,13 +4,16 @@ import pytest
 import torch
 
 from m2m import losses, options
-from m2m.inference import build_network
+from m2m.models.building import build_network, build_objective
 from m2m.networks.features import SliceEncoder
 from m2m.networks.inputs import SliceInputs
 from m2m.networks.octave import OctaveTranslator, Translation
 from m2m.networks.published import PublishedTranslator
-from m2m.objectives import build_objective
 from m2m.objectives.macro2micro import Macro2MicroObjective
+from m2m.options.families.cyclegan import CycleGan
+from m2m.options.families.macro2micro_2023 import Published2023
+from m2m.options.families.pix2pix import Pix2Pix
+from m2m.options.families.unet import UNet
 
 TERMS = ("image", "low", "high", "ms_ssim", "adversarial", "patch_adversarial")
 SMALL = options.Discriminators(width=8, crops=4, crop_size=8)
@@ -301,7 +304,7 @@ def test_crops_lie_anywhere_where_the_brain_is_not_in_focus(batch):
 def test_the_published_adversarial_terms_have_values_and_no_gradient(batch):
     """The defect of the early public code, kept on purpose in its reference point."""
     network = PublishedTranslator()
-    judge = build_objective(options.Published2023(discriminators=SMALL), 1, features())
+    judge = build_objective(Published2023(discriminators=SMALL), 1, features())
     single = batch | {"source": batch["source"][:, 1:2]}
     terms = judge.generator_terms(single, translate(network, single))
     assert set(terms) == {"image", "low", "high", "perceptual", "adversarial", "patch_adversarial"}
@@ -311,12 +314,12 @@ def test_the_published_adversarial_terms_have_values_and_no_gradient(batch):
 
 
 BASELINES = {
-    "unet": options.UNet(network=options.UNetwork(context=3, features=(4, 4, 4, 4, 4))),
-    "pix2pix": options.Pix2Pix(
+    "unet": UNet(network=options.UNetwork(context=3, features=(4, 4, 4, 4, 4))),
+    "pix2pix": Pix2Pix(
         network=options.UNetwork(context=1, features=(4, 4, 4, 4, 4)),
         discriminator=options.PatchJudge(width=4),
     ),
-    "cyclegan": options.CycleGan(
+    "cyclegan": CycleGan(
         network=options.UNetwork(context=1, features=(4, 4, 4, 4, 4)),
         discriminator=options.PatchJudge(width=4),
     ),
@@ -375,6 +378,6 @@ def test_cyclegan_never_sees_a_slice_beside_its_own_target(batch):
 
 
 def test_a_perfect_image_has_no_loss_in_regression(batch):
-    judge = build_objective(options.UNet())
+    judge = build_objective(UNet())
     terms = judge.generator_terms(batch, Translation(batch["target"] * batch["mask"]))
     assert {name: round(term.item(), 6) for name, term in terms.items()} == {"image": 0, "ssim": 0}

@@ -7,15 +7,18 @@ import torch.nn.functional as F
 from test_lower import write_lower_cohort
 from torch import nn
 
-from m2m import options
-from m2m.inference import Synthesis, build_network, load_network, translate_volume
+from m2m.inference import translate_volume
+from m2m.models.building import build_network, build_objective, load_network
+from m2m.models.given import Synthesis
 from m2m.networks import superres
 from m2m.networks.correction import LabelCorrection
 from m2m.networks.inputs import SliceInputs
 from m2m.networks.restormer import RestormerTranslator
 from m2m.networks.superres import IncrementalModulation, Restored, SuperResolution
-from m2m.objectives import build_objective
-from m2m.options import FgdlCms, FgdlSr, Task
+from m2m.options import Task
+from m2m.options.families.fgdl_cms import FgdlCms
+from m2m.options.families.fgdl_sr import FgdlSr
+from m2m.options.families.mean import MeanMap
 from m2m.stage import DataError
 from m2m.train import configuration, first_stage
 from m2m.train.checkpoint import Checkpoints
@@ -255,7 +258,7 @@ def test_the_fingerprint_is_of_the_synthesis_too():
         configuration(about | {"low": LOW, "first": {"weights": w}}, model) for w in "ab"
     )
     assert first != second
-    assert set(configuration(about, options.MeanMap())) == {*about, "options", "stage_version"}
+    assert set(configuration(about, MeanMap())) == {*about, "options", "stage_version"}
 
 
 def test_queries_are_gathered_by_a_deformable_convolution():

@@ -11,7 +11,7 @@ from m2m.field.fit import fit
 from m2m.field.sample import at_points
 from m2m.field.slices import box_of, cut
 from m2m.fusion import Fuse, View, average, inverse_variance
-from m2m.options import NetworkModel, SliceField
+from m2m.options import SliceField, Trained
 from m2m.uncertainty import Prediction
 from m2m.volume import Volume
 
@@ -48,7 +48,7 @@ def by_field(views: Iterable[View], inside: NDArray[np.bool_], device: str = "cp
     return mean._replace(image=image)
 
 
-def fusion_of(options: NetworkModel, device: str) -> Fuse:
+def fusion_of(options: Trained, device: str) -> Fuse:
     """How a model's views are joined, as its section says."""
     named = {"average": average, "inverse-variance": inverse_variance}
     return partial(by_field, device=device) if options.fusion == "field" else named[options.fusion]

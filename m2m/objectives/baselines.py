@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from m2m import losses, options
+from m2m.networks.basic_unet import PatchGan, UNetTranslator
 from m2m.networks.inputs import SliceInputs
 from m2m.networks.octave import Translation
-from m2m.networks.unet import PatchGan, UNetTranslator
 from m2m.objectives.base import Objective, Terms
 from m2m.objectives.macro2micro import centre, judge_frozen
 from m2m.processes import share, whole_batch

@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from m2m import losses, options
+from m2m import losses
 from m2m.networks.discriminators import DifferenceProjectionDiscriminator
 from m2m.networks.octave import Translation
 from m2m.networks.superres import Restored
 from m2m.objectives.base import Objective, Terms
 from m2m.objectives.macro2micro import Perception, judge_frozen
+from m2m.options.families.fgdl_cms import FgdlLosses, ProjectionJudge
 
 
 class FgdlObjective(Objective):
@@ -41,8 +42,8 @@ class FgdlObjective(Objective):
 
     def __init__(
         self,
-        weights: options.FgdlLosses,
-        judge: options.ProjectionJudge,
+        weights: FgdlLosses,
+        judge: ProjectionJudge,
         channels: int = 1,
         encoder: nn.Module | None = None,
     ):

@@ -21,31 +21,9 @@ from pydantic import (
 from m2m.options.base import DataPath, Name, Section, problems
 from m2m.options.cohort import Cohort, Effects, Phantom, Split
 from m2m.options.downstream import Cnn, Downstream, cross_fitted
-from m2m.options.models import (
-    CycleGan,
-    Discriminators,
-    Encoder,
-    FgdlCms,
-    FgdlLosses,
-    FgdlSr,
-    FgdlSrLosses,
-    Losses,
-    Macro2Micro,
-    MeanMap,
-    Model,
-    Network,
-    NetworkModel,
-    PatchJudge,
-    Perceptual,
-    Pix2Pix,
-    ProjectionJudge,
-    Published2023,
-    RescaledT1,
-    Restormer,
-    UNet,
-    UNetwork,
-    Upsampled,
-)
+from m2m.options.families import FAMILIES, Model, section_of
+from m2m.options.family import Family, Trained
+from m2m.options.models import Discriminators, Encoder, Losses, PatchJudge, Perceptual, UNetwork
 from m2m.options.rendering import HeldOut, Render, Report, SliceField
 from m2m.options.scans import (
     Anat,
@@ -58,16 +36,14 @@ from m2m.options.scans import (
     Slices,
     Tractography,
 )
-from m2m.options.training import Correction, SliceWindow, Training, Weight
+from m2m.options.training import Correction, Training, Weight
 
 __all__ = [
-    "Anat", "Cnn", "Cohort", "Config", "Correction", "CycleGan", "DipyTracking", "Discriminators",
-    "Downstream", "Dti", "Effects", "Encoder", "Evaluation", "FgdlCms", "FgdlLosses", "FgdlSr",
-    "FgdlSrLosses", "Grid", "HeldOut", "Losses", "Macro2Micro", "Mask", "MeanMap", "Model",
-    "MrtrixTracking", "Network", "NetworkModel", "PatchJudge", "Perceptual", "Phantom", "Pix2Pix",
-    "Preprocess", "ProjectionJudge", "Published2023", "Render", "Report", "RescaledT1", "Restormer",
-    "Rois", "SliceField", "Slices", "Split", "Task", "Tractography", "Training", "UNet", "UNetwork",
-    "Upsampled", "load_config", "problems",
+    "FAMILIES", "Anat", "Cnn", "Cohort", "Config", "Correction", "DipyTracking", "Discriminators",
+    "Downstream", "Dti", "Effects", "Encoder", "Evaluation", "Family", "Grid", "HeldOut", "Losses",
+    "Mask", "Model", "MrtrixTracking", "PatchJudge", "Perceptual", "Phantom", "Preprocess",
+    "Render", "Report", "Rois", "SliceField", "Slices", "Split", "Task", "Tractography", "Trained",
+    "Training", "UNetwork", "load_config", "problems", "section_of",
 ]  # fmt: skip
 
 
@@ -232,18 +208,18 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _cyclegan_has_one_channel_each_way(self) -> Self:
+    def _models_of_one_channel_give_no_tensors(self) -> Self:
         for name, task in self.tasks.items():
-            cyclic = [m for m in task.models if isinstance(self.models[m], CycleGan)]
-            if task.target == "dti" and cyclic:
-                raise ValueError(f"tasks.{name}.models: {cyclic[0]} gives one channel, not tensors")
+            single = [m for m in task.models if self.models[m].one_channel]
+            if task.target == "dti" and single:
+                raise ValueError(f"tasks.{name}.models: {single[0]} gives one channel, not tensors")
         return self
 
     @model_validator(mode="after")
     def _low_resolutions_have_a_task_to_stand_beside(self) -> Self:
         for name, task in self.tasks.items():
             for model in task.models:
-                sees = isinstance(self.models[model], Upsampled | FgdlSr)
+                sees = self.models[model].sees_low
                 if sees != (task.low is not None and model not in task.low.beside):
                     raise ValueError(
                         f"tasks.{name}: {model} needs a task with low, outside of its beside"
@@ -266,33 +242,21 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _super_resolutions_see_what_their_synthesis_sees(self) -> Self:
+    def _models_suit_a_low_resolution(self) -> Self:
         for name, task in self.tasks.items():
-            for model in (self.models[m] for m in task.models):
-                if not isinstance(model, FgdlSr) or task.low is None:
-                    continue
-                cms = self.models.get(model.cms)
-                if not isinstance(cms, FgdlCms) or (
-                    model.cms not in self.tasks[task.low.after].models
-                ):
-                    raise ValueError(
-                        f"tasks.{name}: {model.cms} is no fgdl-cms of the task {task.low.after}"
-                    )
-                seen = SliceWindow.model_fields
-                if any(getattr(model.window, k) != getattr(cms.window, k) for k in seen):
-                    raise ValueError(f"tasks.{name}: network.{', '.join(seen)} as in {model.cms}")
-                if 2 ** (len(cms.network.widths) - 1) < task.low.ratio:
-                    raise ValueError(f"tasks.{name}: {model.cms} has too few levels for its ratio")
+            if task.low is None:
+                continue
+            after = {model: self.models[model] for model in self.tasks[task.low.after].models}
+            for model in task.models:
+                self.models[model].check_low(name, task.low.ratio, task.low.after, after)
         return self
 
     @model_validator(mode="after")
     def _moved_labels_have_a_correction(self) -> Self:
         for name, task in self.tasks.items():
             for model in task.models:
-                first = getattr(self.models[model], "labels_from", None)
-                if first and not (
-                    first in task.models and getattr(self.models[first], "correct_labels", None)
-                ):
+                first = self.models[model].labels_of
+                if first and not (first in task.models and self.models[first].correction):
                     raise ValueError(
                         f"tasks.{name}: {model} learns from labels of {first}, which must be a "
                         "model of the task with correct_labels"
@@ -308,7 +272,7 @@ class Config(Section):
     def _losses_are_of_the_tasks_models(self) -> Self:
         for name, task in self.tasks.items():
             for model in task.models:
-                terms = getattr(self.models[model], "losses", None)
+                terms = self.models[model].weights
                 if terms and (unknown := set(task.losses) - set(type(terms).model_fields)):
                     raise ValueError(f"tasks.{name}.losses: {model} has no {sorted(unknown)}")
         return self
@@ -344,8 +308,7 @@ class Config(Section):
     def _cross_fitted_networks_learn_from_their_own_people(self) -> Self:
         for name in (name for name, task in self.tasks.items() if task.fold):
             for model in self.tasks[name].models:
-                perceptual = getattr(self.models[model], "perceptual", None)
-                if perceptual is not None and perceptual.network == "self":
+                if self.models[model].features.network == "self":
                     raise ValueError(
                         f"downstream.tasks: {model} compares images in an encoder that saw people "
                         "of every fold; set its perceptual.network to none or vgg19"

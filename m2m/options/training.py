@@ -1,4 +1,4 @@
-"""What every network has, whatever its objective: its training, what it sees, its labels."""
+"""Parts of a network's section: its training, what it sees, how labels are corrected."""
 
 from typing import Annotated, Literal, Self
 
@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from m2m.options.base import Fraction, Name, Section
+from m2m.options.base import Fraction, Section
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -104,43 +104,3 @@ def _switched(value: object) -> object:
 
 
 LabelCorrection = Annotated[Correction | None, BeforeValidator(_switched)]
-
-
-class Trained(Section):
-    """What every network has, whatever its objective."""
-
-    training: Training = Training()
-    planes: tuple[Literal["axial", "coronal", "sagittal"], ...] = ("axial", "coronal", "sagittal")
-    mirror: bool = Field(
-        False, description="Translate the mirrored person too, and average: twice the time"
-    )
-
-    fusion: Literal["average", "inverse-variance", "field"] = Field(
-        "average",
-        exclude_if=lambda value: value == "average",
-        description="How the views of orientations, and of the mirrored person, become one volume",
-    )
-
-    # Left out where there is none: a key more would change every model's fingerprint.
-    correct_labels: LabelCorrection = Field(
-        None,
-        exclude_if=lambda value: value is None,
-        description="Learn, beside the network, to move misaligned targets; true: by its defaults",
-    )
-
-    labels_from: Name | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
-        description="Learn from labels that this model's correction moved, person by person",
-    )
-
-    @model_validator(mode="after")
-    def _labels_are_moved_once(self) -> Self:
-        if self.labels_from and self.correct_labels:
-            raise ValueError("labels_from and correct_labels are two ways: switch one off")
-        return self
-
-    @property
-    def window(self) -> SliceWindow:
-        """What the network sees of a volume."""
-        return getattr(self, "network", SliceWindow(context=1))

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 import m2m
 from m2m.bids import unit_folder, unit_path
-from m2m.options import Config, Task, Tractography
+from m2m.options import Config, Family, Task, Tractography
 from m2m.options.downstream import fold_task
 from m2m.report.jinja import templates
 from m2m.report.models import (
@@ -55,7 +55,6 @@ PACKAGES = {
     "scikit-image": "scikit-image", "PyTorch": "torch", "pandas": "pandas",
     "Snakemake": "snakemake",
 }  # fmt: skip
-MONAI_FAMILIES = ("unet", "pix2pix", "cyclegan")
 FSL_PROGRAMS = ("bet", "eddy", "fast")
 
 
@@ -108,11 +107,11 @@ def program_versions(root: Path, units: Iterable[str]) -> dict[str, str]:
     return {suite: " and ".join(sorted(versions)) for suite, versions in sorted(found.items())}
 
 
-def package_versions(config: Config, families: Iterable[str], biology: bool) -> dict[str, str]:
+def package_versions(config: Config, models: Iterable[Family], biology: bool) -> dict[str, str]:
     """Versions of m2m, of Python and of the packages that did the work, where installed."""
     names = dict(PACKAGES)
-    if set(families) & set(MONAI_FAMILIES):
-        names["MONAI"] = "monai"
+    for model in models:
+        names |= model.packages
     if config.cohort.source == "bids":
         names["PyBIDS"] = "pybids"
     if biology:
@@ -179,7 +178,6 @@ def context(root: Path, config: Config, tasks: Mapping[str, Task]) -> dict[str, 
         for name, task in tasks.items()
         if task.fold in (None, 1)
     }
-    families = {model.family for model in models.values()}
     return {
         "config": config, "tasks": tasks, "images": images,
         "targets": {task.target for task in tasks.values()},
@@ -196,13 +194,13 @@ def context(root: Path, config: Config, tasks: Mapping[str, Task]) -> dict[str, 
         "task_sentences": list(task_sentences(tasks, task_titles(tasks))),
         "model_sentences": list(model_sentences(models)),
         "trained": list(training_sentences(tasks, models)),
-        "moved": any(getattr(model, "correct_labels", None) for model in models.values()),
+        "moved": any(model.correction for model in models.values()),
         "rois": ("rois", "concordance") in measured, "lpips": ("brain", "lpips") in measured,
         "identified": ("rois", "identification") in measured,
         "bundles": any(region == "bundles" for region, _ in measured),
         "calibrated": ("brain", "calibration_error") in measured,
         "compared": any(len(task.models) > 1 for task in tasks.values()),
-        "versions": package_versions(config, families, folds)
+        "versions": package_versions(config, models.values(), folds)
         | program_versions(root, [str(row["unit"]) for row in used]),
         "makers": sorted(makers - {m2m.__version__}),
     }  # fmt: skip

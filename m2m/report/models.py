@@ -4,56 +4,17 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from m2m.options import Model, NetworkModel, Task
+from m2m.options import Family, Task, Trained
 from m2m.report.words import enumerate_words
 
 CITATION = re.compile(r"\[(@[^]]+)\]")
-# What each family is, as far as no option changes it.
-FAMILIES = {
-    "macro2micro": "the generator of Macro2Micro [@kim2024], with skip connections and instance "
-    "normalisation added",
-    "macro2micro-2023": "the early public network of Macro2Micro [@kim2024] with its losses, L1 of "
-    "image, low and high band; its adversarial terms give no gradient",
-    "pix2pix": "pix2pix [@isola2017]: MONAI's U-Net and a patch discriminator that sees its source",
-    "cyclegan": "CycleGAN [@zhu2017]: two of MONAI's U-Nets and two patch discriminators, never "
-    "shown a pair",
-    "unet": "MONAI's U-Net, trained on L1 and SSIM [@wang2004]",
-    "fgdl-cms": "the cross-modality synthesis of FGDL [@feng2024], a U-shaped Restormer "
-    "[@zamir2022]",
-    "fgdl-sr": "the super-resolution of FGDL [@feng2024], which aligns the low-resolution map to a "
-    "frozen synthesis by deformable convolutions [@zhu2019]",
-    "mean": "the mean map of the training people in template space, carried to each person by the "
-    "affine of the T1",
-    "t1": "the least-squares line from source to target over the training people's brains",
-    "upsampled": "the low-resolution map, enlarged by cubic splines",
-}
-# Terms of losses, by their option; those of FGDL's discriminator are others.
-TERMS = {
-    "image": "L1", "squared": "squared errors", "low": "L1 of the low band",
-    "high": "L1 of the high band", "ms_ssim": "MS-SSIM [@wang2003]",
-    "perceptual": "a perceptual distance [@zhang2018]",
-    "adversarial": "the logistic loss [@goodfellow2014] of an image discriminator [@karras2020] "
-    "that sees the source",
-    "patch_adversarial": "that of a discriminator of patches [@park2020; @goodfellow2014]",
-    "log_sd": "the likelihood of a predicted standard deviation [@nix1994]",
-}  # fmt: skip
-FGDL_TERMS = {
-    "adversarial": "the relativistic loss [@jolicoeur2018] of a discriminator that is shown the "
-    "difference map by projection [@miyato2018projection; @miyato2018normalization; @liu2019]",
-    "features": "matching of its features [@wang2018]",
-    "similarity": "agreement of similarity maps with the difference",
-}
-# Whose features a perceptual distance is of.
-FEATURES = {
-    "self": " in an encoder that was trained on the same people", "vgg19": " in VGG19",
-}  # fmt: skip
 FUSIONS = {
     "average": "averaged", "inverse-variance": "weighted by inverse variances",
     "field": "joined by a continuous field",
 }  # fmt: skip
 
 
-def model_sentences(models: Mapping[str, Model]) -> Iterator[str]:
+def model_sentences(models: Mapping[str, Family]) -> Iterator[str]:
     """Describe each model; of models of one family the first in full, others by what differs."""
     first: dict[str, str] = {}
     for name, section in models.items():
@@ -69,22 +30,13 @@ def model_sentences(models: Mapping[str, Model]) -> Iterator[str]:
         yield f"`{name}` was `{model}` but for {what}{cited}."
 
 
-def described(name: str, section: Model) -> str:
+def described(name: str, section: Family) -> str:
     """Describe one model in full."""
-    text = f"`{name}`: {FAMILIES[section.family]}."
-    if not isinstance(section, NetworkModel):
+    text = f"`{name}`: {section.sentence}."
+    if not section.trained:
         return text
-    network = getattr(section, "network", None)
-    if section.family == "macro2micro":
-        share = f"a share of {network.alpha:g} of" if network.alpha else "without"
-        widths = enumerate_words([str(width) for width in network.widths])
-        octaves = " [@chen2019]" if network.alpha else ""
-        text += f" Its levels had {widths} channels, {share} low-frequency ones{octaves}."
-    text += f" It saw {seen(section)}."
-    if section.family == "macro2micro-2023" and section.perceptual.network != "none":
-        text += f" Its loss had {TERMS['perceptual']}{FEATURES[section.perceptual.network]}, too."
-    if terms := list(loss_terms(section)):
-        text += f" Its loss was {enumerate_words(terms)}."
+    text += _spaced(section.network_sentence(enumerate_words)) + f" It saw {seen(section)}."
+    text += _spaced(section.loss_sentence(enumerate_words))
     if section.correct_labels:
         text += " Beside it a network learned to move misaligned targets [@jaderberg2015]."
     if section.labels_from:
@@ -96,7 +48,12 @@ def described(name: str, section: Model) -> str:
     return f"{text} Every {planes} slice was translated{mirrored}; the {views} were {how}."
 
 
-def seen(section: NetworkModel) -> str:
+def _spaced(sentence: str) -> str:
+    """A sentence behind another one, where there is one."""
+    return sentence and f" {sentence}"
+
+
+def seen(section: Trained) -> str:
     """Say what a network sees of a volume."""
     window = section.window
     parts = [f"{window.context} neighbouring slices" if window.context > 1 else "one slice"]
@@ -105,19 +62,6 @@ def seen(section: NetworkModel) -> str:
     if window.prior:
         parts.append("the training people's mean map there")
     return enumerate_words(parts)
-
-
-def loss_terms(section: NetworkModel) -> Iterator[str]:
-    """Name each term that has a weight, where the family lets it be chosen."""
-    losses = getattr(section, "losses", None)
-    weights = losses.model_dump() if losses else {}
-    features = section.perceptual.network if "perceptual" in weights else "none"
-    terms = TERMS | (FGDL_TERMS if section.family.startswith("fgdl") else {})
-    for key, weight in weights.items():
-        if key not in terms or not weight or (key == "perceptual" and features == "none"):
-            continue
-        where = FEATURES[features] if key == "perceptual" else ""
-        yield f"{terms[key]}{where} (weight {weight:g})"
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any], at: str = "") -> Iterator[tuple]:
@@ -161,13 +105,13 @@ def task_sentences(tasks: Mapping[str, Task], titles: Mapping[str, str]) -> Iter
         yield f"{text}."
 
 
-def training_sentences(tasks: Mapping[str, Task], models: Mapping[str, Model]) -> Iterator[str]:
+def training_sentences(tasks: Mapping[str, Task], models: Mapping[str, Family]) -> Iterator[str]:
     """Say how networks were trained; those of a task that were trained alike stand together."""
     alike: dict[tuple[str, str], list[str]] = {}
     for task, model in fits(tasks):
-        training = getattr(models[model], "training", None)
-        if training is None:
+        if not models[model].trained:
             continue
+        training = models[model].training
         steps = tasks[task].steps_of(model) or training.steps
         text = f"{steps} steps of {training.batch_size} slices, learning rate "
         text += f"{training.learning_rate:g}, seed {training.seed}"

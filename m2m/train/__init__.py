@@ -1,4 +1,4 @@
-"""Train a model on a task: a network, or one of the two baselines that need none.
+"""Train a model on a task: a network, or a baseline that needs none.
 
 A run that was stopped goes on where it was; a run with nothing left to do writes its outputs
 again.
@@ -14,10 +14,11 @@ from pydantic import TypeAdapter
 import m2m
 from m2m.cohort.split import load_split, part_by_participant
 from m2m.dataset import find_subjects
-from m2m.inference import Synthesis, load_synthesis
 from m2m.modalities import MODALITIES
 from m2m.model import METRIC, load_model, save_model
-from m2m.options import FgdlSr, Model, NetworkModel, Perceptual, Task
+from m2m.models.building import load_synthesis
+from m2m.models.given import Synthesis
+from m2m.options import Family, Model, Task
 from m2m.stage import (
     VERSIONS,
     DataError,
@@ -28,7 +29,7 @@ from m2m.stage import (
     write_text,
 )
 from m2m.train.checkpoint import Checkpoints
-from m2m.train.closed_form import FITS
+from m2m.train.closed_form import fit_at_once
 from m2m.train.encoder import load_encoder
 from m2m.train.history import METRICS, json_lines
 from m2m.train.judge import Subjects
@@ -80,7 +81,7 @@ def main(
     parts = part_by_participant(load_split(split, split_record))
     images = task_chosen.source, task_chosen.target
     ratio = task_chosen.low.ratio if task_chosen.low else None
-    if bool(getattr(chosen, "labels_from", None)) != bool(labels_dir):
+    if bool(chosen.labels_of) != bool(labels_dir):
         raise typer.BadParameter("--labels-dir is for a model with labels_from, which needs it")
     subjects, skipped = find_subjects(slices_dir, parts, *images, low_dir, ratio, labels_dir)
     grid = common_grid(subjects, slices_dir, skipped)
@@ -98,13 +99,13 @@ def main(
     if task_chosen.low:
         about["low"] = {"ratio": ratio, "of": task_chosen.low.of}
     synthesis = None
-    if isinstance(chosen, FgdlSr):
+    if chosen.starts_from:
         synthesis, about["first"] = first_stage(first, about)
-    perceptual = getattr(chosen, "perceptual", Perceptual())
+    perceptual = chosen.features
     sees = encoder if perceptual.network == "self" else perceptual.weights
     about |= {"encoder": file_digest(sees) if sees else None}
     checkpoints = Checkpoints(training_dir, configuration(about, chosen))
-    if isinstance(chosen, NetworkModel):
+    if chosen.trained:
         channels = len(MODALITIES[task_chosen.target].channels)
         eyes = load_encoder(perceptual, channels, encoder)
         fabric = make_fabric(chosen.training)
@@ -114,7 +115,7 @@ def main(
             return
         write_text(metrics, (checkpoints.folder / METRICS).read_text(encoding="utf-8"))
     else:
-        fit = FITS[chosen.family](subjects, task_chosen)
+        fit = fit_at_once(subjects, task_chosen, chosen)
         value = fit.validation["value"] if fit.validation else None
         write_text(metrics, json_lines([{"step": None, "split": "validation", METRIC: value}]))
     about |= {"fingerprint": checkpoints.fingerprint}
@@ -178,7 +179,7 @@ def first_stage(weights: Path | None, about: Mapping[str, Any]) -> tuple[Synthes
     return load_synthesis(tensors, record, about["low"]["ratio"]), kept
 
 
-def configuration(about: Mapping[str, Any], options: Model) -> dict:
+def configuration(about: Mapping[str, Any], options: Family) -> dict:
     """All that decides the weights, for the fingerprint; how it is computed does not."""
     without = {
         "training": {"workers", "threads"}, "perceptual": {"weights"}, "fusion": True,

@@ -21,12 +21,13 @@ from torch import Tensor, nn
 
 from m2m.dataset import Batch, SliceBatches, Subject, whole_subject
 from m2m.field.fusion import fusion_of
-from m2m.inference import CORRECTION, Synthesis, build_network, translate_volume, views_of
+from m2m.inference import translate_volume, views_of
 from m2m.modalities import MODALITIES
 from m2m.model import METRIC, Fit
+from m2m.models.building import CORRECTION, build_network, build_objective
+from m2m.models.given import Synthesis
 from m2m.networks.inputs import TemplateMap
-from m2m.objectives import build_objective
-from m2m.options import NetworkModel, Task
+from m2m.options import Task, Trained
 from m2m.train.checkpoint import Checkpoints
 from m2m.train.closed_form import template_prior
 from m2m.train.history import History
@@ -63,7 +64,7 @@ class Loop:
     ----------
     fabric : Fabric
         Launched.
-    options : NetworkModel
+    options : Trained
     channels : int
         Of the target.
     encoder : Module or None
@@ -77,7 +78,7 @@ class Loop:
     def __init__(
         self,
         fabric: Fabric,
-        options: NetworkModel,
+        options: Trained,
         channels: int = 1,
         encoder: nn.Module | None = None,
         prior: TemplateMap | None = None,
@@ -227,7 +228,7 @@ def validate(
     network: nn.Module,
     subjects: Sequence[Subject],
     task: Task,
-    options: NetworkModel,
+    options: Trained,
 ) -> float:
     """Mean absolute error inside the target mask, mean over subjects; first orientation only."""
     limits = MODALITIES[task.target].limits
@@ -250,7 +251,7 @@ def fit_network(
     fabric: Fabric,
     subjects: Mapping[str, Sequence[Subject]],
     task: Task,
-    options: NetworkModel,
+    options: Trained,
     checkpoints: Checkpoints,
     encoder: nn.Module | None = None,
     synthesis: Synthesis | None = None,
@@ -327,7 +328,7 @@ def fit_network(
 
 
 def predictor(
-    network: nn.Module, fabric: Fabric, task: Task, options: NetworkModel
+    network: nn.Module, fabric: Fabric, task: Task, options: Trained
 ) -> Callable[[Subject], Prediction]:
     """Function that translates a subject's whole volume, as `m2m translate` does."""
     device = str(fabric.device)
@@ -346,7 +347,7 @@ def predictor(
 
 
 def training_batches(
-    fabric: Fabric, subjects: Sequence[Subject], task: Task, options: NetworkModel, beside: int
+    fabric: Fabric, subjects: Sequence[Subject], task: Task, options: Trained, beside: int
 ) -> SliceBatches:
     """Batches of slices, or the share of them that this process takes."""
     training = options.training

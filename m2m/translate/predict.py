@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
-from m2m import baselines
 from m2m.lowres import enlarge
 from m2m.modalities import MODALITIES
-from m2m.options import Model
+from m2m.models.implementation import implementation
+from m2m.models.seen import Seen
+from m2m.options import Trained, section_of
 from m2m.slices import normalise
 from m2m.stage import DataError, read_json, require_ok
 from m2m.uncertainty import Prediction, deviation
@@ -47,6 +47,16 @@ class Person(NamedTuple):
         if record["source"] == "t1":
             return normalise(self.image.data, self.brain.data, record["t1_range_percent"])[0]
         return np.where(self.brain.data, MODALITIES[record["source"]].scale(self.image.data), 0)
+
+    def seen(self, record: Record) -> Seen:
+        """What a model that is no network may look at."""
+        return Seen(
+            affine=self.image.affine,
+            shape=self.image.shape,
+            to_mni=self.to_mni,
+            source=lambda: self.source(record),
+            low=lambda: self.low.data,
+        )
 
 
 class Network(NamedTuple):
@@ -100,7 +110,11 @@ def predict(person: Person, tensors: Tensors, record: Record, network: Network) 
         Shape (X, Y, Z), or (X, Y, Z, 6) for tensors. `unscaled` turns the image into the target's
         unit.
     """
-    predicted = FAMILIES.get(record["family"], _by_network)(person, tensors, record, network)
+    options = section_of(record)
+    if options.trained:
+        predicted = _by_network(options, person, tensors, record, network)
+    else:
+        predicted = implementation(options).predict(tensors, person.seen(record))
     limits = MODALITIES[record["target"]].limits
     maps = predicted.image.clip(*limits), deviation(predicted, record["uncertainty"])
     inside = _like(person.brain.data, predicted.image)
@@ -120,43 +134,25 @@ def _like(mask: NDArray, image: NDArray) -> NDArray:
     return mask.reshape(*mask.shape, *[1] * (image.ndim - 3))
 
 
-def _by_network(person: Person, tensors: Tensors, record: Record, network: Network) -> Prediction:
+def _by_network(
+    options: Trained, person: Person, tensors: Tensors, record: Record, network: Network
+) -> Prediction:
     """Orientations, and the mirrored person, joined as the model's `fusion` says."""
     # Torch takes longer to load than a baseline takes to compute.
     from m2m import inference
     from m2m.field.fusion import fusion_of
+    from m2m.models.building import load_network
 
-    options = TypeAdapter(Model).validate_python(record["options"])
     views = inference.views_of(options, record["target"])
     if network.planes:
         views["planes"] = network.planes
     device = inference.choose_device(network.device)
     return inference.translate_volume(
-        inference.load_network(tensors, record), person.source(record),
+        load_network(tensors, record), person.source(record),
         person.to_mni @ person.image.affine,
         batch_size=network.batch_size, device=device, fuse=fusion_of(options, device),
         low=None if person.low is None else person.low.data, **views,
     )  # fmt: skip
-
-
-def _by_mean_map(person: Person, tensors: Tensors, record: Record, network: Network) -> Prediction:
-    """The training cohort's mean, by the T1's affine registration to the template."""
-    grid = person.image
-    return baselines.predict_mean_map(tensors, grid.affine, grid.shape, person.to_mni)
-
-
-def _by_line(person: Person, tensors: Tensors, record: Record, network: Network) -> Prediction:
-    """Source on the target's scale."""
-    return baselines.predict_line(tensors, person.source(record))
-
-
-def _by_low(person: Person, tensors: Tensors, record: Record, network: Network) -> Prediction:
-    """The low resolution, enlarged."""
-    return Prediction(person.low.data, {})
-
-
-# All others are networks.
-FAMILIES = {"mean": _by_mean_map, "t1": _by_line, "upsampled": _by_low}
 
 
 def predict_file(

@@ -1,0 +1,33 @@
+"""pix2pix (Isola et al. 2017, arXiv:1611.07004)."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from m2m.options.family import Trained
+from m2m.options.models import PatchJudge, UNetwork
+from m2m.options.training import SliceWindow, Weight
+
+
+class Pix2Pix(Trained):
+    """U-Net, PatchGAN that sees the source, L1 (Isola et al. 2017, arXiv:1611.07004)."""
+
+    implementation: ClassVar[str] = "m2m.models.families.pix2pix_model"
+    sentence: ClassVar[str] = (
+        "pix2pix [@isola2017]: MONAI's U-Net and a patch discriminator that sees its source"
+    )
+    packages: ClassVar[Mapping[str, str]] = {"MONAI": "monai"}
+
+    family: Literal["pix2pix"] = "pix2pix"
+    network: UNetwork = UNetwork(context=1)
+    discriminator: PatchJudge = PatchJudge()
+    l1: Weight = Field(100.0, description="Weight of L1 beside the adversarial term's 1")
+
+    @property
+    def window(self) -> SliceWindow:
+        """As `Trained.window`."""
+        return self.network
+
+
+SECTION = Pix2Pix

@@ -1,0 +1,29 @@
+"""A U-Net of slices: regression, without an opponent."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from m2m.options.family import Trained
+from m2m.options.models import UNetwork
+from m2m.options.training import SliceWindow, Weight
+
+
+class UNet(Trained):
+    """2.5D U-Net with L1 and SSIM: regression, without an opponent."""
+
+    implementation: ClassVar[str] = "m2m.models.families.unet_model"
+    sentence: ClassVar[str] = "MONAI's U-Net, trained on L1 and SSIM [@wang2004]"
+    packages: ClassVar[Mapping[str, str]] = {"MONAI": "monai"}
+
+    family: Literal["unet"] = "unet"
+    network: UNetwork = UNetwork()
+    l1: Weight = 1.0
+    ssim: Weight = 1.0
+
+    @property
+    def window(self) -> SliceWindow:
+        """As `Trained.window`."""
+        return self.network
+
+
+SECTION = UNet
