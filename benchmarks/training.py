@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from m2m.networks.discriminators import LEAK, PatchDiscriminator
 from m2m.networks.features import Vgg19Features
 from m2m.networks.inputs import TemplateMap
-from m2m.options import load_config
+from m2m.options import Trained, load_config
 from m2m.options.families.macro2micro import Macro2Micro
 from m2m.options.families.macro2micro_2023 import Published2023
 from m2m.train.launch import make_fabric
-from m2m.train.loop import Loop, make_reproducible
+from m2m.train.loop import Loop
+from m2m.train.stepping import make_reproducible
 
 ROOT = Path(__file__).resolve().parents[1]
 CHANNELS = (128, 256, 512, 512, 512, 512, 512)  # of StyleGAN2 from 256 pixels down to 4
@@ -74,17 +75,16 @@ def published_loop() -> Loop:
         {"discriminators": {"width": 8, "crops": 8, "crop_size": 128}}
     )
     loop = Loop(make_fabric(options.training), options, encoder=Vgg19Features())
-    loop.objective.image_discriminator = StyleDiscriminator()
-    loop.objective.patch_discriminator = PatchDiscriminator(105, 128)
-    return rebuilt(loop)
+    loop.objective.discriminators["image_discriminator"] = StyleDiscriminator()
+    loop.objective.discriminators["patch_discriminator"] = PatchDiscriminator(105, 128)
+    return rebuilt(loop, options)
 
 
-def rebuilt(loop: Loop) -> Loop:
+def rebuilt(loop: Loop, options: Trained) -> Loop:
     """Give the exchanged discriminators their device and optimiser."""
     loop.objective.to(loop.fabric.device)
-    loop.judges = loop.objective.discriminators()
-    weights = [p for judge in loop.judges.values() for p in judge.parameters()]
-    loop.optimizers["discriminators"] = torch.optim.Adam(weights, betas=(0.0, 0.99), fused=True)
+    loop.judges = dict(loop.objective.discriminators)
+    loop.make_optimizers(options)
     return loop
 
 

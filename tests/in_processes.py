@@ -11,33 +11,30 @@ import sys
 from pathlib import Path
 
 import torch
-from small_cohort import small_model
+from small_families import ALONE, small
 
 from m2m.cli import app
 from m2m.dataset import SliceBatches, find_subjects
 from m2m.networks.features import SliceEncoder
-from m2m.options import CycleGan, FgdlCms, Pix2Pix, Published2023, Task, Training, UNet
+from m2m.options import Task, Training
 from m2m.processes import place
 from m2m.train.closed_form import template_prior
 from m2m.train.launch import make_fabric
-from m2m.train.loop import Loop, gather, make_reproducible, training_batches
+from m2m.train.loop import Loop, gather, training_batches
+from m2m.train.stepping import make_reproducible
 
 TRAINING = Training(steps=9, batch_size=4)
-JUDGE = {"width": 4, "layers": 2}
-UNETWORK = {"features": (4, 4, 4, 4, 4), "context": 1}
-FAMILIES = {
-    "macro2micro": small_model({"squared": 1.0, "perceptual": 1.0}, steps=9),
-    "published": Published2023(training=TRAINING, discriminators={"width": 4, "crop_size": 8}),
-    "pix2pix": Pix2Pix(training=TRAINING, network=UNETWORK, discriminator=JUDGE),
-    "cyclegan": CycleGan(training=TRAINING, network=UNETWORK, discriminator=JUDGE),
-    "unet": UNet(training=TRAINING, network=UNETWORK),
-    "fgdl-cms": FgdlCms(
-        training=TRAINING,
-        network={"widths": (4, 8), "heads": (1, 2), "blocks": 1},
-        discriminator={"width": 2, "every": 1},
-        correct_labels={"widths": (4, 4)},
-    ),
-}
+# What makes a family's terms those of all its options.
+FURTHER = {
+    "macro2micro": {
+        "losses": {"squared": 1.0, "perceptual": 1.0}, "perceptual": {"network": "self"},
+        "discriminators": {"width": 4, "crops": 2, "crop_size": 8, "every": 2},
+    },
+    "fgdl-cms": {
+        "discriminator": {"width": 2, "every": 1}, "correct_labels": {"widths": (4, 4)}
+    },
+}  # fmt: skip
+FAMILIES = {name: small(name, training=TRAINING, **FURTHER.get(name, {})) for name in ALONE}
 
 
 def steps(fabric, slices, n=3):
@@ -47,10 +44,11 @@ def steps(fabric, slices, n=3):
     subjects = find_subjects(slices, parts, "t1", "fa")[0]["train"]
     for name, options in FAMILIES.items():
         make_reproducible(1, fabric.device)
-        encoder = SliceEncoder(1, (4, 4)) if name == "macro2micro" else None
+        sees = options.features.network == "self"
+        encoder = SliceEncoder(1, (4, 4)) if sees else None
         prior = template_prior(subjects, Task()) if options.window.prior else None
         loop = Loop(fabric, options, encoder=encoder, prior=prior)
-        batches = training_batches(fabric, subjects, Task(), options, loop.objective.beside)
+        batches = training_batches(fabric, subjects, Task(), options, loop.beside)
         for step in range(n):
             values, _ = gather(fabric, loop.update(step, batches[step]), False)
             found |= {f"{name}/{step}/{key}": value for key, value in values.items()}

@@ -65,3 +65,18 @@ def test_where_every_checkpoint_is_damaged_the_run_begins_again(tmp_path, capsys
     said = capsys.readouterr().err
     assert "step-00000010.ckpt" in said and "step-00000020.ckpt" in said
     assert checkpoints.save(1, {}).exists()
+
+
+def test_a_checkpoint_of_another_layout_is_set_aside_and_the_run_begins_again(
+    tmp_path, capsys, monkeypatch
+):
+    checkpoints = Checkpoints(tmp_path, {})
+    with monkeypatch.context() as patch:
+        patch.setattr("m2m.train.checkpoint.LAYOUT", 1)
+        old = checkpoints.save(7, {"ema": {}})
+    assert checkpoints.load() is None
+    said = capsys.readouterr().err
+    assert f"checkpoint {old} is of an older m2m" in said and "step-00000007.outdated" in said
+    assert old.with_suffix(".outdated").exists() and not old.exists()
+    checkpoints.save(1, {})
+    assert checkpoints.load()["step"] == 1

@@ -17,15 +17,17 @@ from m2m.networks.correction import LabelCorrection
 from m2m.networks.discriminators import DifferenceProjectionDiscriminator
 from m2m.networks.features import SliceEncoder
 from m2m.networks.inputs import SliceInputs
-from m2m.networks.octave import Translation
 from m2m.networks.restormer import RestormerTranslator, TransposedAttention
+from m2m.networks.translation import Translation
+from m2m.objectives.base import StepContext
 from m2m.options import Task, load_config
 from m2m.options.families.fgdl_cms import FgdlCms
 from m2m.options.families.fgdl_sr import FgdlSr
-from m2m.train import loop as loop_module
 from m2m.train.checkpoint import Checkpoints
+from m2m.train.history import read_rows
 from m2m.train.launch import make_fabric
 from m2m.train.loop import Loop, fit_network
+from m2m.train.stepping import make_reproducible
 
 TERMS = ("image", "ms_ssim", "perceptual", "adversarial", "features")
 SMALL = {
@@ -63,12 +65,16 @@ def batch() -> dict[str, torch.Tensor]:
 
 
 def made(**weights: float) -> tuple[nn.Module, nn.Module]:
-    """Network and objective, the discriminator being heard already."""
+    """Network and objective."""
     torch.manual_seed(0)
     chosen, encoder = model(**weights), SliceEncoder(1, (4, 6))
     network, objective = build_network(chosen), build_objective(chosen, encoder=encoder)
-    objective.heard.fill_(True)
     return network, objective
+
+
+def heard(batch: dict, output: Translation) -> StepContext:
+    """A step in which the discriminator is heard already."""
+    return StepContext(batch, output, None, step=1)
 
 
 def translate(network: nn.Module, batch: dict[str, torch.Tensor]) -> Translation:
@@ -80,7 +86,7 @@ def test_published_widths_have_the_published_numbers_of_parameters():
     with torch.device("meta"):
         network, objective = build_network(published), build_objective(published)
     assert parameters(network) == pytest.approx(30e6, rel=0.05)
-    assert parameters(objective.objective.discriminator) == pytest.approx(5.2e6, rel=0.05)
+    assert parameters(objective.discriminators) == pytest.approx(5.2e6, rel=0.05)
 
 
 @pytest.mark.parametrize("ratio", [2, 4, 8])
@@ -138,7 +144,7 @@ def test_attention_is_the_softmax_of_the_correlation_of_channels():
 @pytest.mark.parametrize("term", (*TERMS, "squared"))
 def test_each_term_alone_reaches_every_parameter_of_the_generator(batch, term):
     network, objective = made(**{term: 1.0})
-    terms = objective.generator_terms(batch, translate(network, batch))
+    terms = objective.generator_terms(heard(batch, translate(network, batch)))
     assert list(terms) == [term]
     terms[term].backward()
     for name, parameter in network.named_parameters():
@@ -148,13 +154,13 @@ def test_each_term_alone_reaches_every_parameter_of_the_generator(batch, term):
 
 def test_the_discriminator_s_step_leaves_the_generator_alone_and_the_other_way_round(batch):
     network, objective = made()
-    sum(objective.discriminator_terms(batch, translate(network, batch)).values()).backward()
+    sum(objective.discriminator_terms(heard(batch, translate(network, batch))).values()).backward()
     assert all(p.grad is None for p in network.parameters())
     assert all(p.grad.abs().sum() > 0 for p in objective.parameters())
     before = [p.detach().clone() for p in objective.parameters()]
     objective.zero_grad()
     optimizer = torch.optim.Adam([*network.parameters(), *objective.parameters()], 0.1)
-    sum(objective.generator_terms(batch, translate(network, batch)).values()).backward()
+    sum(objective.generator_terms(heard(batch, translate(network, batch))).values()).backward()
     optimizer.step()
     assert all(map(torch.equal, before, objective.parameters()))
 
@@ -166,7 +172,7 @@ def test_nothing_outside_the_mask_counts(batch):
     for seen in (image, image + 9 * (1 - batch["mask"])):
         torch.manual_seed(0)
         state = {name: value.clone() for name, value in objective.state_dict().items()}
-        terms = objective.generator_terms(batch, Translation(seen))
+        terms = objective.generator_terms(heard(batch, Translation(seen)))
         values.append({name: term.item() for name, term in terms.items()})
         objective.load_state_dict(state)
     assert values[0] == values[1] and set(values[0]) == set(TERMS)
@@ -225,7 +231,7 @@ def fabric():
 
 
 def test_the_discriminator_learns_every_second_step_after_the_warm_up(cohort, fabric):
-    loop_module.make_reproducible(1, fabric.device)
+    make_reproducible(1, fabric.device)
     loop = Loop(fabric, model())
     sample = read_slice(cohort["train"][0], "axial", 12, "t1", "fa", 1)
     batch = collate([sample, sample], "axial", ["sub-00"] * 2)
@@ -235,16 +241,19 @@ def test_the_discriminator_learns_every_second_step_after_the_warm_up(cohort, fa
 
 
 def test_a_stopped_run_hears_what_it_would_have_heard(cohort, fabric, tmp_path):
-    chosen = model()
-    straight = fit_network(fabric, cohort, Task(), chosen, Checkpoints(tmp_path / "a", {}))
-    checkpoints = Checkpoints(tmp_path / "b", {})
-    fit_network(fabric, cohort, Task(), chosen, checkpoints)
-    for path in checkpoints.folder.glob("step-*6.ckpt"):
+    chosen, checkpoints = model(), [Checkpoints(tmp_path / name, {}) for name in "ab"]
+    straight, _ = (fit_network(fabric, cohort, Task(), chosen, one) for one in checkpoints)
+    for path in checkpoints[1].folder.glob("step-*6.ckpt"):
         path.unlink()
-    resumed = fit_network(fabric, cohort, Task(), chosen, checkpoints)
-    assert checkpoints.load()["objective"]["heard"]
+    resumed = fit_network(fabric, cohort, Task(), chosen, checkpoints[1])
     for name, weights in straight.tensors.items():
         assert (weights == resumed.tensors[name]).all(), name
+    courses = [
+        [row | {"seconds": 0} for row in read_rows(one.folder / "metrics.jsonl")]
+        for one in checkpoints
+    ]
+    assert courses[0] == courses[1]
+    assert courses[1][-2]["adversarial"] and "adversarial" not in courses[1][0]
 
 
 def test_widths_that_no_restormer_has_are_refused_by_name():

@@ -9,7 +9,7 @@ from m2m import inference
 from m2m.field import fusion as of_field
 from m2m.fusion import View, average, inverse_variance
 from m2m.metrics import mean_absolute_error
-from m2m.networks.octave import Translation
+from m2m.networks.translation import Translation
 from m2m.options import SliceField
 from m2m.options.families.macro2micro import Macro2Micro
 from m2m.options.families.unet import UNet

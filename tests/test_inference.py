@@ -7,7 +7,7 @@ from small_cohort import write_cohort
 
 from m2m import inference
 from m2m.dataset import find_subjects, whole_subject
-from m2m.networks.octave import Translation
+from m2m.networks.translation import Translation
 from m2m.stage import DataError
 
 PLANES = ("axial", "coronal", "sagittal")

@@ -9,7 +9,7 @@ from test_translate import run, write_grid_person, write_line
 from m2m.dataset import SliceBatches, collate, find_subjects, mirror, read_slice
 from m2m.lower import lower
 from m2m.lowres import crop_kspace, enlarge, low_grid
-from m2m.objectives.macro2micro import centre
+from m2m.objectives.judging import centre
 from m2m.options import Config
 from m2m.slices import PLANES
 from m2m.stage import DataError, read_json, write_json

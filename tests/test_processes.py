@@ -168,7 +168,7 @@ def test_two_processes_give_the_course_and_weights_of_one(cohort, together, tmp_
         assert a.pop("split") == b.pop("split") and b == pytest.approx(a, rel=1e-4)
     one, two = last_state(tmp_path), last_state(together)
     assert torch.equal(one["objective"]["_extra_state"], two["objective"]["_extra_state"])
-    for part in ("generator", "ema", "objective"):
+    for part in ("generator", "average", "objective"):
         for name, weight in one[part].items():
             torch.testing.assert_close(two[part][name], weight, rtol=1e-3, atol=1e-5, msg=name)
     assert one["best"]["step"] == two["best"]["step"]

@@ -15,6 +15,7 @@ from m2m.networks.correction import LabelCorrection
 from m2m.networks.inputs import SliceInputs
 from m2m.networks.restormer import RestormerTranslator
 from m2m.networks.superres import IncrementalModulation, Restored, SuperResolution
+from m2m.objectives.base import StepContext
 from m2m.options import Task
 from m2m.options.families.fgdl_cms import FgdlCms
 from m2m.options.families.fgdl_sr import FgdlSr
@@ -179,10 +180,10 @@ def test_the_similarity_term_asks_for_one_minus_what_lacks():
     objective = build_objective(FgdlSr.model_validate({"losses": terms | {"similarity": 10}}))
     lacking = F.pad((target - made).abs(), (0, 0, 0, 2))
     right = [1 - F.avg_pool2d(lacking, 2), 1 - lacking]
-    found = objective.generator_terms(batch, Restored(target, made, right))
+    found = objective.generator_terms(StepContext(batch, Restored(target, made, right), None))
     assert found["similarity"].item() == pytest.approx(0, abs=1e-10)
     off = [right[0] + 0.1, right[1]]
-    found = objective.generator_terms(batch, Restored(target, made, off))
+    found = objective.generator_terms(StepContext(batch, Restored(target, made, off), None))
     assert found["similarity"].item() == pytest.approx(10 * 0.01 / 2, rel=0.07)
 
 
@@ -191,8 +192,10 @@ def test_the_discriminator_sees_what_the_synthesis_lacks_and_not_what_the_image_
     batch = {"target": target, "mask": torch.ones_like(target), "source": target}
     objective = build_objective(FgdlSr.model_validate(SMALL))
     seen = []
-    objective.discriminator.register_forward_hook(lambda m, given, out: seen.append(given[1]))
-    objective.discriminator_terms(batch, Restored(0 * target, target - 0.25, []))
+    objective.discriminators["discriminator"].register_forward_hook(
+        lambda m, given, out: seen.append(given[1])
+    )
+    objective.discriminator_terms(StepContext(batch, Restored(0 * target, target - 0.25, []), None))
     assert len(seen) == 2
     for difference in seen:
         torch.testing.assert_close(difference, torch.full_like(target, 0.25))
@@ -211,11 +214,11 @@ def test_what_is_frozen_stays_bit_identical_and_the_rest_learns(cohort, tmp_path
     fit = fit_network(make_fabric(model.training), cohort, task, model, checkpoints, None, start)
     state = checkpoints.load()
     for name, weight in before.items():
-        for side in ("generator", "ema"):
-            assert torch.equal(state[side][f"synthesis.{name}"], weight), name
+        for side, part in (("generator", ""), ("average", "module.")):
+            assert torch.equal(state[side][f"{part}synthesis.{name}"], weight), name
         assert np.array_equal(fit.tensors[f"synthesis.{name}"], weight.numpy()), name
     for name, weight in correction.items():
-        assert torch.equal(state["objective"][f"correction.{name}"], weight), name
+        assert torch.equal(state["labels"][f"correction.{name}"], weight), name
     torch.manual_seed(0)
     fresh = resolver().state_dict()
     own = [n for n in fresh if not n.startswith("synthesis.")]

@@ -22,7 +22,8 @@ from m2m.train.checkpoint import Checkpoints
 from m2m.train.closed_form import template_prior
 from m2m.train.history import History, read_rows
 from m2m.train.launch import make_fabric
-from m2m.train.loop import Loop, evenly, fit_network, schedule
+from m2m.train.loop import Loop, evenly, fit_network
+from m2m.train.stepping import make_reproducible, schedule, scheduled
 
 PIXELS_ONLY = {"low": 0, "high": 0, "ms_ssim": 0, "adversarial": 0, "patch_adversarial": 0}
 
@@ -91,11 +92,13 @@ def test_the_learning_rate_rises_in_a_line_and_falls_to_zero():
     assert max(rates) == rates[100] == 1
     assert rates[550] == pytest.approx(0.5) and rates[1000] == pytest.approx(0)
     assert schedule(0, steps=10, warmup=0) == 1
+    own = scheduled(1000, 0.1, start=300, every=6)
+    assert [own(n) for n in (0, 50)] == [rates[300], rates[600]]
 
 
 def test_the_loop_learns_one_slice_by_heart(cohort, fabric):
     options = small_model(PIXELS_ONLY, steps=400, batch_size=1, learning_rate=1e-2, jitter=0)
-    loop_module.make_reproducible(1, fabric.device)
+    make_reproducible(1, fabric.device)
     loop = Loop(fabric, options, prior=template_prior(cohort[1]["train"], Task()))
     sample = read_slice(cohort[1]["train"][0], "axial", 12, "t1", "fa", 3)
     batch = collate([sample], "axial", ["sub-00"])

@@ -29,7 +29,7 @@ from m2m.options import Cnn, Downstream, Slices, Training
 from m2m.options.downstream import images_of
 from m2m.stage import DataError, parse_options, read_table, write_table
 from m2m.train.launch import make_fabric
-from m2m.train.loop import make_reproducible, require_finite, schedule
+from m2m.train.stepping import make_reproducible, require_finite, schedule
 
 COLUMNS = ("participant_id", "fold", "class", "value")
 

@@ -13,7 +13,7 @@ from m2m.models.implementation import implementation
 from m2m.networks.correction import LabelCorrection
 from m2m.networks.inputs import TemplateMap
 from m2m.objectives.base import Objective
-from m2m.objectives.correction import CorrectedLabels
+from m2m.objectives.moved_labels import MovedLabels
 from m2m.options import Trained, section_of
 from m2m.stage import DataError
 
@@ -52,12 +52,9 @@ def build_network(
 
 
 def build_objective(
-    options: Trained,
-    channels: int = 1,
-    encoder: nn.Module | None = None,
-    correction: LabelCorrection | None = None,
+    options: Trained, channels: int = 1, encoder: nn.Module | None = None
 ) -> Objective:
-    """Build the objective of a model's options, on corrected labels where they ask for it.
+    """Build the objective of a family's options.
 
     Parameters
     ----------
@@ -66,16 +63,29 @@ def build_objective(
         Of the target.
     encoder : Module or None
         Of the perceptual term, for the families that have one.
-    correction : LabelCorrection or None
+    """
+    return implementation(options).build_objective(options, channels, encoder)
+
+
+def build_moved_labels(
+    options: Trained, channels: int = 1, learnt: LabelCorrection | None = None
+) -> MovedLabels | None:
+    """Build what moves the targets before a model learns from them; None where they stay.
+
+    Parameters
+    ----------
+    options : Trained
+    channels : int
+        Of the target.
+    learnt : LabelCorrection or None
         Learnt before: it is frozen.
     """
-    objective = implementation(options).build_objective(options, channels, encoder)
-    if correction is not None:
-        return CorrectedLabels(objective, correction.requires_grad_(False), None)
+    if learnt is not None:
+        return MovedLabels(learnt, learned=False)
     if (chosen := options.correction) is None:
-        return objective
+        return None
     correction = LabelCorrection(channels, chosen.widths, chosen.along, chosen.context)
-    return CorrectedLabels(objective, correction, chosen)
+    return MovedLabels(correction, smoothness=chosen.smoothness, start=chosen.start)
 
 
 def load_network(tensors: Mapping[str, NDArray], record: Mapping[str, Any]) -> nn.Module:

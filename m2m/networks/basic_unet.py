@@ -13,7 +13,7 @@ from monai.networks.nets import BasicUNet, PatchDiscriminator
 from torch import Tensor, nn
 
 from m2m.networks.inputs import SliceInputs
-from m2m.networks.octave import Translation
+from m2m.networks.translation import Translation
 
 
 class UNetTranslator(nn.Module):

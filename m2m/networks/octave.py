@@ -17,7 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from m2m.networks.activation import activate
 from m2m.networks.inputs import SliceInputs
+from m2m.networks.resampling import double, halve
+from m2m.networks.translation import Translation
 
 
 class Octave(NamedTuple):
@@ -36,42 +39,9 @@ class Octave(NamedTuple):
         return Octave(self.high + other.high, low)
 
 
-class Translation(NamedTuple):
-    """Output of a translator, each of shape (N, out_channels, H, W).
-
-    Attributes
-    ----------
-    image : Tensor
-    low, high : Tensor or None
-        The image's two bands, whose sum it is, of a network that has bands.
-    log_sd : Tensor or None
-        Logarithm of the standard deviation of the image's error, of a network that predicts it.
-    """
-
-    image: Tensor
-    low: Tensor | None = None
-    high: Tensor | None = None
-    log_sd: Tensor | None = None
-
-
 def low_channels(channels: int, alpha: float) -> int:
     """Channels of the low branch: the share `alpha`, rounded, leaving one to the high branch."""
     return min(round(alpha * channels), channels - 1)
-
-
-def activate(x: Tensor) -> Tensor:
-    """Leaky rectifier, slope 0.2 below zero."""
-    return F.leaky_relu(x, 0.2)
-
-
-def halve(x: Tensor) -> Tensor:
-    """Average over 2 x 2 pixels: (N, C, H, W) to (N, C, H / 2, W / 2)."""
-    return F.avg_pool2d(x, 2)
-
-
-def double(x: Tensor) -> Tensor:
-    """Repeat each pixel 2 x 2 times: (N, C, H, W) to (N, C, 2 H, 2 W)."""
-    return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
 def convolutions(module: nn.Module) -> Iterator[nn.Conv2d]:

@@ -15,7 +15,10 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from m2m.networks.octave import Octave, OctaveConv2d, Translation, activate, double
+from m2m.networks.activation import activate
+from m2m.networks.octave import Octave, OctaveConv2d
+from m2m.networks.resampling import double
+from m2m.networks.translation import Translation
 
 CHANNELS = (64, 128, 256)  # both branches together, half of them each
 

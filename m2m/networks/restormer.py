@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from m2m.networks.inputs import SliceInputs
-from m2m.networks.octave import Translation
+from m2m.networks.translation import Translation
 
 
 class ChannelNorm(nn.Module):

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from m2m.networks.octave import double
+from m2m.networks.resampling import double
 from m2m.networks.restormer import RestormerTranslator, TransformerBlock, conv3
 
 try:

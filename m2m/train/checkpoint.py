@@ -19,10 +19,16 @@ from m2m.stage import DataError, digest, read_json, whole, write_json
 
 CONFIGURATION = "configuration.json"
 CHECKSUM_BYTES = 32
+# Of a state's names. One of another layout cannot be taken up, and is set aside.
+LAYOUT = 2
 
 
 class DamagedError(Exception):
     """A checkpoint's bytes are not those that were written."""
+
+
+class OutdatedError(Exception):
+    """A checkpoint is of an older m2m, which laid a training's state out otherwise."""
 
 
 def checksum(archive: bytes) -> bytes:
@@ -58,7 +64,8 @@ class Checkpoints:
         path = self.folder / f"step-{step:08d}.ckpt"
         with whole(path) as temporary:
             archive = io.BytesIO()
-            torch.save({"fingerprint": self.fingerprint, "step": step, **state}, archive)
+            about = {"fingerprint": self.fingerprint, "layout": LAYOUT, "step": step}
+            torch.save({**about, **state}, archive)
             temporary.write_bytes(archive.getvalue() + checksum(archive.getvalue()))
         for old in self._paths()[:-keep]:
             old.unlink()
@@ -67,8 +74,9 @@ class Checkpoints:
     def load(self) -> dict[str, Any] | None:
         """Read the newest checkpoint that is whole; None where there is none.
 
-        A damaged one is renamed to ``step-*.damaged`` and named on standard error, and the one
-        before it is read: the run repeats some steps. Where all are damaged it repeats all.
+        A damaged one is renamed to ``step-*.damaged``, one of an older layout to
+        ``step-*.outdated``; both are named on standard error, and the one before is read: the run
+        repeats some steps. Where none is left it repeats all.
 
         Raises
         ------
@@ -79,13 +87,19 @@ class Checkpoints:
             try:
                 return self._checked(path, path.read_bytes())
             except DamagedError as damage:
-                kept = path.rename(path.with_suffix(".damaged"))
-                print(
-                    f"checkpoint {path} is damaged ({damage}): going on from the one before it, or "
-                    f"from the start where there is none; the file is kept as {kept.name}",
-                    file=sys.stderr, flush=True,
-                )  # fmt: skip
+                self._set_aside(path, ".damaged", f"is damaged ({damage})")
+            except OutdatedError:
+                self._set_aside(path, ".outdated", "is of an older m2m, and of another layout")
         return None
+
+    def _set_aside(self, path: Path, suffix: str, problem: str) -> None:
+        """Rename a checkpoint that cannot be taken up, and say so."""
+        kept = path.rename(path.with_suffix(suffix))
+        print(
+            f"checkpoint {path} {problem}: going on from the one before it, or "
+            f"from the start where there is none; the file is kept as {kept.name}",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
 
     def _checked(self, path: Path, content: bytes) -> dict[str, Any]:
         """State in a checkpoint's bytes, which are those that were written and of this run."""
@@ -107,6 +121,8 @@ class Checkpoints:
                 value=state["fingerprint"],
                 remedy=f"delete the folder, or restore what was changed (now {self.fingerprint})",
             )
+        if state.get("layout") != LAYOUT:
+            raise OutdatedError
         return state
 
     def _paths(self) -> list[Path]:

@@ -28,7 +28,7 @@ from m2m.networks.features import Autoencoder, SliceEncoder, Vgg19Features
 from m2m.options import Encoder, Perceptual
 from m2m.slices import PLANES
 from m2m.stage import DataError, file_digest, parse_options, read_json, write_json
-from m2m.train.loop import make_reproducible, require_finite, schedule
+from m2m.train.stepping import make_reproducible, require_finite, schedule
 
 
 def train_encoder(batches: SliceBatches, options: Encoder, device: str, channels: int) -> nn.Module:

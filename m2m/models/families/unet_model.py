@@ -1,11 +1,12 @@
-"""A U-Net, trained by regression."""
+"""A U-Net, trained by regression: L1 and structural similarity, no discriminator."""
 
 from torch import nn
 
+from m2m import losses
 from m2m.models.given import Synthesis, slice_inputs
 from m2m.networks.basic_unet import UNetTranslator
 from m2m.networks.inputs import TemplateMap
-from m2m.objectives.baselines import RegressionObjective
+from m2m.objectives.base import Objective, StepContext, Terms
 from m2m.options.families.unet import UNet
 
 
@@ -17,6 +18,31 @@ def build_network(
     return UNetTranslator(slice_inputs(network, prior), network.features, channels, network.dropout)
 
 
-def build_objective(options: UNet, channels: int, encoder: nn.Module | None) -> RegressionObjective:
+def build_objective(
+    options: UNet, channels: int, encoder: nn.Module | None
+) -> "RegressionObjective":
     """L1 and structural similarity."""
     return RegressionObjective(options.l1, options.ssim)
+
+
+class RegressionObjective(Objective):
+    """L1 and structural similarity inside the target mask; no discriminator.
+
+    Parameters
+    ----------
+    l1, ssim : float
+        Weights.
+    """
+
+    def __init__(self, l1: float, ssim: float):
+        super().__init__()
+        self.l1, self.ssim = l1, ssim
+
+    def generator_terms(self, context: StepContext) -> Terms:
+        """As `Objective.generator_terms`."""
+        mask = context.batch["mask"]
+        target, image = context.batch["target"] * mask, context.output.image.float() * mask
+        return {
+            "image": self.l1 * losses.masked_l1(image, target, mask),
+            "ssim": self.ssim * losses.ms_ssim_loss(image, target, mask, weights=(1.0,)),
+        }
