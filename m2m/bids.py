@@ -11,11 +11,25 @@ from pathlib import Path
 
 ENTITIES = ("sub", "ses", "run", "space", "res", "label", "desc", "model", "param")
 _LABEL = re.compile(r"[A-Za-z0-9]+\Z")
+_SUBJECT, _SESSION = (re.compile(rf"{name}-[A-Za-z0-9]+\Z") for name in ("sub", "ses"))
 
 
 def unit_name(participant: str, session: str | None = None) -> str:
     """Name the unit of analysis, one participant in one session: ``sub-01[_ses-1]``."""
     return bids_name(sub=participant.removeprefix("sub-"), ses=session)
+
+
+def unit_of(subject: str, session: str | None = None) -> str:
+    """Name the unit that a stage's ``--subject sub-01 [--session ses-1]`` say.
+
+    Raises
+    ------
+    ValueError
+        They are no labels of BIDS.
+    """
+    if not _SUBJECT.match(subject) or (session and not _SESSION.match(session)):
+        raise ValueError(f"not a subject and session as sub-01 and ses-1: {subject!r}, {session!r}")
+    return f"{subject}_{session}" if session else subject
 
 
 def unit_folder(unit: str) -> str:
