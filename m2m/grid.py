@@ -14,11 +14,12 @@ from nibabel.streamlines import ArraySequence
 from numpy.typing import NDArray
 
 from m2m import density
-from m2m.modalities import MODALITIES, log_tensor, tensor_of_log
+from m2m.modalities import MODALITIES
 from m2m.mrtrix3 import ProgramError
 from m2m.options import Grid
 from m2m.qc import CYAN, RED, YELLOW, Panel, draw, grey
 from m2m.register import Registration, align, mutual_information, warp
+from m2m.scales import log_tensor, tensor_of_log
 from m2m.stage import DataError, parse_options, read_json, recorded, require_ok, whole
 from m2m.tensors import nearest_rotation, rotate
 from m2m.volume import Volume, load, require_same_grid, resample, resample_inside, save

@@ -12,7 +12,8 @@ from pathlib import Path
 from pydantic import ValidationError
 from snakemake.exceptions import WorkflowError
 
-from m2m import bids, slurm
+from m2m import bids, modalities, slurm
+from m2m.modalities import MODALITIES
 from m2m.options import Config, problems
 from m2m.options.downstream import NOISE_FREE, fold_task, inputs_of
 from m2m.phantom import labels
@@ -51,11 +52,11 @@ FOLDS, FOLDS_RECORD = (f"{ROOT}/cohort/folds.{suffix}" for suffix in ("tsv", "js
 FOLD = f"{ROOT}/cohort/fold-{{fold}}"
 DOWNSTREAM = f"{ROOT}/downstream"
 ENCODER = f"{ROOT}/encoders/{{target}}"
-# What the tasks need besides FA: streamlines and their density, tensors on the common grid.
-TRACTS = bool(CONFIG.modalities & {"tdi", "dti"})
-TENSORS = "dti" in CONFIG.modalities
-GRID_MAPS = ["fa", *(["tdi"] if TRACTS else []), *(["tensor"] if TENSORS else [])]
-TENSOR_TASKS = [name for name, task in CONFIG.tasks.items() if task.target == "dti"]
+# Maps on the common grid: FA, and what tasks need besides, by modality and by kind of file.
+CARRIED = modalities.on_grid(CONFIG.modalities)
+GRID_MAPS = [MODALITIES[name].kind for name in CARRIED]
+TRACTS = "density" in modalities.natures(CARRIED)
+TENSORS = "tensor" in modalities.natures(CARRIED)
 # What tasks see beside a T1: a dataset for each kind of low resolution.
 LOW = f"{ROOT}/low/{{low}}"
 LOW_SLICES = f"{LOW}/slices/{{folder}}/{{unit}}"
@@ -73,10 +74,12 @@ wildcard_constraints:
     participant=r"[A-Za-z0-9]+",
     task="|".join(CONFIG.tasks),
     model="|".join(CONFIG.models),
-    target="fa|tdi|dti",
+    target="|".join(modalities.targets()),
     fold="[0-9]+",
     low="(dwi|map)-[248]",
-    measure="|".join(bids.measure(bids.KIND_OF[name]) for name in ("fa", "tdi", "dti")),
+    measure="|".join(
+        bids.measure(MODALITIES[name].kind) for name in modalities.targets()
+    ),
 
 
 def stop_if_commands_are_missing():
@@ -94,6 +97,18 @@ def stop_if_commands_are_missing():
 
 
 stop_if_commands_are_missing()
+
+
+def predicting(nature):
+    """Tasks that predict maps of this nature."""
+    return [
+        name
+        for name, task in CONFIG.tasks.items()
+        if MODALITIES[task.target].nature == nature
+    ]
+
+
+TENSOR_TASKS = predicting("tensor")
 
 
 def options(section, **without):
@@ -346,7 +361,8 @@ def grid_flags(wildcards, input, output):
 
 def slices_flags(wildcards, output):
     """Flags of `m2m slices` for the further maps that tasks translate."""
-    flags = ["--tdi", output.tdi] if "tdi" in CONFIG.modalities else []
+    cut = modalities.in_slices(CONFIG.modalities)
+    flags = ["--tdi", output.tdi] if "tdi" in cut else []
     return flags + (["--tensor", output.tensor] if TENSORS else [])
 
 

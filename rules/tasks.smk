@@ -44,7 +44,8 @@ def units_to_translate(task):
     if CONFIG.tasks[task].fold:
         return units_of_fold(CONFIG.tasks[task].fold)
     section = CONFIG.tasks[task]
-    t1_only = units("t1w-only") if section.source == "t1" and not section.low else []
+    weighted = MODALITIES[section.source].nature == "weighted"
+    t1_only = units("t1w-only") if weighted and not section.low else []
     return units_of_part("test") + t1_only
 
 
@@ -61,7 +62,7 @@ def of_fold(name):
 
 def synthetic_kind(task):
     """Kind of what a task predicts."""
-    return f"synth-{bids.KIND_OF[CONFIG.tasks[task].target]}"
+    return MODALITIES[CONFIG.tasks[task].target].synthetic
 
 
 def synthetic(task, model, names):
@@ -85,7 +86,7 @@ def source_image(wildcards):
     if CONFIG.tasks[wildcards.task].chain:
         first = links(wildcards.task)[0]
         return synthetic(first, wildcards.model, [wildcards.unit])
-    return one(bids.KIND_OF[CONFIG.tasks[wildcards.task].source], wildcards)
+    return one(MODALITIES[CONFIG.tasks[wildcards.task].source].kind, wildcards)
 
 
 def translation_status(wildcards, task=None):
@@ -104,8 +105,8 @@ def source_status(wildcards):
     if low := low_image(wildcards):
         # Behind the status, so that the command of other tasks stays what it was.
         return ["--low", low]
-    fa = CONFIG.tasks[wildcards.task].source == "fa"
-    return ["--require", one("grid-status", wildcards)] if fa else []
+    carried = MODALITIES[CONFIG.tasks[wildcards.task].source].nature != "weighted"
+    return ["--require", one("grid-status", wildcards)] if carried else []
 
 
 def model_weights(wildcards):
@@ -165,7 +166,7 @@ def fitting_flags(wildcards, input):
 
 def test_truth(wildcards):
     """True maps of the test units."""
-    return paths(bids.KIND_OF[target_of(wildcards)], units_of_part("test"))
+    return paths(MODALITIES[target_of(wildcards)].kind, units_of_part("test"))
 
 
 def test_synthesis(wildcards):

@@ -77,9 +77,7 @@ def test_a_stage_names_its_unit_by_subject_and_session(session, unit):
     assert bids.unit_of("sub-01", session) == unit
 
 
-@pytest.mark.parametrize(
-    "given", [("01",), ("sub-01_ses-1",), ("sub-01", "1"), ("sub-0/1",)]
-)
+@pytest.mark.parametrize("given", [("01",), ("sub-01_ses-1",), ("sub-01", "1"), ("sub-0/1",)])
 def test_what_is_no_label_names_no_unit(given):
     with pytest.raises(ValueError, match="not a subject and session"):
         bids.unit_of(*given)

@@ -7,8 +7,9 @@ import pytest
 from nibabel.affines import apply_affine
 
 from m2m import slices
-from m2m.modalities import MODALITIES, density_of_log, tensor_of_log
+from m2m.modalities import MODALITIES
 from m2m.options import Slices
+from m2m.scales import density_of_log, tensor_of_log
 from m2m.stage import DataError, read_json, write_json
 from m2m.tensors import from_matrix, to_matrix
 from m2m.volume import Volume, save

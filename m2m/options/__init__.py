@@ -18,7 +18,8 @@ from pydantic import (
     model_validator,
 )
 
-from m2m.options.base import DataPath, Name, Section, problems
+from m2m.modalities import natures, sources, targets
+from m2m.options.base import DataPath, Name, Section, one_of, problems
 from m2m.options.cohort import Cohort, Effects, Phantom, Split
 from m2m.options.downstream import Cnn, Downstream, cross_fitted
 from m2m.options.models import (
@@ -71,6 +72,9 @@ __all__ = [
 ]  # fmt: skip
 
 
+Source, Target = one_of(sources), one_of(targets)
+
+
 class Low(Section):
     """A low-resolution map of the target, seen beside the source."""
 
@@ -92,8 +96,8 @@ class Low(Section):
 class Task(Section):
     """One translation: which image from which, and the models that try it."""
 
-    source: Literal["t1", "fa"] = "t1"
-    target: Literal["fa", "tdi", "dti"] = "fa"
+    source: Source = "t1"
+    target: Target = "fa"
     chain: tuple[Name, Name] | None = Field(
         None, description="Two tasks one after the other, with their models: nothing is trained"
     )
@@ -354,7 +358,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _directions_are_carried_by_an_affine(self) -> Self:
-        if self.grid.registration == "syn" and self.modalities & {"tdi", "dti"}:
+        directed = natures(self.modalities) & {"density", "tensor"}
+        if self.grid.registration == "syn" and directed:
             raise ValueError(
                 "grid.registration: syn carries FA only; tract density and tensors need rigid, "
                 "affine or none"

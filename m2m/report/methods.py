@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 import m2m
 from m2m.bids import unit_folder, unit_path
+from m2m.modalities import MODALITIES, REGISTERED, natures
 from m2m.options import Config, Task, Tractography
 from m2m.options.downstream import fold_task
 from m2m.report.jinja import templates
@@ -48,7 +49,6 @@ DIRECTIONS = {
 ALGORITHMS = {
     "eudx": "EuDX", "deterministic": "deterministically", "probabilistic": "probabilistically",
 }  # fmt: skip
-MAPS = {"tdi": "tract density", "dti": "tensors"}
 # Packages by the name that a reader knows; those of single families only where they ran.
 PACKAGES = {
     "NumPy": "numpy", "SciPy": "scipy", "nibabel": "nibabel", "DIPY": "dipy",
@@ -180,17 +180,22 @@ def context(root: Path, config: Config, tasks: Mapping[str, Task]) -> dict[str, 
         if task.fold in (None, 1)
     }
     families = {model.family for model in models.values()}
+    shown = natures(images)
+    carried = [
+        m for n, m in MODALITIES.items() if m.nature == "weighted" or n in {REGISTERED, *images}
+    ]
     return {
-        "config": config, "tasks": tasks, "images": images,
-        "targets": {task.target for task in tasks.values()},
+        "config": config, "tasks": tasks, "natures": shown,
+        "entered": [m.methods for m in carried if m.methods],
+        "targets": natures(task.target for task in tasks.values()),
         "phantom": config.cohort.phantom if config.cohort.source == "phantom" else None,
         "flow": read_json(root / "cohort" / "flow.json"),
         "split": of_folds(root) if folds else read_json(root / "cohort" / "split.json"),
         "biology": biology(root) if folds else None,
         "corrections": corrections(config), "fit": FITS[config.dti.fit],
-        "tracking": tracking(config.tractography) if images & set(MAPS) else "",
+        "tracking": tracking(config.tractography) if shown & {"density", "tensor"} else "",
         "masks": {"template": masks["template and intensity"], "supplied": masks["supplied"]},
-        "maps": ["T1", "FA", *(words for image, words in MAPS.items() if image in images)],
+        "maps": [m.in_words for m in carried],
         "registered": sum(row.get("grid_kept") == "registration" for row in used),
         "lows": low_resolutions(tasks),
         "task_sentences": list(task_sentences(tasks, task_titles(tasks))),

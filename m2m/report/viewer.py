@@ -43,8 +43,13 @@ SEEN = 0.02
 
 
 def viewed_task(tasks: Mapping[str, Task]) -> str:
-    """The task whose maps are shown: the first that predicts FA, or else the first."""
-    return next((name for name, task in tasks.items() if task.target == "fa"), next(iter(tasks)))
+    """The task whose maps are shown: the first that predicts a scalar, or else the first."""
+    return next(iter([*of_nature(tasks, "scalar"), *tasks]))
+
+
+def of_nature(tasks: Mapping[str, Task], nature: str) -> list[str]:
+    """Tasks that predict maps of this nature."""
+    return [name for name, task in tasks.items() if MODALITIES[task.target].nature == nature]
 
 
 def chosen_units(metrics: Sequence[Row], count: int) -> list[tuple[str, str]]:
@@ -166,8 +171,7 @@ def load_streamlines(
     Those whose file is there; an empty one, which a stage that failed leaves, is left out.
     """
     places = {"measured": (root, "tractogram")}
-    drawn = next((name for name, task in tasks.items() if task.target == "dti"), None)
-    if drawn is not None:
+    for drawn in of_nature(tasks, "tensor")[:1]:
         model = tasks[drawn].models[0]
         home = root / "synthetic" / drawn / model
         places[f"synthetic ({drawn}, {model})"] = (home, "synth-tractogram")
