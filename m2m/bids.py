@@ -167,6 +167,11 @@ def uri(path: str | Path, beside: str | Path) -> str:
     return f"bids::{Path(path).relative_to(people[0].parent).as_posix()}"
 
 
+def unit_files(root: str | Path, unit: str) -> dict[str, Path]:
+    """Path of every file of a unit in a derivative dataset, by kind."""
+    return {kind: Path(unit_path(root, kind, unit_folder(unit), unit)) for kind in KINDS}
+
+
 def slices_path(root: str | Path, name: str, folder: str = "{folder}", unit: str = "{unit}") -> str:
     """Path of one of a unit's files of slices, ``axial.npy`` or ``slices.json``.
 

@@ -205,6 +205,20 @@ def on_grid(used: Collection[str]) -> list[str]:
     return in_slices({*used, *(other for name in used for other in MODALITIES[name].beside)})
 
 
+def carried_modality(name: str) -> Modality:
+    """A modality that is carried from the diffusion series' space to the common grid.
+
+    Raises
+    ------
+    ValueError
+        There is none of this name.
+    """
+    known = [key for key, modality in MODALITIES.items() if modality.native]
+    if name not in known:
+        raise ValueError(f"{name!r} is no map of the diffusion series: {', '.join(known)}")
+    return MODALITIES[name]
+
+
 def natures(names: Iterable[str]) -> set[str]:
     """What kinds of image these are."""
     return {MODALITIES[name].nature for name in names}

@@ -59,7 +59,6 @@ TRACTS = "density" in modalities.natures(CARRIED)
 TENSORS = "tensor" in modalities.natures(CARRIED)
 # What tasks see beside a T1: a dataset for each kind of low resolution.
 LOW = f"{ROOT}/low/{{low}}"
-LOW_SLICES = f"{LOW}/slices/{{folder}}/{{unit}}"
 # What a model's label correction made of the training part.
 LABELS = f"{ROOT}/labels/{{task}}/{{model}}"
 M2M_ENV = "../envs/m2m.yaml"
@@ -328,13 +327,13 @@ def grid_inputs():
     """Further inputs of the grid's job, where tasks need them."""
     if not TRACTS:
         return {}
-    return {"tractogram": at("tractogram"), "tracked": at("tractography-status")}
+    return {kind: at(kind) for kind in ("tractogram", "tractography-status")}
 
 
 def grid_outputs():
-    """Further maps on the common grid, where tasks need them."""
-    tracts = {"tdi": at("tdi"), "streamlines": at("count")} if TRACTS else {}
-    return tracts | ({"tensor": at("tensor")} if TENSORS else {})
+    """Maps on the common grid: FA, and what tasks need besides."""
+    streamlines = {"streamlines": at("count")} if TRACTS else {}
+    return {kind: at(kind) for kind in GRID_MAPS} | streamlines
 
 
 def one(kind, wildcards, root=ROOT):
@@ -342,28 +341,20 @@ def one(kind, wildcards, root=ROOT):
     return bids.unit_path(root, kind, wildcards.folder, wildcards.unit)
 
 
-def grid_flags(wildcards, input, output):
-    """Flags of `m2m grid` for the further maps."""
-    flags = []
-    if TRACTS:
-        flags += ["--tractogram", input.tractogram]
-        flags += ["--tractography-status", input.tracked]
-        flags += ["--out-tdi", output.tdi, "--out-count", output.streamlines]
-    if TENSORS:
-        flags += [
-            "--tensor",
-            one("dwi-tensor", wildcards),
-            "--out-tensor",
-            output.tensor,
-        ]
-    return flags
+def who(wildcards):
+    """`--subject` and, where there are sessions, `--session` of a job's unit."""
+    subject, _, session = wildcards.unit.partition("_")
+    return ["--subject", subject, *(["--session", session] if session else [])]
 
 
-def slices_flags(wildcards, output):
-    """Flags of `m2m slices` for the further maps that tasks translate."""
-    cut = modalities.in_slices(CONFIG.modalities)
-    flags = ["--tdi", output.tdi] if "tdi" in cut else []
-    return flags + (["--tensor", output.tensor] if TENSORS else [])
+def maps_flags(names):
+    """`--maps` for each modality."""
+    return [part for name in names for part in ("--maps", name)]
+
+
+def slices_at(name, root=ROOT):
+    """The workflow's pattern for one of a unit's files of slices."""
+    return bids.slices_path(root, name)
 
 
 TRACKING_MINUTES = 60 if CONFIG.tractography.backend == "dipy" else 720

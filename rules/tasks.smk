@@ -8,7 +8,7 @@ def links(task):
 
 def slice_record(unit):
     """Slice record of one unit."""
-    return f"{ROOT}/slices/{folder(unit)}/{unit}_slices.json"
+    return bids.slices_path(ROOT, "slices.json", folder(unit), unit)
 
 
 def slice_records(wildcards):
