@@ -219,6 +219,11 @@ def carried_modality(name: str) -> Modality:
     return MODALITIES[name]
 
 
+def of_nature(nature: Nature) -> tuple[str, ...]:
+    """Names of the targets of this nature."""
+    return tuple(name for name in targets() if MODALITIES[name].nature == nature)
+
+
 def natures(names: Iterable[str]) -> set[str]:
     """What kinds of image these are."""
     return {MODALITIES[name].nature for name in names}

@@ -295,7 +295,7 @@ def report_options(study):
     return options(section.model_copy(update={"title": f"{section.title}{kind}"}))
 
 
-# Figures of a task, by what it predicts.
+# Figures of a task, by the nature of what it predicts.
 _FIGURES = (
     "overview",
     "panel",
@@ -309,10 +309,16 @@ _FIGURES = (
     "uncertainty",
 )
 FIGURES_OF = {
-    "fa": (*_FIGURES, "speed"),
-    "tdi": (*_FIGURES, "projections"),
-    "dti": (*_FIGURES, "projections", "bundles"),
+    "scalar": _FIGURES,
+    "density": (*_FIGURES, "projections"),
+    "tensor": (*_FIGURES, "projections", "bundles"),
 }
+
+
+def figures_of_target(target):
+    """Names of the figures of a task: published speeds are of FA."""
+    speed = ["speed"] if target == modalities.REGISTERED else []
+    return [*FIGURES_OF[MODALITIES[target].nature], *speed]
 
 
 def figures_of(study):
@@ -321,7 +327,7 @@ def figures_of(study):
     return of_all + [
         f"{task}/{name}"
         for task in STUDIES[study]
-        for name in FIGURES_OF[CONFIG.tasks[task].target]
+        for name in figures_of_target(CONFIG.tasks[task].target)
     ]
 
 

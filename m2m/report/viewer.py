@@ -21,7 +21,7 @@ from m2m import density, volume
 from m2m.bids import unit_path
 from m2m.evaluate.maps import compared
 from m2m.evaluate.streamlines import true_streamlines
-from m2m.modalities import MODALITIES
+from m2m.modalities import MODALITIES, of_nature
 from m2m.options import Report, Task
 from m2m.report.niivue import find_bundle
 from m2m.report.words import Row
@@ -44,12 +44,8 @@ SEEN = 0.02
 
 def viewed_task(tasks: Mapping[str, Task]) -> str:
     """The task whose maps are shown: the first that predicts a scalar, or else the first."""
-    return next(iter([*of_nature(tasks, "scalar"), *tasks]))
-
-
-def of_nature(tasks: Mapping[str, Task], nature: str) -> list[str]:
-    """Tasks that predict maps of this nature."""
-    return [name for name, task in tasks.items() if MODALITIES[task.target].nature == nature]
+    scalar = of_nature("scalar")
+    return next((n for n, task in tasks.items() if task.target in scalar), next(iter(tasks)))
 
 
 def chosen_units(metrics: Sequence[Row], count: int) -> list[tuple[str, str]]:
@@ -171,7 +167,9 @@ def load_streamlines(
     Those whose file is there; an empty one, which a stage that failed leaves, is left out.
     """
     places = {"measured": (root, "tractogram")}
-    for drawn in of_nature(tasks, "tensor")[:1]:
+    tensors = of_nature("tensor")
+    drawn = next((name for name, task in tasks.items() if task.target in tensors), None)
+    if drawn is not None:
         model = tasks[drawn].models[0]
         home = root / "synthetic" / drawn / model
         places[f"synthetic ({drawn}, {model})"] = (home, "synth-tractogram")
