@@ -72,7 +72,7 @@ def _map(param: str, space: str, desc: str | None = None, model: str = "tensor")
 
 
 # Maps on the common grid that tasks may predict, and the model that each is of.
-MAPS = {"fa": "tensor", "tensor": "tensor", "tdi": "tracts"}
+MAPS = {"fa": "tensor", "md": "tensor", "tensor": "tensor", "tdi": "tracts"}
 
 # What a unit has in a derivative dataset: kind -> (datatype, name without the unit).
 KINDS = {
@@ -104,7 +104,6 @@ KINDS = {
         for param, model in MAPS.items()
     },
     # Of synthetic tensors.
-    "synth-md": ("dwi", _map("md", "T1w", "synth")),
     "synth-v1": ("dwi", _map("v1", "T1w", "synth")),
     # Whatever a task predicts, for the workflow; {measure} as in `measure`.
     "synth": ("dwi", "space-T1w_desc-synth_{measure}_dwimap.nii.gz"),

@@ -147,6 +147,22 @@ MODALITIES = {
         in_words="FA",
         measured="Images are FA.",
     ),
+    "md": Modality(
+        title="MD", channels=("md",), kind="md", nature="scalar", native="dwi-md",
+        description="Mean diffusivity, mm2/s", natural=1e3,
+        # Free water at body temperature is 1; noise and pulsation exceed it, so that a bound above
+        # would bias what is predicted of CSF.
+        one=3e-3, limits=(0.0, math.inf),
+        display=Display(
+            "MD", "gray", 0.5, 0.15, "MD, 1 being 3 µm²/ms", "MD (µm²/ms)", "MD, 1 being 3 µm²/ms"
+        ),
+        scaling="MD becomes MD / 3e-3 mm2/s.",
+        in_words="MD",
+        methods="Mean diffusivity (MD), the mean of the tensor's eigenvalues, entered networks in "
+        "parts of 3·10⁻³ mm²/s, that of free water at body temperature.",
+        measured="Images are MD in parts of 3 µm²/ms, that of free water at body temperature; "
+        "means of regions are in µm²/ms.",
+    ),
     "tdi": Modality(
         title="tract density", channels=("tdi",), kind="tdi", nature="density",
         native="tractogram", one=100.0, limits=(0.0, math.inf),

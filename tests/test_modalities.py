@@ -14,7 +14,11 @@ def tissue(rng, shape=(6, 5, 4)):
 
 
 def test_every_scale_is_inverted_exactly(rng):
-    examples = {"fa": rng.random((5, 6)), "tdi": rng.gamma(1, 9, (5, 6)), "dti": tissue(rng)}
+    examples = {
+        "fa": rng.random((5, 6)), "md": rng.uniform(0, 4e-3, (5, 6)),
+        "tdi": rng.gamma(1, 9, (5, 6)), "dti": tissue(rng),
+    }  # fmt: skip
+    assert examples.keys() == {name for name, one in MODALITIES.items() if one.target}
     for name, values in examples.items():
         modality = MODALITIES[name]
         back = modality.unscale(modality.scale(values.astype(np.float32)))

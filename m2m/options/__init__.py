@@ -361,8 +361,8 @@ class Config(Section):
         directed = natures(self.modalities) & {"density", "tensor"}
         if self.grid.registration == "syn" and directed:
             raise ValueError(
-                "grid.registration: syn carries FA only; tract density and tensors need rigid, "
-                "affine or none"
+                "grid.registration: syn carries scalar maps only; tract density and tensors need "
+                "rigid, affine or none"
             )
         return self
 

@@ -95,8 +95,9 @@ def cross_fitted(tasks: Mapping[str, Any], section: Downstream) -> dict[str, Any
         if not isinstance(task, Mapping) or task.get("chain"):
             raise ValueError(f"downstream.tasks: {name} is not a task that trains a model")
         if task.get("source", T1) != T1 or task.get("target", FA) not in DESCRIBED:
-            titles = " or ".join(MODALITIES[target].title for target in DESCRIBED)
-            raise ValueError(f"downstream.tasks: {name} is not from T1 to {titles}")
+            *titles, last = (MODALITIES[target].title for target in DESCRIBED)
+            wanted = f"{', '.join(titles)} or {last}"
+            raise ValueError(f"downstream.tasks: {name} is not from T1 to {wanted}")
         once = {key: task[key] for key in ("source", "target", "steps", "losses") if key in task}
         once["models"] = list(section.models or task.get("models", ["macro2micro"])[:1])
         if isinstance(task.get("steps"), Mapping):
