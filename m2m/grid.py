@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from m2m import density
 from m2m.bids import unit_files, unit_of
 from m2m.modalities import REGISTERED, Modality, carried_modality
-from m2m.mrtrix3 import ProgramError
 from m2m.options import Grid
+from m2m.options.scans import MAPPERS
+from m2m.programs import ProgramError
 from m2m.qc import CYAN, RED, YELLOW, Panel, draw, grey
 from m2m.register import Registration, align, mutual_information, warp
 from m2m.scales import log_tensor, tensor_of_log
@@ -233,7 +234,8 @@ def carry_density(
         As in `density.normalised`.
     carried : Carried
         Without a non-linear registration.
-    method : {"dipy", "tckmap"}
+    method : str
+        A key of `MAPPERS`.
 
     Returns
     -------
@@ -247,7 +249,7 @@ def carry_density(
     """
     target, transform = carried.target, carried.registration.transform
     moved = density.move(streamlines, np.linalg.inv(transform))
-    map_of = {"dipy": density.count_map, "tckmap": density.count_by_tckmap}[method]
+    map_of = MAPPERS[method].load()
     try:
         count = np.where(target.data, map_of(moved, target.affine, target.shape), 0)
     except ProgramError as error:
@@ -312,7 +314,7 @@ def bring(
         Of the unit, by kind.
     dwi_mask : Volume
     carried : Carried
-    method : {"dipy", "tckmap"}
+    method : str
         Of `carry_density`.
 
     Returns

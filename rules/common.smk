@@ -357,32 +357,30 @@ def slices_at(name, root=ROOT):
     return bids.slices_path(root, name)
 
 
-TRACKING_MINUTES = 60 if CONFIG.tractography.backend == "dipy" else 720
-ACT = CONFIG.tractography.mrtrix3.five_tissue
-FROM_T1 = "5ttgen-fsl"
+TRACKER = CONFIG.tractography.record
+TRACKER_ENV = f"../envs/{TRACKER.environment}.yaml"
 
 
 def track_inputs():
-    """Further inputs of tracking: a person's 5TT image, or the T1 that it is made from."""
-    if CONFIG.tractography.backend != "mrtrix3" or not ACT:
-        return {}
-    return {"t1w": scan("t1w")} if ACT == FROM_T1 else {"five_tissue": ACT}
+    """Further inputs of tracking that the backend asks for: scans of a person, and other files."""
+    section = CONFIG.tractography
+    scans = {name: scan(column) for name, column in TRACKER.scans(section).items()}
+    return scans | TRACKER.files(section)
 
 
 def track_outputs():
-    """Further outputs of tracking: SIFT2's weights, where they are wanted."""
+    """Further outputs of tracking."""
     section = CONFIG.tractography
-    weights = section.backend == "mrtrix3" and section.mrtrix3.sift2
-    return {"weights": at("sift2-weights")} if weights else {}
+    return {name: at(kind) for name, kind in TRACKER.outputs(section).items()}
 
 
 def track_flags(wildcards, input, output):
-    """Flags of `m2m tractography` for them."""
-    given = {"--t1w": input, "--five-tissue": input, "--weights": output}
-    names = {flag: flag[2:].replace("-", "_") for flag in given}
+    """Flags of `m2m tractography` for them, by their names."""
+    given = [(name, input) for name in track_inputs()]
+    given += [(name, output) for name in track_outputs()]
     return [
         part
-        for flag, files in given.items()
-        if files.get(names[flag])
-        for part in (flag, files[names[flag]])
+        for name, files in given
+        if files.get(name)
+        for part in (f"--{name.replace('_', '-')}", files[name])
     ]

@@ -20,6 +20,7 @@ from pydantic import (
 
 from m2m.modalities import natures, sources, targets
 from m2m.options.base import DataPath, Name, Section, one_of, problems
+from m2m.options.chains import Preprocess
 from m2m.options.cohort import Cohort, Effects, Phantom, Split
 from m2m.options.downstream import Cnn, Downstream, cross_fitted
 from m2m.options.models import (
@@ -48,17 +49,8 @@ from m2m.options.models import (
     Upsampled,
 )
 from m2m.options.rendering import HeldOut, Render, Report, SliceField
-from m2m.options.scans import (
-    Anat,
-    DipyTracking,
-    Dti,
-    Grid,
-    Mask,
-    MrtrixTracking,
-    Preprocess,
-    Slices,
-    Tractography,
-)
+from m2m.options.scans import Anat, Dti, Grid, Mask, Slices
+from m2m.options.trackers import DipyTracking, MrtrixTracking, Tractography
 from m2m.options.training import Correction, SliceWindow, Training, Weight
 
 __all__ = [
