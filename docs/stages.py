@@ -18,6 +18,9 @@ from pydantic import TypeAdapter
 
 from m2m import cli
 from m2m.options import Config
+from m2m.options.chains import CHAINS
+from m2m.options.scans import MAPPERS
+from m2m.options.trackers import TRACKERS
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "stages"
@@ -27,6 +30,8 @@ LIMITS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}"}
 LIMITS |= {"exclusiveMaximum": "< {}", "multipleOf": "multiple of {}", "pattern": "`{}`"}
 # What is looked up by a model's family, further away than one import.
 BY_FAMILY = {"train": ("objectives", "networks", "losses")}
+# What a stage looks up by the name of a backend.
+BY_BACKEND = {"preprocess": CHAINS, "tractography": TRACKERS, "grid": MAPPERS}
 
 
 def table(heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -134,7 +139,8 @@ def references(path: Path) -> list[tuple[str, str]]:
 
 def citations(command: str, module: str) -> str:
     """References of a stage's modules, and of the functions of others whose names stand there."""
-    own, waiting = set(), {module}
+    records = BY_BACKEND.get(command, {}).values()
+    own, waiting = set(), {module, *(one.module for one in records if one.function)}
     while waiting:
         own.add(name := waiting.pop())
         waiting |= {m for m in imported(name) if m.split(".")[:2] == module.split(".")[:2]} - own

@@ -11,11 +11,25 @@ from pathlib import Path
 
 ENTITIES = ("sub", "ses", "run", "space", "res", "label", "desc", "model", "param")
 _LABEL = re.compile(r"[A-Za-z0-9]+\Z")
+_SUBJECT, _SESSION = (re.compile(rf"{name}-[A-Za-z0-9]+\Z") for name in ("sub", "ses"))
 
 
 def unit_name(participant: str, session: str | None = None) -> str:
     """Name the unit of analysis, one participant in one session: ``sub-01[_ses-1]``."""
     return bids_name(sub=participant.removeprefix("sub-"), ses=session)
+
+
+def unit_of(subject: str, session: str | None = None) -> str:
+    """Name the unit that a stage's ``--subject sub-01 [--session ses-1]`` say.
+
+    Raises
+    ------
+    ValueError
+        They are no labels of BIDS.
+    """
+    if not _SUBJECT.match(subject) or (session and not _SESSION.match(session)):
+        raise ValueError(f"not a subject and session as sub-01 and ses-1: {subject!r}, {session!r}")
+    return f"{subject}_{session}" if session else subject
 
 
 def unit_folder(unit: str) -> str:
@@ -57,6 +71,9 @@ def _map(param: str, space: str, desc: str | None = None, model: str = "tensor")
     return bids_name("dwimap", ".nii.gz", space=space, desc=desc, model=model, param=param)
 
 
+# Maps on the common grid that tasks may predict, and the model that each is of.
+MAPS = {"fa": "tensor", "md": "tensor", "tensor": "tensor", "tdi": "tracts"}
+
 # What a unit has in a derivative dataset: kind -> (datatype, name without the unit).
 KINDS = {
     "dwi": ("dwi", bids_name("dwi", ".nii.gz", desc="preproc")),
@@ -75,18 +92,19 @@ KINDS = {
     "brain": ("anat", bids_name("mask", ".nii.gz", space="T1w", desc="brain")),
     "wm": ("anat", bids_name("mask", ".nii.gz", space="T1w", label="WM")),
     "anat-status": ("anat", bids_name("status", ".json", desc="anat")),
-    "fa": ("dwi", _map("fa", "T1w")),
-    "tensor": ("dwi", _map("tensor", "T1w")),
-    "tdi": ("dwi", _map("tdi", "T1w", model="tracts")),
+    **{param: ("dwi", _map(param, "T1w", model=model)) for param, model in MAPS.items()},
     "count": ("dwi", _map("count", "T1w", model="tracts")),
     "target-mask": ("dwi", bids_name("mask", ".nii.gz", space="T1w", desc="target")),
     "grid-status": ("dwi", bids_name("status", ".json", desc="grid")),
     "picture": ("figures", bids_name("T1w", ".png", desc="quality")),
-    **{f"synth-{p}": ("dwi", _map(p, "T1w", "synth")) for p in ("fa", "md", "v1", "tensor")},
-    "synth-tdi": ("dwi", _map("tdi", "T1w", "synth", "tracts")),
-    # Standard deviation of what a task predicts, in scaled units.
-    **{f"synthsd-{p}": ("dwi", _map(p, "T1w", "synthsd")) for p in ("fa", "tensor")},
-    "synthsd-tdi": ("dwi", _map("tdi", "T1w", "synthsd", "tracts")),
+    # What a task predicts, and its standard deviation, in scaled units.
+    **{
+        f"{desc}-{param}": ("dwi", _map(param, "T1w", desc, model))
+        for desc in ("synth", "synthsd")
+        for param, model in MAPS.items()
+    },
+    # Of synthetic tensors.
+    "synth-v1": ("dwi", _map("v1", "T1w", "synth")),
     # Whatever a task predicts, for the workflow; {measure} as in `measure`.
     "synth": ("dwi", "space-T1w_desc-synth_{measure}_dwimap.nii.gz"),
     "synthsd": ("dwi", "space-T1w_desc-synthsd_{measure}_dwimap.nii.gz"),
@@ -114,9 +132,6 @@ KINDS = {
     "truth-displacement": ("dwi", bids_name("displacement", ".nii.gz", space="T1w", desc="truth")),
     "truth-bundles": ("anat", bids_name("dseg", ".nii.gz", space="T1w", desc="bundles")),
 }
-
-# Kind of a modality's map on the common grid; the predicted one is ``synth-<kind>``.
-KIND_OF = {"t1": "t1w", "fa": "fa", "tdi": "tdi", "dti": "tensor"}
 
 
 def unit_path(root: str | Path, kind: str, folder: str = "{folder}", unit: str = "{unit}") -> str:
@@ -149,6 +164,25 @@ def uri(path: str | Path, beside: str | Path) -> str:
     if not people or not Path(path).is_relative_to(people[0].parent):
         return str(path)
     return f"bids::{Path(path).relative_to(people[0].parent).as_posix()}"
+
+
+def unit_files(root: str | Path, unit: str) -> dict[str, Path]:
+    """Path of every file of a unit in a derivative dataset, by kind."""
+    return {kind: Path(unit_path(root, kind, unit_folder(unit), unit)) for kind in KINDS}
+
+
+def slices_path(root: str | Path, name: str, folder: str = "{folder}", unit: str = "{unit}") -> str:
+    """Path of one of a unit's files of slices, ``axial.npy`` or ``slices.json``.
+
+    Parameters
+    ----------
+    root : path
+        The derivative dataset, or that of a low resolution.
+    name : str
+    folder, unit : str
+        As of `unit_path`.
+    """
+    return f"{root}/slices/{folder}/{unit}_{name}"
 
 
 def measure(kind: str) -> str:

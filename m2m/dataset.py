@@ -252,7 +252,7 @@ class SliceBatches(Dataset):
             sample = read_slice(
                 subject, plane, index, self.source, self.target, self.context, self.beside
             )
-            if self.source == "t1":
+            if MODALITIES[self.source].nature == "weighted":
                 sample["source"] = augment_intensity(sample["source"], gamma[i], scale[i])
             if self.flip and mirrored[i] < 0.5:
                 sample = mirror(sample, plane, MODALITIES[self.target].mirror)

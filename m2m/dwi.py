@@ -4,24 +4,20 @@ A gradient direction and all that is fitted from it (V1, tensor) lives in world 
 x to the right, y to the front, z up, as in MRtrix3. FSL's files are in the image's own axes.
 """
 
-import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from dipy.segment.mask import median_otsu
-from fsl.utils.platform import platform
-from fsl.utils.run import FSLNotPresent
-from fsl.wrappers.bet import bet
 from numpy.typing import NDArray
 from scipy import linalg, ndimage
 from skimage.filters import threshold_otsu
 
-from m2m import volume
-from m2m.mrtrix3 import Call, ProgramError
+from m2m import fsl, volume
 from m2m.stage import DataError, unreadable
 from m2m.volume import Volume
 
@@ -31,6 +27,8 @@ B0_S_PER_MM2 = 50.0
 SHELL_GAP_S_PER_MM2 = 100.0
 # Length of a unit vector in a text file of few decimals; as in the checks of the cohort.
 UNIT_TOLERANCE = 0.02
+# Below this number of directions eddy's authors advise a linear model of its fields over them.
+FEW_DIRECTIONS = 60
 # Receive fields vary over half a head, tissue over less.
 BIAS_SIGMA_MM = 25.0
 
@@ -298,32 +296,14 @@ def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return labels == 1 + np.bincount(labels.ravel())[1:].argmax()
 
 
-def run_fsl(wrapper: Callable, *arguments: str, **options: object) -> Call:
-    """Run one of FSL's commands through its fslpy wrapper.
-
-    Raises
-    ------
-    ProgramError
-        FSL is not there, or the command failed; the message has the last line of its standard
-        error and its log.
+def eddy_model(bvals: NDArray) -> Literal["none", "linear"]:
+    """Eddy's ``--slm``: a linear model where directions are few.
 
     References
     ----------
-    McCarthy, fslpy, https://doi.org/10.5281/zenodo.1470749
+    FSL, eddy user guide, ``--slm``
     """
-    name = wrapper.__name__
-    # Older FSL has no default for it, and another site's default would change file names.
-    os.environ["FSLOUTPUTTYPE"] = "NIFTI_GZ"
-    try:
-        command = wrapper(*arguments, cmdonly=True, **options)
-        done = wrapper(*arguments, stderr=True, exitcode=True, **options)
-    except (FSLNotPresent, FileNotFoundError) as error:
-        raise ProgramError(f"{name} cannot be run: {error}; install FSL and set FSLDIR") from error
-    out, err, status = done.stdout
-    if status != 0:
-        lines = (out + err).strip().splitlines() or ["(no message)"]
-        raise ProgramError(f"{name} ended with exit status {status}: {lines[-1]}\nlog:\n{out}{err}")
-    return Call(tuple(command), platform.fslVersion or "unknown", out + err, status)
+    return "linear" if (bvals > B0_S_PER_MM2).sum() < FEW_DIRECTIONS else "none"
 
 
 def bet_mask(b0: Volume, fraction: float) -> NDArray[np.bool_]:
@@ -347,5 +327,5 @@ def bet_mask(b0: Volume, fraction: float) -> NDArray[np.bool_]:
     with tempfile.TemporaryDirectory(prefix="m2m-bet-") as scratch:
         image, out = Path(scratch, "b0.nii.gz"), Path(scratch, "brain")
         volume.save(image, b0)
-        run_fsl(bet, str(image), str(out), mask=True, seg=False, fracintensity=fraction)
+        fsl.bet(image, out, fraction=fraction)
         return volume.load(f"{out}_mask.nii.gz").data > 0

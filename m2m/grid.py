@@ -1,8 +1,9 @@
 """Diffusion maps to the common grid: registration to the T1, target mask, quality.
 
-FA always; tensors and tract density where a task of the study needs them.
+FA always; other maps where a task of the study needs them, each as its nature asks.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,11 +15,14 @@ from nibabel.streamlines import ArraySequence
 from numpy.typing import NDArray
 
 from m2m import density
-from m2m.modalities import MODALITIES, log_tensor, tensor_of_log
-from m2m.mrtrix3 import ProgramError
+from m2m.bids import unit_files, unit_of
+from m2m.modalities import REGISTERED, Modality, carried_modality
 from m2m.options import Grid
+from m2m.options.scans import MAPPERS
+from m2m.programs import ProgramError
 from m2m.qc import CYAN, RED, YELLOW, Panel, draw, grey
 from m2m.register import Registration, align, mutual_information, warp
+from m2m.scales import log_tensor, tensor_of_log
 from m2m.stage import DataError, parse_options, read_json, recorded, require_ok, whole
 from m2m.tensors import nearest_rotation, rotate
 from m2m.volume import Volume, load, require_same_grid, resample, resample_inside, save
@@ -159,6 +163,28 @@ def _rotation_deg(transform: NDArray) -> float:
     return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
+def carry_scalar(image: Volume, dwi_mask: Volume, carried: Carried) -> Volume:
+    """Bring a map of one value a voxel to the common grid, as FA was: interpolated inside the mask.
+
+    Parameters
+    ----------
+    image, dwi_mask : Volume
+        On the diffusion grid.
+    carried : Carried
+
+    Returns
+    -------
+    Volume, shape (X, Y, Z)
+        0 outside the target mask.
+    """
+    require_same_grid(image, dwi_mask, "map and the diffusion mask")
+    inside = Volume(np.where(dwi_mask.data > 0, image.data, 0), image.affine)
+    target, transform = carried.target, carried.registration.transform
+    there = (target.affine, target.shape, transform, carried.displacement)
+    on_grid, _ = resample_inside(inside, dwi_mask, *there)
+    return Volume(np.where(target.data, on_grid.data, 0), target.affine)
+
+
 def carry_tensor(tensor: Volume, dwi_mask: Volume, carried: Carried) -> Volume:
     """Bring tensors to the common grid: interpolated as logarithms, turned with the head.
 
@@ -191,6 +217,10 @@ def carry_tensor(tensor: Volume, dwi_mask: Volume, carried: Carried) -> Volume:
     return Volume(data, target.affine)
 
 
+# How images are carried, by nature; streamlines are moved instead.
+IMAGES = {"scalar": carry_scalar, "tensor": carry_tensor}
+
+
 def carry_density(
     streamlines: ArraySequence, n_seeds: int, seeded_mm3: float, carried: Carried, method: str
 ) -> tuple[Volume, Volume]:
@@ -204,7 +234,8 @@ def carry_density(
         As in `density.normalised`.
     carried : Carried
         Without a non-linear registration.
-    method : {"dipy", "tckmap"}
+    method : str
+        A key of `MAPPERS`.
 
     Returns
     -------
@@ -218,7 +249,7 @@ def carry_density(
     """
     target, transform = carried.target, carried.registration.transform
     moved = density.move(streamlines, np.linalg.inv(transform))
-    map_of = {"dipy": density.count_map, "tckmap": density.count_by_tckmap}[method]
+    map_of = MAPPERS[method].load()
     try:
         count = np.where(target.data, map_of(moved, target.affine, target.shape), 0)
     except ProgramError as error:
@@ -271,66 +302,93 @@ def picture(t1: Volume, brain: NDArray, v1: Volume, b0: Volume, carried: Carried
     return draw(panels, brain, float(t1.spacing_mm[0]))
 
 
+def bring(
+    modality: Modality, files: Mapping[str, Path], dwi_mask: Volume, carried: Carried, method: str
+) -> dict[str, Any]:
+    """Carry a map to the common grid as its nature asks, and save it.
+
+    Parameters
+    ----------
+    modality : Modality
+    files : mapping of str to path
+        Of the unit, by kind.
+    dwi_mask : Volume
+    carried : Carried
+    method : str
+        Of `carry_density`.
+
+    Returns
+    -------
+    dict
+        Numbers for the record.
+    """
+    sources = [files["t1w"], files[modality.native]]
+    if modality.nature != "density":
+        found = IMAGES[modality.nature](load(files[modality.native]), dwi_mask, carried)
+        save(files[modality.kind], found, sources, Description=modality.description)
+        return {}
+    seeding = read_json(files["tractography-status"])
+    streamlines = density.load_tractogram(files[modality.native])
+    seeds = seeding["n_seeds"], seeding["seeded_mm3"]
+    tdi, count = carry_density(streamlines, *seeds, carried, method)
+    about = {"NumberOfSeeds": seeds[0], "Mapping": method}
+    save(files[modality.kind], tdi, sources, Description=modality.description, **about)
+    save(files["count"], count, sources, np.int32, Description="Streamlines per voxel", **about)
+    return {
+        "n_streamlines": len(streamlines),
+        "tdi_mean": round(float(tdi.data[carried.target.data].mean()), 4),
+    }
+
+
+def bring_all(
+    unit: str, files: Mapping[str, Path], maps: Sequence[Modality], settings: Grid
+) -> None:
+    """Bring a unit's FA to the common grid, and further maps with it.
+
+    Parameters
+    ----------
+    unit : str
+    files : mapping of str to path
+        Of the unit, by kind: those read and those written.
+    maps : sequence of Modality
+        Besides FA.
+    settings : options.Grid
+    """
+    statuses, written = ["anat-status", "dti-status"], ["fa", "target-mask", "picture"]
+    written += [modality.kind for modality in maps]
+    if "density" in {modality.nature for modality in maps}:
+        statuses, written = [*statuses, "tractography-status"], [*written, "count"]
+    with recorded("grid", unit, files["grid-status"], [files[kind] for kind in written]) as record:
+        require_ok(*(files[kind] for kind in statuses))
+        kinds = ("t1w", "brain", "dwi-fa", "dwi-mask")
+        t1_grid, brain_grid, fa_dwi, mask_dwi = (load(files[kind]) for kind in kinds)
+        carried = carry(t1_grid, brain_grid, fa_dwi, mask_dwi, settings.registration)
+        inside = brain_grid.data > 0
+        record |= quality(t1_grid, inside, load(files["wm"]).data > 0, carried, settings)
+        sources = [files[kind] for kind in ("t1w", "dwi-fa", "dwi-mask")]
+        save(files["fa"], carried.fa, sources)
+        save(files["target-mask"], carried.target, sources, dtype=np.uint8, Type="Brain")
+        for modality in maps:
+            record |= bring(modality, files, mask_dwi, carried, settings.density)
+        v1, b0 = load(files["dwi-v1"]), load(files["b0"])
+        with whole(files["picture"]) as temporary:
+            picture(t1_grid, inside, v1, b0, carried).save(temporary, optimize=True)
+
+
 def main(
-    unit: Annotated[str, typer.Option(help="Participant and session, e.g. sub-01_ses-1")],
-    t1w: Annotated[Path, typer.Option(help="T1 on the common grid")],
-    brain: Annotated[Path, typer.Option(help="Its brain")],
-    wm: Annotated[Path, typer.Option(help="Its white matter")],
-    anat_status: Annotated[Path, typer.Option(help="Status of `m2m anat`")],
-    fa: Annotated[Path, typer.Option(help="FA of the DWI")],
-    v1: Annotated[Path, typer.Option(help="Principal direction of the DWI")],
-    b0: Annotated[Path, typer.Option(help="Mean b = 0 image")],
-    dwi_mask: Annotated[Path, typer.Option(help="Brain mask of the DWI")],
-    dti_status: Annotated[Path, typer.Option(help="Status of `m2m dti`")],
-    out_fa: Annotated[Path, typer.Option(help="Out: FA on the grid")],
-    out_target_mask: Annotated[Path, typer.Option(help="Out: brain that the DWI covers too")],
-    picture_path: Annotated[Path, typer.Option("--picture", help="Out: quality picture, PNG")],
-    status: Annotated[Path, typer.Option(help="Out: status and quality numbers")],
+    root: Annotated[Path, typer.Option(help="The derivative dataset, results/<dataset>")],
+    subject: Annotated[str, typer.Option(help="Participant, e.g. sub-01")],
     options: Annotated[str, typer.Option(help="JSON of the section grid")],
-    tensor: Annotated[Path | None, typer.Option(help="Tensors of the DWI")] = None,
-    out_tensor: Annotated[Path | None, typer.Option(help="Tensors on the grid")] = None,
-    tractogram: Annotated[Path | None, typer.Option(help="Streamlines of the DWI, .tck")] = None,
-    tractography_status: Annotated[
-        Path | None, typer.Option(help="Status of `m2m tractography`")
+    session: Annotated[str | None, typer.Option(help="Session, e.g. ses-1, where named")] = None,
+    maps: Annotated[
+        list[str] | None, typer.Option(help="Map to bring besides FA, by modality; repeat.")
     ] = None,
-    out_tdi: Annotated[Path | None, typer.Option(help="Tract density on the grid")] = None,
-    out_count: Annotated[Path | None, typer.Option(help="Streamlines per voxel")] = None,
 ) -> None:
     """Register DWI to T1 by mutual information and bring FA to the common grid.
 
-    Tensors and tract density too, where they are given.
+    Further maps, such as tensors and tract density, too, where they are named.
     """
-    settings = parse_options(Grid, options)
-    further = [path for path in (out_tensor, out_tdi, out_count) if path]
-    with recorded(
-        "grid", unit, status, [out_fa, out_target_mask, picture_path, *further]
-    ) as record:
-        require_ok(anat_status, dti_status, *([tractography_status] if tractogram else []))
-        t1_grid, brain_grid, fa_dwi, mask_dwi = (load(p) for p in (t1w, brain, fa, dwi_mask))
-        carried = carry(t1_grid, brain_grid, fa_dwi, mask_dwi, settings.registration)
-        inside = brain_grid.data > 0
-        record |= quality(t1_grid, inside, load(wm).data > 0, carried, settings)
-        sources = [t1w, fa, dwi_mask]
-        save(out_fa, carried.fa, sources)
-        save(out_target_mask, carried.target, sources, dtype=np.uint8, Type="Brain")
-        if out_tensor:
-            save(
-                out_tensor, carry_tensor(load(tensor), mask_dwi, carried), [t1w, tensor],
-                Description=MODALITIES["dti"].description,
-            )  # fmt: skip
-        if tractogram:
-            seeding, method = read_json(tractography_status), settings.density
-            streamlines = density.load_tractogram(tractogram)
-            seeds = seeding["n_seeds"], seeding["seeded_mm3"]
-            tdi, count = carry_density(streamlines, *seeds, carried, method)
-            about = {"NumberOfSeeds": seeds[0], "Mapping": method}
-            description = MODALITIES["tdi"].description
-            save(out_tdi, tdi, [t1w, tractogram], Description=description, **about)
-            description = "Streamlines per voxel"
-            save(out_count, count, [t1w, tractogram], np.int32, Description=description, **about)
-            record |= {
-                "n_streamlines": len(streamlines),
-                "tdi_mean": round(float(tdi.data[carried.target.data].mean()), 4),
-            }
-        with whole(picture_path) as temporary:
-            picture(t1_grid, inside, load(v1), load(b0), carried).save(temporary, optimize=True)
+    unit = unit_of(subject, session)
+    further = [name for name in dict.fromkeys(maps or ()) if name != REGISTERED]
+    chosen = [carried_modality(name) for name in further]
+    bring_all(unit, unit_files(root, unit), chosen, parse_options(Grid, options))

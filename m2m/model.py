@@ -64,12 +64,6 @@ That of the training data decides who may use these weights; m2m itself is Apach
 Family {family}, {parameters} parameters, weights of step {best_step}. Configuration
 {fingerprint}. All options are in model.json; weights are safetensors (sha256 {weights}).
 """
-SCALES = {
-    "t1": "percentiles {:g} and {:g} of T1 inside the brain become 0 and 1.",
-    "fa": "FA as it is.",
-    "tdi": "tract density d becomes log(1 + d) / log(101).",
-    "dti": "a tensor D becomes log D - log 0.7e-3.",
-}
 SIMULATED = (
     "**These people are simulated**: figures show that the software works, and say nothing "
     "about real brains."
@@ -144,8 +138,7 @@ def save_model(
         "source": source.title,
         "target": target.title,
         "shape": " x ".join(str(n) for n in record["shape"]),
-        "scales": SCALES[record["source"]].format(*record["t1_range_percent"])
-        + (" " + SCALES[record["target"]]),
+        "scales": f"{source.scaling.format(*record['t1_range_percent'])} {target.scaling}",
         "cohort": SIMULATED if simulated else "See the dataset's own description.",
         "validation": validation,
         "method": fit.uncertainty["method"],

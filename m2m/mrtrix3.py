@@ -9,32 +9,16 @@ Tournier et al. (2019), NeuroImage 202:116137, https://doi.org/10.1016/j.neuroim
 """
 
 import functools
-import os
-import re
 import shutil
-import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from m2m import programs
+from m2m.programs import Call
+
 # Places tried for each seed that shall have a direction.
 TRIES = 100
-PROGRESS = re.compile(r"\[ *\d+%\]")
-
-
-class ProgramError(RuntimeError):
-    """An external program is not installed, or ended with an error."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """One finished command."""
-
-    arguments: tuple[str, ...]
-    version: str
-    log: str
-    exit_status: int
 
 
 def run(*arguments: str | Path | float, seed: int | None = None) -> Call:
@@ -53,18 +37,8 @@ def run(*arguments: str | Path | float, seed: int | None = None) -> Call:
         The command is not on PATH, or its exit status is not 0; the message has the last line
         of its standard error and its log.
     """
-    command = tuple(str(argument) for argument in arguments)
-    if shutil.which(command[0]) is None:
-        raise ProgramError(f"{command[0]} is not on PATH; install MRtrix3, which it belongs to")
-    status, log = _finished(command, {} if seed is None else {"MRTRIX_RNG_SEED": str(seed)})
-    print(" ".join(command), log, sep="\n", flush=True)
-    if status != 0:
-        lines = log.strip().splitlines() or ["(no message)"]
-        raise ProgramError(
-            f"{command[0]} ended with exit status {status}: {lines[-1]}\n"
-            f"command: {list(command)}\nlog:\n{log}"
-        )
-    return Call(command, version(), log, status)
+    variables = {} if seed is None else {"MRTRIX_RNG_SEED": str(seed)}
+    return programs.run(*arguments, suite="MRtrix3", version=version, variables=variables)
 
 
 @functools.cache
@@ -73,17 +47,8 @@ def version() -> str:
     # Asked of a compiled command: the scripts among them do not know their version.
     if shutil.which("mrconvert") is None:
         return "unknown"
-    words = _finished(("mrconvert", "-version"))[1].split()
+    words = programs.finished(("mrconvert", "-version"))[1].split()
     return words[2] if len(words) > 2 else "unknown"
-
-
-def _finished(command: tuple[str, ...], variables: dict[str, str] | None = None) -> tuple[int, str]:
-    """Exit status and log of a command, standard error last, without progress bars."""
-    environment = os.environ | (variables or {})
-    text = {"capture_output": True, "text": True, "errors": "replace"}
-    done = subprocess.run(command, env=environment, check=False, **text)
-    lines = (done.stdout + done.stderr).splitlines()
-    return done.returncode, "\n".join(line for line in lines if not PROGRESS.search(line))
 
 
 def _options(**values: object) -> list[str | Path | float]:

@@ -5,7 +5,7 @@ columns run from the person's left to right, in sagittal slices from posterior t
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,8 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from m2m.modalities import MODALITIES
+from m2m.bids import slices_path, unit_files, unit_folder, unit_of
+from m2m.modalities import MODALITIES, REGISTERED, carried_modality
 from m2m.options import Slices
 from m2m.stage import DataError, parse_options, read_json, recorded, require_ok, whole, write_text
 from m2m.volume import load, require_same_grid
@@ -185,32 +186,37 @@ def gather(
     }
 
 
-def main(
-    unit: Annotated[str, typer.Option(help="Participant and session, e.g. sub-01_ses-1")],
-    t1w: Annotated[Path, typer.Option(help="T1 on the common grid")],
-    brain: Annotated[Path, typer.Option(help="Its brain")],
-    anat_status: Annotated[Path, typer.Option(help="Status of `m2m anat`")],
-    fa: Annotated[Path, typer.Option(help="FA on the grid")],
-    target_mask: Annotated[Path, typer.Option(help="Brain that the DWI covers too")],
-    grid_status: Annotated[Path, typer.Option(help="Status of `m2m grid`")],
-    axial: Annotated[Path, typer.Option(help="Out: axial slices, .npy")],
-    coronal: Annotated[Path, typer.Option(help="Out: coronal slices")],
-    sagittal: Annotated[Path, typer.Option(help="Out: sagittal slices")],
-    record: Annotated[Path, typer.Option(help="Out: status, scaling and hash, JSON")],
-    options: Annotated[str, typer.Option(help="JSON of the section slices")],
-    tdi: Annotated[Path | None, typer.Option(help="Tract density, where a task needs it")] = None,
-    tensor: Annotated[Path | None, typer.Option(help="Tensors, where a task needs them")] = None,
+def cut(
+    unit: str,
+    files: Mapping[str, Path],
+    maps: Sequence[str],
+    outputs: Mapping[str, Path],
+    record: Path,
+    percent: tuple[float, float],
 ) -> None:
-    """Cut normalised slices in three orientations; a failed or excluded unit gets empty files."""
-    percent = parse_options(Slices, options).t1_range_percent
-    outputs = {"axial": axial, "coronal": coronal, "sagittal": sagittal}
-    truth = {"fa": fa} | ({"tdi": tdi} if tdi else {}) | ({"dti": tensor} if tensor else {})
-    statuses = anat_status, grid_status
+    """Cut a unit's slices; a failed or excluded one gets empty files.
+
+    Parameters
+    ----------
+    unit : str
+    files : mapping of str to path
+        Of the unit, by kind.
+    maps : sequence of str
+        Modalities of the measured maps, in the order of their channels.
+    outputs : mapping of str to path
+        Array of each orientation.
+    record : path
+        Status, scaling and hash, JSON.
+    percent : (float, float)
+        Of `normalise`, for T1.
+    """
+    statuses = files["anat-status"], files["grid-status"]
+    truth = {name: files[carried_modality(name).kind] for name in maps}
     with recorded("slices", unit, record, outputs.values()) as content:
         require_ok(*statuses)
         content["excluded"] = [r for path in statuses for r in read_json(path)["excluded"]]
-        content["grid_to_mni"] = read_json(anat_status)["grid_to_mni"]
-        channels, about = gather(t1w, brain, truth, target_mask, percent)
+        content["grid_to_mni"] = read_json(statuses[0])["grid_to_mni"]
+        channels, about = gather(files["t1w"], files["brain"], truth, files["target-mask"], percent)
         sha256 = hashlib.sha256()
         for plane, path in outputs.items():
             if content["excluded"]:
@@ -221,3 +227,21 @@ def main(
             with whole(path) as temporary, temporary.open("wb") as stream:
                 np.save(stream, array)
         content |= about | {"sha256": sha256.hexdigest()}
+
+
+def main(
+    root: Annotated[Path, typer.Option(help="The derivative dataset, results/<dataset>")],
+    subject: Annotated[str, typer.Option(help="Participant, e.g. sub-01")],
+    options: Annotated[str, typer.Option(help="JSON of the section slices")],
+    session: Annotated[str | None, typer.Option(help="Session, e.g. ses-1, where named")] = None,
+    maps: Annotated[
+        list[str] | None, typer.Option(help="Measured map to cut, by modality; repeat.")
+    ] = None,
+) -> None:
+    """Cut normalised slices in three orientations; a failed or excluded unit gets empty files."""
+    unit = unit_of(subject, session)
+    percent = parse_options(Slices, options).t1_range_percent
+    place = unit_folder(unit), unit
+    outputs = {plane: Path(slices_path(root, f"{plane}.npy", *place)) for plane in PLANES}
+    record = Path(slices_path(root, "slices.json", *place))
+    cut(unit, unit_files(root, unit), maps or [REGISTERED], outputs, record, percent)

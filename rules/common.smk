@@ -12,7 +12,8 @@ from pathlib import Path
 from pydantic import ValidationError
 from snakemake.exceptions import WorkflowError
 
-from m2m import bids, slurm
+from m2m import bids, modalities, slurm
+from m2m.modalities import MODALITIES
 from m2m.options import Config, problems
 from m2m.options.downstream import NOISE_FREE, fold_task, inputs_of
 from m2m.phantom import labels
@@ -51,14 +52,13 @@ FOLDS, FOLDS_RECORD = (f"{ROOT}/cohort/folds.{suffix}" for suffix in ("tsv", "js
 FOLD = f"{ROOT}/cohort/fold-{{fold}}"
 DOWNSTREAM = f"{ROOT}/downstream"
 ENCODER = f"{ROOT}/encoders/{{target}}"
-# What the tasks need besides FA: streamlines and their density, tensors on the common grid.
-TRACTS = bool(CONFIG.modalities & {"tdi", "dti"})
-TENSORS = "dti" in CONFIG.modalities
-GRID_MAPS = ["fa", *(["tdi"] if TRACTS else []), *(["tensor"] if TENSORS else [])]
-TENSOR_TASKS = [name for name, task in CONFIG.tasks.items() if task.target == "dti"]
+# Maps on the common grid: FA, and what tasks need besides, by modality and by kind of file.
+CARRIED = modalities.on_grid(CONFIG.modalities)
+GRID_MAPS = [MODALITIES[name].kind for name in CARRIED]
+TRACTS = "density" in modalities.natures(CARRIED)
+TENSORS = "tensor" in modalities.natures(CARRIED)
 # What tasks see beside a T1: a dataset for each kind of low resolution.
 LOW = f"{ROOT}/low/{{low}}"
-LOW_SLICES = f"{LOW}/slices/{{folder}}/{{unit}}"
 # What a model's label correction made of the training part.
 LABELS = f"{ROOT}/labels/{{task}}/{{model}}"
 M2M_ENV = "../envs/m2m.yaml"
@@ -73,10 +73,12 @@ wildcard_constraints:
     participant=r"[A-Za-z0-9]+",
     task="|".join(CONFIG.tasks),
     model="|".join(CONFIG.models),
-    target="fa|tdi|dti",
+    target="|".join(modalities.targets()),
     fold="[0-9]+",
     low="(dwi|map)-[248]",
-    measure="|".join(bids.measure(bids.KIND_OF[name]) for name in ("fa", "tdi", "dti")),
+    measure="|".join(
+        bids.measure(MODALITIES[name].kind) for name in modalities.targets()
+    ),
 
 
 def stop_if_commands_are_missing():
@@ -94,6 +96,18 @@ def stop_if_commands_are_missing():
 
 
 stop_if_commands_are_missing()
+
+
+def predicting(nature):
+    """Tasks that predict maps of this nature."""
+    return [
+        name
+        for name, task in CONFIG.tasks.items()
+        if MODALITIES[task.target].nature == nature
+    ]
+
+
+TENSOR_TASKS = predicting("tensor")
 
 
 def options(section, **without):
@@ -306,13 +320,13 @@ def grid_inputs():
     """Further inputs of the grid's job, where tasks need them."""
     if not TRACTS:
         return {}
-    return {"tractogram": at("tractogram"), "tracked": at("tractography-status")}
+    return {kind: at(kind) for kind in ("tractogram", "tractography-status")}
 
 
 def grid_outputs():
-    """Further maps on the common grid, where tasks need them."""
-    tracts = {"tdi": at("tdi"), "streamlines": at("count")} if TRACTS else {}
-    return tracts | ({"tensor": at("tensor")} if TENSORS else {})
+    """Maps on the common grid: FA, and what tasks need besides."""
+    streamlines = {"streamlines": at("count")} if TRACTS else {}
+    return {kind: at(kind) for kind in GRID_MAPS} | streamlines
 
 
 def one(kind, wildcards, root=ROOT):
@@ -320,55 +334,46 @@ def one(kind, wildcards, root=ROOT):
     return bids.unit_path(root, kind, wildcards.folder, wildcards.unit)
 
 
-def grid_flags(wildcards, input, output):
-    """Flags of `m2m grid` for the further maps."""
-    flags = []
-    if TRACTS:
-        flags += ["--tractogram", input.tractogram]
-        flags += ["--tractography-status", input.tracked]
-        flags += ["--out-tdi", output.tdi, "--out-count", output.streamlines]
-    if TENSORS:
-        flags += [
-            "--tensor",
-            one("dwi-tensor", wildcards),
-            "--out-tensor",
-            output.tensor,
-        ]
-    return flags
+def who(wildcards):
+    """`--subject` and, where there are sessions, `--session` of a job's unit."""
+    subject, _, session = wildcards.unit.partition("_")
+    return ["--subject", subject, *(["--session", session] if session else [])]
 
 
-def slices_flags(wildcards, output):
-    """Flags of `m2m slices` for the further maps that tasks translate."""
-    flags = ["--tdi", output.tdi] if "tdi" in CONFIG.modalities else []
-    return flags + (["--tensor", output.tensor] if TENSORS else [])
+def maps_flags(names):
+    """`--maps` for each modality."""
+    return [part for name in names for part in ("--maps", name)]
 
 
-TRACKING_MINUTES = 60 if CONFIG.tractography.backend == "dipy" else 720
-ACT = CONFIG.tractography.mrtrix3.five_tissue
-FROM_T1 = "5ttgen-fsl"
+def slices_at(name, root=ROOT):
+    """The workflow's pattern for one of a unit's files of slices."""
+    return bids.slices_path(root, name)
+
+
+TRACKER = CONFIG.tractography.record
+TRACKER_ENV = f"../envs/{TRACKER.environment}.yaml"
 
 
 def track_inputs():
-    """Further inputs of tracking: a person's 5TT image, or the T1 that it is made from."""
-    if CONFIG.tractography.backend != "mrtrix3" or not ACT:
-        return {}
-    return {"t1w": scan("t1w")} if ACT == FROM_T1 else {"five_tissue": ACT}
+    """Further inputs of tracking that the backend asks for: scans of a person, and other files."""
+    section = CONFIG.tractography
+    scans = {name: scan(column) for name, column in TRACKER.scans(section).items()}
+    return scans | TRACKER.files(section)
 
 
 def track_outputs():
-    """Further outputs of tracking: SIFT2's weights, where they are wanted."""
+    """Further outputs of tracking."""
     section = CONFIG.tractography
-    weights = section.backend == "mrtrix3" and section.mrtrix3.sift2
-    return {"weights": at("sift2-weights")} if weights else {}
+    return {name: at(kind) for name, kind in TRACKER.outputs(section).items()}
 
 
 def track_flags(wildcards, input, output):
-    """Flags of `m2m tractography` for them."""
-    given = {"--t1w": input, "--five-tissue": input, "--weights": output}
-    names = {flag: flag[2:].replace("-", "_") for flag in given}
+    """Flags of `m2m tractography` for them, by their names."""
+    given = [(name, input) for name in track_inputs()]
+    given += [(name, output) for name in track_outputs()]
     return [
         part
-        for flag, files in given.items()
-        if files.get(names[flag])
-        for part in (flag, files[names[flag]])
+        for name, files in given
+        if files.get(name)
+        for part in (f"--{name.replace('_', '-')}", files[name])
     ]

@@ -20,9 +20,7 @@ if CONFIG.preprocess.chain != "none":
         benchmark:
             bench("preprocess", "{folder}/{unit}")
         conda:
-            "../envs/mrtrix3.yaml"
-            if CONFIG.preprocess.chain == "mrtrix3"
-            else "../envs/fsl.yaml"
+            f"../envs/{CONFIG.preprocess.record.environment}.yaml"
         threads: 2
         resources:
             mem_mb=memory(6000),
@@ -103,10 +101,10 @@ rule track:
     group:
         shard("person", place_of_unit)
     conda:
-        M2M_ENV if CONFIG.tractography.backend == "dipy" else "../envs/mrtrix3.yaml"
+        TRACKER_ENV
     resources:
         mem_mb=memory(4000),
-        runtime=minutes(TRACKING_MINUTES),
+        runtime=minutes(TRACKER.minutes),
     params:
         # Made by the same job as the status; planning costs by the file.
         tensor=at("dwi-tensor"),

@@ -39,13 +39,15 @@ def measured_of():
 def described_images():
     """Modality, path and network of each image; {fold} where each fold has its own."""
     names = dict.fromkeys(["t1", *measured_of().values()])
-    images = {name: {"modality": name, "map": at(bids.KIND_OF[name])} for name in names}
+    images = {
+        name: {"modality": name, "map": at(MODALITIES[name].kind)} for name in names
+    }
     for name, (task, model) in cross_fitted_images().items():
         where = {"task": fold_task(task, "{fold}"), "model": model}
         target = CONFIG.tasks[task].target
         images[name] = {
             "modality": target,
-            "map": at(f"synth-{bids.KIND_OF[target]}", SYNTHETIC.format(**where)),
+            "map": at(MODALITIES[target].synthetic, SYNTHETIC.format(**where)),
             "record": f"{MODEL.format(**where)}/model.json",
         }
     if SIMULATED and "fa" in images:
@@ -73,7 +75,7 @@ def described_maps(wildcards):
     """Every map that is described; a person's synthetic ones are of the person's own fold."""
     names = units("paired")
     kinds = [
-        bids.KIND_OF[name] for name in ("t1", *dict.fromkeys(measured_of().values()))
+        MODALITIES[name].kind for name in ("t1", *dict.fromkeys(measured_of().values()))
     ]
     truth = paths("truth-fa", names, TRUTH) if NOISE_FREE in described_images() else []
     measured = [path for kind in kinds for path in paths(kind, names)]

@@ -3,9 +3,7 @@
 # Of synthetic maps those of one task get a field, by its first model: of tensors where there are
 # some, since directions colour a field.
 FIELD_TASKS = [
-    task
-    for task in REPORTED
-    if CONFIG.tasks[task].target == ("dti" if TENSORS else "tdi")
+    task for task in REPORTED if task in predicting("tensor" if TENSORS else "density")
 ][:1]
 SYNTHETIC_FIELDS = [
     SYNTHETIC.format(task=task, model=CONFIG.tasks[task].models[0])
@@ -89,7 +87,7 @@ def field_status(wildcards):
     """Status of what made the density."""
     kind = "synth-tractography-status" if TENSORS else "synth-status"
     path = of_map("grid-status", kind)(wildcards)
-    return path.format(measure=bids.measure(bids.KIND_OF["tdi"]))
+    return path.format(measure=bids.measure("tdi"))
 
 
 def field_inputs():

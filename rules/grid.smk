@@ -43,20 +43,21 @@ rule grid:
     """
     input:
         **grid_inputs(),
+        # Made by the same two jobs as the brain, the white matter and the other maps of the DWI;
+        # planning costs by the file.
         t1w=at("t1w"),
         anat=at("anat-status"),
         fa=at("dwi-fa"),
         dti=at("dti-status"),
     output:
         **grid_outputs(),
-        fa=at("fa"),
         target=at("target-mask"),
         picture=at("picture"),
         status=at("grid-status"),
-        axial=f"{ROOT}/slices/{{folder}}/{{unit}}_axial.npy",
-        coronal=f"{ROOT}/slices/{{folder}}/{{unit}}_coronal.npy",
-        sagittal=f"{ROOT}/slices/{{folder}}/{{unit}}_sagittal.npy",
-        record=f"{ROOT}/slices/{{folder}}/{{unit}}_slices.json",
+        axial=slices_at("axial.npy"),
+        coronal=slices_at("coronal.npy"),
+        sagittal=slices_at("sagittal.npy"),
+        record=slices_at("slices.json"),
     log:
         log("grid", "{folder}/{unit}"),
     benchmark:
@@ -69,28 +70,18 @@ rule grid:
         mem_mb=memory(3000),
         runtime=minutes(30),
     params:
-        # Made by the same two jobs as the inputs; planning costs by the file.
-        brain=at("brain"),
-        wm=at("wm"),
-        v1=at("dwi-v1"),
-        b0=at("b0"),
-        mask=at("dwi-mask"),
-        further=grid_flags,
-        further_slices=slices_flags,
+        root=dataset_root,
+        who=who,
+        maps=maps_flags(CARRIED),
+        cut=maps_flags(modalities.in_slices(CONFIG.modalities)),
         options=options(CONFIG.grid),
         slices=options(CONFIG.slices),
         version=[VERSIONS["grid"], VERSIONS["slices"]],
     shell:
-        "m2m grid --unit {wildcards.unit} --t1w {input.t1w:q} --brain {params.brain:q}"
-        " --wm {params.wm:q} --anat-status {input.anat:q} --fa {input.fa:q} --v1 {params.v1:q}"
-        " --b0 {params.b0:q} --dwi-mask {params.mask:q} --dti-status {input.dti:q}"
-        " --out-fa {output.fa:q} --out-target-mask {output.target:q} --picture {output.picture:q}"
-        " --status {output.status:q} {params.further:q} --options {params.options:q} > {log:q} 2>&1 && "
-        "m2m slices --unit {wildcards.unit} --t1w {input.t1w:q} --brain {params.brain:q}"
-        " --anat-status {input.anat:q} --fa {output.fa:q} --target-mask {output.target:q}"
-        " --grid-status {output.status:q} --axial {output.axial:q} --coronal {output.coronal:q}"
-        " --sagittal {output.sagittal:q} --record {output.record:q} {params.further_slices:q}"
-        " --options {params.slices:q} >> {log:q} 2>&1"
+        "m2m grid --root {params.root:q} {params.who:q} {params.maps:q} --options {params.options:q}"
+        " > {log:q} 2>&1 && "
+        "m2m slices --root {params.root:q} {params.who:q} {params.cut:q} --options {params.slices:q}"
+        " >> {log:q} 2>&1"
 
 
 rule collect:
@@ -153,10 +144,10 @@ if CONFIG.lows:
             grid=at("grid-status"),
         output:
             map=at("low-fa", LOW),
-            status=f"{LOW_SLICES}_slices.json",
-            axial=f"{LOW_SLICES}_axial.npy",
-            coronal=f"{LOW_SLICES}_coronal.npy",
-            sagittal=f"{LOW_SLICES}_sagittal.npy",
+            status=slices_at("slices.json", LOW),
+            axial=slices_at("axial.npy", LOW),
+            coronal=slices_at("coronal.npy", LOW),
+            sagittal=slices_at("sagittal.npy", LOW),
         log:
             log("lower", "{low}/{folder}/{unit}"),
         benchmark:

@@ -45,7 +45,7 @@ def low_records(wildcards):
     """Records of the low-resolution slices that a study's models are fitted and chosen on."""
     root = LOW.format(low=wildcards.low)
     return [
-        f"{root}/slices/{folder(unit)}/{unit}_slices.json"
+        bids.slices_path(root, "slices.json", folder(unit), unit)
         for unit in units_of_part("train", "validation")
     ]
 

@@ -92,10 +92,10 @@ if TENSORS:
         wildcard_constraints:
             of=FIELD_OF,
         conda:
-            M2M_ENV if CONFIG.tractography.backend == "dipy" else "../envs/mrtrix3.yaml"
+            TRACKER_ENV
         resources:
             mem_mb=memory(4000),
-            runtime=minutes(TRACKING_MINUTES),
+            runtime=minutes(TRACKER.minutes),
         params:
             options=options(CONFIG.tractography),
             version=VERSIONS["tractography"],

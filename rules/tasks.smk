@@ -8,7 +8,7 @@ def links(task):
 
 def slice_record(unit):
     """Slice record of one unit."""
-    return f"{ROOT}/slices/{folder(unit)}/{unit}_slices.json"
+    return bids.slices_path(ROOT, "slices.json", folder(unit), unit)
 
 
 def slice_records(wildcards):
@@ -44,7 +44,8 @@ def units_to_translate(task):
     if CONFIG.tasks[task].fold:
         return units_of_fold(CONFIG.tasks[task].fold)
     section = CONFIG.tasks[task]
-    t1_only = units("t1w-only") if section.source == "t1" and not section.low else []
+    weighted = MODALITIES[section.source].nature == "weighted"
+    t1_only = units("t1w-only") if weighted and not section.low else []
     return units_of_part("test") + t1_only
 
 
@@ -61,7 +62,7 @@ def of_fold(name):
 
 def synthetic_kind(task):
     """Kind of what a task predicts."""
-    return f"synth-{bids.KIND_OF[CONFIG.tasks[task].target]}"
+    return MODALITIES[CONFIG.tasks[task].target].synthetic
 
 
 def synthetic(task, model, names):
@@ -85,7 +86,7 @@ def source_image(wildcards):
     if CONFIG.tasks[wildcards.task].chain:
         first = links(wildcards.task)[0]
         return synthetic(first, wildcards.model, [wildcards.unit])
-    return one(bids.KIND_OF[CONFIG.tasks[wildcards.task].source], wildcards)
+    return one(MODALITIES[CONFIG.tasks[wildcards.task].source].kind, wildcards)
 
 
 def translation_status(wildcards, task=None):
@@ -104,8 +105,8 @@ def source_status(wildcards):
     if low := low_image(wildcards):
         # Behind the status, so that the command of other tasks stays what it was.
         return ["--low", low]
-    fa = CONFIG.tasks[wildcards.task].source == "fa"
-    return ["--require", one("grid-status", wildcards)] if fa else []
+    carried = MODALITIES[CONFIG.tasks[wildcards.task].source].nature != "weighted"
+    return ["--require", one("grid-status", wildcards)] if carried else []
 
 
 def model_weights(wildcards):
@@ -164,7 +165,7 @@ def fitting_flags(wildcards, input):
 
 def test_truth(wildcards):
     """True maps of the test units."""
-    return paths(bids.KIND_OF[target_of(wildcards)], units_of_part("test"))
+    return paths(MODALITIES[target_of(wildcards)].kind, units_of_part("test"))
 
 
 def test_synthesis(wildcards):
@@ -293,7 +294,7 @@ def report_options(study):
     return options(section.model_copy(update={"title": f"{section.title}{kind}"}))
 
 
-# Figures of a task, by what it predicts.
+# Figures of a task, by the nature of what it predicts.
 _FIGURES = (
     "overview",
     "panel",
@@ -307,10 +308,16 @@ _FIGURES = (
     "uncertainty",
 )
 FIGURES_OF = {
-    "fa": (*_FIGURES, "speed"),
-    "tdi": (*_FIGURES, "projections"),
-    "dti": (*_FIGURES, "projections", "bundles"),
+    "scalar": _FIGURES,
+    "density": (*_FIGURES, "projections"),
+    "tensor": (*_FIGURES, "projections", "bundles"),
 }
+
+
+def figures_of_target(target):
+    """Names of the figures of a task: published speeds are of FA."""
+    speed = ["speed"] if target == modalities.REGISTERED else []
+    return [*FIGURES_OF[MODALITIES[target].nature], *speed]
 
 
 def figures_of(study):
@@ -319,7 +326,7 @@ def figures_of(study):
     return of_all + [
         f"{task}/{name}"
         for task in STUDIES[study]
-        for name in FIGURES_OF[CONFIG.tasks[task].target]
+        for name in figures_of_target(CONFIG.tasks[task].target)
     ]
 
 

@@ -159,10 +159,10 @@ if TENSOR_TASKS:
         wildcard_constraints:
             task="|".join(TENSOR_TASKS),
         conda:
-            M2M_ENV if CONFIG.tractography.backend == "dipy" else "../envs/mrtrix3.yaml"
+            TRACKER_ENV
         resources:
             mem_mb=memory(4000),
-            runtime=minutes(TRACKING_MINUTES),
+            runtime=minutes(TRACKER.minutes),
         params:
             # Made by the same job as the tensor.
             translated=translation_status,

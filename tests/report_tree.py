@@ -85,6 +85,11 @@ def density(fa):
     return 60 * np.clip(fa - 0.2, 0, None)
 
 
+def diffusivity(fa):
+    """Mean diffusivity in mm2/s that falls with FA, 0 where there is none."""
+    return np.where(fa > 0, 1.5e-3 - 1e-3 * fa, 0)
+
+
 def tensor(fa, kind="true"):
     """Tensors of one FA and mean diffusivity whose direction circles the z axis, (X, Y, Z, 6)."""
     x, y, _ = grid()
@@ -132,7 +137,10 @@ def person(root, unit, index):
     brain = radius < 1
     fa = np.where(brain, np.clip(mean * (1 + 0.12 * rng.normal()) + 0.06 * smooth(rng), 0.01, 1), 0)
     t1 = np.where(brain, 300 + 500 * fa + 20 * smooth(rng, 1.0), 0)
-    for kind, data in {"fa": fa, "t1w": t1, "tdi": density(fa), "tensor": tensor(fa)}.items():
+    maps = {
+        "fa": fa, "t1w": t1, "tdi": density(fa), "tensor": tensor(fa), "md": diffusivity(fa),
+    }  # fmt: skip
+    for kind, data in maps.items():
         save(unit_path(root, kind, unit, unit), data)
     for kind, data in {"brain": brain, "target-mask": brain, "wm": (bundles() > 0)}.items():
         save(unit_path(root, kind, unit, unit), data, np.uint8)
@@ -178,7 +186,9 @@ def synthesise(root, unit, index, images, tasks):
             if model not in section.models:
                 continue
             folder = root / "synthetic" / task / model
-            values = {"fa": fa, "tdi": density(fa), "dti": tensor(fa, model)}[section.target]
+            values = {
+                "fa": fa, "tdi": density(fa), "dti": tensor(fa, model), "md": diffusivity(fa),
+            }[section.target]  # fmt: skip
             modality = MODALITIES[section.target]
             save(unit_path(folder, modality.synthetic, unit, unit), values)
             if model != "t1":

@@ -14,7 +14,7 @@ from cohort_tree import dataset, judge
 from nibabel.affines import apply_affine
 
 from m2m import anat, dti, grid, slices, tractography
-from m2m.bids import KINDS
+from m2m.bids import KINDS, slices_path
 from m2m.cohort import quality
 from m2m.phantom import stage as phantom
 from m2m.stage import read_json
@@ -152,14 +152,10 @@ class Cohort:
     def _grid(self, kind, status):
         for stage in ("anat", "dti"):
             self.status(kind, stage)
-        person = self.people[kind]
-        names = ("t1w", "brain", "wm", "anat-status", "dwi-fa", "dwi-v1", "b0", "dwi-mask",
-                 "dti-status", "fa", "target-mask", "picture")  # fmt: skip
-        grid.main(person, *(self.path(kind, name) for name in names), status, "{}")
-        names = ("t1w", "brain", "anat-status", "fa", "target-mask", "grid-status")
-        planes = [status.with_name(f"{plane}.npy") for plane in slices.PLANES]
-        record = status.with_name("slices.json")
-        slices.main(person, *(self.path(kind, n) for n in names), *planes, record, "{}")
+        root, person = self.out / "results", self.people[kind]
+        assert status == self.path(kind, "grid-status")
+        grid.main(root, person, "{}")
+        slices.main(root, person, "{}")
 
 
 def simulate(folder, truth, label="0001"):
@@ -251,7 +247,8 @@ def test_a_pair_goes_through_all_stages_or_is_excluded_with_the_reason(cohort, k
     good = cohort.status("good", "grid")
     assert status["fa_mean"] == pytest.approx(good["fa_mean"], abs=0.01)
     assert status["coverage"] == pytest.approx(good["coverage"], abs=0.03)
-    array = np.load(cohort.path(kind, "grid-status").with_name("axial.npy"))
+    person = cohort.people[kind]
+    array = np.load(slices_path(cohort.out / "results", "axial.npy", person, person))
     assert np.isfinite(array).all()
 
 
@@ -259,7 +256,8 @@ def test_no_text_of_a_header_or_sidecar_reaches_any_output(cohort):
     kind = "text in every header"
     cohort.status(kind, "grid")
     assert cohort.status(kind, "tractography")["n_streamlines"] > 0
-    files = list((cohort.out / "results" / cohort.people[kind]).rglob("*.*"))
+    folders = (cohort.out / "results" / part for part in (".", "slices"))
+    files = [p for folder in folders for p in (folder / cohort.people[kind]).rglob("*.*")]
     assert {".tck", ".png", ".gz", ".npy", ".json"} <= {path.suffix for path in files}
     assert len(files) > 28
     for path in files:

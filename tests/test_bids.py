@@ -70,3 +70,14 @@ def test_a_source_in_the_dataset_is_named_from_its_root_and_another_by_its_path(
     synthetic = bids.unit_path(f"{root}/synthetic/t1-fa/mean", "synth-fa", "sub-01", "sub-01")
     assert bids.uri(raw, synthetic) == raw
     assert bids.uri("t1.nii.gz", "fa.nii.gz") == "t1.nii.gz"
+
+
+@pytest.mark.parametrize(("session", "unit"), [(None, "sub-01"), ("ses-1", "sub-01_ses-1")])
+def test_a_stage_names_its_unit_by_subject_and_session(session, unit):
+    assert bids.unit_of("sub-01", session) == unit
+
+
+@pytest.mark.parametrize("given", [("01",), ("sub-01_ses-1",), ("sub-01", "1"), ("sub-0/1",)])
+def test_what_is_no_label_names_no_unit(given):
+    with pytest.raises(ValueError, match="not a subject and session"):
+        bids.unit_of(*given)

@@ -4,7 +4,7 @@ import pytest
 from nibabel.streamlines import ArraySequence
 
 from m2m import density
-from m2m.mrtrix3 import ProgramError
+from m2m.programs import ProgramError
 from m2m.stage import DataError
 
 SHAPE = (6, 7, 8)

@@ -8,7 +8,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from m2m import dwi
-from m2m.mrtrix3 import ProgramError
+from m2m.programs import ProgramError
 from m2m.stage import DataError
 from m2m.volume import Volume
 

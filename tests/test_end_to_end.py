@@ -15,8 +15,9 @@ from safetensors.numpy import load_file
 from workflow import CHECKOUT, PLAN, planned, snakemake
 
 from m2m import bids, tensors
-from m2m.modalities import MODALITIES, log_density
+from m2m.modalities import MODALITIES
 from m2m.options import load_config
+from m2m.scales import log_density
 from m2m.stage import file_digest, read_json, read_table
 
 pytestmark = pytest.mark.end_to_end

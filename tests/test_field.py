@@ -13,8 +13,8 @@ from m2m.field.sample import at_points, extent, on_grid
 from m2m.field.slices import Box, Slice, box_of, cut, gather
 from m2m.field.stage import main, read_field
 from m2m.metrics import pearson, psnr
-from m2m.modalities import density_of_log, log_density
 from m2m.options import SliceField
+from m2m.scales import density_of_log, log_density
 from m2m.slices import PLANES
 from m2m.stage import DataError, read_json
 from m2m.volume import Volume, load, save

@@ -10,6 +10,8 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from m2m import anat, grid
+from m2m.bids import unit_files
+from m2m.modalities import MODALITIES
 from m2m.options import Anat, Grid
 from m2m.qc import RED, Panel, draw
 from m2m.register import Registration
@@ -287,56 +289,66 @@ def test_the_picture_shows_outlines_where_the_mask_ends_and_left_at_the_left():
 
 @pytest.fixture
 def stage_files(masked, dwi, tmp_path):
-    """What the grid stage reads, written, and its arguments."""
+    """Files of a unit, by kind, those that the grid stage reads written."""
+    files = unit_files(tmp_path, "sub-01_ses-1")
     volumes = {
         "t1w": masked.t1, "brain": masked.brain, "wm": masked.wm,
-        "fa": dwi[0], "v1": dwi[1], "b0": dwi[0], "dwi_mask": dwi[2],
+        "dwi-fa": dwi[0], "dwi-v1": dwi[1], "b0": dwi[0], "dwi-mask": dwi[2],
     }  # fmt: skip
-    for name, volume in volumes.items():
-        save(tmp_path / f"{name}.nii.gz", volume)
+    for kind, volume in volumes.items():
+        save(files[kind], volume)
     for name in ("anat", "dti"):
-        write_json(tmp_path / f"{name}.json", {"status": "ok", "excluded": []})
-    return {name: tmp_path / f"{name}.nii.gz" for name in volumes} | {
-        "anat_status": tmp_path / "anat.json", "dti_status": tmp_path / "dti.json",
-        "out_fa": tmp_path / "out_fa.nii.gz", "out_target_mask": tmp_path / "target.nii.gz",
-        "picture_path": tmp_path / "quality.png", "status": tmp_path / "grid.json",
-        "unit": "sub-01", "options": Grid(registration="none", min_coverage=0.3).model_dump_json(),
-    }  # fmt: skip
+        write_json(files[f"{name}-status"], {"status": "ok", "excluded": []})
+    return files
 
 
-def test_the_grid_stage_writes_maps_picture_and_status(stage_files, masked, dwi):
-    grid.main(**stage_files)
-    status = read_json(stage_files["status"])
+OPTIONS_STILL = Grid(registration="none", min_coverage=0.3)
+
+
+def test_the_grid_stage_writes_maps_picture_and_status(stage_files, masked, dwi, tmp_path):
+    grid.main(tmp_path, "sub-01", OPTIONS_STILL.model_dump_json(), "ses-1", ["fa"])
+    status = read_json(stage_files["grid-status"])
+    assert status["unit"] == "sub-01_ses-1"
     assert status["status"] == "ok" and status["kept"] == "headers" and status["excluded"] == []
-    fa, target = load(stage_files["out_fa"]), load(stage_files["out_target_mask"])
+    fa, target = load(stage_files["fa"]), load(stage_files["target-mask"])
     still = grid.carry(masked.t1, masked.brain, dwi[0], dwi[2], "none")
     np.testing.assert_allclose(fa.affine, masked.t1.affine, atol=1e-4)
     np.testing.assert_allclose(fa.data, still.fa.data, atol=1e-3)
     assert set(np.unique(target.data)) == {0, 1} and fa.data[target.data == 0].max() == 0
-    assert stage_files["picture_path"].read_bytes()[:4] == b"\x89PNG"
-    assert stage_files["picture_path"].stat().st_size < 300_000
+    assert stage_files["picture"].read_bytes()[:4] == b"\x89PNG"
+    assert stage_files["picture"].stat().st_size < 300_000
 
 
 def test_a_failed_fit_is_passed_on_with_empty_files(stage_files):
     finding = {"problem": "has no b0", "file": "x_dwi.nii.gz", "value": "", "remedy": ""}
-    write_json(stage_files["dti_status"], {"status": "failed", "stage": "dti", "finding": finding})
-    grid.main(**stage_files)
-    assert read_json(stage_files["status"])["finding"]["problem"] == "stage dti failed: has no b0"
-    for name in ("out_fa", "out_target_mask", "picture_path"):
+    write_json(stage_files["dti-status"], {"status": "failed", "stage": "dti", "finding": finding})
+    grid.bring_all("sub-01", stage_files, (), OPTIONS_STILL)
+    problem = read_json(stage_files["grid-status"])["finding"]["problem"]
+    assert problem == "stage dti failed: has no b0"
+    for name in ("fa", "target-mask", "picture"):
         assert stage_files[name].stat().st_size == 0
 
 
-def test_a_failed_tracking_leaves_no_map_that_looks_like_data(stage_files, tmp_path):
+def test_a_failed_tracking_leaves_no_map_that_looks_like_data(stage_files):
     finding = {"problem": "tckgen ended with exit status 1: [ERROR] no seeds", "file": "",
                "value": "", "remedy": ""}  # fmt: skip
-    failed, tracks = tmp_path / "tracks.json", tmp_path / "tracks.tck"
-    write_json(failed, {"status": "failed", "stage": "tractography", "finding": finding})
-    tracks.write_text("")
-    maps = {name: tmp_path / f"{name}.nii.gz" for name in ("out_tdi", "out_count")}
-    grid.main(**stage_files, tractogram=tracks, tractography_status=failed, **maps)
-    problem = read_json(stage_files["status"])["finding"]["problem"]
+    failed = {"status": "failed", "stage": "tractography", "finding": finding}
+    write_json(stage_files["tractography-status"], failed)
+    stage_files["tractogram"].write_text("")
+    grid.bring_all("sub-01", stage_files, [MODALITIES["tdi"]], OPTIONS_STILL)
+    problem = read_json(stage_files["grid-status"])["finding"]["problem"]
     assert problem == "stage tractography failed: tckgen ended with exit status 1: [ERROR] no seeds"
-    assert all(path.stat().st_size == 0 for path in (stage_files["out_fa"], *maps.values()))
+    assert all(stage_files[kind].stat().st_size == 0 for kind in ("fa", "tdi", "count"))
+
+
+def test_a_scalar_map_is_carried_as_fa_is(dwi, carried):
+    found = grid.carry_scalar(dwi[0], dwi[2], carried)
+    np.testing.assert_array_equal(found.data, carried.fa.data)
+
+
+def test_a_map_that_the_series_does_not_give_is_refused_by_name(tmp_path):
+    with pytest.raises(ValueError, match="'t1' is no map of the diffusion series: fa"):
+        grid.main(tmp_path, "sub-01", "{}", maps=["t1"])
 
 
 def test_an_unreadable_t1_is_named_in_the_status(tmp_path):

@@ -7,9 +7,9 @@ import pytest
 from m2m.field.compare import COLUMNS, cases, compare_case, main
 from m2m.field.held_out import Case, interpolated, score, weighted
 from m2m.figures.held_out import draw_held_out, held_out_rows
-from m2m.modalities import density_of_log
 from m2m.options import SliceField
 from m2m.report.fields import cells, means, sentences
+from m2m.scales import density_of_log
 from m2m.slices import PLANES
 from m2m.stage import DataError, read_json, read_table, write_table
 from m2m.volume import Volume, save

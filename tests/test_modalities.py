@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from m2m import bids, tensors
-from m2m.modalities import MODALITIES, TOP_DENSITY, log_density, log_tensor, tensor_of_log
+from m2m.modalities import MODALITIES
+from m2m.scales import TOP_DENSITY, log_density, log_tensor, tensor_of_log
 
 
 def tissue(rng, shape=(6, 5, 4)):
@@ -13,7 +14,11 @@ def tissue(rng, shape=(6, 5, 4)):
 
 
 def test_every_scale_is_inverted_exactly(rng):
-    examples = {"fa": rng.random((5, 6)), "tdi": rng.gamma(1, 9, (5, 6)), "dti": tissue(rng)}
+    examples = {
+        "fa": rng.random((5, 6)), "md": rng.uniform(0, 4e-3, (5, 6)),
+        "tdi": rng.gamma(1, 9, (5, 6)), "dti": tissue(rng),
+    }  # fmt: skip
+    assert examples.keys() == {name for name, one in MODALITIES.items() if one.target}
     for name, values in examples.items():
         modality = MODALITIES[name]
         back = modality.unscale(modality.scale(values.astype(np.float32)))
@@ -22,6 +27,7 @@ def test_every_scale_is_inverted_exactly(rng):
 
 def test_no_streamline_is_zero_and_the_top_density_is_one():
     np.testing.assert_allclose(log_density(np.array([0.0, TOP_DENSITY])), [0, 1])
+    assert MODALITIES["tdi"].one == TOP_DENSITY
 
 
 def test_scaled_tensors_of_tissue_are_of_the_size_of_one():
@@ -52,4 +58,9 @@ def test_every_modality_has_its_files_and_channels(name):
     modality = MODALITIES[name]
     assert modality.kind in bids.KINDS
     assert len(modality.mirror) == len(modality.channels)
-    assert name == "t1" or modality.synthetic in bids.KINDS
+    assert (modality.native in bids.KINDS) == (modality.nature != "weighted")
+    if modality.target:
+        assert {modality.synthetic, f"synthsd-{modality.kind}"} <= bids.KINDS.keys()
+        assert modality.display and modality.measured
+    assert modality.source or modality.target
+    assert modality.scaling and modality.in_words

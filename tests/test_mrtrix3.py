@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from m2m import mrtrix3
-from m2m.mrtrix3 import ProgramError
+from m2m.programs import ProgramError
 
 A, B, T = Path("a.mif"), Path("b.mif"), Path("scratch")
 C, D, G, M = Path("c.mif"), Path("d.mif"), Path("gradients.b"), Path("mask.mif")

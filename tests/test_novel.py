@@ -14,8 +14,8 @@ from m2m.field.directions import DIRECTIONS, as_tensors, directions
 from m2m.field.fit import Fitted, network_of
 from m2m.field.slices import Box
 from m2m.field.stage import write_field
-from m2m.modalities import log_density
 from m2m.options import SliceField, Tractography
+from m2m.scales import log_density
 from m2m.tractography.stage import track
 from m2m.tractography.tracks import Field
 from m2m.volume import Volume, load, same_grid, save

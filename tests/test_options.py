@@ -115,7 +115,7 @@ def test_a_chain_of_fitting_links_is_accepted():
 def test_streamlines_are_not_carried_by_a_registration_without_a_matrix():
     sections = {"models": {"mean": {"family": "mean"}}, "grid": {"registration": "syn"}}
     assert with_section(tasks={"t1-fa": LINKS["t1-fa"]}, **sections)
-    with pytest.raises(ValidationError, match="syn carries FA only"):
+    with pytest.raises(ValidationError, match="syn carries scalar maps only"):
         with_section(tasks={"fa-tdi": LINKS["fa-tdi"]}, **sections)
 
 
@@ -241,5 +241,5 @@ def test_only_tasks_that_train_can_be_cross_fitted():
 @pytest.mark.parametrize("change", [{"source": "fa", "target": "tdi"}, {"target": "dti"}])
 def test_only_fa_and_tract_density_from_t1_are_validated(change):
     tasks = {"x": {"models": ["mean"], **change}}
-    with pytest.raises(ValidationError, match="x is not from T1 to FA or tract density"):
+    with pytest.raises(ValidationError, match="x is not from T1 to FA, MD or tract density"):
         with_section(tasks=tasks, downstream={"tasks": ["x"]})

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from m2m import dwi, mrtrix3, preprocess
-from m2m.mrtrix3 import ProgramError
+from m2m import dwi, fsl_chain, mrtrix3, preprocess
 from m2m.options import Mask, Preprocess
+from m2m.programs import ProgramError
 
 TILTED = np.diag([-2.5, 2.5, 3.0, 1.0])
 TILTED[:3, :3] = (
@@ -206,12 +206,12 @@ def test_no_chain_is_nothing_to_run(scan):
     ],
 )
 def test_the_phase_encoding_axis_follows_the_image(code, affine, row):
-    assert preprocess.acquisition_row(code, affine, 0.05) == [*row, 0.05]
+    assert fsl_chain.acquisition_row(code, affine, 0.05) == [*row, 0.05]
 
 
 def test_eddy_models_its_fields_where_directions_are_few():
-    assert preprocess.eddy_model(np.r_[0, np.full(32, 1000)]) == "linear"
-    assert preprocess.eddy_model(np.r_[0, np.full(64, 1000)]) == "none"
+    assert dwi.eddy_model(np.r_[0, np.full(32, 1000)]) == "linear"
+    assert dwi.eddy_model(np.r_[0, np.full(64, 1000)]) == "none"
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from m2m.field.render import Camera, integrate
 from m2m.field.stage import main as fit_main
 from m2m.field.stage import read_field
 from m2m.field.views import main, medium_of, picture
-from m2m.modalities import density_of_log
 from m2m.options import Render, SliceField
+from m2m.scales import density_of_log
 from m2m.stage import read_json
 from m2m.volume import Volume, save
 

@@ -7,8 +7,10 @@ import pytest
 from nibabel.affines import apply_affine
 
 from m2m import slices
-from m2m.modalities import MODALITIES, density_of_log, tensor_of_log
+from m2m.bids import unit_files
+from m2m.modalities import MODALITIES
 from m2m.options import Slices
+from m2m.scales import density_of_log, tensor_of_log
 from m2m.stage import DataError, read_json, write_json
 from m2m.tensors import from_matrix, to_matrix
 from m2m.volume import Volume, save
@@ -80,76 +82,77 @@ def test_a_constant_or_maskless_image_is_bad_data(mask):
 
 @pytest.fixture
 def unit(tmp_path, rng):
-    """A unit's volumes on the grid, and its status files; returns the stage's arguments."""
+    """A unit's volumes on the grid; their files, those of slices, and the call of the stage."""
     brain = np.zeros(SHAPE, bool)
     brain[1:-1, 1:-1, 1:-1] = True
     target = brain.copy()
     target[:, :, :3] = False
     volumes = {
         "t1w": np.where(brain, rng.normal(600, 90, SHAPE), 0), "brain": brain,
-        "fa": np.where(target, rng.random(SHAPE), 0), "target_mask": target,
+        "fa": np.where(target, rng.random(SHAPE), 0), "target-mask": target,
     }  # fmt: skip
+    files = unit_files(tmp_path, "sub-01_ses-1")
     for name, data in volumes.items():
-        save(tmp_path / f"{name}.nii.gz", Volume(np.float32(data), AFFINE))
+        save(files[name], Volume(np.float32(data), AFFINE))
     write_json(
-        tmp_path / "anat.json",
+        files["anat-status"],
         {"status": "ok", "excluded": [], "grid_to_mni": np.eye(4).tolist()},
     )
-    write_json(tmp_path / "grid.json", {"status": "ok", "excluded": []})
-    arguments = {name: tmp_path / f"{name}.nii.gz" for name in volumes}
-    arguments |= {plane: tmp_path / f"{plane}.npy" for plane in slices.PLANES}
-    arguments |= {
-        "anat_status": tmp_path / "anat.json", "grid_status": tmp_path / "grid.json",
-        "record": tmp_path / "record.json", "unit": "sub-01", "options": "{}",
-    }  # fmt: skip
-    return volumes, arguments
+    write_json(files["grid-status"], {"status": "ok", "excluded": []})
+    place = tmp_path / "slices" / "sub-01" / "ses-1"
+    names = {plane: f"{plane}.npy" for plane in slices.PLANES} | {"record": "slices.json"}
+    files |= {key: place / f"sub-01_ses-1_{name}" for key, name in names.items()}
+
+    def call(*maps):
+        slices.main(tmp_path, "sub-01", "{}", "ses-1", list(maps) or None)
+
+    return volumes, files, call
 
 
 def test_the_record_turns_slices_back_into_the_volumes(unit):
-    volumes, arguments = unit
-    slices.main(**arguments)
-    record = read_json(arguments["record"])
+    volumes, files, call = unit
+    call()
+    record = read_json(files["record"])
     assert record["channels"] == ["t1", "fa", "brain", "target_mask"]
     assert record["status"] == "ok" and record["excluded"] == []
     assert record["spacing_mm"] == 3 and record["shape"] == list(SHAPE)
     assert record["t1_range_percent"] == list(Slices().t1_range_percent)
     np.testing.assert_allclose(record["affine"], AFFINE)
     for plane in slices.PLANES:
-        array = np.load(arguments[plane], mmap_mode="r")
+        array = np.load(files[plane], mmap_mode="r")
         assert array.dtype == np.float16
         t1, fa, brain, target = (slices.assemble(array[:, c], plane) for c in range(4))
         np.testing.assert_array_equal(brain, volumes["brain"])
-        np.testing.assert_array_equal(target, volumes["target_mask"])
+        np.testing.assert_array_equal(target, volumes["target-mask"])
         np.testing.assert_allclose(fa, volumes["fa"], atol=1e-3)
         back = slices.denormalise(t1.astype(float), brain, record["t1_range"])
         np.testing.assert_allclose(back, volumes["t1w"], atol=0.5)
 
 
 def test_two_runs_have_one_hash_and_another_image_has_another(unit):
-    _, arguments = unit
+    volumes, files, call = unit
     hashes = []
     for shift in (0, 0, 1):
-        data = np.roll(unit[0]["fa"], shift, 0) * unit[0]["target_mask"]
-        save(arguments["fa"], Volume(np.float32(data), AFFINE))
-        slices.main(**arguments)
-        hashes.append(read_json(arguments["record"])["sha256"])
+        data = np.roll(volumes["fa"], shift, 0) * volumes["target-mask"]
+        save(files["fa"], Volume(np.float32(data), AFFINE))
+        call("fa")
+        hashes.append(read_json(files["record"])["sha256"])
     assert hashes[0] == hashes[1] != hashes[2]
 
 
 def test_density_and_tensors_come_back_from_their_scales(unit, rng):
-    volumes, arguments = unit
-    target = volumes["target_mask"]
+    volumes, files, call = unit
+    target = volumes["target-mask"]
     density = np.where(target, rng.gamma(1.0, 8.0, SHAPE), 0)
     root = rng.normal(0, 0.005, (*SHAPE, 3, 3)) + 0.03 * np.eye(3)
     six = np.where(target[..., None], from_matrix(root @ np.swapaxes(root, -1, -2)), 0)
     for name, data in (("tdi", density), ("tensor", six)):
-        arguments[name] = arguments["record"].with_name(f"{name}.nii.gz")
-        save(arguments[name], Volume(np.float32(data), AFFINE))
-    slices.main(**arguments)
-    record = read_json(arguments["record"])
+        save(files[name], Volume(np.float32(data), AFFINE))
+    call("fa", "tdi", "dti")
+    record = read_json(files["record"])
     names = record["channels"]
     assert names[1:3] == ["fa", "tdi"] and names[3:9] == list(MODALITIES["dti"].channels)
-    array = np.load(arguments["coronal"]).astype(np.float64)
+    array = np.load(files["coronal"]).astype(np.float64)
     channels = [slices.assemble(array[:, c], "coronal") for c in range(len(names))]
     np.testing.assert_allclose(density_of_log(channels[2]), density, rtol=0.01, atol=0.01)
     assert channels[2][~target].max() == 0
@@ -160,19 +163,19 @@ def test_density_and_tensors_come_back_from_their_scales(unit, rng):
 
 
 def test_an_excluded_person_keeps_the_reason_and_has_no_slices(unit):
-    _, arguments = unit
-    write_json(arguments["grid_status"], {"status": "ok", "excluded": ["mean FA 0.05"]})
-    slices.main(**arguments)
-    assert read_json(arguments["record"])["excluded"] == ["mean FA 0.05"]
-    assert all(arguments[plane].stat().st_size == 0 for plane in slices.PLANES)
+    _, files, call = unit
+    write_json(files["grid-status"], {"status": "ok", "excluded": ["mean FA 0.05"]})
+    call()
+    assert read_json(files["record"])["excluded"] == ["mean FA 0.05"]
+    assert all(files[plane].stat().st_size == 0 for plane in slices.PLANES)
 
 
 def test_a_failed_stage_before_is_passed_on(unit):
-    _, arguments = unit
+    _, files, call = unit
     finding = {"problem": "has no b0", "file": "x_dwi.nii.gz", "value": "", "remedy": "scan again"}
-    write_json(arguments["grid_status"], {"status": "failed", "stage": "dti", "finding": finding})
-    slices.main(**arguments)
-    record = json.loads(arguments["record"].read_text())
+    write_json(files["grid-status"], {"status": "failed", "stage": "dti", "finding": finding})
+    call()
+    record = json.loads(files["record"].read_text())
     assert record["status"] == "failed"
     assert record["finding"]["problem"] == "stage dti failed: has no b0"
-    assert all(arguments[plane].stat().st_size == 0 for plane in slices.PLANES)
+    assert all(files[plane].stat().st_size == 0 for plane in slices.PLANES)

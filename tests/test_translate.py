@@ -11,8 +11,8 @@ from small_cohort import small_model, train_arguments, write_cohort
 
 from m2m import anat, inference
 from m2m.dataset import find_subjects
-from m2m.modalities import log_density, log_tensor
 from m2m.model import Fit, load_model, save_model
+from m2m.scales import log_density, log_tensor
 from m2m.stage import DataError, read_json, write_json
 from m2m.tensors import to_matrix
 from m2m.translate import native, parse_planes

@@ -99,7 +99,7 @@ def test_a_study_is_planned_only_when_it_is_asked_for(tmp_path, study, models):
 def test_what_a_paper_takes_is_figures_tables_and_methods_of_every_study(tmp_path):
     jobs = planned(snakemake(tmp_path, "figures", *PLAN).stdout)
     assert jobs["figures_of_report"] == jobs["methods_of_report"] == 1
-    assert jobs["tables_of_task"] == 5 and "page_of_report" not in jobs
+    assert jobs["tables_of_task"] == 6 and "page_of_report" not in jobs
     jobs = planned(snakemake(tmp_path, "ablation", *PLAN).stdout)
     assert jobs["figures_of_ablation"] == jobs["methods_of_ablation"] == jobs["tables_of_task"] == 1
 

@@ -24,7 +24,7 @@ class Source(BaseModel):
     Attributes
     ----------
     modality : str
-        What it is: t1, fa or tdi.
+        What it is, e.g. fa.
     map : str
         Path with {folder}, {unit} and, of synthetic maps, {fold}.
     record : str or None
@@ -122,11 +122,12 @@ class Head:
             image = volume.resample(image, self.brain.affine, self.brain.shape)
         volume.require_same_grid(self.brain, image, f"{self.unit}, brain and {name}")
         inside = self.brain.data > 0
-        if source.modality == "t1":
+        modality = MODALITIES[source.modality]
+        if modality.nature == "weighted":
             return normalise(image.data, inside, self.range)[0], inside
         if source.record is None:
             inside = self.covered
-        return MODALITIES[source.modality].scale(image.data), inside
+        return modality.scale(image.data), inside
 
 
 def used_units(

@@ -1,9 +1,9 @@
-"""What of a map is compared, by modality: images of data range 1, regional values, directions.
+"""What of a map is compared, by its nature: images of data range 1, regional values, directions.
 
-FA is compared as it is. Tract density is compared on its logarithmic scale, so that Pearson's r
-is the correlation of log density; regions and Dice's overlap are of the density itself. Tensors
-are compared by the FA derived from them, and by mean diffusivity, direction and log-Euclidean
-distance.
+A scalar map is compared on its scale: FA as it is. Tract density is compared on its logarithmic
+scale, so that Pearson's r is the correlation of log density; regions and Dice's overlap are of
+the density itself. Tensors are compared by the FA derived from them, and by mean diffusivity,
+direction and log-Euclidean distance.
 """
 
 from collections.abc import Mapping
@@ -33,16 +33,21 @@ class Compared:
         Data range 1: SSIM, PSNR, MAE and Pearson's r are of it.
     tensor : Measures or None
         Of a diffusion tensor.
+    natural : float
+        Regional means in natural units are those of the file times this.
     """
 
     values: NDArray
     image: NDArray
     tensor: tensors.Measures | None = None
+    natural: float = 1.0
 
     @property
     def regional(self) -> NDArray:
         """What is averaged over regions of interest, in natural units, shape (X, Y, Z)."""
-        return self.values if self.tensor is None else self.image
+        if self.tensor is not None:
+            return self.image
+        return self.values if self.natural == 1 else self.values * self.natural
 
 
 def compared(target: str, values: NDArray) -> Compared:
@@ -50,13 +55,15 @@ def compared(target: str, values: NDArray) -> Compared:
 
     Parameters
     ----------
-    target : {"fa", "tdi", "dti"}
-    values : ndarray, shape (X, Y, Z), or (X, Y, Z, 6) for dti
+    target : str
+        Modality.
+    values : ndarray, shape (X, Y, Z), or (X, Y, Z, 6) of tensors
     """
-    if target == "dti":
+    modality = MODALITIES[target]
+    if modality.nature == "tensor":
         tensor = tensors.measures(values)
         return Compared(values, tensor.fa, tensor)
-    return Compared(values, MODALITIES[target].scale(values))
+    return Compared(values, modality.scale(values), natural=modality.natural)
 
 
 def further_metrics(
@@ -70,7 +77,8 @@ def further_metrics(
 
     Parameters
     ----------
-    target : {"fa", "tdi", "dti"}
+    target : str
+        Modality.
     true, synthetic : Compared
     regions : mapping of str to ndarray of bool, shape (X, Y, Z)
         With brain and wm.
@@ -80,15 +88,15 @@ def further_metrics(
     Returns
     -------
     dict
-        By region. tdi, brain: dice (of tract voxels). dti, brain: md_mae_um2_per_ms (mean
+        By region. Density, brain: dice (of tract voxels). Tensor, brain: md_mae_um2_per_ms (mean
         absolute error of mean diffusivity), log_distance; wm: angle_deg (median angle between
         principal directions where true FA exceeds `DIRECTED_FA`).
     """
-    brain = regions["brain"]
-    if target == "tdi":
+    brain, nature = regions["brain"], MODALITIES[target].nature
+    if nature == "density":
         tracts = [(one.values > density_threshold) & brain for one in (true, synthetic)]
         return {"brain": {"dice": measures.dice(*tracts)}}
-    if target == "dti":
+    if nature == "tensor":
         measured = brain & np.any(true.values != 0, axis=-1)
         directed = regions["wm"] & (true.image > DIRECTED_FA)
         a, b = true.tensor, synthetic.tensor

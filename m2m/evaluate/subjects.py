@@ -36,7 +36,8 @@ class Comparison:
 
     Attributes
     ----------
-    target : {"fa", "tdi", "dti"}
+    target : str
+        Modality.
     root, synthetic_root : Path
         Datasets of the true and of the synthetic maps.
     options : Evaluation
@@ -154,8 +155,8 @@ def evaluate_unit(unit: dict[str, str], how: Comparison) -> dict[str, list[dict[
     values["wm"]["histogram_distance"] = measures.histogram_distance(
         a.image, b.image, regions["wm"]
     )
-    if how.options.truth is not None and how.target == "fa":
-        values["truth"] = against_truth(unit, synthetic, brain, how.options.truth)
+    if how.options.truth is not None and modality.truth:
+        values["truth"] = against_truth(unit, synthetic, brain, how)
     curves = []
     if brain.any():
         fine = spectrum(a.image, b.image, brain, true.spacing_mm)
@@ -191,12 +192,14 @@ def evaluate_unit(unit: dict[str, str], how: Comparison) -> dict[str, list[dict[
 
 
 def against_truth(
-    unit: dict[str, str], synthetic: volume.Volume, brain: NDArray, root: Path
+    unit: dict[str, str], synthetic: volume.Volume, brain: NDArray, how: Comparison
 ) -> dict[str, float]:
-    """Metrics of the brain against a simulated person's FA before noise and distortion."""
-    truth = volume.load(unit_path(root, "truth-fa", unit["folder"], unit["unit"]))
+    """Metrics of the brain against a simulated person's map before noise and distortion."""
+    kind = MODALITIES[how.target].truth
+    truth = volume.load(unit_path(how.options.truth, kind, unit["folder"], unit["unit"]))
     on_grid = volume.resample(truth, synthetic.affine, synthetic.shape).data
-    values, _ = measures.region_metrics(on_grid, synthetic.data, brain, {"truth": brain})
+    a, b = (compared(how.target, data).image for data in (on_grid, synthetic.data))
+    values, _ = measures.region_metrics(a, b, brain, {"truth": brain})
     return values["truth"]
 
 
@@ -291,7 +294,7 @@ def evaluate_bundles(
 def main(
     task: Annotated[str, typer.Option(help="Name of the task, e.g. t1-fa.")],
     model: Annotated[str, typer.Option(help="Name of the model.")],
-    target: Annotated[str, typer.Option(help="What the task predicts: fa, tdi or dti.")],
+    target: Annotated[str, typer.Option(help="What the task predicts, e.g. fa.")],
     root: Annotated[Path, typer.Option(help="The derivative dataset, results/<dataset>.")],
     units: Annotated[Path, typer.Option(help="cohort/units.tsv")],
     split: Annotated[Path, typer.Option(help="cohort/split.tsv")],

@@ -36,6 +36,7 @@ from m2m.figures import (
 )
 from m2m.figures.study import Person, Study, load_people
 from m2m.figures.style import SIMULATED, empty_figure, paper_style, save
+from m2m.modalities import REGISTERED
 from m2m.options import Report, Task
 from m2m.stage import parse_options, read_json, read_table
 
@@ -77,7 +78,7 @@ def metrics_figure(study: Study) -> Drawn:
     if values.empty:
         return empty_figure(NOBODY), []
     summary = pd.read_csv(study.root / "evaluation" / study.name / "summary.tsv", sep="\t")
-    return results.draw_metrics(values, summary, study.models, study.task.target)
+    return results.draw_metrics(values, summary, study.models, study.target.nature)
 
 
 def forest_figure(study: Study) -> Drawn:
@@ -86,7 +87,7 @@ def forest_figure(study: Study) -> Drawn:
     if table.empty:
         alone = len(study.models) == 1 and not study.evaluated.empty
         return empty_figure(f"{study.models[0]} stands alone." if alone else NOBODY), []
-    return forest.draw_forest(table, study.models, study.task.target)
+    return forest.draw_forest(table, study.models, study.target.nature)
 
 
 def overview_figure(study: Study, people: Sequence[Person]) -> Drawn:
@@ -181,7 +182,7 @@ def training_figure(study: Study) -> Drawn:
 
 def task_figures(study: Study) -> dict[str, tuple[Callable[[], Drawn], Sequence[str]]]:
     """The figures of one task: how each is drawn, and the columns of its numbers."""
-    people, target = load_people(study), study.task.target
+    people, nature = load_people(study), study.target.nature
     figures = {
         "overview": (partial(overview_figure, study, people), overview.COLUMNS),
         "panel": (partial(of_people, panel.draw_panel, study, people), panel.COLUMNS),
@@ -194,12 +195,12 @@ def task_figures(study: Study) -> dict[str, tuple[Callable[[], Drawn], Sequence[
         "uncertainty": (partial(uncertainty_figure, study, people), uncertainty.COLUMNS),
         "training": (partial(training_figure, study), training.COLUMNS),
     }
-    if target == "fa":
+    if study.task.target == REGISTERED:  # published ones are of FA
         figures["speed"] = (partial(speed_figure, study), speed.COLUMNS)
-    if target in ("tdi", "dti"):
+    if nature in ("density", "tensor"):
         draw = partial(of_people, projections.draw_projections, study, people)
         figures["projections"] = (draw, projections.COLUMNS)
-    if target == "dti":
+    if nature == "tensor":
         figures["bundles"] = (partial(bundles_figure, study), bundles.COLUMNS)
     return figures
 

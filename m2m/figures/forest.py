@@ -28,14 +28,14 @@ COLUMNS = ("model", "baseline", "region", "metric", "difference", "low", "high",
 FAR = 2.5
 _BRAIN = (("brain", "psnr"), ("brain", "ssim"))
 PANELS = {
-    "fa": (*_BRAIN, ("wm", "mae"), ("rois", "concordance")),
-    "tdi": (*_BRAIN, ("brain", "dice"), ("rois", "concordance")),
-    "dti": (*_BRAIN, ("wm", "angle_deg"), ("rois", "concordance")),
+    "scalar": (*_BRAIN, ("wm", "mae"), ("rois", "concordance")),
+    "density": (*_BRAIN, ("brain", "dice"), ("rois", "concordance")),
+    "tensor": (*_BRAIN, ("wm", "angle_deg"), ("rois", "concordance")),
 }
 
 
 def draw_forest(
-    comparison: pd.DataFrame, models: Sequence[str], target: str
+    comparison: pd.DataFrame, models: Sequence[str], nature: str
 ) -> tuple[Figure, list[dict[str, Any]]]:
     """Draw the main model minus each other one, a panel a metric, better to the right.
 
@@ -48,7 +48,8 @@ def draw_forest(
         comparison.tsv.
     models : sequence of str
         The main model first, at least two.
-    target : {"fa", "tdi", "dti"}
+    nature : {"scalar", "density", "tensor"}
+        Of the target.
 
     Returns
     -------
@@ -59,9 +60,9 @@ def draw_forest(
     main, *others = models
     own = comparison[comparison["model"] == main]
     figure = new_figure(DOUBLE_MM, 31 + 4.5 * len(others))
-    panels = figure.subplots(1, len(PANELS[target]), sharey=True)
+    panels = figure.subplots(1, len(PANELS[nature]), sharey=True)
     rows: list[dict[str, Any]] = []
-    for axes, (region, metric), mark in zip(panels, PANELS[target], letters(), strict=False):
+    for axes, (region, metric), mark in zip(panels, PANELS[nature], letters(), strict=False):
         chosen = own[(own["region"] == region) & (own["metric"] == metric)]
         _dots(axes, chosen.set_index("baseline").reindex(others))
         name = "" if region == "rois" else f", {REGIONS[region]}"

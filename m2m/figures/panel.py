@@ -120,7 +120,7 @@ def _sd_column(model: str, sds: Mapping[str, NDArray], person: Person) -> Column
 
 def source_style(study: Study, person: Person) -> dict[str, Any]:
     """Colours of a person's source."""
-    if study.task.source != "t1":
+    if study.task.source in LOOKS:
         return LOOKS[study.task.source].style
     bright = float(np.percentile(person.source[person.mask], 99.5))
     return {"cmap": "gray", "vmin": 0, "vmax": bright}

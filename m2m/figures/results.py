@@ -37,9 +37,9 @@ _DETAIL = (
     ("wm", "histogram_distance"),
 )  # fmt: skip
 PANELS = {
-    "fa": (*_IMAGE, *_WM, _ROIS, *_DETAIL),
-    "tdi": (*_IMAGE, *_WM[:2], ("brain", "dice"), _ROIS, *_DETAIL),
-    "dti": (
+    "scalar": (*_IMAGE, *_WM, _ROIS, *_DETAIL),
+    "density": (*_IMAGE, *_WM[:2], ("brain", "dice"), _ROIS, *_DETAIL),
+    "tensor": (
         *_IMAGE[:3], ("wm", "angle_deg"), ("brain", "log_distance"),
         ("brain", "md_mae_um2_per_ms"), _ROIS, ("bundles", "density_r"), *_DETAIL,
     ),
@@ -49,7 +49,7 @@ ROI_COLUMNS = ("model", "unit", "roi", "true", "synthetic", "n_voxels")
 
 
 def draw_metrics(
-    values: pd.DataFrame, summary: pd.DataFrame, models: Sequence[str], target: str
+    values: pd.DataFrame, summary: pd.DataFrame, models: Sequence[str], nature: str
 ) -> tuple[Figure, list[dict[str, Any]]]:
     """Draw every subject's value under every model, joined by lines, with mean and interval.
 
@@ -60,7 +60,8 @@ def draw_metrics(
     summary : DataFrame
         summary.tsv.
     models : sequence of str
-    target : {"fa", "tdi", "dti"}
+    nature : {"scalar", "density", "tensor"}
+        Of the target.
 
     Returns
     -------
@@ -71,7 +72,7 @@ def draw_metrics(
     many = len(models) > FEW
     figure = new_figure(DOUBLE_MM, 165 if many else 147)
     panels = figure.subplots(3, 4, sharex=many)
-    for axes, (region, metric), mark in zip(panels.flat, PANELS[target], letters(), strict=False):
+    for axes, (region, metric), mark in zip(panels.flat, PANELS[nature], letters(), strict=False):
         chosen = values[(values["region"] == region) & (values["metric"] == metric)]
         table = chosen.pivot(index="participant_id", columns="model", values="value")
         table = table.reindex(columns=list(models))

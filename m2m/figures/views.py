@@ -4,7 +4,7 @@ In every picture the subject's right (axial, coronal) or front (sagittal) is to 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from nibabel.streamlines import ArraySequence
 from numpy.typing import NDArray
 
 from m2m.evaluate.maps import Compared
+from m2m.modalities import MODALITIES, Display
 
 PLANES = ("axial", "coronal", "sagittal")
 AXIS = {"axial": 2, "coronal": 1, "sagittal": 0}
@@ -27,32 +28,8 @@ PIXEL_MM = 1.0
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a map of one modality is shown.
-
-    Attributes
-    ----------
-    title : str
-        Of its picture.
-    cmap : str
-        Colours of the compared image; empty where directions give the colour.
-    top, error_top : float
-        Of the compared image and of its error: shown in full.
-    scale : str
-        What the compared image is.
-    regional : str
-        What regional means are of.
-    scaled : str
-        What errors of scaled values are of.
-    """
-
-    title: str
-    cmap: str
-    top: float
-    error_top: float
-    scale: str
-    regional: str
-    scaled: str
+class Look(Display):
+    """How a map of one modality is shown: its record's `Display`, as matplotlib takes it."""
 
     def picture(self, one: Compared) -> NDArray:
         """Grey values, shape (X, Y, Z), or colours 0 to 1, shape (X, Y, Z, 3), of a map."""
@@ -72,13 +49,10 @@ class Look:
 
 
 LOOKS = {
-    "fa": Look("FA", "gray", 0.9, 0.3, "FA", "FA", "FA"),
-    "tdi": Look(
-        "density", "inferno", 1.2, 0.5, "tract density, log-scaled", "tract density",
-        "tract density, log-scaled",
-    ),
-    "dti": Look("colour FA", "", 0.7, 0.3, "FA", "FA", "the log tensor's elements"),
-}  # fmt: skip
+    name: Look(**asdict(modality.display))
+    for name, modality in MODALITIES.items()
+    if modality.display
+}
 
 
 def cut(image: NDArray, plane: str, index: int) -> NDArray:

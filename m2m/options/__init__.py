@@ -18,24 +18,17 @@ from pydantic import (
     model_validator,
 )
 
-from m2m.options.base import DataPath, Name, Section, problems
+from m2m.modalities import natures, sources, targets
+from m2m.options.base import DataPath, Name, Section, one_of, problems
+from m2m.options.chains import Preprocess
 from m2m.options.cohort import Cohort, Effects, Phantom, Split
 from m2m.options.downstream import Cnn, Downstream, cross_fitted
 from m2m.options.families import FAMILIES, Model, section_of
 from m2m.options.family import Family, Trained
 from m2m.options.models import Discriminators, Encoder, Losses, PatchJudge, Perceptual, UNetwork
 from m2m.options.rendering import HeldOut, Render, Report, SliceField
-from m2m.options.scans import (
-    Anat,
-    DipyTracking,
-    Dti,
-    Grid,
-    Mask,
-    MrtrixTracking,
-    Preprocess,
-    Slices,
-    Tractography,
-)
+from m2m.options.scans import Anat, Dti, Grid, Mask, Slices
+from m2m.options.trackers import DipyTracking, MrtrixTracking, Tractography
 from m2m.options.training import Correction, Training, Weight
 
 __all__ = [
@@ -45,6 +38,9 @@ __all__ = [
     "Render", "Report", "Rois", "SliceField", "Slices", "Split", "Task", "Tractography", "Trained",
     "Training", "UNetwork", "load_config", "problems", "section_of",
 ]  # fmt: skip
+
+
+Source, Target = one_of(sources), one_of(targets)
 
 
 class Low(Section):
@@ -68,8 +64,8 @@ class Low(Section):
 class Task(Section):
     """One translation: which image from which, and the models that try it."""
 
-    source: Literal["t1", "fa"] = "t1"
-    target: Literal["fa", "tdi", "dti"] = "fa"
+    source: Source = "t1"
+    target: Target = "fa"
     chain: tuple[Name, Name] | None = Field(
         None, description="Two tasks one after the other, with their models: nothing is trained"
     )
@@ -211,7 +207,7 @@ class Config(Section):
     def _models_of_one_channel_give_no_tensors(self) -> Self:
         for name, task in self.tasks.items():
             single = [m for m in task.models if self.models[m].one_channel]
-            if task.target == "dti" and single:
+            if single and natures([task.target]) == {"tensor"}:
                 raise ValueError(f"tasks.{name}.models: {single[0]} gives one channel, not tensors")
         return self
 
@@ -317,10 +313,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _directions_are_carried_by_an_affine(self) -> Self:
-        if self.grid.registration == "syn" and self.modalities & {"tdi", "dti"}:
+        directed = natures(self.modalities) & {"density", "tensor"}
+        if self.grid.registration == "syn" and directed:
             raise ValueError(
-                "grid.registration: syn carries FA only; tract density and tensors need rigid, "
-                "affine or none"
+                "grid.registration: syn carries scalar maps only; tract density and tensors need "
+                "rigid, affine or none"
             )
         return self
 

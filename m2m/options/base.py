@@ -1,7 +1,8 @@
 """What every section shares: unknown keys are errors, ranges are in order."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,6 +28,17 @@ def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
 
 
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+
+
+def one_of(names: Callable[[], Iterable[str]]) -> Any:
+    """Type of a name of a registry, which is asked when a configuration is read."""
+
+    def checked(name: str) -> str:
+        if name not in (known := list(names())):
+            raise ValueError(f"{name!r} is none of {', '.join(known)}")
+        return name
+
+    return Annotated[str, AfterValidator(checked), Field(json_schema_extra={"enum": list(names())})]
 
 
 class Section(BaseModel):

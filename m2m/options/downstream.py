@@ -10,9 +10,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from m2m.modalities import MODALITIES, targets
 from m2m.options.base import Name, Section
 
 T1, FA = "t1", "fa"
+# Maps of one value a voxel, which a few numbers describe.
+DESCRIBED = [name for name in targets() if MODALITIES[name].nature != "tensor"]
 # FA of simulated people without noise, for their effects: nobody can predict from it.
 NOISE_FREE = "noise-free"
 # Columns that are predicted name folders.
@@ -84,15 +87,17 @@ def cross_fitted(tasks: Mapping[str, Any], section: Downstream) -> dict[str, Any
     Raises
     ------
     ValueError
-        A task is unknown, or does not make FA or tract density of a T1 with a network of its own.
+        A task is unknown, or does not make one of `DESCRIBED` of a T1 with a network of its own.
     """
     added = {}
     for name in section.tasks:
         task = tasks.get(name)
         if not isinstance(task, Mapping) or task.get("chain"):
             raise ValueError(f"downstream.tasks: {name} is not a task that trains a model")
-        if task.get("source", T1) != T1 or task.get("target") == "dti":
-            raise ValueError(f"downstream.tasks: {name} is not from T1 to FA or tract density")
+        if task.get("source", T1) != T1 or task.get("target", FA) not in DESCRIBED:
+            *titles, last = (MODALITIES[target].title for target in DESCRIBED)
+            wanted = f"{', '.join(titles)} or {last}"
+            raise ValueError(f"downstream.tasks: {name} is not from T1 to {wanted}")
         once = {key: task[key] for key in ("source", "target", "steps", "losses") if key in task}
         once["models"] = list(section.models or task.get("models", ["macro2micro"])[:1])
         if isinstance(task.get("steps"), Mapping):

@@ -16,8 +16,12 @@ from pydantic import TypeAdapter
 
 import m2m
 from m2m.bids import unit_folder, unit_path
-from m2m.options import Config, Family, Task, Tractography
+from m2m.modalities import MODALITIES, REGISTERED, natures
+from m2m.options import Config, Family, Task
+from m2m.options.chains import CHAINS
 from m2m.options.downstream import fold_task
+from m2m.options.scans import MAPPERS
+from m2m.options.trackers import TRACKERS
 from m2m.report.jinja import templates
 from m2m.report.models import (
     fits,
@@ -35,54 +39,12 @@ FITS = {
     "RESTORE": "RESTORE [@chang2005], with the noise of each voxel from its residuals "
     "[@chang2012]",
 }  # fmt: skip
-CORRECTIONS = {
-    "denoise": "denoised [@veraart2016]",
-    "degibbs": "freed of Gibbs ringing [@kellner2016]",
-    "eddy": "corrected for eddy currents and motion by FSL's eddy [@andersson2016]",
-}
-BIAS = {"ants": "N4 [@tustison2010]", "fsl": "FSL's fast"}
-DIRECTIONS = {
-    "tensor": "the tensor", "csa": "orientation distributions of constant solid angle [@aganj2010]",
-    "csd": "constrained spherical deconvolution [@tournier2007]",
-}  # fmt: skip
-ALGORITHMS = {
-    "eudx": "EuDX", "deterministic": "deterministically", "probabilistic": "probabilistically",
-}  # fmt: skip
-MAPS = {"tdi": "tract density", "dti": "tensors"}
 # Packages by the name that a reader knows; those of single families only where they ran.
 PACKAGES = {
     "NumPy": "numpy", "SciPy": "scipy", "nibabel": "nibabel", "DIPY": "dipy",
     "scikit-image": "scikit-image", "PyTorch": "torch", "pandas": "pandas",
     "Snakemake": "snakemake",
 }  # fmt: skip
-FSL_PROGRAMS = ("bet", "eddy", "fast")
-
-
-def tracking(options: Tractography) -> str:
-    """Say by what streamlines were drawn."""
-    if options.backend == "dipy":
-        dipy = options.dipy
-        return (
-            f"by DIPY [@garyfallidis2014], {ALGORITHMS[dipy.algorithm]}, along directions of "
-            f"{DIRECTIONS[dipy.model]}"
-        )
-    mrtrix = options.mrtrix3
-    text = f"by MRtrix3 [@tournier2019], {mrtrix.algorithm}"
-    if mrtrix.algorithm != "Tensor_Det":
-        text += f", along fibre orientations by {DIRECTIONS['csd']} with the response of "
-        text += f"{mrtrix.response}"
-    if mrtrix.five_tissue:
-        text += ", constrained by the anatomy [@smith2012]"
-    return text + (", with weights by SIFT2 [@smith2015]" if mrtrix.sift2 else "")
-
-
-def corrections(config: Config) -> list[str]:
-    """Steps of the chain `mrtrix3`, in their order."""
-    section = config.preprocess
-    steps = [words for key, words in CORRECTIONS.items() if getattr(section, key)]
-    if section.bias:
-        steps.append(f"freed of the bias field by {BIAS[section.bias_algorithm]}")
-    return steps or ["converted"]
 
 
 def low_resolutions(tasks: Mapping[str, Task]) -> list[str]:
@@ -95,15 +57,22 @@ def low_resolutions(tasks: Mapping[str, Task]) -> list[str]:
     ]
 
 
+def suites() -> dict[str, str]:
+    """Suite of each external program that a chain or backend may call."""
+    records = (*CHAINS.values(), *TRACKERS.values(), *MAPPERS.values())
+    return {program: one.suite for one in records for program in one.programs}
+
+
 def program_versions(root: Path, units: Iterable[str]) -> dict[str, str]:
     """Versions of the external programs that were called for these people, by suite."""
     found: dict[str, set[str]] = {}
+    suite_of = suites()
     for unit in units:
         for kind in ("preprocess-status", "tractography-status"):
             path = Path(unit_path(root, kind, unit_folder(unit), unit))
             for call in read_json(path).get("programs", []) if path.exists() else []:
-                suite = "FSL" if call["arguments"][0] in FSL_PROGRAMS else "MRtrix3"
-                found.setdefault(suite, set()).add(call["version"])
+                program = call["arguments"][0]
+                found.setdefault(suite_of[program], set()).add(call["version"])
     return {suite: " and ".join(sorted(versions)) for suite, versions in sorted(found.items())}
 
 
@@ -178,17 +147,24 @@ def context(root: Path, config: Config, tasks: Mapping[str, Task]) -> dict[str, 
         for name, task in tasks.items()
         if task.fold in (None, 1)
     }
+    shown = natures(images)
+    carried = [
+        m for n, m in MODALITIES.items() if m.nature == "weighted" or n in {REGISTERED, *images}
+    ]
     return {
-        "config": config, "tasks": tasks, "images": images,
-        "targets": {task.target for task in tasks.values()},
+        "config": config, "tasks": tasks, "natures": shown,
+        "entered": [m.methods for m in carried if m.methods],
+        "targets": natures(task.target for task in tasks.values()),
         "phantom": config.cohort.phantom if config.cohort.source == "phantom" else None,
         "flow": read_json(root / "cohort" / "flow.json"),
         "split": of_folds(root) if folds else read_json(root / "cohort" / "split.json"),
         "biology": biology(root) if folds else None,
-        "corrections": corrections(config), "fit": FITS[config.dti.fit],
-        "tracking": tracking(config.tractography) if images & set(MAPS) else "",
+        "corrected": config.preprocess.record.sentence(config.preprocess),
+        "mapper": config.grid.record.sentence(config.grid), "fit": FITS[config.dti.fit],
+        "tracking": config.tractography.record.sentence(config.tractography)
+        if shown & {"density", "tensor"} else "",
         "masks": {"template": masks["template and intensity"], "supplied": masks["supplied"]},
-        "maps": ["T1", "FA", *(words for image, words in MAPS.items() if image in images)],
+        "maps": [m.in_words for m in carried],
         "registered": sum(row.get("grid_kept") == "registration" for row in used),
         "lows": low_resolutions(tasks),
         "task_sentences": list(task_sentences(tasks, task_titles(tasks))),

@@ -19,6 +19,7 @@ import yaml
 from pydantic import TypeAdapter
 
 import m2m
+from m2m.modalities import MODALITIES
 from m2m.options import Report, Task
 from m2m.report.jinja import templates
 from m2m.report.pictures import flow_figure, ratio_figure, subjects, task_figures
@@ -165,7 +166,7 @@ def task_context(root: Path, figures: Path, name: str, tasks: Mapping[str, Task]
         "people": people[:MAX_PEOPLE], "n_people": len(people),
         "has_rois": "rois" in regions,
         "has_lpips": "lpips" in metrics, "has_uncertainty": "calibration_error" in metrics,
-        "lacks_bundles": task.target == "dti" and "bundles" not in regions,
+        "lacks_bundles": MODALITIES[task.target].nature == "tensor" and "bundles" not in regions,
         "figures": task_figures(figures, name, task.target),
         "fitted": model_rows(root, name, task), "labels": label_rows(root, name, models),
     }  # fmt: skip

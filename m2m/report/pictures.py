@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from m2m.bids import unit_folder, unit_path
+from m2m.modalities import REGISTERED, of_nature, targets
 from m2m.report.words import Row, printed
 
 QUALITY = {
@@ -39,7 +40,7 @@ PICTURES = {
     "field-tractogram-picture": "streamlines along the directions of that field",
 }
 # Of a task, in the page's order: title, caption, format in the page, targets it is drawn for.
-EVERY = ("fa", "tdi", "dti")
+EVERY = tuple(targets())
 FIGURES = {
     "overview": (
         "The way from source to map",
@@ -60,7 +61,7 @@ FIGURES = {
         "maximum along each ray; of directions, the colour where FA is largest; of streamlines, "
         "where they were drawn, the mean direction of those that cross, brighter where there are "
         "more.",
-        "JPEG", ("tdi", "dti"),
+        "JPEG", (*of_nature("density"), *of_nature("tensor")),
     ),
     "metrics": (
         "Every test subject under every model",
@@ -110,7 +111,7 @@ FIGURES = {
         "made a volume, the program's start included; 95 % bootstrap intervals. Open marks: "
         "published figures of the same task, of other people and on other grids, which compare "
         "with nothing here but each other; none states a time, so they stand at the edge.",
-        "PNG", ("fa",),
+        "PNG", (REGISTERED,),
     ),
     "uncertainty": (
         "Whether it knows where it is wrong",
@@ -125,7 +126,7 @@ FIGURES = {
         "Streamlines by bundle",
         "Length and volume of each bundle, synthetic against true, for every test subject; and the "
         "correlation of true and synthetic streamline counts over the voxels that either visits.",
-        "PNG", ("dti",),
+        "PNG", of_nature("tensor"),
     ),
     "training": (
         "Training",
@@ -176,8 +177,8 @@ def task_figures(folder: Path, task: str, target: str) -> dict[str, dict[str, st
             "name": f"{task}/{name}", "title": title, "caption": caption,
             "picture": data_uri(folder / task / f"{name}.png", 1800, form),
         }
-        for name, (title, caption, form, targets) in FIGURES.items()
-        if target in targets
+        for name, (title, caption, form, drawn_for) in FIGURES.items()
+        if target in drawn_for
     }  # fmt: skip
 
 

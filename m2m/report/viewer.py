@@ -21,7 +21,7 @@ from m2m import density, volume
 from m2m.bids import unit_path
 from m2m.evaluate.maps import compared
 from m2m.evaluate.streamlines import true_streamlines
-from m2m.modalities import MODALITIES
+from m2m.modalities import MODALITIES, of_nature
 from m2m.options import Report, Task
 from m2m.report.niivue import find_bundle
 from m2m.report.words import Row
@@ -43,8 +43,9 @@ SEEN = 0.02
 
 
 def viewed_task(tasks: Mapping[str, Task]) -> str:
-    """The task whose maps are shown: the first that predicts FA, or else the first."""
-    return next((name for name, task in tasks.items() if task.target == "fa"), next(iter(tasks)))
+    """The task whose maps are shown: the first that predicts a scalar, or else the first."""
+    scalar = of_nature("scalar")
+    return next((n for n, task in tasks.items() if task.target in scalar), next(iter(tasks)))
 
 
 def chosen_units(metrics: Sequence[Row], count: int) -> list[tuple[str, str]]:
@@ -166,7 +167,8 @@ def load_streamlines(
     Those whose file is there; an empty one, which a stage that failed leaves, is left out.
     """
     places = {"measured": (root, "tractogram")}
-    drawn = next((name for name, task in tasks.items() if task.target == "dti"), None)
+    tensors = of_nature("tensor")
+    drawn = next((name for name, task in tasks.items() if task.target in tensors), None)
     if drawn is not None:
         model = tasks[drawn].models[0]
         home = root / "synthetic" / drawn / model

@@ -55,18 +55,7 @@ HEADLINES = {
 OVERVIEW = ("brain SSIM", "brain PSNR (dB)", "ROI concordance")
 COUNTS = ("n_input", "n_failed", "n_excluded", "n_incomplete", "n_used")
 # What the metrics of each target are of.
-MEASURED = {
-    "fa": "Images are FA.",
-    "tdi": "SSIM, PSNR, mean absolute error and Pearson's r are of log-scaled tract density, "
-    "log(1 + d) / log(101), so Pearson's r is the correlation of log density. Dice is the overlap "
-    "of the brain's voxels denser than evaluation.density_threshold. Means of regions are of the "
-    "density itself: streamlines per voxel, for each one seeded per volume of a voxel.",
-    "dti": "SSIM, PSNR, mean absolute error and Pearson's r, and means of regions, are of the FA "
-    "that the tensors have. The angle is between principal directions, in white matter with true "
-    "FA above 0.2: by chance 60°. Bundles are streamlines that lie for the most part in one "
-    "region: lengths, volumes and densities of those drawn from the synthetic tensors against "
-    "those of the scan; a bundle that the synthesis lacks has density r and volume 0.",
-}
+MEASURED = {name: modality.measured for name, modality in MODALITIES.items()}
 
 
 def task_title(task: Task, tasks: Mapping[str, Task]) -> str:

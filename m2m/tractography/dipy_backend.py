@@ -30,7 +30,14 @@ from m2m import tensors
 from m2m.options import Tractography
 from m2m.stage import DataError
 from m2m.tractography.shells import highest_shell
-from m2m.tractography.tracks import Field, Tractogram, of_length, random_seeds, where_to_seed
+from m2m.tractography.tracks import (
+    Anatomy,
+    Field,
+    Tractogram,
+    of_length,
+    random_seeds,
+    where_to_seed,
+)
 
 TRACKERS = {
     "eudx": eudx_tracking,
@@ -45,7 +52,9 @@ EDGE_VOXELS = 2
 BUFFERED = 4_000
 
 
-def track(field: Field, options: Tractography, threads: int = 1) -> Tractogram:
+def track(
+    field: Field, options: Tractography, threads: int = 1, anatomy: Anatomy | None = None
+) -> Tractogram:
     """Track from every seed in both directions along the strongest local one.
 
     The result is the same with any number of threads.
@@ -56,6 +65,8 @@ def track(field: Field, options: Tractography, threads: int = 1) -> Tractogram:
         Without a series, models csa and csd give way to the tensor.
     options : Tractography
     threads : int
+    anatomy : Anatomy, optional
+        Not looked at: there is no ACT here.
 
     Raises
     ------

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m import density, mrtrix3, tensors, volume
-from m2m.mrtrix3 import Call, ProgramError
 from m2m.options import Tractography
+from m2m.options.trackers import FROM_T1
+from m2m.programs import Call, ProgramError
 from m2m.stage import DataError
 from m2m.tractography.shells import highest_shell
-from m2m.tractography.tracks import Field, Tractogram, of_length, where_to_seed
+from m2m.tractography.tracks import Anatomy, Field, Tractogram, of_length, where_to_seed
 from m2m.volume import Volume
 
 
@@ -53,8 +54,7 @@ def track(
     field: Field,
     options: Tractography,
     threads: int = 1,
-    five_tissue: Path | None = None,
-    t1w: Path | None = None,
+    anatomy: Anatomy | None = None,
 ) -> Tractogram:
     """Track from random places in every seeded voxel; `tckgen` runs in one thread, reproducibly.
 
@@ -65,10 +65,8 @@ def track(
     options : Tractography
     threads : int
         Of response and FOD estimation.
-    five_tissue : path, optional
-        5TT image for ACT, in the world space of the tensors.
-    t1w : path, optional
-        T1 in the same world space, which ``5ttgen-fsl`` segments.
+    anatomy : Anatomy, optional
+        For ACT: a 5TT image, or the T1 that ``5ttgen-fsl`` segments.
 
     Raises
     ------
@@ -79,11 +77,12 @@ def track(
     seeded = where_to_seed(field.fa, field.mask, options.seed_fa)
     with tempfile.TemporaryDirectory(prefix="m2m-tracks-") as name, _programs_as_findings():
         scratch, calls = Path(name), []
-        act = five_tissue
+        anatomy = anatomy or Anatomy()
+        act = anatomy.five_tissue
         if field.series is None:
             act = None
-        elif options.mrtrix3.five_tissue == "5ttgen-fsl":
-            act = _five_tissues(t1w, scratch, threads, calls)
+        elif options.mrtrix3.five_tissue == FROM_T1:
+            act = _five_tissues(anatomy.t1w, scratch, threads, calls)
         source = _source(field, options, scratch, threads, calls, act is not None)
         tracks = scratch / "tracks.tck"
         calls.append(_tckgen(source, seeded, field.affine, options, scratch, tracks, act))

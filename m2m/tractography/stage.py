@@ -1,6 +1,5 @@
 """The stage `tractography`: whole-brain streamlines of a diffusion series, or of tensors alone."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,17 +11,9 @@ from numpy.typing import NDArray
 from m2m import density, dwi, stage, tensors, volume
 from m2m import options as sections
 from m2m.stage import DataError
-from m2m.tractography import dipy_backend, mrtrix_backend, picture
-from m2m.tractography.tracks import Field, Tractogram
+from m2m.tractography import picture
+from m2m.tractography.tracks import Anatomy, Field, Tractogram
 from m2m.volume import Volume
-
-
-@dataclass(frozen=True)
-class Anatomy:
-    """Images for ACT, in the tensors' world space: a 5TT image, or the T1 it is made from."""
-
-    five_tissue: Path | None = None
-    t1w: Path | None = None
 
 
 def track(
@@ -39,17 +30,14 @@ def track(
     options : Tractography
     threads : int
     anatomy : Anatomy, optional
-        For ACT with MRtrix3.
+        For ACT, where the backend has it.
 
     Raises
     ------
     DataError
-        See `m2m.tractography.dipy_backend.track` and `m2m.tractography.mrtrix_backend.track`.
+        See the backend's own function, which `m2m.options.trackers` names.
     """
-    if options.backend == "dipy":
-        return dipy_backend.track(field, options, threads)
-    anatomy = anatomy or Anatomy()
-    return mrtrix_backend.track(field, options, threads, anatomy.five_tissue, anatomy.t1w)
+    return options.record.load()(field, options, threads, anatomy or Anatomy())
 
 
 def load_field(
@@ -114,14 +102,7 @@ def summary(found: Tractogram, backend: str) -> dict[str, Any]:
         "mean_length_mm": round(float(lengths.mean()), 3),
         "median_length_mm": round(float(np.median(lengths)), 3),
         **sift2,
-        "programs": [
-            {
-                "arguments": [Path(a).name if "/" in a else a for a in call.arguments],
-                "version": call.version,
-                "exit_status": call.exit_status,
-            }
-            for call in found.calls
-        ],
+        "programs": [call.described() for call in found.calls],
     }
 
 

@@ -6,6 +6,7 @@ Everything is in world mm and world axes, RAS+, of the tensor's image.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from m2m import tensors
 from m2m.dwi import Dwi
-from m2m.mrtrix3 import Call
+from m2m.programs import Call
 from m2m.stage import DataError
 
 ROUNDING_MM = 1e-3
@@ -56,6 +57,14 @@ class Field:
     def voxel_mm3(self) -> float:
         """Volume of a voxel."""
         return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Images for ACT, in the tensors' world space: a 5TT image, or the T1 it is made from."""
+
+    five_tissue: Path | None = None
+    t1w: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
 
 
 def main(
-    target: Annotated[str, typer.Option(help="Whose slices: fa, tdi or dti.")],
+    target: Annotated[str, typer.Option(help="Whose slices, e.g. fa.")],
     slices_dir: Annotated[Path, typer.Option(help="Folder of everybody's slices.")],
     split: Annotated[Path, typer.Option(help="split.tsv")],
     split_record: Annotated[Path, typer.Option(help="split.json")],

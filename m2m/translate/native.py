@@ -57,9 +57,9 @@ def require_model_of_t1(record: Record) -> None:
             "the model sees a low-resolution map beside the T1",
             remedy="give --low, and the T1 on the common grid with --anat-status and --brain",
         )
-    if record["source"] != "t1":
+    if (source := MODALITIES[record["source"]]).nature != "weighted":
         raise DataError(
-            f"the model translates {MODALITIES[record['source']].title}, not a T1",
+            f"the model translates {source.title}, not a T1",
             remedy="give a map on the common grid with --anat-status and --brain",
         )
 

@@ -44,9 +44,10 @@ class Person(NamedTuple):
 
     def source(self, record: Record) -> NDArray[np.float32]:
         """Scale the image as the model's training slices were, 0 outside the brain."""
-        if record["source"] == "t1":
+        source = MODALITIES[record["source"]]
+        if source.nature == "weighted":
             return normalise(self.image.data, self.brain.data, record["t1_range_percent"])[0]
-        return np.where(self.brain.data, MODALITIES[record["source"]].scale(self.image.data), 0)
+        return np.where(self.brain.data, source.scale(self.image.data), 0)
 
     def seen(self, record: Record) -> Seen:
         """What a model that is no network may look at."""
@@ -169,8 +170,8 @@ def predict_file(
     Raises
     ------
     DataError
-        A file is bad, an earlier stage failed, the grid's spacing is not the model's, an FA
-        map leaves 0..1, or the low-resolution map is missing, does not fit the grid or is not
+        A file is bad, an earlier stage failed, the grid's spacing is not the model's, a map
+        leaves its limits, or the low-resolution map is missing, does not fit the grid or is not
         asked for.
     """
     require_ok(anat_status)
@@ -184,11 +185,7 @@ def predict_file(
             file=source, value=f"{image.spacing_mm.round(3)} mm",
             remedy="set anat.spacing_mm to the model's, or leave --anat-status out",
         )  # fmt: skip
-    if record["source"] == "fa" and not 0 <= image.data.min() <= image.data.max() <= 1:
-        raise DataError(
-            "is no FA map: values leave 0 to 1", file=source,
-            value=f"{image.data.min():g} to {image.data.max():g}", remedy="give FA itself",
-        )  # fmt: skip
+    require_within_limits(image, source, record)
     if low and not record.get("low"):
         raise DataError("the model sees no low-resolution map", file=low, remedy="leave --low out")
     to_mni = np.array(read_json(anat_status)["grid_to_mni"])
@@ -197,6 +194,19 @@ def predict_file(
     person = Person(image, inside, to_mni, beside)
     image, sd = predict(person, tensors, record, network)
     return Translated(unscaled(image, person.brain.data, record), sd)
+
+
+def require_within_limits(image: Volume, path: Path, record: Record) -> None:
+    """Raise DataError where a source with limits of its own, as FA has, leaves them."""
+    source = MODALITIES[record["source"]]
+    low, high = source.limits
+    scaled = source.scale(image.data)
+    if source.nature == "scalar" and not low <= scaled.min() <= scaled.max() <= high:
+        raise DataError(
+            f"is no {source.title} map: values leave {low:g} to {high:g}", file=path,
+            value=f"{image.data.min():g} to {image.data.max():g}",
+            remedy=f"give {source.title} itself",
+        )  # fmt: skip
 
 
 def load_low(path: Path | None, brain: Volume, ratio: int) -> Volume:
