@@ -6,8 +6,9 @@ import pytest
 from matplotlib.colors import to_rgba
 
 from m2m.evaluate.maps import compared
+from m2m.evaluate.metric_records import panels
 from m2m.figures import overview_figure
-from m2m.figures.forest import PANELS, draw_forest
+from m2m.figures.forest import draw_forest
 from m2m.figures.overview import box_words, draw_overview
 from m2m.figures.study import Person, Study
 from m2m.options import Report, Task
@@ -114,7 +115,7 @@ def dots(axes):
 
 
 def test_the_forest_shows_the_first_model_minus_each_other_and_fills_what_is_told_apart():
-    figure, rows = draw_forest(table(), MODELS, "fa")
+    figure, rows = draw_forest(table(), MODELS, "scalar")
     psnr, ssim, *_ = figure.axes
     assert dots(psnr) == {(0.5, 0): True, (0.05, 1): False, (-0.4, 2): True}
     assert [t.get_text() for t in psnr.get_yticklabels()] == list(MODELS[1:])
@@ -125,9 +126,9 @@ def test_the_forest_shows_the_first_model_minus_each_other_and_fills_what_is_tol
 
 
 def test_better_is_to_the_right_in_every_panel():
-    for target in PANELS:
-        figure, _ = draw_forest(table(), MODELS, target)
-        for axes, (_, metric) in zip(figure.axes, PANELS[target], strict=True):
+    for nature in ("scalar", "density", "tensor"):
+        figure, _ = draw_forest(table(), MODELS, nature)
+        for axes, (_, metric) in zip(figure.axes, panels("forest", nature), strict=True):
             left, right = axes.get_xlim()
             assert (left > right) == (metric in ("mae", "angle_deg"))
 
@@ -140,7 +141,7 @@ def test_a_difference_far_beyond_all_others_is_a_number_at_the_edge():
          "high": 10.0 if i == 7 else 0.1 * i + 0.1, "n_subjects": 8}
         for i, other in enumerate(others)
     ]  # fmt: skip
-    figure, shown = draw_forest(pd.DataFrame(rows), ["full", *others], "fa")
+    figure, shown = draw_forest(pd.DataFrame(rows), ["full", *others], "scalar")
     psnr = figure.axes[0]
     assert max(psnr.get_xlim()) < 2.5 and 9.0 not in {x for x, _ in dots(psnr)}
     (text,) = psnr.texts[:1]

@@ -77,7 +77,7 @@ def metrics_figure(study: Study) -> Drawn:
     if values.empty:
         return empty_figure(NOBODY), []
     summary = pd.read_csv(study.root / "evaluation" / study.name / "summary.tsv", sep="\t")
-    return results.draw_metrics(values, summary, study.models, study.task.target)
+    return results.draw_metrics(values, summary, study.models, study.target.nature)
 
 
 def forest_figure(study: Study) -> Drawn:
@@ -86,7 +86,7 @@ def forest_figure(study: Study) -> Drawn:
     if table.empty:
         alone = len(study.models) == 1 and not study.evaluated.empty
         return empty_figure(f"{study.models[0]} stands alone." if alone else NOBODY), []
-    return forest.draw_forest(table, study.models, study.task.target)
+    return forest.draw_forest(table, study.models, study.target.nature)
 
 
 def overview_figure(study: Study, people: Sequence[Person]) -> Drawn:

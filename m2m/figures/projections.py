@@ -110,7 +110,7 @@ def _covered(person: Person, start: NDArray, size: NDArray, plane: str) -> NDArr
 
 def _tractograms(study: Study, person: Person) -> dict[str, ArraySequence]:
     """Load the true and the main model's streamlines, in T1 world mm, where both are there."""
-    if study.task.target != "dti":
+    if study.target.nature != "tensor":
         return {}
     model, where = study.models[0], (person.folder, person.unit)
     try:
@@ -158,7 +158,7 @@ def _draw(study: Study, rows: Sequence[Row], size: NDArray) -> Figure:
     space = DOUBLE_MM - LEFT_MM - 1 - GAP_MM * (len(columns) - 1) - 2 * GAP_MM
     per_voxel = space / sum(wide[plane] for plane, _ in columns)
     row_mm = max(tall.values()) * per_voxel + GAP_MM
-    has_scale = study.task.target != "dti"
+    has_scale = study.target.nature != "tensor"
     foot = 20.0 if has_scale else 11.0
     height = TOP_MM + row_mm * len(rows) + foot
     figure, place = new_figure(DOUBLE_MM, height, layout=None), placing(height)

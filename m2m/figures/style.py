@@ -37,26 +37,6 @@ RC = {
     "legend.frameon": False, "axes.titlelocation": "left", "figure.dpi": 300, "savefig.dpi": 300,
 }  # fmt: skip
 
-REGIONS = {
-    "brain": "brain", "wm": "white matter", "slice": "whole slices", "rois": "regions of interest",
-    "bundles": "bundles",
-}  # fmt: skip
-METRICS = {
-    "ssim": "SSIM", "psnr": "PSNR (dB)", "mae": "MAE", "pearson": "Pearson's r",
-    "concordance": "ROI concordance", "dice": "Dice of tracts", "log_distance": "log distance",
-    "md_mae_um2_per_ms": "MAE of MD (µm²/ms)", "angle_deg": "angle (°)",
-    "density_r": "density r", "high_coherence": "coherence of detail",
-    "sharpness_ratio": "sharpness ratio", "residual_r": "r beyond the mean",
-    "histogram_distance": "histograms",
-}  # fmt: skip
-# Which way is better, where it is not higher.
-BETTER = {
-    "sharpness_ratio": "nearer 1 is better",
-    **dict.fromkeys(
-        ("mae", "md_mae_um2_per_ms", "angle_deg", "log_distance", "histogram_distance"),
-        "lower is better",
-    ),
-}
 # With more models than these a figure is arranged for many.
 FEW = 3
 COLUMNS_OF_MODELS = 4
