@@ -7,10 +7,10 @@ from matplotlib.colors import to_rgba
 
 from m2m.evaluate.maps import compared
 from m2m.evaluate.metric_records import panels
-from m2m.figures import overview_figure
 from m2m.figures.forest import draw_forest
 from m2m.figures.overview import box_words, draw_overview
 from m2m.figures.study import Person, Study
+from m2m.figures.task_figures import overview_figure
 from m2m.options import Report, Task
 from m2m.stage import write_json
 
@@ -82,14 +82,19 @@ def test_a_chain_names_its_links_and_a_baseline_has_no_slices(tmp_path):
     assert [row["shown"] for row in rows] == ["source", "synthetic", "true"]
 
 
-def test_the_overview_is_of_the_median_and_never_of_the_best_where_another_is_left(tmp_path):
+def test_the_overview_is_of_the_median_and_never_of_the_best_where_another_is_left(
+    tmp_path, monkeypatch
+):
+    def rows_of(given):
+        monkeypatch.setattr("m2m.figures.study.load_people", lambda _: given)
+        return overview_figure(study(tmp_path))[1]
+
     people = [person("best"), person("median"), person("worst")]
     for given, unit in ((people, "sub-median"), ([people[0], people[2]], "sub-worst")):
-        _, rows = overview_figure(study(tmp_path), given)
-        assert {row["unit"] for row in rows} == {unit}
+        assert {row["unit"] for row in rows_of(given)} == {unit}
     without = [person("median", models=()), person("worst")]
-    assert overview_figure(study(tmp_path), without)[1][0]["unit"] == "sub-worst"
-    assert overview_figure(study(tmp_path), [])[1] == []
+    assert rows_of(without)[0]["unit"] == "sub-worst"
+    assert rows_of([]) == []
 
 
 def table():

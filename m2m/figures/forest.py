@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from m2m.evaluate.metric_records import METRICS, REGIONS, panels
+from m2m.figures.figure_records import FIGURES
 from m2m.figures.style import (
     DOUBLE_MM,
     MUTED,
@@ -21,7 +22,7 @@ from m2m.figures.style import (
     new_figure,
 )
 
-COLUMNS = ("model", "baseline", "region", "metric", "difference", "low", "high", "n_subjects")
+COLUMNS = FIGURES["forest"].columns
 # Times the reach of three quarters of the dots: farther ones are not drawn to scale.
 FAR = 2.5
 

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from m2m.evaluate.metric_records import METRICS
+from m2m.figures.figure_records import FIGURES
 from m2m.figures.style import (
     DOUBLE_MM,
     colours,
@@ -20,9 +21,7 @@ from m2m.figures.style import (
     new_figure,
 )
 
-COLUMNS = (
-    "every", "n_planes", "method", "unit", "psnr", "ssim", "pearson", "seconds", "n_voxels",
-)  # fmt: skip
+COLUMNS = FIGURES["held_out"].columns
 SHOWN = ("psnr", "ssim", "pearson")
 WORDS = {1: "axial slices", 3: "three orientations"}
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from m2m.evaluate.metric_records import METRICS, REGIONS, panels
 from m2m.evaluate.tables import individuality
+from m2m.figures.figure_records import FIGURES
 from m2m.figures.style import (
     DOUBLE_MM,
     FEW,
@@ -29,8 +30,7 @@ from m2m.metrics import concordance, correlation_across_people
 from m2m.statistics import MIN_SUBJECTS, band
 
 PER_LINE = 4
-PROFILE_COLUMNS = ("model", "offset_mm", "metric", "mean", "low", "high", "n_units")
-ROI_COLUMNS = ("model", "unit", "roi", "true", "synthetic", "n_voxels")
+PROFILE_COLUMNS = FIGURES["profile"].columns
 
 
 def draw_metrics(

@@ -20,10 +20,11 @@ from pydantic import TypeAdapter
 
 import m2m
 from m2m.evaluate.metric_records import METRICS
+from m2m.figures.figure_records import of_study, of_target
 from m2m.modalities import MODALITIES
 from m2m.options import Report, Task
 from m2m.report.jinja import templates
-from m2m.report.pictures import flow_figure, ratio_figure, subjects, task_figures
+from m2m.report.pictures import shown, subjects
 from m2m.report.viewer import viewer
 from m2m.report.words import (
     COUNTS,
@@ -167,7 +168,7 @@ def task_context(root: Path, figures: Path, name: str, tasks: Mapping[str, Task]
         "has_rois": "rois" in regions,
         "has_lpips": "lpips" in metrics, "has_uncertainty": "calibration_error" in metrics,
         "lacks_bundles": MODALITIES[task.target].nature == "tensor" and "bundles" not in regions,
-        "figures": task_figures(figures, name, task.target),
+        "figures": shown(of_target(task.target), figures / name, f"{name}/"),
         "fitted": model_rows(root, name, task), "labels": label_rows(root, name, models),
     }  # fmt: skip
 
@@ -195,8 +196,8 @@ def main(
         "parts": Counter(row["part"] for row in quality if row["state"] == "used" and row["part"]),
         "left_out": left_out[:MAX_FINDINGS], "n_left_out": len(left_out),
         "overview": overview(), "count_names": COUNTS,
-        "flow": read_json(cohort / "flow.json"), "flow_figure": flow_figure(figures_dir),
-        "ratio_figure": ratio_figure(figures_dir) if any(t.low for t in chosen.values()) else None,
+        "flow": read_json(cohort / "flow.json"),
+        "figures": shown(of_study(any(t.low for t in chosen.values())), figures_dir),
         "viewer": viewer(root, chosen, folders, section),
         "findings": findings[:MAX_FINDINGS], "n_findings": len(findings),
         "subjects": pages, "with_page": {page["unit"] for page in pages}, "n_units": len(quality),
