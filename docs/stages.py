@@ -2,7 +2,7 @@
 
 A page is made of the command's own help, the table of stages in architecture.md, the docstrings of
 its rules, the models of `m2m.options` (as their JSON schema), and the References sections of the
-modules that do the work.
+modules that do the work. The table of metrics in docs/data.md is made of their records.
 """
 
 import ast
@@ -17,6 +17,7 @@ import typer
 from pydantic import TypeAdapter
 
 from m2m import cli
+from m2m.evaluate.metric_records import METRICS
 from m2m.options import Config
 from m2m.options.chains import CHAINS
 from m2m.options.scans import MAPPERS
@@ -24,6 +25,7 @@ from m2m.options.trackers import TRACKERS
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "stages"
+DATA = ROOT / "docs" / "data.md"
 WRITTEN = "<!-- Written by docs/stages.py: change the code, then `make docs`. -->\n"
 TYPES = {"integer": "whole number", "string": "text", "boolean": "true or false"}
 LIMITS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}"}
@@ -198,8 +200,27 @@ def pages() -> dict[str, str]:
     return written | {"README.md": text.rstrip() + "\n"}
 
 
+def metrics() -> str:
+    """Table of every metric, from the records."""
+    rows = [
+        (
+            f"`{name}`", ", ".join(metric.regions), ", ".join(metric.natures) or "every",
+            metric.unit, metric.better, metric.description,
+        )
+        for name, metric in METRICS.items()
+    ]  # fmt: skip
+    return table(("metric", "regions", "targets", "unit", "better", "what"), rows)
+
+
+def data_page(text: str) -> str:
+    """docs/data.md with the table of metrics as the records have it."""
+    pattern = r"(<!-- metrics: .*? -->\n\n).*?(<!-- end of metrics -->)"
+    return re.sub(pattern, lambda m: m[1] + metrics() + m[2], text, flags=re.S)
+
+
 if __name__ == "__main__":
     for old in PAGES.glob("*.md"):
         old.unlink()
     for name, content in pages().items():
         (PAGES / name).write_text(content)
+    DATA.write_text(data_page(DATA.read_text()))

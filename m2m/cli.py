@@ -44,7 +44,7 @@ COMMANDS = {
     "features": ("m2m.downstream.features:main", "Describe everybody's maps by numbers."),
     "cnn": ("m2m.downstream.cnn:main", "Predict a phenotype from whole volumes."),
     "downstream": ("m2m.downstream:main", "Predict phenotypes from measured and synthetic maps."),
-    "figures": ("m2m.figures:main", "Draw the figures, each with its source data."),
+    "figures": ("m2m.figures.draw:main", "Draw the figures, each with its source data."),
     "draw-downstream": ("m2m.figures.downstream:main", "Draw the biological validation."),
     "compare-fields": ("m2m.field.compare:main", "Compare fields with interpolation."),
     "draw-fields": ("m2m.figures.fields:main", "Draw the views of fields as a figure."),

@@ -11,14 +11,7 @@ DOWNSTREAM_TABLES = (
     "agreement",
     "embedding",
 )
-DOWNSTREAM_FIGURES = (
-    "scores",
-    "regions",
-    "effects",
-    "calibration",
-    "gaps",
-    "embedding",
-)
+DOWNSTREAM_FIGURES = list(of_scope("downstream"))
 
 
 def cross_fitted_images():

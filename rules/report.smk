@@ -19,10 +19,10 @@ for STUDY, TASKS in STUDIES.items():
             figures=expand(
                 "{folder}/{name}.{extension}",
                 folder=study_figures(STUDY),
-                name=["flow", *figures_of(STUDY)],
+                name=[last_of(STUDY), *figures_of(STUDY)],
                 extension=["pdf", "svg", "tsv"],
             ),
-            flow=report(f"{study_figures(STUDY)}/flow.png", category="Cohort"),
+            last=report(last_figure(STUDY), category="Cohort"),
             tasks=report(
                 expand(
                     "{folder}/{name}.png",
@@ -91,7 +91,7 @@ for STUDY, TASKS in STUDIES.items():
             f"page_of_{STUDY}"
         input:
             label_tables(TASKS),
-            figures=f"{study_figures(STUDY)}/flow.png",
+            figures=last_figure(STUDY),
             summaries=every_task("evaluation/{task}/summary.tsv", TASKS),
             status=f"{ROOT}/cohort/cohort_status.tsv",
             quality=QUALITY,

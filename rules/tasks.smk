@@ -252,10 +252,9 @@ def page(study):
 
 
 def paper(study):
-    """What a paper takes from a study: its figures, whose last is the flow, tables and methods."""
+    """What a paper takes from a study: its figures, of which the last is named, tables and methods."""
     tables = every_task("evaluation/{task}/summary.tex", STUDIES.get(study, []))
-    folder = study_figures(study)
-    return [f"{folder}/flow.png", f"{folder}/methods.md", *tables]
+    return [last_figure(study), f"{study_figures(study)}/methods.md", *tables]
 
 
 def study_page(study):
@@ -294,40 +293,26 @@ def report_options(study):
     return options(section.model_copy(update={"title": f"{section.title}{kind}"}))
 
 
-# Figures of a task, by the nature of what it predicts.
-_FIGURES = (
-    "overview",
-    "panel",
-    "metrics",
-    "forest",
-    "profile",
-    "rois",
-    "training",
-    "agreement",
-    "spectrum",
-    "uncertainty",
-)
-FIGURES_OF = {
-    "scalar": _FIGURES,
-    "density": (*_FIGURES, "projections"),
-    "tensor": (*_FIGURES, "projections", "bundles"),
-}
-
-
-def figures_of_target(target):
-    """Names of the figures of a task: published speeds are of FA."""
-    speed = ["speed"] if target == modalities.REGISTERED else []
-    return [*FIGURES_OF[MODALITIES[target].nature], *speed]
+def sees_any_low(study):
+    """Whether a task of a study sees a low resolution."""
+    return any(CONFIG.tasks[task].low for task in STUDIES.get(study, []))
 
 
 def figures_of(study):
-    """Names of a study's figures below its folder."""
-    of_all = ["ratio"] if any(CONFIG.tasks[task].low for task in STUDIES[study]) else []
-    return of_all + [
-        f"{task}/{name}"
-        for task in STUDIES[study]
-        for name in figures_of_target(CONFIG.tasks[task].target)
-    ]
+    """Names of a study's figures below its folder, but for the last one."""
+    targets = {task: CONFIG.tasks[task].target for task in STUDIES[study]}
+    found = paths_of_study(targets, sees_any_low(study))
+    return [name for name in found if name != last_of(study)]
+
+
+def last_of(study):
+    """Name of the figure that is drawn last: then all figures are there."""
+    return list(of_study(sees_any_low(study)))[-1]
+
+
+def last_figure(study):
+    """The figure of a study that is drawn last."""
+    return f"{study_figures(study)}/{last_of(study)}.png"
 
 
 def record_flags(wildcards, input):

@@ -14,10 +14,10 @@ from m2m.density import save_tractogram
 from m2m.evaluate import compare
 from m2m.evaluate import main as evaluate
 from m2m.evaluate.tables import TABLES
+from m2m.figures.figure_records import paths_of_study
 from m2m.modalities import MODALITIES
 from m2m.options import Evaluation, Report, Rois, Task, load_config
 from m2m.report import main as report
-from m2m.report import pictures
 from m2m.stage import digest, read_table, write_json, write_table, write_text
 from m2m.tensors import from_matrix
 
@@ -339,8 +339,8 @@ def tasks_json(*names):
 
 def write_page(root, simulated=True, title="A <study> & more", limit=60, tasks=TASKS):
     """Write the page of a study with a grey ramp for every figure; return its text."""
-    names = [f"{task}/{name}" for task in tasks for name in pictures.FIGURES]
-    for name in ["flow", *names]:
+    names = paths_of_study({task: TASKS[task].target for task in tasks}, sees_low=False)
+    for name in names:
         path = root / "figures" / f"{name}.png"
         path.parent.mkdir(exist_ok=True, parents=True)
         Image.linear_gradient("L").save(path)

@@ -12,17 +12,12 @@ from PIL import Image
 from m2m.bids import unit_path
 from m2m.evaluate.maps import compared
 from m2m.figures import cohort, study, style, training, views
-from m2m.figures import main as figures
+from m2m.figures.draw import main as figures
+from m2m.figures.figure_records import paths_of_study
 from m2m.options import Report, Task
-from m2m.report.pictures import FIGURES
 from m2m.stage import read_table, write_text
 
-NAMES = ["flow"] + [
-    f"{task}/{name}"
-    for task, section in tree.TASKS.items()
-    for name, (*_, targets) in FIGURES.items()
-    if section.target in targets
-]
+NAMES = paths_of_study({name: task.target for name, task in tree.TASKS.items()}, sees_low=False)
 
 
 def draw(root, simulated=True, tasks=tree.TASKS):
@@ -271,7 +266,7 @@ def empty_study(tmp_path):
 
 def test_simulated_people_are_named_on_every_figure_and_real_ones_are_not(empty_study, monkeypatch):
     notes = []
-    monkeypatch.setattr("m2m.figures.save", lambda *arguments: notes.append(arguments[-1]))
+    monkeypatch.setattr("m2m.figures.style.save", lambda *arguments: notes.append(arguments[-1]))
     draw(empty_study, simulated=True, tasks=[tree.TASK])
     of_task = [name for name in NAMES if name.startswith(f"{tree.TASK}/")]
     assert len(notes) == len(of_task) + 1  # and the flow

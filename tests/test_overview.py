@@ -6,10 +6,11 @@ import pytest
 from matplotlib.colors import to_rgba
 
 from m2m.evaluate.maps import compared
-from m2m.figures import overview_figure
-from m2m.figures.forest import PANELS, draw_forest
+from m2m.evaluate.metric_records import panels
+from m2m.figures.forest import draw_forest
 from m2m.figures.overview import box_words, draw_overview
 from m2m.figures.study import Person, Study
+from m2m.figures.task_figures import overview_figure
 from m2m.options import Report, Task
 from m2m.stage import write_json
 
@@ -81,14 +82,19 @@ def test_a_chain_names_its_links_and_a_baseline_has_no_slices(tmp_path):
     assert [row["shown"] for row in rows] == ["source", "synthetic", "true"]
 
 
-def test_the_overview_is_of_the_median_and_never_of_the_best_where_another_is_left(tmp_path):
+def test_the_overview_is_of_the_median_and_never_of_the_best_where_another_is_left(
+    tmp_path, monkeypatch
+):
+    def rows_of(given):
+        monkeypatch.setattr("m2m.figures.study.load_people", lambda _: given)
+        return overview_figure(study(tmp_path))[1]
+
     people = [person("best"), person("median"), person("worst")]
     for given, unit in ((people, "sub-median"), ([people[0], people[2]], "sub-worst")):
-        _, rows = overview_figure(study(tmp_path), given)
-        assert {row["unit"] for row in rows} == {unit}
+        assert {row["unit"] for row in rows_of(given)} == {unit}
     without = [person("median", models=()), person("worst")]
-    assert overview_figure(study(tmp_path), without)[1][0]["unit"] == "sub-worst"
-    assert overview_figure(study(tmp_path), [])[1] == []
+    assert rows_of(without)[0]["unit"] == "sub-worst"
+    assert rows_of([]) == []
 
 
 def table():
@@ -125,9 +131,9 @@ def test_the_forest_shows_the_first_model_minus_each_other_and_fills_what_is_tol
 
 
 def test_better_is_to_the_right_in_every_panel():
-    for nature in PANELS:
+    for nature in ("scalar", "density", "tensor"):
         figure, _ = draw_forest(table(), MODELS, nature)
-        for axes, (_, metric) in zip(figure.axes, PANELS[nature], strict=True):
+        for axes, (_, metric) in zip(figure.axes, panels("forest", nature), strict=True):
             left, right = axes.get_xlim()
             assert (left > right) == (metric in ("mae", "angle_deg"))
 

@@ -12,6 +12,8 @@ import yaml
 from PIL import Image
 
 from m2m.bids import unit_path
+from m2m.evaluate.metric_records import METRICS, REGIONS
+from m2m.figures.figure_records import of_target
 from m2m.options import Config, Task, load_config
 from m2m.report import pictures, words
 from m2m.report.page import PEOPLE_METRICS, training_course
@@ -82,8 +84,8 @@ def test_every_number_of_the_summary_is_the_number_of_the_table(root, page, task
         (r["region"], r["metric"], r["model"]): r
         for r in read_table(root / f"evaluation/{task}/summary.tsv")
     }
-    regions = {name: key for key, name in words.REGIONS.items()}
-    metrics = {name: key for key, (name, _, _) in words.METRICS.items()}
+    regions = {name: key for key, name in REGIONS.items()}
+    metrics = {metric.title: key for key, metric in METRICS.items()}
     header, *rows = page.tables[f"summary-{task}"]
     models, checked = header[3:], 0
     for region, metric, _, *cells in rows:
@@ -92,7 +94,7 @@ def test_every_number_of_the_summary_is_the_number_of_the_table(root, page, task
             if row is None:
                 assert cell == "n/a"
                 continue
-            digits = words.METRICS[metrics[metric]][1]
+            digits = METRICS[metrics[metric]].digits
             expected = [round(float(row[key]), digits) for key in ("mean", "low", "high")]
             assert numbers(cell) == pytest.approx(expected, abs=1e-9)
             checked += 1
@@ -105,13 +107,13 @@ def test_every_paired_difference_is_the_number_of_the_table(root, page, task):
     table = read_table(root / f"evaluation/{task}/comparison.tsv")
     rows = page.tables[f"comparison-{task}"][1:]
     assert len(rows) == len(table)
-    names = {key: name for key, (name, _, _) in words.METRICS.items()}
+    names = {key: metric.title for key, metric in METRICS.items()}
     header = page.tables[f"comparison-{task}"][0]
     corrected = {(r[0], r[1], r[2]): r[header.index("Holm p")] for r in rows}
     shown = {(r[0], r[1], r[2]): r[3] for r in rows}
     for row in table:
-        key = f"{row['model']} − {row['baseline']}", words.REGIONS[row["region"]]
-        digits = words.METRICS[row["metric"]][1]
+        key = f"{row['model']} − {row['baseline']}", REGIONS[row["region"]]
+        digits = METRICS[row["metric"]].digits
         expected = [round(float(row[k]), digits) for k in ("difference", "low", "high")]
         assert numbers(shown[*key, names[row["metric"]]]) == pytest.approx(expected, abs=1e-9)
         holm = words.printed(row["p_holm"], 4)
@@ -184,7 +186,7 @@ def test_every_test_person_has_the_metrics_of_the_table(root, page, task):
     for model in models:
         for row in read_table(root / f"evaluation/{task}/{model}/metrics.tsv"):
             if row["region"] == "brain":
-                known = [words.printed(row[key], words.METRICS[key][1]) for key in PEOPLE_METRICS]
+                known = [words.printed(row[key], METRICS[key].digits) for key in PEOPLE_METRICS]
                 assert rows[row["unit"], model] == known
 
 
@@ -257,8 +259,7 @@ def test_no_request_leaves_the_page(text, page):
 
 def test_every_image_has_words_and_every_link_an_end(page):
     images = [attributes for tag, attributes in page.elements if tag == "img"]
-    targets = [section.target for section in tree.TASKS.values()]
-    n = sum(target in drawn for target in targets for *_, drawn in pictures.FIGURES.values())
+    n = sum(len(of_target(section.target)) for section in tree.TASKS.values())
     assert len(images) == 1 + n + 12
     assert all(len(attributes["alt"]) > 20 for attributes in images)
     ends = {attributes.get("id") for _, attributes in page.elements}

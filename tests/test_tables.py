@@ -4,9 +4,9 @@ import re
 
 import pytest
 
+from m2m.evaluate.metric_records import METRICS
 from m2m.evaluate.tables import COMPARISON_COLUMNS, FLOW, SUMMARY_COLUMNS
 from m2m.report.tables import main, unbeaten
-from m2m.report.words import METRICS
 from m2m.stage import read_table, write_table
 
 MODELS = ("macro2micro", "pix2pix_2", "mean")
@@ -63,7 +63,7 @@ def test_every_mean_stands_with_its_interval_under_its_model(tables):
     }
     names = {"brain": "brain", "wm": "white matter"}
     for row in read_table(tables / "summary.tsv"):
-        name, digits, _ = METRICS[row["metric"]]
+        name, digits = METRICS[row["metric"]].title, METRICS[row["metric"]].digits
         expected = [f"{float(row[k]):.{digits}f}" for k in ("mean", "low", "high") if row[k]]
         assert shown.pop((names[row["region"]], name, row["model"])) == expected
     assert shown == {("white matter", "mean absolute error", "mean"): []}  # n/a

@@ -6,19 +6,12 @@ the density itself. Tensors are compared by the FA derived from them, and by mea
 direction and log-Euclidean distance.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 from numpy.typing import NDArray
 
-from m2m import metrics as measures
 from m2m import tensors
 from m2m.modalities import MODALITIES
-
-# True FA above which a direction means something.
-DIRECTED_FA = 0.2
-UM2_PER_MS = 1e3  # of 1 mm2/s
 
 
 @dataclass(frozen=True)
@@ -64,46 +57,3 @@ def compared(target: str, values: NDArray) -> Compared:
         tensor = tensors.measures(values)
         return Compared(values, tensor.fa, tensor)
     return Compared(values, modality.scale(values), natural=modality.natural)
-
-
-def further_metrics(
-    target: str,
-    true: Compared,
-    synthetic: Compared,
-    regions: Mapping[str, NDArray],
-    density_threshold: float,
-) -> dict[str, dict[str, float]]:
-    """Compare what one image of data range 1 does not show.
-
-    Parameters
-    ----------
-    target : str
-        Modality.
-    true, synthetic : Compared
-    regions : mapping of str to ndarray of bool, shape (X, Y, Z)
-        With brain and wm.
-    density_threshold : float
-        Tract density above which a voxel counts as tract.
-
-    Returns
-    -------
-    dict
-        By region. Density, brain: dice (of tract voxels). Tensor, brain: md_mae_um2_per_ms (mean
-        absolute error of mean diffusivity), log_distance; wm: angle_deg (median angle between
-        principal directions where true FA exceeds `DIRECTED_FA`).
-    """
-    brain, nature = regions["brain"], MODALITIES[target].nature
-    if nature == "density":
-        tracts = [(one.values > density_threshold) & brain for one in (true, synthetic)]
-        return {"brain": {"dice": measures.dice(*tracts)}}
-    if nature == "tensor":
-        measured = brain & np.any(true.values != 0, axis=-1)
-        directed = regions["wm"] & (true.image > DIRECTED_FA)
-        a, b = true.tensor, synthetic.tensor
-        md = UM2_PER_MS * measures.mean_absolute_error(a.md, b.md, measured)
-        distance = measures.log_distance(true.values, synthetic.values, measured)
-        return {
-            "brain": {"md_mae_um2_per_ms": md, "log_distance": distance},
-            "wm": {"angle_deg": measures.median_angle_deg(a.v1, b.v1, directed)},
-        }
-    return {}

@@ -20,10 +20,12 @@ from m2m import volume
 from m2m.bids import unit_path
 from m2m.cohort.split import load_split, part_by_participant
 from m2m.evaluate import streamlines as tracts
-from m2m.evaluate.maps import compared, further_metrics
+from m2m.evaluate.maps import compared
+from m2m.evaluate.metric_records import measured
+from m2m.evaluate.pairs import Pair
 from m2m.evaluate.perceptual import Perceptual, perceptual_distance
 from m2m.evaluate.spectra import spectrum
-from m2m.evaluate.tables import TABLES, printed
+from m2m.evaluate.tables import TABLES, columns_of, printed
 from m2m.evaluate.uncertainty import compare_uncertainty
 from m2m.modalities import MODALITIES
 from m2m.options import Evaluation
@@ -149,19 +151,19 @@ def evaluate_unit(unit: dict[str, str], how: Comparison) -> dict[str, list[dict[
     }
     a, b = (compared(how.target, image.data) for image in (true, synthetic))
     values, similarity = measures.region_metrics(a.image, b.image, brain, regions)
-    further = further_metrics(how.target, a, b, regions, how.options.density_threshold)
-    for region, numbers in further.items():
+    pair = Pair(
+        a, b, regions, how.options.density_threshold,
+        mean_image(unit, how) if brain.any() else None, how.perceptual,
+    )  # fmt: skip
+    for region, numbers in measured(pair, modality.nature).items():
         values[region] |= numbers
-    values["wm"]["histogram_distance"] = measures.histogram_distance(
-        a.image, b.image, regions["wm"]
-    )
     if how.options.truth is not None and modality.truth:
         values["truth"] = against_truth(unit, synthetic, brain, how)
     curves = []
     if brain.any():
         fine = spectrum(a.image, b.image, brain, true.spacing_mm)
         curves = fine.rows()
-        values["brain"] |= fine.metrics() | likeness(unit, a.image, b.image, brain, how)
+        values["brain"] |= fine.metrics()
     known, uncertainty = evaluate_uncertainty(unit, true, synthetic, brain, how)
     values["brain"] |= known
     spacing_mm = float(true.spacing_mm[2])
@@ -203,39 +205,17 @@ def against_truth(
     return values["truth"]
 
 
-def likeness(
-    unit: dict[str, str], true: NDArray, synthetic: NDArray, brain: NDArray, how: Comparison
-) -> dict[str, float]:
-    """How sharp a map is, LPIPS, and whether it says more of the person than the mean map does.
-
-    Parameters
-    ----------
-    unit : dict
-    true, synthetic : ndarray, shape (X, Y, Z)
-        Images of data range 1.
-    brain : ndarray of bool, shape (X, Y, Z)
-    how : Comparison
-
-    Returns
-    -------
-    dict
-        sharpness_ratio; lpips, where it can be computed; residual_r, Pearson's r of the two
-        maps' differences from the mean map, where there is one.
-    """
-    values = {"sharpness_ratio": measures.sharpness_ratio(true, synthetic, brain)}
-    if how.perceptual is not None:
-        values["lpips"] = how.perceptual(true, synthetic, brain)
-    if how.mean_root is not None:
-        kind = MODALITIES[how.target].synthetic
-        try:
-            mean = volume.load(unit_path(how.mean_root, kind, unit["folder"], unit["unit"]))
-        except DataError as error:
-            print(f"residual_r left out: {unit['unit']}: {error}")
-            return values
-        image = compared(how.target, mean.data).image
-        residuals = ((one - image)[brain] for one in (true, synthetic))
-        values["residual_r"] = measures.pearson(*residuals)
-    return values
+def mean_image(unit: dict[str, str], how: Comparison) -> NDArray | None:
+    """Image of the mean map, shape (X, Y, Z); None, and said, where there is none."""
+    if how.mean_root is None:
+        return None
+    kind = MODALITIES[how.target].synthetic
+    try:
+        mean = volume.load(unit_path(how.mean_root, kind, unit["folder"], unit["unit"]))
+    except DataError as error:
+        print(f"residual_r left out: {unit['unit']}: {error}")
+        return None
+    return compared(how.target, mean.data).image
 
 
 def evaluate_uncertainty(
@@ -345,8 +325,8 @@ def main(
             n_failed += 1
     paths = (metrics, profile, rois, bundles, spectra, uncertainty)
     # The first, which every later stage asks for, comes last: then all of them are there.
-    for path, (name, columns) in reversed([*zip(paths, TABLES.items(), strict=True)]):
-        write_table(path, printed(done[name]), columns)
+    for path, name in reversed([*zip(paths, TABLES, strict=True)]):
+        write_table(path, printed(done[name]), columns_of(name))
     if not tested:
         print(f"{task} {model}: nothing to evaluate, no used test unit has both scans")
     else:

@@ -8,17 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-# Of images; of sharpness; of uncertainty; of regions of interest; of tract density; of tensors; of
-# bundles.
-METRICS = (
-    "psnr", "ssim", "mae", "pearson", "residual_r", "lpips", "histogram_distance",
-    "sharpness_ratio", "spectrum_error", "high_coherence",
-    "calibration_error", "coverage_95", "sd_error_r", "retention_gain",
-    "concordance", "bias", "dice", "md_mae_um2_per_ms", "angle_deg", "log_distance",
-    "length_concordance", "volume_concordance", "density_r",
-)  # fmt: skip
+from m2m.evaluate import metric_records
+
 FLOW = ("n_input", "n_failed", "n_excluded", "n_incomplete", "n_used")
-METRIC_COLUMNS = ("unit", "participant_id", "region", *METRICS, "n_voxels", "problem")
 PROFILE_COLUMNS = ("unit", "offset_mm", "ssim", "psnr", "mae", "n_voxels")
 ROI_COLUMNS = ("unit", "roi", "true", "synthetic", "n_voxels")
 BUNDLE_COLUMNS = (
@@ -29,11 +21,12 @@ SPECTRUM_COLUMNS = (
     "unit", "frequency_per_mm", "true_power", "synthetic_power", "coherence",
 )  # fmt: skip
 UNCERTAINTY_COLUMNS = ("unit", "curve", "x", "y")
-# Of one model.
-TABLES = {
-    "metrics": METRIC_COLUMNS, "profile": PROFILE_COLUMNS, "rois": ROI_COLUMNS,
-    "bundles": BUNDLE_COLUMNS, "spectrum": SPECTRUM_COLUMNS, "uncertainty": UNCERTAINTY_COLUMNS,
+_COLUMNS = {
+    "profile": PROFILE_COLUMNS, "rois": ROI_COLUMNS, "bundles": BUNDLE_COLUMNS,
+    "spectrum": SPECTRUM_COLUMNS, "uncertainty": UNCERTAINTY_COLUMNS,
 }  # fmt: skip
+# Of one model.
+TABLES = ("metrics", *_COLUMNS)
 SUMMARY_COLUMNS = ("task", "model", "region", "metric", "mean", "low", "high", "n_subjects", *FLOW)
 COMPARISON_COLUMNS = (
     "task", "model", "baseline", "region", "metric", "difference", "low", "high", "p",
@@ -42,6 +35,13 @@ COMPARISON_COLUMNS = (
 
 
 _WORDS = ("unit", "participant_id", "roi", "bundle", "curve", "problem")
+
+
+def columns_of(table: str) -> Sequence[str]:
+    """Columns of one of `TABLES`; those of metrics.tsv are the metrics that have a record."""
+    if table != "metrics":
+        return _COLUMNS[table]
+    return ("unit", "participant_id", "region", *metric_records.columns(), "n_voxels", "problem")
 
 
 def printed(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -78,7 +78,7 @@ def by_participant(metrics: pd.DataFrame) -> pd.DataFrame:
         Columns model, participant_id, region, metric, value.
     """
     long = metrics.melt(
-        ["model", "participant_id", "region"], list(METRICS), "metric", "value"
+        ["model", "participant_id", "region"], metric_records.columns(), "metric", "value"
     ).dropna(subset=["region", "value"])
     keys = ["model", "participant_id", "region", "metric"]
     return long.groupby(keys, sort=False, as_index=False)["value"].mean()

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from m2m.figures.figure_records import FIGURES
 from m2m.figures.style import (
     DOUBLE_MM,
     INK,
@@ -20,7 +21,7 @@ from m2m.figures.style import (
 )
 from m2m.statistics import limits_of_agreement
 
-COLUMNS = ("model", "unit", "roi", "mean", "difference", "bias", "low", "high")
+COLUMNS = FIGURES["agreement"].columns
 
 
 def draw_agreement(

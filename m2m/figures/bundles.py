@@ -8,7 +8,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from m2m.evaluate.tables import BUNDLE_COLUMNS
 from m2m.figures.style import (
     DOUBLE_MM,
     INK,
@@ -21,7 +20,6 @@ from m2m.figures.style import (
 )
 from m2m.metrics import concordance
 
-COLUMNS = ("model", *BUNDLE_COLUMNS)
 MEASURES = {"length_mm": ("mean length (mm)", 1.0), "volume_mm3": ("volume (ml)", 1e-3)}
 
 

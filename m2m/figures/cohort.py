@@ -19,7 +19,6 @@ OUT = {
     "failed": "neither scan usable",
     "excluded": "excluded by the user's table",
 }
-COLUMNS = ("step", "detail", "n")
 
 
 def cohort_steps(

@@ -1,7 +1,7 @@
 """Figures of the biological validation: what measured and synthetic maps tell of phenotypes."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
@@ -15,41 +15,30 @@ from matplotlib.figure import Figure
 
 from m2m.cohort.participants import known_people, number
 from m2m.downstream.prediction import CHANCE, LINEAR, MAIN
-from m2m.evaluate.tables import printed
+from m2m.figures.figure_records import FIGURES, of_scope
 from m2m.figures.style import (
     DOUBLE_MM,
     INK,
     MUTED,
     PALETTE,
     SIMULATED,
+    Drawn,
     colours,
+    draw_all,
     empty_figure,
     legend_above,
     letter,
     letters,
     marker,
     new_figure,
-    paper_style,
-    save,
 )
 from m2m.options.downstream import FA, NOISE_FREE, T1
 from m2m.stage import read_json
 
-Drawn = tuple[Figure, list[dict[str, Any]]]
 NAMES = {"r2": "R² (1 − error / that of the mean)", "auc": "area under the ROC curve"}
 REGIONS = 12
 # Scores below are worse than chance by far: an axis that showed them would hide the others.
 LOWEST = -0.5
-COLUMNS = {
-    "scores": ("target", "input", "predictor", "metric", "value", "low", "high", "chance"),
-    "regions": ("target", "region", "image", "participant_id", "x", "y"),
-    "effects": ("target", "effect", "region", "reference", "image", "reference_value",
-                "reference_low", "reference_high", "value", "low", "high"),
-    "calibration": ("target", "input", "predictor", "bin", "said", "true", "n_people"),
-    "gaps": ("target", "measured", "synthetic", "participant_id", "measured_gap",
-             "synthetic_gap", "icc", "icc_corrected"),
-    "embedding": ("image", "participant_id", "sex", "site", "pc1", "pc2", "share1", "share2"),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -124,7 +113,7 @@ def draw_scores(validation: Validation) -> Drawn:
         axes.set_title(f"{target}, {own['n_people'].max()} people")
         letter(axes, mark)
     legend_above(figure, panels[0])
-    return figure, table[list(COLUMNS["scores"])].to_dict("records")
+    return figure, table[list(FIGURES["scores"].columns)].to_dict("records")
 
 
 def draw_regions(validation: Validation) -> Drawn:
@@ -235,7 +224,7 @@ def draw_calibration(validation: Validation) -> Drawn:
         axes.set_title(target)
         letter(axes, mark)
     legend_above(figure, panels[0])
-    return figure, table[list(COLUMNS["calibration"])].to_dict("records")
+    return figure, table[list(FIGURES["calibration"].columns)].to_dict("records")
 
 
 def draw_gaps(validation: Validation) -> Drawn:
@@ -287,13 +276,7 @@ def draw_embedding(validation: Validation) -> Drawn:
         axes.set_title(image, color=INK)
         letter(axes, mark)
     legend_above(figure, panels[0])
-    return figure, table[list(COLUMNS["embedding"])].to_dict("records")
-
-
-DRAW: Mapping[str, Callable[[Validation], Drawn]] = {
-    "scores": draw_scores, "regions": draw_regions, "effects": draw_effects,
-    "calibration": draw_calibration, "gaps": draw_gaps, "embedding": draw_embedding,
-}  # fmt: skip
+    return figure, table[list(FIGURES["embedding"].columns)].to_dict("records")
 
 
 def main(
@@ -309,12 +292,9 @@ def main(
     people = known_people(participants)
     validation = Validation(folder, json.loads(measured), kinds, people)
     note = f"{record['n_people']} people, {record['options']['folds']} folds"
-    with paper_style():
-        for name, draw in DRAW.items():
-            refused = not kinds and name != "embedding"
-            figure, rows = (empty_figure("No phenotype could be predicted."), []) if refused else (
-                draw(validation)
-            )  # fmt: skip
-            save(figure, printed(rows), COLUMNS[name], out_dir / name,
-                 f"{SIMULATED}.  {note}" if simulated else note)  # fmt: skip
-    print(f"wrote {', '.join(DRAW)} to {out_dir}")
+    draw_all(
+        figures := of_scope("downstream"), validation, out_dir,
+        f"{SIMULATED}.  {note}" if simulated else note,
+        {} if kinds else {"phenotypes": "No phenotype could be predicted."},
+    )  # fmt: skip
+    print(f"wrote {', '.join(figures)} to {out_dir}")

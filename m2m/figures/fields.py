@@ -1,6 +1,7 @@
 """Views of continuous fields: of people's measured maps, and of their synthetic ones."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,21 +12,20 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from m2m.bids import unit_folder, unit_path
-from m2m.figures import held_out
+from m2m.figures.figure_records import of_scope
 from m2m.figures.held_out import draw_held_out, held_out_rows
 from m2m.figures.style import (
     DOUBLE_MM,
     MUTED,
     SIMULATED,
+    Drawn,
+    draw_all,
     empty_figure,
     new_figure,
-    paper_style,
-    save,
 )
 from m2m.options import Render
 from m2m.stage import parse_options, read_json
 
-COLUMNS = ("unit", "of", "view", "azimuth_deg", "elevation_deg", "picture", "problem")
 NOBODY = "Nobody to show."
 FROM = {0: "behind", 90: "the right", 180: "the front", 270: "the left"}
 Row = dict[str, Any]
@@ -96,6 +96,40 @@ def _draw_line(panels: Sequence[Axes], views: Sequence[Row]) -> None:
         axes.set_title(view["view"], loc="center")
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What the figures of fields are drawn from.
+
+    Attributes
+    ----------
+    roots : sequence of Path
+        Where maps lie: measured, then synthetic ones.
+    units : sequence of str
+        Whose fields are shown.
+    options : Render
+    tables : sequence of Path
+        Of `m2m compare-fields`.
+    """
+
+    roots: Sequence[Path]
+    units: Sequence[str]
+    options: Render
+    tables: Sequence[Path]
+
+
+def fields_figure(shown: Shown) -> Drawn:
+    """Views of fields, or words where there is nobody."""
+    rows = field_rows(shown.roots, shown.units, shown.options)
+    n_views = len(shown.options.stills)
+    return draw_fields(rows, n_views) if rows else empty_figure(NOBODY), rows
+
+
+def held_out_figure(shown: Shown) -> Drawn:
+    """Fields beside interpolation, or words where nobody was compared."""
+    rows = held_out_rows(shown.tables)
+    return draw_held_out(rows) if rows else empty_figure(NOBODY), rows
+
+
 def main(
     of: Annotated[list[Path], typer.Option(help="Where maps lie: measured, then synthetic ones.")],
     out_dir: Annotated[Path, typer.Option(help="Folder to write to.")],
@@ -108,11 +142,7 @@ def main(
 ) -> None:
     """Draw the rendered fields of people, measured above synthetic; and fields beside others."""
     section = parse_options(Render, options)
-    rows = field_rows(of, unit or [], section)
-    compared, note = held_out_rows(table or []), SIMULATED if simulated else ""
-    with paper_style():
-        drawn = draw_fields(rows, len(section.stills)) if rows else empty_figure(NOBODY)
-        save(drawn, rows, COLUMNS, out_dir / "fields", note)
-        drawn = draw_held_out(compared) if compared else empty_figure(NOBODY)
-        save(drawn, compared, held_out.COLUMNS, out_dir / "held_out", note)
-    print(f"wrote fields and held_out to {out_dir}, each as .pdf, .svg, .png, .tsv")
+    figures = of_scope("fields")
+    shown = Shown(of, unit or [], section, table or [])
+    draw_all(figures, shown, out_dir, SIMULATED if simulated else "")
+    print(f"wrote {' and '.join(figures)} to {out_dir}, each as .pdf, .svg, .png, .tsv")

@@ -11,27 +11,20 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from m2m.evaluate.metric_records import METRICS, REGIONS, panels
+from m2m.figures.figure_records import FIGURES
 from m2m.figures.style import (
-    BETTER,
     DOUBLE_MM,
-    METRICS,
     MUTED,
     PALETTE,
-    REGIONS,
     letter,
     letters,
     new_figure,
 )
 
-COLUMNS = ("model", "baseline", "region", "metric", "difference", "low", "high", "n_subjects")
+COLUMNS = FIGURES["forest"].columns
 # Times the reach of three quarters of the dots: farther ones are not drawn to scale.
 FAR = 2.5
-_BRAIN = (("brain", "psnr"), ("brain", "ssim"))
-PANELS = {
-    "scalar": (*_BRAIN, ("wm", "mae"), ("rois", "concordance")),
-    "density": (*_BRAIN, ("brain", "dice"), ("rois", "concordance")),
-    "tensor": (*_BRAIN, ("wm", "angle_deg"), ("rois", "concordance")),
-}
 
 
 def draw_forest(
@@ -48,7 +41,7 @@ def draw_forest(
         comparison.tsv.
     models : sequence of str
         The main model first, at least two.
-    nature : {"scalar", "density", "tensor"}
+    nature : str
         Of the target.
 
     Returns
@@ -60,20 +53,21 @@ def draw_forest(
     main, *others = models
     own = comparison[comparison["model"] == main]
     figure = new_figure(DOUBLE_MM, 31 + 4.5 * len(others))
-    panels = figure.subplots(1, len(PANELS[nature]), sharey=True)
+    shown = panels("forest", nature)
+    line = figure.subplots(1, len(shown), sharey=True)
     rows: list[dict[str, Any]] = []
-    for axes, (region, metric), mark in zip(panels, PANELS[nature], letters(), strict=False):
+    for axes, (region, metric), mark in zip(line, shown, letters(), strict=False):
         chosen = own[(own["region"] == region) & (own["metric"] == metric)]
         _dots(axes, chosen.set_index("baseline").reindex(others))
         name = "" if region == "rois" else f", {REGIONS[region]}"
-        axes.set_title(f"{METRICS[metric]}{name}")
-        if BETTER.get(metric, "higher").startswith("lower"):
+        axes.set_title(f"{METRICS[metric].label}{name}")
+        if METRICS[metric].better == "lower":
             axes.invert_xaxis()
         axes.set_xlabel(f"{main}\nminus other; better →", fontsize=6.5)
         letter(axes, mark)
         rows += chosen[list(COLUMNS)].to_dict("records")
-    panels[0].set_yticks(range(len(others)), others)
-    panels[0].set_ylim(len(others) - 0.4, -0.6)
+    line[0].set_yticks(range(len(others)), others)
+    line[0].set_ylim(len(others) - 0.4, -0.6)
     return figure, rows
 
 

@@ -8,9 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from m2m.evaluate.metric_records import METRICS
+from m2m.figures.figure_records import FIGURES
 from m2m.figures.style import (
     DOUBLE_MM,
-    METRICS,
     colours,
     dashes,
     legend_above,
@@ -20,9 +21,7 @@ from m2m.figures.style import (
     new_figure,
 )
 
-COLUMNS = (
-    "every", "n_planes", "method", "unit", "psnr", "ssim", "pearson", "seconds", "n_voxels",
-)  # fmt: skip
+COLUMNS = FIGURES["held_out"].columns
 SHOWN = ("psnr", "ssim", "pearson")
 WORDS = {1: "axial slices", 3: "three orientations"}
 
@@ -88,4 +87,4 @@ def _draw(axes: Axes, table: pd.DataFrame, metric: str, methods: Sequence[str]) 
     axes.set_xticks(range(len(places)), [f"{every}" for every in places])
     axes.set_xlim(-0.4, len(places) - 0.6)
     axes.set_xlabel("one slice kept of")
-    axes.set_ylabel(f"{METRICS[metric]}, other voxels")
+    axes.set_ylabel(f"{METRICS[metric].label}, other voxels")

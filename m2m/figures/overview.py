@@ -16,7 +16,6 @@ from m2m.figures.views import AXIS, PLANES, SIDES, crop, cut, windows
 from m2m.modalities import MODALITIES
 from m2m.stage import read_json
 
-COLUMNS = ("unit", "shown", "plane", "position_mm", "mean")
 # Left edges and widths in mm: source, its slices, network, synthetic map, true map.
 SOURCE, SLICES, BOX = (2.0, 36.0), (46.0, 20.0), (74.0, 32.0)
 MADE, TRUE = (114.0, 33.0), (149.0, 33.0)

@@ -27,7 +27,6 @@ from m2m.figures.views import (
 )
 from m2m.modalities import MODALITIES
 
-COLUMNS = ("rank", "unit", "plane", "position_mm", "column", "mean", "mean_absolute_error")
 ERROR, SD = " error", " SD"
 SD_COLOURS = "inferno"
 # Title, picture and its colours, and what is measured of it.

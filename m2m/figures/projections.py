@@ -29,7 +29,6 @@ from m2m.figures.views import (
 )
 from m2m.stage import DataError
 
-COLUMNS = ("rank", "unit", "shown", "plane", "column", "quantity", "value")
 LEFT_MM, TOP_MM, GAP_MM = 9.0, 10.0, 1.0
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from m2m.figures.figure_records import FIGURES
 from m2m.figures.style import (
     DOUBLE_MM,
     colours,
@@ -19,7 +20,7 @@ from m2m.figures.style import (
 )
 from m2m.options import Task
 
-COLUMNS = ("task", "ratio", "model", "region", "metric", "mean", "low", "high", "n_subjects")
+COLUMNS = FIGURES["ratio"].columns
 SHOWN = {
     ("brain", "psnr"): "brain PSNR (dB)",
     ("brain", "ssim"): "brain SSIM",

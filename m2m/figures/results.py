@@ -8,15 +8,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from m2m.evaluate.metric_records import METRICS, REGIONS, panels
 from m2m.evaluate.tables import individuality
+from m2m.figures.figure_records import FIGURES
 from m2m.figures.style import (
-    BETTER,
     DOUBLE_MM,
     FEW,
     INK,
-    METRICS,
     MUTED,
-    REGIONS,
     colours,
     dashes,
     legend_above,
@@ -30,22 +29,8 @@ from m2m.figures.style import (
 from m2m.metrics import concordance, correlation_across_people
 from m2m.statistics import MIN_SUBJECTS, band
 
-_IMAGE = (("brain", "ssim"), ("brain", "psnr"), ("brain", "mae"), ("brain", "pearson"))
-_WM, _ROIS = (("wm", "ssim"), ("wm", "psnr"), ("wm", "mae")), ("rois", "concordance")
-_DETAIL = (
-    ("brain", "sharpness_ratio"), ("brain", "high_coherence"), ("brain", "residual_r"),
-    ("wm", "histogram_distance"),
-)  # fmt: skip
-PANELS = {
-    "scalar": (*_IMAGE, *_WM, _ROIS, *_DETAIL),
-    "density": (*_IMAGE, *_WM[:2], ("brain", "dice"), _ROIS, *_DETAIL),
-    "tensor": (
-        *_IMAGE[:3], ("wm", "angle_deg"), ("brain", "log_distance"),
-        ("brain", "md_mae_um2_per_ms"), _ROIS, ("bundles", "density_r"), *_DETAIL,
-    ),
-}  # fmt: skip
-PROFILE_COLUMNS = ("model", "offset_mm", "metric", "mean", "low", "high", "n_units")
-ROI_COLUMNS = ("model", "unit", "roi", "true", "synthetic", "n_voxels")
+PER_LINE = 4
+PROFILE_COLUMNS = FIGURES["profile"].columns
 
 
 def draw_metrics(
@@ -60,7 +45,7 @@ def draw_metrics(
     summary : DataFrame
         summary.tsv.
     models : sequence of str
-    nature : {"scalar", "density", "tensor"}
+    nature : str
         Of the target.
 
     Returns
@@ -70,20 +55,27 @@ def draw_metrics(
         Rows of `values`.
     """
     many = len(models) > FEW
-    figure = new_figure(DOUBLE_MM, 165 if many else 147)
-    panels = figure.subplots(3, 4, sharex=many)
-    for axes, (region, metric), mark in zip(panels.flat, PANELS[nature], letters(), strict=False):
+    shown = panels("metrics", nature)
+    n_lines = -(-len(shown) // PER_LINE)
+    figure = new_figure(DOUBLE_MM, n_lines * (55 if many else 49))
+    lines = figure.subplots(n_lines, PER_LINE, sharex=many, squeeze=False)
+    for axes in lines.flat[len(shown) :]:
+        axes.set_axis_off()
+    for axes, (region, metric), mark in zip(lines.flat, shown, letters(), strict=False):
         chosen = values[(values["region"] == region) & (values["metric"] == metric)]
         table = chosen.pivot(index="participant_id", columns="model", values="value")
         table = table.reindex(columns=list(models))
         estimates = summary[(summary["region"] == region) & (summary["metric"] == metric)]
         _paired(axes, table, estimates.set_index("model"))
         name = "" if region in ("rois", "bundles") else f", {REGIONS[region]}"
-        axes.set_title(f"{METRICS[metric]}{name}")
-        axes.set_ylabel(BETTER.get(metric, "higher is better"), color=MUTED, fontsize=6)
+        axes.set_title(f"{METRICS[metric].label}{name}")
+        axes.set_ylabel(f"{METRICS[metric].better} is better", color=MUTED, fontsize=6)
         letter(axes, mark)
     if many:
-        for axes in panels[-1]:
+        for column in lines.T:
+            axes = [one for one in column if one.axison][-1]
+            if axes is not column[-1]:
+                axes.tick_params(labelbottom=True)
             # Upright, as high as there is room beside each other.
             size = min(6.5, 88 / len(models))
             axes.set_xticks(axes.get_xticks(), models, rotation=90, va="center", fontsize=size)
@@ -149,7 +141,7 @@ def draw_profile(
                                    (~np.isnan(curves)).sum(0), strict=True)
             ]  # fmt: skip
         axes.axvline(0, color="#d8d8d8", linewidth=0.6, zorder=0)
-        axes.set_title(f"{METRICS[metric]}, brain")
+        axes.set_title(f"{METRICS[metric].label}, brain")
         axes.set_xlabel("mm above the brain's centre (axial)")
         letter(axes, mark)
     legend_above(figure, figure.axes[0])

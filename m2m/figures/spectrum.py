@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from m2m.figures.figure_records import FIGURES
 from m2m.figures.style import (
     DOUBLE_MM,
     INK,
@@ -21,7 +22,7 @@ from m2m.figures.style import (
 )
 from m2m.statistics import band
 
-COLUMNS = ("model", "frequency_per_mm", "quantity", "mean", "low", "high", "n_units")
+COLUMNS = FIGURES["spectrum"].columns
 
 
 def draw_spectrum(

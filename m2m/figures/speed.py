@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from m2m.figures.figure_records import FIGURES
 from m2m.figures.study import Study
 from m2m.figures.style import (
     DOUBLE_MM,
@@ -24,10 +25,7 @@ from m2m.figures.style import (
     new_figure,
 )
 
-COLUMNS = (
-    "model", "metric", "origin", "seconds", "mean", "low", "high", "n_subjects", "n_timed",
-    "reference",
-)  # fmt: skip
+COLUMNS = FIGURES["speed"].columns
 # Of whole slices, background and all, as others report them.
 METRICS = {"psnr": "PSNR (dB), whole slices", "ssim": "SSIM, whole slices"}
 _EARLY = "README of the early public code of Macro2Micro, 2023"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,11 @@ class Study:
     def look(self) -> Look:
         """How what is predicted is shown."""
         return LOOKS[self.task.target]
+
+    @cached_property
+    def people(self) -> "list[Person]":
+        """Images of the best, the median and the worst test unit."""
+        return load_people(self)
 
     def synthetic_root(self, model: str) -> Path:
         """Dataset of one model's maps."""

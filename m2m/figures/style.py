@@ -1,5 +1,6 @@
 """How every figure looks and how it is saved: PDF, SVG, PNG and the numbers behind it."""
 
+import importlib
 import re
 import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +11,12 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 
+from m2m.evaluate.tables import printed
+from m2m.figures.figure_records import FigureSpec
 from m2m.stage import whole, write_table
+
+# A figure, and the rows of its source table.
+Drawn = tuple[Figure, list[dict[str, Any]]]
 
 MM = 1 / 25.4
 # Widths of one and of two columns of a journal.
@@ -37,26 +43,6 @@ RC = {
     "legend.frameon": False, "axes.titlelocation": "left", "figure.dpi": 300, "savefig.dpi": 300,
 }  # fmt: skip
 
-REGIONS = {
-    "brain": "brain", "wm": "white matter", "slice": "whole slices", "rois": "regions of interest",
-    "bundles": "bundles",
-}  # fmt: skip
-METRICS = {
-    "ssim": "SSIM", "psnr": "PSNR (dB)", "mae": "MAE", "pearson": "Pearson's r",
-    "concordance": "ROI concordance", "dice": "Dice of tracts", "log_distance": "log distance",
-    "md_mae_um2_per_ms": "MAE of MD (µm²/ms)", "angle_deg": "angle (°)",
-    "density_r": "density r", "high_coherence": "coherence of detail",
-    "sharpness_ratio": "sharpness ratio", "residual_r": "r beyond the mean",
-    "histogram_distance": "histograms",
-}  # fmt: skip
-# Which way is better, where it is not higher.
-BETTER = {
-    "sharpness_ratio": "nearer 1 is better",
-    **dict.fromkeys(
-        ("mae", "md_mae_um2_per_ms", "angle_deg", "log_distance", "histogram_distance"),
-        "lower is better",
-    ),
-}
 # With more models than these a figure is arranged for many.
 FEW = 3
 COLUMNS_OF_MODELS = 4
@@ -183,6 +169,37 @@ def _clips_by_order(svg: str) -> str:
         return names.setdefault(name[0], f"clip{len(names)}")
 
     return re.sub(r'(?<=[#"])p[0-9a-f]{10}(?=[)"])', by_order, svg)
+
+
+def draw_all(
+    figures: Mapping[str, FigureSpec],
+    of: Any,
+    out_dir: Path,
+    note: str,
+    unmet: Mapping[str, str] | None = None,
+) -> None:
+    """Draw figures and save them, in their order.
+
+    Parameters
+    ----------
+    figures : mapping of str to FigureSpec
+    of : object
+        What the figures of their scope are drawn from.
+    out_dir : Path
+    note : str
+        Small print.
+    unmet : mapping of str to str, optional
+        What a figure says that needs what is not there, by its need.
+    """
+    with paper_style():
+        for name, spec in figures.items():
+            if unmet and spec.needs in unmet:
+                figure, rows = empty_figure(unmet[spec.needs]), []
+            else:
+                module, function = spec.draw.split(":")
+                figure, rows = getattr(importlib.import_module(module), function)(of)
+            numbers = printed(rows) if spec.rounded else rows
+            save(figure, numbers, spec.columns, out_dir / name, note)
 
 
 def paper_style() -> Any:

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 from m2m.figures.style import DOUBLE_MM, FEW, MARKERS, MUTED, PALETTE, letter, new_figure
 
-COLUMNS = ("model", "split", "step", "name", "value")
 SKIPPED = {"step", "epoch", "seconds", "learning_rate"}
 
 

@@ -24,8 +24,6 @@ from m2m.figures.style import (
 from m2m.figures.views import AXIS, PLANES, crop, cut, windows
 from m2m.stage import DataError
 
-COLUMNS = ("model", "unit", "curve", "x", "y", "n_units")
-
 
 def draw_uncertainty(
     study: Study, table: pd.DataFrame, people: Sequence[Person]

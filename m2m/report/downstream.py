@@ -12,10 +12,11 @@ import typer
 
 from m2m.downstream.inputs import COVARIATES
 from m2m.downstream.prediction import LINEAR, MAIN
+from m2m.figures.figure_records import of_scope
 from m2m.options import Report
 from m2m.options.downstream import NOISE_FREE, T1
 from m2m.report.page import making, render
-from m2m.report.pictures import data_uri
+from m2m.report.pictures import shown
 from m2m.report.words import Row, interval, printed
 from m2m.stage import parse_options, read_json, read_table, write_text
 
@@ -25,40 +26,6 @@ METRICS = {
     "r2": ("R²", 3), "mae": ("mean absolute error", 3), "r": ("Pearson's r", 3),
     "auc": ("area under the ROC curve", 3), "balanced_accuracy": ("balanced accuracy", 3),
     "brier_skill": ("Brier skill", 3),
-}  # fmt: skip
-# Figure: title, caption.
-FIGURES = {
-    "scores": (
-        "What predicts whom",
-        "Out-of-fold predictions from each input, with 95 % intervals that know that other people "
-        "would have made other predictors; dashed: chance. t1+fa: features of both images.",
-    ),
-    "regions": (
-        "Regional means by phenotype",
-        "Regions with the strongest slopes of the measured map: each person's measured and "
-        "synthetic mean, with least-squares lines.",
-    ),
-    "effects": (
-        "Effects on regions, one image against the other",
-        "Slopes (numbers) or Hedges' g (classes) of every region with 95 % intervals; dashed: "
-        "equal effects. A synthetic map that knows the mean person only lies on the horizontal "
-        "line.",
-    ),
-    "calibration": (
-        "Calibration",
-        "Fifths of the people by what the linear predictor said: mean of what it said, and of what "
-        "is so. Dashed: equal.",
-    ),
-    "gaps": (
-        "Gap of each person by measured and by synthetic maps",
-        "Predicted minus true value, linear predictor; of age this is the brain-age gap. ICC: "
-        "absolute agreement. Both predictors shrink to the mean, which alone makes gaps agree.",
-    ),
-    "embedding": (
-        "People in the space of each image's features",
-        "First two principal components, by sex (colour) and site (form): what divides people "
-        "before any phenotype is asked for.",
-    ),
 }  # fmt: skip
 
 
@@ -213,17 +180,6 @@ def arranged(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def figures(folder: Path) -> dict[str, dict[str, str | None]]:
-    """Figures with their titles and captions, by name."""
-    return {
-        name: {
-            "name": f"downstream/{name}", "title": title, "caption": caption,
-            "picture": data_uri(folder / f"{name}.png", 1800, "PNG"),
-        }
-        for name, (title, caption) in FIGURES.items()
-    }  # fmt: skip
-
-
 def main(
     folder: Annotated[Path, typer.Option(help="Folder of the tables of `m2m downstream`.")],
     figures_dir: Annotated[Path, typer.Option(help="Folder of the figures.")],
@@ -247,7 +203,8 @@ def main(
                 name: list(sentences(name, tables, measured_of))
                 for name in chosen["targets"] if name not in record["refused"]
             },
-            "tables": arranged(tables), "figures": figures(figures_dir),
+            "tables": arranged(tables),
+            "figures": shown(of_scope("downstream"), figures_dir, "downstream/"),
             **making(config_json, record["folds_hash"], "downstream"),
         },
     )  # fmt: skip

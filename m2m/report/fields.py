@@ -13,29 +13,15 @@ import pandas as pd
 import typer
 
 from m2m.bids import unit_folder, unit_path
+from m2m.figures.figure_records import of_scope
 from m2m.options import Report
 from m2m.report.page import making, render
-from m2m.report.pictures import data_uri
+from m2m.report.pictures import shown
 from m2m.stage import parse_options, read_json, write_text
 
 FIELD = "field"
 METRICS = {"psnr": ("PSNR (dB)", 2), "ssim": ("SSIM", 3), "pearson": ("Pearson's r", 3)}
 WORDS = {1: "Axial slices alone", 3: "Three orientations"}
-# Figure: title, caption.
-FIGURES = {
-    "held_out": (
-        "Slices that were left out",
-        "One slice of so many is kept of a measured map, and what lies between is compared with "
-        "the map, in log-scaled density over the voxels on no kept slice. Lines: means over "
-        "people, who are the dots. Of splines along one orientation the best by PSNR is shown "
-        "where there are three, which nobody could have chosen beforehand.",
-    ),
-    "fields": (
-        "Views of fields",
-        "Emission and absorption along parallel rays; colour is direction: red left to right, "
-        "green back to front, blue up and down.",
-    ),
-}  # fmt: skip
 
 
 def means(table: pd.DataFrame) -> pd.DataFrame:
@@ -96,15 +82,6 @@ def films(roots: Sequence[Path], units: Sequence[str]) -> list[dict[str, Any]]:
     return shown
 
 
-def figures(folder: Path) -> list[dict[str, str | None]]:
-    """Figures with their titles and captions."""
-    return [
-        {"name": name, "title": title, "caption": caption,
-         "picture": data_uri(folder / f"{name}.png", 1800, "PNG")}
-        for name, (title, caption) in FIGURES.items()
-    ]  # fmt: skip
-
-
 def main(
     of: Annotated[list[Path], typer.Option(help="Where maps lie: measured, then synthetic ones.")],
     figures_dir: Annotated[Path, typer.Option(help="Folder of the figures.")],
@@ -121,7 +98,8 @@ def main(
         "title": parse_options(Report, options).title, "simulated": simulated,
         "sentences": list(sentences(found)), "films": films(of, unit or []),
         "columns": ["kept", "one of", "joined by", *(name for name, _ in METRICS.values()), "s"],
-        "rows": cells(found), "figures": figures(figures_dir), "n_people": len(unit or []),
+        "rows": cells(found), "n_people": len(unit or []),
+        "figures": shown(of_scope("fields"), figures_dir),
         **making(config_json, read_json(split_record)["hash"], "render"),
     }  # fmt: skip
     page = render("fields.html.j2", context)

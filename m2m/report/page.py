@@ -19,19 +19,20 @@ import yaml
 from pydantic import TypeAdapter
 
 import m2m
+from m2m.evaluate.metric_records import METRICS
+from m2m.figures.figure_records import of_study, of_target
 from m2m.modalities import MODALITIES
 from m2m.options import Report, Task
 from m2m.report.jinja import templates
-from m2m.report.pictures import flow_figure, ratio_figure, subjects, task_figures
+from m2m.report.pictures import shown, subjects
 from m2m.report.viewer import viewer
 from m2m.report.words import (
     COUNTS,
-    MEASURED,
-    METRICS,
-    OVERVIEW,
     comparison_rows,
     counts_by_model,
     headlines,
+    measured,
+    overview,
     overview_row,
     printed,
     sentence,
@@ -90,7 +91,7 @@ def people_rows(root: Path, name: str, models: Sequence[str]) -> list[dict[str, 
     for model in models:
         for row in read_table(root / "evaluation" / name / model / "metrics.tsv"):
             if row["region"] == "brain":
-                cells = [printed(row[metric], METRICS[metric][1]) for metric in PEOPLE_METRICS]
+                cells = [printed(row[metric], METRICS[metric].digits) for metric in PEOPLE_METRICS]
                 rows.append({"unit": row["unit"], "model": model, "cells": cells})
     return sorted(rows, key=lambda row: row["unit"])
 
@@ -154,20 +155,20 @@ def task_context(root: Path, figures: Path, name: str, tasks: Mapping[str, Task]
     comparison = read_table(evaluation / "comparison.tsv")
     tiles = headlines(summary, comparison, models[0])
     title = task_titles(tasks)[name]
-    overview = overview_row(title, name, models[0], tiles)
+    row = overview_row(title, name, models[0], tiles)
     people = people_rows(root, name, models)
-    regions, metrics = ({row[key] for row in summary} for key in ("region", "metric"))
+    regions, metrics = ({one[key] for one in summary} for key in ("region", "metric"))
     return {
         "name": name, "title": title, "models": models, "chain": task.chain,
-        "measured": MEASURED[task.target], "tiles": tiles, "overview": overview,
-        "headline": sentence(tiles, models[0], overview["n"]),
+        "measured": measured(task.target), "tiles": tiles, "overview": row,
+        "headline": sentence(tiles, models[0], row["n"]),
         "summary": summary_rows(summary, models), "comparison": comparison_rows(comparison),
         "counts": counts_by_model(summary, models),
         "people": people[:MAX_PEOPLE], "n_people": len(people),
         "has_rois": "rois" in regions,
         "has_lpips": "lpips" in metrics, "has_uncertainty": "calibration_error" in metrics,
         "lacks_bundles": MODALITIES[task.target].nature == "tensor" and "bundles" not in regions,
-        "figures": task_figures(figures, name, task.target),
+        "figures": shown(of_target(task.target), figures / name, f"{name}/"),
         "fitted": model_rows(root, name, task), "labels": label_rows(root, name, models),
     }  # fmt: skip
 
@@ -191,12 +192,12 @@ def main(
     context = {
         "title": section.title, "simulated": simulated,
         "tasks": [task_context(root, figures_dir, name, chosen) for name in chosen],
-        "people_names": [METRICS[metric][0] for metric in PEOPLE_METRICS],
+        "people_names": [METRICS[metric].title for metric in PEOPLE_METRICS],
         "parts": Counter(row["part"] for row in quality if row["state"] == "used" and row["part"]),
         "left_out": left_out[:MAX_FINDINGS], "n_left_out": len(left_out),
-        "overview": OVERVIEW, "count_names": COUNTS,
-        "flow": read_json(cohort / "flow.json"), "flow_figure": flow_figure(figures_dir),
-        "ratio_figure": ratio_figure(figures_dir) if any(t.low for t in chosen.values()) else None,
+        "overview": overview(), "count_names": COUNTS,
+        "flow": read_json(cohort / "flow.json"),
+        "figures": shown(of_study(any(t.low for t in chosen.values())), figures_dir),
         "viewer": viewer(root, chosen, folders, section),
         "findings": findings[:MAX_FINDINGS], "n_findings": len(findings),
         "subjects": pages, "with_page": {page["unit"] for page in pages}, "n_units": len(quality),

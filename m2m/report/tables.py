@@ -11,10 +11,9 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
+from m2m.evaluate.metric_records import METRICS, REGIONS, in_report
 from m2m.report.words import (
     COUNTS,
-    METRICS,
-    REGIONS,
     Row,
     comparison_rows,
     counts_by_model,
@@ -80,19 +79,19 @@ def summary_cells(
     best = unbeaten(comparison, models)
     rows = []
     for region, region_name in REGIONS.items():
-        for metric, (name, digits, better) in METRICS.items():
-            own = {model: found.get((region, metric, model)) for model in models}
+        for name, metric in in_report().items():
+            own = {model: found.get((region, name, model)) for model in models}
             if not any(own.values()):
                 continue
             cells = {
-                model: f"{printed(row['mean'], digits)} {interval(row, digits)}" if row else "n/a"
-                for model, row in own.items()
-            }
+                model: f"{printed(row['mean'], metric.digits)} {interval(row, metric.digits)}"
+                if row else "n/a" for model, row in own.items()
+            }  # fmt: skip
             shown = {model for model, row in own.items() if row}
-            marked = best.get((region, metric), set()) & shown
+            marked = best.get((region, name), set()) & shown
             rows.append(
-                {"region": region_name, "metric": f"{name}, {better}", "cells": cells,
-                 "marked": marked}
+                {"region": region_name, "metric": f"{metric.title}, {metric.better}",
+                 "cells": cells, "marked": marked}
             )  # fmt: skip
     return rows
 

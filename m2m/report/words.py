@@ -7,55 +7,23 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from m2m.evaluate.metric_records import METRICS, REGIONS, in_report
+from m2m.evaluate.metric_records import headlines as main_results
 from m2m.modalities import MODALITIES
 from m2m.options import Task
 
 Row = Mapping[str, str | None]
-REGIONS = {
-    "brain": "brain", "wm": "white matter", "rois": "ROIs", "bundles": "bundles",
-    "slice": "whole slices", "truth": "brain, against the simulated truth",
-}  # fmt: skip
-# Metric: name, digits after the point, which way is better.
-METRICS = {
-    "ssim": ("SSIM", 3, "higher"),
-    "psnr": ("PSNR (dB)", 2, "higher"),
-    "mae": ("mean absolute error", 4, "lower"),
-    "pearson": ("Pearson's r", 3, "higher"),
-    "residual_r": ("Pearson's r beyond the mean map", 3, "higher"),
-    "lpips": ("LPIPS", 4, "lower"),
-    "histogram_distance": ("distance of histograms", 4, "lower"),
-    "sharpness_ratio": ("sharpness ratio", 3, "nearer 1"),
-    "spectrum_error": ("error of log power", 3, "lower"),
-    "high_coherence": ("coherence of fine detail", 3, "higher"),
-    "calibration_error": ("calibration error", 3, "lower"),
-    "coverage_95": ("coverage of 95 % intervals", 3, "nearer 0.95"),
-    "sd_error_r": ("Spearman's r of predicted and true error", 3, "higher"),
-    "retention_gain": ("retention gain", 3, "higher"),
-    "dice": ("Dice of tracts", 3, "higher"),
-    "md_mae_um2_per_ms": ("mean absolute error of MD (µm²/ms)", 4, "lower"),
-    "log_distance": ("log-Euclidean distance", 3, "lower"),
-    "angle_deg": ("angle between directions (°, median)", 1, "lower"),
-    "concordance": ("Lin's concordance", 3, "higher"),
-    "bias": ("bias (synthetic minus true)", 4, "nearer 0"),
-    "identification": ("identification rate", 2, "higher"),
-    "correlation_across_people": ("Pearson's r across people, mean of ROIs", 3, "higher"),
-    "length_concordance": ("Lin's concordance of lengths", 3, "higher"),
-    "volume_concordance": ("Lin's concordance of volumes", 3, "higher"),
-    "density_r": ("density r", 3, "higher"),
-}
-HEADLINES = {
-    ("brain", "ssim"): "brain SSIM",
-    ("brain", "psnr"): "brain PSNR (dB)",
-    ("rois", "concordance"): "ROI concordance",
-    ("brain", "dice"): "Dice of tracts",
-    ("wm", "angle_deg"): "angle in white matter (°)",
-    ("bundles", "density_r"): "bundle density r",
-}
-# Headlines that every task has: columns of the table at the top.
-OVERVIEW = ("brain SSIM", "brain PSNR (dB)", "ROI concordance")
 COUNTS = ("n_input", "n_failed", "n_excluded", "n_incomplete", "n_used")
-# What the metrics of each target are of.
-MEASURED = {name: modality.measured for name, modality in MODALITIES.items()}
+
+
+def measured(target: str) -> str:
+    """Say what the metrics of a target are of."""
+    return MODALITIES[target].measured
+
+
+def overview() -> list[str]:
+    """Main results that every task has: columns of the table at the top."""
+    return [title for (_, metric), title in main_results().items() if not METRICS[metric].natures]
 
 
 def task_title(task: Task, tasks: Mapping[str, Task]) -> str:
@@ -103,16 +71,16 @@ def summary_rows(summary: Sequence[Row], models: Sequence[str]) -> list[dict[str
     found = {(row["region"], row["metric"], row["model"]): row for row in summary}
     rows = []
     for region, region_name in REGIONS.items():
-        for metric, (name, digits, better) in METRICS.items():
-            own = [found.get((region, metric, model)) for model in models]
+        for name, metric in in_report().items():
+            own = [found.get((region, name, model)) for model in models]
             if not any(own):
                 continue
             rows.append(
                 {
-                    "region": region_name, "metric": name, "better": better,
-                    "main": (region, metric) in HEADLINES,
+                    "region": region_name, "metric": metric.title, "better": metric.better,
+                    "main": region in metric.headlines,
                     "cells": [
-                        (printed(row["mean"], digits), interval(row, digits))
+                        (printed(row["mean"], metric.digits), interval(row, metric.digits))
                         if row else ("n/a", "") for row in own
                     ],
                 }
@@ -127,12 +95,13 @@ def comparison_rows(comparison: Sequence[Row]) -> list[dict[str, str]]:
         for row in comparison:
             if row["region"] != region or row["metric"] not in METRICS:
                 continue
-            name, digits, _ = METRICS[row["metric"]]
+            metric = METRICS[row["metric"]]
             rows.append(
                 {
                     "pair": f"{row['model']} − {row['baseline']}", "region": region_name,
-                    "metric": name, "difference": printed(row["difference"], digits),
-                    "interval": interval(row, digits),
+                    "metric": metric.title,
+                    "difference": printed(row["difference"], metric.digits),
+                    "interval": interval(row, metric.digits),
                     "p": printed(row["p"], 4), "p_holm": printed(row["p_holm"], 4),
                     "n": row["n_subjects"] or "0",
                     "verdict": verdict(row),
@@ -143,7 +112,7 @@ def comparison_rows(comparison: Sequence[Row]) -> list[dict[str, str]]:
 
 def verdict(row: Row) -> str:
     """Say what the interval of a paired difference says: better, worse, or neither."""
-    better = METRICS[row["metric"] or ""][2]
+    better = METRICS[row["metric"] or ""].better
     if row["low"] is None or row["high"] is None:
         return "too few subjects"
     if better not in ("higher", "lower"):
@@ -159,8 +128,8 @@ def headlines(
 ) -> list[dict[str, Any]]:
     """The main results: value and interval of the first model, and its lead over each baseline."""
     tiles = []
-    for (region, metric), name in HEADLINES.items():
-        digits = METRICS[metric][1]
+    for (region, metric), name in main_results().items():
+        digits = METRICS[metric].digits
         for row in summary:
             if (row["model"], row["region"], row["metric"]) != (main_model, region, metric):
                 continue
@@ -254,15 +223,16 @@ def overview_row(
     Returns
     -------
     dict
-        name, title, model, n (subjects); cells: (value, interval) of each of `OVERVIEW`, n/a
+        name, title, model, n (subjects); cells: (value, interval) of each of `overview`, n/a
         where not defined; further: name, value and interval of the other headlines; standings: of
         `standing`, by baseline.
     """
     found = {tile["name"]: (tile["value"], tile["interval"]) for tile in tiles}
-    main = next((tile for tile in tiles if tile["name"] == OVERVIEW[0]), None)
+    shown = overview()
+    main = next((tile for tile in tiles if tile["name"] == shown[0]), None)
     return {
         "name": name, "title": title, "model": model,
         "n": main["n"] if main else "0", "standings": standings(tiles),
-        "cells": [found.get(headline, ("n/a", "")) for headline in OVERVIEW],
-        "further": [(key, *found[key]) for key in found if key not in OVERVIEW],
+        "cells": [found.get(headline, ("n/a", "")) for headline in shown],
+        "further": [(key, *found[key]) for key in found if key not in shown],
     }  # fmt: skip

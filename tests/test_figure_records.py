@@ -1,0 +1,113 @@
+"""A figure is a function and a record: rules ask for it, it is drawn, the page shows it."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import report_tree as tree
+from test_report import Page
+
+from m2m.figures import figure_records, style
+from m2m.figures.draw import draw_task
+from m2m.figures.figure_records import (
+    FIGURES,
+    SECTIONS,
+    FigureSpec,
+    of_scope,
+    of_study,
+    of_target,
+    paths_of_study,
+)
+from m2m.figures.study import Study
+from m2m.modalities import MODALITIES
+from m2m.options import Report, Task
+from m2m.stage import read_table
+
+ROOT = Path(__file__).parents[1]
+EVERY = {
+    "overview", "panel", "metrics", "forest", "profile", "rois", "training", "agreement",
+    "spectrum", "uncertainty",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_record_names_a_function_that_is_there(name):
+    spec = FIGURES[name]
+    module, function = spec.draw.split(":")
+    path = ROOT / f"{module.replace('.', '/')}.py"
+    defined = {n.name for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef)}
+    assert function in defined
+    assert spec.section in SECTIONS and spec.form in ("PNG", "JPEG") and spec.columns
+    assert set(spec.targets) <= set(MODALITIES)
+
+
+def test_each_target_has_its_figures_and_a_further_scalar_map_has_those_of_fa_but_one():
+    assert set(of_target("fa")) == EVERY | {"speed"}
+    assert set(of_target("tdi")) == EVERY | {"projections"}
+    assert set(of_target("dti")) == EVERY | {"projections", "bundles"}
+    assert set(of_target("md")) == EVERY
+    assert list(of_study(True)) == ["ratio", "flow"] and list(of_study(False)) == ["flow"]
+    assert len(FIGURES) == sum(len(of_scope(s)) for s in ("task", "study", "downstream", "fields"))
+
+
+def test_the_records_are_read_without_a_heavy_library():
+    code = "import sys, m2m.figures.figure_records; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in run.stdout.split()}
+    assert not loaded & {"numpy", "matplotlib", "pandas", "typer", "torch"}
+
+
+def test_no_rule_and_no_page_names_a_figure():
+    rules = "\n".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
+    pages = "\n".join(path.read_text() for path in (ROOT / "m2m/templates").glob("*.html.j2"))
+    for name in FIGURES:
+        assert not re.search(rf"/{name}\.(png|pdf|svg)", rules), name
+        assert f"picture(figures.{name})" not in pages, name
+
+
+def test_the_docs_list_every_figure():
+    (row,) = re.findall(r"^\| `figures/flow\..*$", (ROOT / "docs/data.md").read_text(), re.M)
+    every = set(re.search(r"<task>/\{(.*?)\}", row)[1].split(","))
+    assert every == EVERY
+    assert all(f"`{name}`" in row for name in {*of_scope("task")} - EVERY)
+
+
+def toy_figure(study):
+    """How many people were tested: a line."""
+    figure = style.new_figure(style.SINGLE_MM, 40)
+    figure.subplots().plot([0, len(study.folders)])
+    return figure, [{"people": len(study.folders), "task": study.name}]
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    spec = FigureSpec(
+        "A toy", "What nobody asked for.", f"{__name__}:toy_figure", ("task", "people"),
+        section="training", natures=("scalar",),
+    )  # fmt: skip
+    monkeypatch.setitem(figure_records.FIGURES, "toy", spec)
+
+
+def test_a_further_figure_is_asked_for_drawn_and_shown(toy, tmp_path, monkeypatch):
+    assert "t1-fa/toy" in paths_of_study({"t1-fa": "fa", "fa-tdi": "tdi"}, sees_low=False)
+    assert "fa-tdi/toy" not in paths_of_study({"t1-fa": "fa", "fa-tdi": "tdi"}, sees_low=False)
+
+    root = tree.build(tmp_path / "ds", {"sub-01": "train", "sub-02": "validation"})
+    tree.run_evaluation(root)
+    monkeypatch.setattr(
+        "m2m.figures.draw.of_target", lambda target: {"toy": of_target(target)["toy"]}
+    )
+    study = Study(root, "t1-fa", Task(models=("mean",)), pd.DataFrame(), {"a": "a"}, Report())
+    draw_task(study, tmp_path / "drawn", "note")
+    for end in style.FORMATS:
+        assert (tmp_path / f"drawn/t1-fa/toy.{end}").stat().st_size
+    assert read_table(tmp_path / "drawn/t1-fa/toy.tsv") == [{"task": "t1-fa", "people": "1"}]
+
+    text = tree.write_page(root, tasks=["t1-fa"])
+    assert "What nobody asked for." in Page(text).text
+    assert 'id="figure-t1-fa-toy"' in text
+    assert text.index('id="figure-t1-fa-training"') < text.index('id="figure-t1-fa-toy"')
