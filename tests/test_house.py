@@ -15,9 +15,8 @@ import pytest
 import yaml
 
 import m2m
-from m2m import cli
+from m2m import cli, modalities
 from m2m.cli import COMMANDS
-from m2m.modalities import targets
 from m2m.options import Config
 from m2m.options.base import Name
 
@@ -220,7 +219,7 @@ def test_what_a_shell_reads_is_quoted_or_cannot_hold_what_it_would_run():
             assert get_args(Config.model_fields[keys[1]].annotation)[0] == Name, name
             pattern = f'"{get_args(Name)[1].metadata[0].pattern[1:-1]}"'
         if pattern == '"|".join(modalities.targets())':
-            pattern = f'"{"|".join(targets())}"'
+            pattern = f'"{"|".join(modalities.targets())}"'
         # Letters, digits, - _ / and what repeats or chooses them: no dot, no negated set.
         assert re.fullmatch(r'r?"[\w\[\]()?*+/|-]+"', pattern), f"{name}: {pattern}"
 
