@@ -47,15 +47,6 @@ def known():
     return signals(tensors, bvals, bvecs), bvals, bvecs, tensors, axes
 
 
-def test_md_of_isotropic_voxels_is_their_diffusivity():
-    bvals, bvecs = scheme()
-    diffusivities = np.array([0.3, 0.7, 1.2, 3.0]) * 1e-3
-    tensors = np.broadcast_to(np.eye(3), (4, 1, 1, 3, 3)) * diffusivities[:, None, None, None, None]
-    maps = fit(signals(tensors, bvals, bvecs), bvals, bvecs)
-    np.testing.assert_allclose(maps.md[:, 0, 0], diffusivities, rtol=1e-4)
-    np.testing.assert_allclose(maps.fa, 0, atol=1e-3)
-
-
 @pytest.mark.parametrize("method", ["OLS", "WLS", "NLLS", "RESTORE"])
 def test_a_known_tensor_is_found(known, method):
     data, bvals, bvecs, tensors, axes = known

@@ -7,17 +7,20 @@ import numpy as np
 import pytest
 import report_tree as tree
 import torch
+from fibre_fields import gradients, signal
 from line_model import SHAPE, run, write_line
 from nibabel.affines import apply_affine
 
 from m2m import bids, grid, modalities, slices
 from m2m.bids import unit_files, unit_of, unit_path
 from m2m.dataset import SliceBatches, find_subjects
+from m2m.dti import fit_tensor
 from m2m.evaluate.maps import compared
 from m2m.modalities import MODALITIES
 from m2m.options import Config, Evaluation, Grid, Task
 from m2m.options.downstream import DESCRIBED
 from m2m.stage import read_json, read_table, write_json
+from m2m.tensors import from_matrix
 from m2m.volume import Volume, load, save
 
 AFFINE = np.diag([6.0, 6, 6, 1])
@@ -60,6 +63,15 @@ def person(tmp_path, rng):
     )
     write_json(files["dti-status"], {"status": "ok", "excluded": []})
     return files
+
+
+def test_md_of_isotropic_voxels_is_their_diffusivity():
+    bvals, bvecs = gradients(30, 1000.0)
+    diffusivities = np.array([0.3, 0.7, 1.2, 3.0]) * 1e-3
+    six = from_matrix(np.eye(3) * diffusivities[:, None, None])[:, None, None]
+    maps = fit_tensor(signal(six, bvals, bvecs), bvals, bvecs, np.ones((4, 1, 1), bool))
+    np.testing.assert_allclose(maps.md[:, 0, 0], diffusivities, rtol=1e-3)
+    np.testing.assert_allclose(maps.fa, 0, atol=2e-3)
 
 
 @pytest.mark.parametrize(("name", "value"), [("md", 0.8e-3), ("rd", 0.6e-3)])
