@@ -31,7 +31,7 @@ TYPES = {"integer": "whole number", "string": "text", "boolean": "true or false"
 LIMITS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}"}
 LIMITS |= {"exclusiveMaximum": "< {}", "multipleOf": "multiple of {}", "pattern": "`{}`"}
 # What is looked up by a model's family, further away than one import.
-BY_FAMILY = {"train": ("objectives", "networks", "losses")}
+BY_FAMILY = {"train": ("models", "objectives", "networks", "losses")}
 # What a stage looks up by the name of a backend.
 BY_BACKEND = {"preprocess": CHAINS, "tractography": TRACKERS, "grid": MAPPERS}
 
@@ -148,7 +148,7 @@ def citations(command: str, module: str) -> str:
         waiting |= {m for m in imported(name) if m.split(".")[:2] == module.split(".")[:2]} - own
     text = "".join(source(name).read_text() for name in own)
     families = {path for part in BY_FAMILY.get(command, ()) for path in ROOT.glob(f"m2m/{part}*")}
-    families |= {path for folder in families for path in folder.glob("*.py")}
+    families |= {path for folder in families for path in folder.rglob("*.py")}
     found = {}
     for path in sorted({source(name) for name in own.union(*map(imported, own))} | families):
         for name, cited in references(path) if path.is_file() else ():

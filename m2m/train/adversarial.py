@@ -100,7 +100,7 @@ class Loop:
         self.make_optimizers(options)
 
     def make_optimizers(self, options: Trained) -> None:
-        """Make an optimiser for each side, whose learning rate follows the schedule of all steps."""
+        """Make an optimiser for each side; its learning rate follows the schedule of all steps."""
         training, objective = options.training, self.objective
         sides = {"generator": (self.makers, training.learning_rate, training.betas, 0, 1)}
         if self.judges:
