@@ -63,6 +63,13 @@ def mean_absolute_error(true: NDArray, synthetic: NDArray, region: NDArray) -> f
     return float(np.mean(np.abs(true[region].astype(np.float64) - synthetic[region])))
 
 
+def mean_error(true: NDArray, synthetic: NDArray, region: NDArray) -> float:
+    """Mean of synthetic minus true over a region: what values drift by. NaN where it is empty."""
+    if not region.any():
+        return float("nan")
+    return float(np.mean(synthetic[region].astype(np.float64) - true[region]))
+
+
 def pearson(x: ArrayLike, y: ArrayLike) -> float:
     """Pearson's correlation of two series; NaN where one of them does not vary."""
     x, y = np.asarray(x, np.float64).ravel(), np.asarray(y, np.float64).ravel()

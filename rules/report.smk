@@ -10,6 +10,7 @@ for STUDY, TASKS in STUDIES.items():
             every_model("evaluation/{task}/{model}/metrics.tsv", TASKS),
             every_fit("models/{task}/{model}/metrics.jsonl", TASKS),
             every_task("evaluation/{task}/comparison.tsv", TASKS),
+            translation_seconds(STUDY),
             units=UNITS,
             split=SPLIT,
             record=SPLIT_RECORD,

@@ -315,6 +315,27 @@ def last_figure(study):
     return f"{study_figures(study)}/{last_of(study)}.png"
 
 
+def translation_seconds(study):
+    """Input function: seconds of some test people's translations, where a figure shows them.
+
+    A benchmark is a product of its rule like any output, so it may be asked for.
+    """
+
+    def wanted(wildcards):
+        return [
+            bench(
+                "translate_volume",
+                f"{home(task, model)}_{model}/{folder(unit)}/{unit}_{bids.measure(synthetic_kind(task))}",
+            )
+            for task in STUDIES[study]
+            if is_timed(CONFIG.tasks[task].target)
+            for model in CONFIG.tasks[task].models
+            for unit in units_of_part("test")[:TIMED]
+        ]
+
+    return wanted
+
+
 def record_flags(wildcards, input):
     """`--model-record` for every model that a task runs."""
     return [part for path in input.record for part in ("--model-record", path)]

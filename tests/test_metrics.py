@@ -106,6 +106,20 @@ def test_an_empty_region_and_a_constant_map_have_no_value_rather_than_a_wrong_on
     assert np.isnan(values["brain"]["pearson"])
 
 
+def test_the_mean_error_is_a_shift_with_its_sign_and_noise_around_the_truth_has_none(images, mask):
+    true, _ = images
+    for shift in (0.1, -0.25):
+        shifted = np.where(mask, true + shift, 9.0)  # what lies outside does not count
+        assert metrics.mean_error(true, shifted, mask) == pytest.approx(shift)
+        assert metrics.mean_error(shifted, true, mask) == pytest.approx(-shift)
+        assert metrics.mean_absolute_error(true, shifted, mask) == pytest.approx(abs(shift))
+    waves = np.where(np.indices(SHAPE).sum(0) % 2, 0.2, -0.2)
+    even = np.zeros(SHAPE, bool)
+    even[4:8, 4:8, 1:3] = True
+    assert metrics.mean_error(true, true + waves, even) == pytest.approx(0, abs=1e-12)
+    assert np.isnan(metrics.mean_error(true, true, np.zeros(SHAPE, bool)))
+
+
 def test_concordance_of_known_series():
     x = np.array([1.0, 2.0, 3.0, 4.0])
     assert metrics.concordance(x, x) == pytest.approx(1)

@@ -144,6 +144,11 @@ METRICS: dict[str, Metric] = {
         "Wasserstein's distance of both maps' values",
         of_images(measures.histogram_distance), short="histograms", panels=(Panel("wm", 17),),
     ),
+    "mean_error": Metric(
+        "mean error (synthetic minus true)", 4, "nearer 0", ("wm",),
+        "mean difference over voxels, of what mae is of: whether a model drifts",
+        of_images(measures.mean_error),
+    ),
     "sharpness_ratio": Metric(
         "sharpness ratio", 3, "nearer 1", ("brain",),
         "mean gradient of the synthetic over that of the true map",

@@ -1,10 +1,11 @@
 """Draw the figures that have a record, each with its source data."""
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import TypeAdapter
@@ -12,12 +13,22 @@ from pydantic import TypeAdapter
 from m2m.cohort.split import load_split, part_by_participant
 from m2m.evaluate.subjects import test_units
 from m2m.evaluate.tables import FLOW, load_tables
-from m2m.figures.figure_records import of_study, of_target
+from m2m.figures.figure_records import TIMED, of_study, of_target
 from m2m.figures.study import Study
 from m2m.figures.style import SIMULATED, draw_all
 from m2m.figures.task_figures import Cohort
 from m2m.options import Report, Task
 from m2m.stage import parse_options, read_json, read_table
+
+
+def timed_units(units: Sequence[Mapping[str, Any]], parts: Mapping[str, str]) -> dict[str, str]:
+    """Folder of each unit whose translations are timed: those that rules/tasks.smk asks for."""
+    tested = [
+        row
+        for row in units
+        if row["state"] == "paired" and parts.get(row["participant_id"]) == "test"
+    ]
+    return {row["unit"]: row["folder"] for row in tested[:TIMED]}
 
 
 def draw_task(study: Study, out_dir: Path, note: str) -> str:
@@ -44,9 +55,17 @@ def main(
     parts = part_by_participant(people)
     unit_rows, quality_rows = read_table(units), read_table(quality)
     folders = {u["unit"]: u["folder"] for u in test_units(unit_rows, parts, quality_rows)}
-    section = parse_options(Report, options)
+    section, timed = parse_options(Report, options), timed_units(unit_rows, parts)
     studies = [
-        Study(root, name, task, load_tables(root, name, task.models, "metrics"), folders, section)
+        Study(
+            root,
+            name,
+            task,
+            load_tables(root, name, task.models, "metrics"),
+            folders,
+            section,
+            timed,
+        )
         for name, task in TypeAdapter(dict[str, Task]).validate_json(tasks).items()
     ]
     counts = read_json(flow)

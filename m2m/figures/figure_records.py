@@ -10,6 +10,8 @@ from typing import Literal
 
 from m2m.modalities import MODALITIES
 
+# Test people at most whose translations are timed: for each Snakemake looks for a file.
+TIMED = 30
 # Where a figure may stand in its page: of a task, of a study, of other pages.
 SECTIONS = ("maps", "metrics", "uncertainty", "training", "result", "cohort", "figures")
 
@@ -43,6 +45,8 @@ class FigureSpec:
         predicted it is in words.
     rounded : bool
         Whether the numbers of its table have six significant digits, not all.
+    timed : bool
+        Whether it shows the seconds of translations of `TIMED` test people, which Snakemake takes.
     """
 
     title: str
@@ -56,6 +60,7 @@ class FigureSpec:
     targets: tuple[str, ...] = ()
     needs: Literal["", "low", "phenotypes"] = ""
     rounded: bool = True
+    timed: bool = False
 
 
 _TASK = "m2m.figures.task_figures:"
@@ -155,7 +160,7 @@ FIGURES: dict[str, FigureSpec] = {
         _TASK + "speed_figure",
         ("model", "metric", "origin", "seconds", "mean", "low", "high", "n_subjects",
          "n_timed", "reference"),
-        section="metrics", targets=("fa",),
+        section="metrics", targets=("fa",), timed=True,
     ),
     "bundles": FigureSpec(
         "Streamlines by bundle",
@@ -289,6 +294,11 @@ def of_target(target: str) -> dict[str, FigureSpec]:
         if (not spec.natures or nature in spec.natures)
         and (not spec.targets or target in spec.targets)
     }
+
+
+def is_timed(target: str) -> bool:
+    """Whether a figure of a task shows the seconds of its translations."""
+    return any(spec.timed for spec in of_target(target).values())
 
 
 def of_study(sees_low: bool) -> dict[str, FigureSpec]:

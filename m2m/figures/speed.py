@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from m2m.bids import measure
 from m2m.figures.figure_records import FIGURES
 from m2m.figures.study import Study
 from m2m.figures.style import (
@@ -44,10 +45,16 @@ STATED = {
 
 
 def job_seconds(study: Study, model: str) -> list[float]:
-    """Wall seconds of each job that translated a volume: program's start, reading, writing too."""
+    """Wall seconds of jobs that translated a test person's volume.
+
+    The program's start, reading and writing included, as Snakemake took them: rules/report.smk
+    declares these files.
+    """
     home = study.task.home(study.name, model)
-    folder = study.root / "benchmarks/translate_volume" / f"{home}_{model}"
-    return [_seconds(path) for path in sorted(folder.rglob("*.tsv"))]
+    jobs = study.root / "benchmarks/translate_volume" / f"{home}_{model}"
+    name = f"{{}}/{{}}_{measure(study.target.synthetic)}.tsv"
+    paths = [jobs / name.format(folder, unit) for unit, folder in study.timed.items()]
+    return [_seconds(path) for path in sorted(paths) if path.exists()]
 
 
 def _seconds(path: Path) -> float:

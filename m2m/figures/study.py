@@ -1,7 +1,7 @@
 """What the figures of one task are drawn from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -35,6 +35,8 @@ class Study:
     folders : dict of str to str
         Test unit to its folder.
     options : Report
+    timed : dict of str to str
+        Test unit to its folder, of those whose translations are timed.
     """
 
     root: Path
@@ -43,6 +45,7 @@ class Study:
     metrics: pd.DataFrame
     folders: dict[str, str]
     options: Report
+    timed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def evaluated(self) -> pd.DataFrame:
