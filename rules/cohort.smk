@@ -1,16 +1,16 @@
 """Who takes part: simulated or indexed, validated, and divided into parts."""
 
-if SIMULATED:
+if files.simulated:
 
     rule participants:
         """Age, sex and site of simulated people, and the dataset's tables (BIDS)."""
         output:
-            participants=f"{RAWDATA}/participants.tsv",
-            sidecar=f"{RAWDATA}/participants.json",
-            description=f"{RAWDATA}/dataset_description.json",
-            readme=f"{RAWDATA}/README",
-            truth=f"{TRUTH}/dataset_description.json",
-            labels=f"{TRUTH}/desc-bundles_dseg.tsv",
+            participants=f"{files.rawdata}/participants.tsv",
+            sidecar=f"{files.rawdata}/participants.json",
+            description=f"{files.rawdata}/dataset_description.json",
+            readme=f"{files.rawdata}/README",
+            truth=f"{files.truth}/dataset_description.json",
+            labels=f"{files.truth}/desc-bundles_dseg.tsv",
         log:
             log("participants", "participants"),
         benchmark:
@@ -35,26 +35,26 @@ if SIMULATED:
         Fonov et al. (2011) NeuroImage 54:313; Garyfallidis et al. (2014) Front Neuroinform 8:8.
         """
         output:
-            **phantom_truth(),
-            t1w=f"{RAWDATA}/sub-{{participant}}/anat/sub-{{participant}}_T1w.nii.gz",
-            dwi=f"{RAWDATA}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.nii.gz",
-            bval=f"{RAWDATA}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.bval",
-            bvec=f"{RAWDATA}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.bvec",
+            **people.phantom_truth(),
+            t1w=f"{files.rawdata}/sub-{{participant}}/anat/sub-{{participant}}_T1w.nii.gz",
+            dwi=f"{files.rawdata}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.nii.gz",
+            bval=f"{files.rawdata}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.bval",
+            bvec=f"{files.rawdata}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.bvec",
             truth_fa=bids.unit_path(
-                TRUTH, "truth-fa", "sub-{participant}", "sub-{participant}"
+                files.truth, "truth-fa", "sub-{participant}", "sub-{participant}"
             ),
             truth_tensor=bids.unit_path(
-                TRUTH, "truth-tensor", "sub-{participant}", "sub-{participant}"
+                files.truth, "truth-tensor", "sub-{participant}", "sub-{participant}"
             ),
             truth_bundles=bids.unit_path(
-                TRUTH, "truth-bundles", "sub-{participant}", "sub-{participant}"
+                files.truth, "truth-bundles", "sub-{participant}", "sub-{participant}"
             ),
         log:
             log("simulate", "sub-{participant}"),
         benchmark:
             bench("simulate", "sub-{participant}")
         group:
-            shard("simulation", place_of_participant)
+            shards.of("simulation", people.place_of_participant)
         conda:
             M2M_ENV
         resources:
@@ -74,10 +74,10 @@ if SIMULATED:
 rule describe:
     """What the dataset of results is, and of each model's synthetic maps (BIDS derivatives)."""
     output:
-        f"{ROOT}/dataset_description.json",
-        f"{ROOT}/.bidsignore",
-        every_model("synthetic/{task}/{model}/dataset_description.json"),
-        every_model("synthetic/{task}/{model}/.bidsignore"),
+        f"{files.root}/dataset_description.json",
+        f"{files.root}/.bidsignore",
+        tasks.every_model("synthetic/{task}/{model}/dataset_description.json"),
+        tasks.every_model("synthetic/{task}/{model}/.bidsignore"),
     log:
         log("describe", "describe"),
     benchmark:
@@ -88,8 +88,8 @@ rule describe:
         mem_mb=memory(500),
         runtime=minutes(5),
     params:
-        root=dataset_root,
-        source=RAWDATA,
+        root=files.dataset_root,
+        source=files.rawdata,
         synthetic=synthetic_flags(),
         version=VERSIONS["describe"],
     shell:
@@ -100,10 +100,10 @@ rule describe:
 rule index:
     """Every scan of the dataset, one row each (PyBIDS; Yarkoni et al. 2019, JOSS 4:1294)."""
     input:
-        raw_scans,
-        participants=participants_table,
+        people.raw_scans,
+        participants=people.participants_table,
     output:
-        manifest=f"{ROOT}/cohort/manifest.tsv",
+        manifest=f"{files.root}/cohort/manifest.tsv",
     log:
         log("index", "index"),
     benchmark:
@@ -114,9 +114,9 @@ rule index:
         mem_mb=memory(4000),
         runtime=minutes(120),
     params:
-        bids_dir=RAWDATA,
+        bids_dir=files.rawdata,
         options=options(CONFIG.cohort, exclude={"phantom"}),
-        subjects=listed_subjects,
+        subjects=people.listed_subjects,
         version=VERSIONS["index"],
     shell:
         "m2m index --bids-dir {params.bids_dir:q} --manifest {output.manifest:q}"
@@ -126,12 +126,12 @@ rule index:
 rule validate:
     """Scans checked by header, gradients and voxels; who is in, with which files, and why not."""
     input:
-        manifest=f"{ROOT}/cohort/manifest.tsv",
-        participants=participants_table,
-        exclude=exclusion_table,
+        manifest=f"{files.root}/cohort/manifest.tsv",
+        participants=people.participants_table,
+        exclude=people.exclusion_table,
     output:
-        units=UNITS,
-        status=f"{ROOT}/cohort/cohort_status.tsv",
+        units=files.units,
+        status=f"{files.root}/cohort/cohort_status.tsv",
     log:
         log("validate", "validate"),
     benchmark:
@@ -155,11 +155,11 @@ rule validate:
 checkpoint split:
     """Parts by subject, family and site, stratified by age and sex; a checkpoint."""
     input:
-        units=UNITS,
-        participants=participants_table,
+        units=files.units,
+        participants=people.participants_table,
     output:
-        table=SPLIT,
-        record=SPLIT_RECORD,
+        table=files.split,
+        record=files.split_record,
     log:
         log("split", "split"),
     benchmark:
@@ -178,18 +178,18 @@ checkpoint split:
         " {params.participants:q} --options {params.options:q} > {log:q} 2>&1"
 
 
-if CROSS_FITTED:
+if tasks.cross_fitted:
 
     checkpoint folds:
         """For each fold the others train: nobody is translated by who was trained on them."""
         input:
-            split=SPLIT,
-            record=SPLIT_RECORD,
+            split=files.split,
+            record=files.split_record,
         output:
-            table=FOLDS,
-            record=FOLDS_RECORD,
+            table=files.folds,
+            record=files.folds_record,
             splits=expand(
-                f"{FOLD}/split.{{suffix}}",
+                f"{files.fold}/split.{{suffix}}",
                 fold=range(1, CONFIG.downstream.folds + 1),
                 suffix=["tsv", "json"],
             ),

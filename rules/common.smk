@@ -1,67 +1,53 @@
-"""All Python of the workflow: the checked configuration, paths, and functions for inputs."""
+"""What all rules use: the checked configuration and the objects that are made of it (m2m/workflow)."""
 
-import functools
-import gc
 import json
 import os
 import shlex
-import shutil
 import sys
 from pathlib import Path
 
 from pydantic import ValidationError
 from snakemake.exceptions import WorkflowError
 
-from m2m import bids, slurm
+from m2m import bids
 from m2m.options import Config, problems
-from m2m.options.downstream import NOISE_FREE, fold_task, inputs_of
-from m2m.phantom import labels
-from m2m.stage import VERSIONS, parse_table, read_table
-
-# A plan is millions of objects that live to its end: looking for garbage was a seventh of its time.
-gc.set_threshold(100_000, 50, 1000)
+from m2m.stage import VERSIONS
+from m2m.workflow import calls, field_inputs, snakemake_patches, validation_inputs
+from m2m.workflow.cohort_tables import Cohort
+from m2m.workflow.field_inputs import Fields
+from m2m.workflow.model_inputs import Fitting, Judging
+from m2m.workflow.person_inputs import People, flag, output_folder
+from m2m.workflow.shards import Shards, growing
+from m2m.workflow.study_pages import Pages
+from m2m.workflow.study_paths import Layout
+from m2m.workflow.task_inputs import Tasks, grid_maps, tensors_needed, tracts_needed
+from m2m.workflow.validation_inputs import Validation
 
 try:
     CONFIG = Config.model_validate(config)
 except ValidationError as error:
     raise WorkflowError("The configuration is not valid.", *problems(error)) from None
 
-SIMULATED = CONFIG.cohort.source == "phantom"
-ROOT = f"{CONFIG.results}/{CONFIG.dataset}"
-RAWDATA = f"{ROOT}/rawdata" if SIMULATED else str(CONFIG.cohort.bids_dir)
-TRUTH = f"{ROOT}/truth"
-UNITS = f"{ROOT}/cohort/units.tsv"
-SPLIT = f"{ROOT}/cohort/split.tsv"
-SPLIT_RECORD = f"{ROOT}/cohort/split.json"
-SLICES = f"{ROOT}/cohort/slices.tsv"
-QUALITY = f"{ROOT}/cohort/quality.tsv"
-FLOW = f"{ROOT}/cohort/flow.json"
-SYNTHETIC = f"{ROOT}/synthetic/{{task}}/{{model}}"
-MODEL = f"{ROOT}/models/{{task}}/{{model}}"
-EVALUATION = f"{ROOT}/evaluation/{{task}}"
-FIGURES = f"{ROOT}/figures"
-SLURM_RUN = Path(f"{ROOT}/logs/slurm_run")
-# Tasks by the page that shows them.
-STUDIES = {}
-for task, section in CONFIG.tasks.items():
-    STUDIES.setdefault(section.study, []).append(task)
-REPORTED = STUDIES.get("report", [])
-CROSS_FITTED = STUDIES.pop("downstream", [])
-FOLDS, FOLDS_RECORD = (f"{ROOT}/cohort/folds.{suffix}" for suffix in ("tsv", "json"))
-FOLD = f"{ROOT}/cohort/fold-{{fold}}"
-DOWNSTREAM = f"{ROOT}/downstream"
-ENCODER = f"{ROOT}/encoders/{{target}}"
-# What the tasks need besides FA: streamlines and their density, tensors on the common grid.
-TRACTS = bool(CONFIG.modalities & {"tdi", "dti"})
-TENSORS = "dti" in CONFIG.modalities
-GRID_MAPS = ["fa", *(["tdi"] if TRACTS else []), *(["tensor"] if TENSORS else [])]
-TENSOR_TASKS = [name for name, task in CONFIG.tasks.items() if task.target == "dti"]
-# What tasks see beside a T1: a dataset for each kind of low resolution.
-LOW = f"{ROOT}/low/{{low}}"
-LOW_SLICES = f"{LOW}/slices/{{folder}}/{{unit}}"
-# What a model's label correction made of the training part.
-LABELS = f"{ROOT}/labels/{{task}}/{{model}}"
+if skipped := snakemake_patches.patch_plan():
+    logger.warning(skipped)
+
 M2M_ENV = "../envs/m2m.yaml"
+# What the tasks need besides FA: streamlines and their density, tensors on the common grid.
+TRACTS, TENSORS = tracts_needed(CONFIG), tensors_needed(CONFIG)
+GRID_MAPS = grid_maps(CONFIG)
+TRACKING_MINUTES = 60 if CONFIG.tractography.backend == "dipy" else 720
+
+files = Layout(CONFIG)
+cohort = Cohort(files, checkpoints)
+people = People(CONFIG, files, cohort)
+tasks = Tasks(CONFIG, files, cohort)
+fitting, judging = Fitting(tasks), Judging(tasks)
+fields = Fields(tasks)
+validation = Validation(tasks, people)
+pages = Pages(tasks)
+shards = Shards(CONFIG.shard, snakemake_patches.parent_groups(workflow))
+at, log, bench = files.at, files.log, files.benchmark
+memory = minutes = growing  # MB, and minutes
 
 # Jobs call `m2m`: of the environment that the rule deploys, else of the one that runs Snakemake.
 shell.prefix(f'export PATH="$PATH:"{shlex.quote(str(Path(sys.executable).parent))}; ')
@@ -79,21 +65,12 @@ wildcard_constraints:
     measure="|".join(bids.measure(bids.KIND_OF[name]) for name in ("fa", "tdi", "dti")),
 
 
-def stop_if_commands_are_missing():
-    """Stop a dry run, by name, when a chosen chain needs a program that is not here."""
-    if workflow.deployment_settings.deployment_method:
-        return  # conda or a container brings them
-    needed = [*CONFIG.preprocess.commands, *CONFIG.dti.mask.commands]
-    if TRACTS:
-        needed += [*CONFIG.tractography.commands, *CONFIG.grid.commands]
-    if missing := [command for command in needed if shutil.which(command) is None]:
-        raise WorkflowError(
-            f"Not on this machine's PATH: {', '.join(missing)}. What is chosen under preprocess, "
-            f"dti.mask, tractography and grid.density needs them: install them or choose otherwise."
-        )
+calls.stop_if_commands_are_missing(people.commands(), workflow)
+calls.warn_of_jobs_left(files, workflow, logger)
 
 
-stop_if_commands_are_missing()
+onstart:
+    calls.start(CONFIG, files, workflow, logger)
 
 
 def options(section, **without):
@@ -108,7 +85,7 @@ def configuration(wildcards):
 
 def simulated_flag(wildcards):
     """Whether pages and cards must say that the people are simulated."""
-    return "--simulated" if SIMULATED else "--no-simulated"
+    return "--simulated" if files.simulated else "--no-simulated"
 
 
 def model_options(wildcards):
@@ -131,184 +108,6 @@ def task_options(wildcards):
     )
 
 
-def folder(unit):
-    """Folder of a unit."""
-    return bids.unit_folder(unit)
-
-
-def log(rule, name):
-    """Path of a rule's log."""
-    return f"{ROOT}/logs/{rule}/{name}.log"
-
-
-def bench(rule, name):
-    """Path of a rule's benchmark."""
-    return f"{ROOT}/benchmarks/{rule}/{name}.tsv"
-
-
-def growing(amount):
-    """An amount as a function of the attempt: a job that ran out of it gets more."""
-
-    def need(wildcards, attempt):
-        return amount * attempt
-
-    return need
-
-
-memory = minutes = growing  # MB, and minutes
-
-
-def dataset_root(wildcards):
-    """Folder of the results: stages find each person's files below it by their BIDS names."""
-    return ROOT
-
-
-def slices_folder(wildcards):
-    """Folder of everybody's slices."""
-    return f"{ROOT}/slices"
-
-
-def at(kind, root=ROOT):
-    """The workflow's pattern for one of a unit's files."""
-    return bids.unit_path(root, kind)
-
-
-# -- the cohort, known once the checkpoint has run ---------------------------------------------
-
-
-@functools.cache
-def _table(path, modified):
-    return read_table(path)
-
-
-def table(path):
-    """Rows of a table, read again only when it has changed."""
-    return _table(path, os.stat(path).st_mtime_ns)
-
-
-@functools.cache
-def _lines(path, modified):
-    """Heading of a table, and its lines by their first field."""
-    heading, *lines = Path(path).read_text(encoding="utf-8").split("\n")
-    return heading, {line.partition("\t")[0]: line for line in lines}
-
-
-@functools.cache
-def _row(path, modified, first):
-    heading, lines = _lines(path, modified)
-    return parse_table([heading, lines[first]])[0]
-
-
-def unit_row(unit):
-    """The row of one unit in units.tsv; a job on a cluster parses its own and nobody else's."""
-    checkpoints.split.get()
-    return _row(UNITS, os.stat(UNITS).st_mtime_ns, unit)
-
-
-def units(*states):
-    """Names of the units in any of these states, in the table's order."""
-    checkpoints.split.get()
-    return [row["unit"] for row in table(UNITS) if row["state"] in states]
-
-
-def units_of_part(*parts):
-    """Paired units whose participant is in any of these parts of the split."""
-    checkpoints.split.get()
-    chosen = {row["participant_id"] for row in table(SPLIT) if row["part"] in parts}
-    return [
-        row["unit"]
-        for row in table(UNITS)
-        if row["state"] == "paired" and row["participant_id"] in chosen
-    ]
-
-
-def units_of_fold(fold, inside=True):
-    """Paired units whose participant is in a fold, or in another one."""
-    checkpoints.folds.get()
-    fold_of = {row["participant_id"]: row["fold"] for row in table(FOLDS)}
-    return [
-        row["unit"]
-        for row in table(UNITS)
-        if row["state"] == "paired"
-        and (fold_of[row["participant_id"]] == str(fold)) == inside
-    ]
-
-
-def paths(kind, names, root=ROOT):
-    """One kind of file for each of these units."""
-    return [bids.unit_path(root, kind, folder(unit), unit) for unit in names]
-
-
-def per_unit(kinds, *states):
-    """Input function: files of one kind, or of several, for every unit in any of these states."""
-
-    def wanted(wildcards):
-        kinds_wanted = [kinds] if isinstance(kinds, str) else kinds
-        return [path for kind in kinds_wanted for path in paths(kind, units(*states))]
-
-    return wanted
-
-
-def scan(column):
-    """Input function: a path from the unit's row, or nothing where there is none."""
-
-    def path(wildcards):
-        return unit_row(wildcards.unit)[column] or []
-
-    return path
-
-
-def corrected(kind, column):
-    """Input function: the preprocessed file where a chain is chosen, the raw one otherwise."""
-    return scan(column) if CONFIG.preprocess.chain == "none" else at(kind)
-
-
-def flag(name, key):
-    """Parameter function: a command-line flag with an optional input, or nothing."""
-
-    def argument(wildcards, input):
-        return [name, input[key]] if input.get(key) else []
-
-    return argument
-
-
-# -- the cohort's source -----------------------------------------------------------------------
-
-
-def raw_scans(wildcards):
-    """Every simulated scan; a dataset on disk is listed by the stage itself."""
-    if not SIMULATED:
-        return []
-    return [
-        f"{RAWDATA}/sub-{label}/{scan}"
-        for label in labels(CONFIG.cohort.phantom.n_subjects)
-        for scan in (f"anat/sub-{label}_T1w.nii.gz", f"dwi/sub-{label}_dwi.nii.gz")
-    ]
-
-
-def participants_table(wildcards):
-    """The dataset's participants.tsv, where it has one."""
-    path = f"{RAWDATA}/participants.tsv"
-    return path if SIMULATED or os.path.exists(path) else []
-
-
-def exclusion_table(wildcards):
-    """The user's table of exclusions, where given."""
-    return str(CONFIG.cohort.exclude) if CONFIG.cohort.exclude else []
-
-
-def listed_subjects(wildcards):
-    """Names of the dataset's subject folders: one more or less lists the dataset again."""
-    if SIMULATED:
-        return CONFIG.cohort.phantom.n_subjects
-    if not os.path.isdir(RAWDATA):
-        raise WorkflowError(f"cohort.bids_dir: there is no folder {RAWDATA}.")
-    return sorted(name for name in os.listdir(RAWDATA) if name.startswith("sub-"))
-
-
-# -- diffusion and grid ------------------------------------------------------------------------
-
-
 def grid_inputs():
     """Further inputs of the grid's job, where tasks need them."""
     if not TRACTS:
@@ -322,7 +121,7 @@ def grid_outputs():
     return tracts | ({"tensor": at("tensor")} if TENSORS else {})
 
 
-def one(kind, wildcards, root=ROOT):
+def one(kind, wildcards, root=files.root):
     """Path of one of the wildcards' unit's files."""
     return bids.unit_path(root, kind, wildcards.folder, wildcards.unit)
 
@@ -350,25 +149,6 @@ def slices_flags(wildcards, output):
     return flags + (["--tensor", output.tensor] if TENSORS else [])
 
 
-TRACKING_MINUTES = 60 if CONFIG.tractography.backend == "dipy" else 720
-ACT = CONFIG.tractography.mrtrix3.five_tissue
-FROM_T1 = "5ttgen-fsl"
-
-
-def track_inputs():
-    """Further inputs of tracking: a person's 5TT image, or the T1 that it is made from."""
-    if CONFIG.tractography.backend != "mrtrix3" or not ACT:
-        return {}
-    return {"t1w": scan("t1w")} if ACT == FROM_T1 else {"five_tissue": ACT}
-
-
-def track_outputs():
-    """Further outputs of tracking: SIFT2's weights, where they are wanted."""
-    section = CONFIG.tractography
-    weights = section.backend == "mrtrix3" and section.mrtrix3.sift2
-    return {"weights": at("sift2-weights")} if weights else {}
-
-
 def track_flags(wildcards, input, output):
     """Flags of `m2m tractography` for them."""
     given = {"--t1w": input, "--five-tissue": input, "--weights": output}
@@ -379,3 +159,172 @@ def track_flags(wildcards, input, output):
         if files.get(names[flag])
         for part in (flag, files[names[flag]])
     ]
+
+
+def low_ratio(wildcards):
+    """Ratio of a kind of low resolution."""
+    return CONFIG.lows[wildcards.low].ratio
+
+
+def low_dti_options(wildcards):
+    """The section dti, for a series whose k-space is cropped first."""
+    ratio = low_ratio(wildcards)
+    return options(CONFIG.dti.model_copy(update={"low_ratio": ratio}))
+
+
+def displacement_flag(wildcards):
+    """`--truth` with the folder of what is known of simulated distortions, where there are any."""
+    known = files.simulated and CONFIG.cohort.phantom.distortion_mm
+    return ["--truth", files.truth] if known else []
+
+
+def phantom_options(wildcards):
+    """The JSON of the section phantom and, where it distorts, the flag of that truth."""
+    section = CONFIG.cohort.phantom
+    text = options(section, exclude={"n_subjects"})
+    if not section.distortion_mm:
+        return text
+    name = f"sub-{wildcards.participant}"
+    path = bids.unit_path(files.truth, "truth-displacement", name, name)
+    return [text, "--truth-displacement", path]
+
+
+def source_status(wildcards):
+    """`--require` with the status of what made the source; the T1's is that of anat."""
+    if CONFIG.tasks[wildcards.task].chain:
+        first = tasks.links(wildcards.task)[0]
+        return ["--require", translation_status(wildcards, first)]
+    if low := tasks.low_image(wildcards):
+        # Behind the status, so that the command of other tasks stays what it was.
+        return ["--low", low]
+    fa = CONFIG.tasks[wildcards.task].source == "fa"
+    return ["--require", one("grid-status", wildcards)] if fa else []
+
+
+def translation_status(wildcards, task=None):
+    """Status of a unit's translation by the wildcards' model, of the task or of another."""
+    task = task or wildcards.task
+    root = files.synthetic.format(task=task, model=wildcards.model)
+    measure = bids.measure(tasks.synthetic_kind(task))
+    return one("synth-status", wildcards, root).format(measure=measure)
+
+
+def fitting_flags(wildcards, input):
+    """Flags of `m2m train` for what only some models need."""
+    flags = ["--encoder", input.encoder] if input.encoder else []
+    if low := tasks.sees_low(wildcards):
+        flags += ["--low-dir", f"{files.low.format(low=low.kind)}/slices"]
+    if input.first:
+        flags += ["--first", input.first]
+    if input.labels:
+        flags += ["--labels-dir", input.labels]
+    return flags
+
+
+def streamlines_flag(wildcards):
+    """Whether streamlines are compared."""
+    tensors = wildcards.task in tasks.tensor
+    return "--streamlines" if tensors else "--no-streamlines"
+
+
+def synthetic_flags():
+    """`--synthetic` for each dataset of synthetic maps."""
+    folders = tasks.every_model("synthetic/{task}/{model}")
+    return [part for folder in folders for part in ("--synthetic", folder)]
+
+
+def task_model_flags(wildcards):
+    """`--models` for each model of the wildcard's task, the first one being under test."""
+    models = CONFIG.tasks[wildcards.task].models
+    return [part for model in models for part in ("--models", model)]
+
+
+def table_flags(wildcards, output):
+    """`--out` for each table of a paper."""
+    return [part for path in output.tables for part in ("--out", path)]
+
+
+def task_flags(names):
+    """`--tasks` with the JSON of each task."""
+    chosen = {name: CONFIG.tasks[name].model_dump(mode="json") for name in names}
+    return ["--tasks", json.dumps(chosen)]
+
+
+def figures_folder(study):
+    """Parameter function: folder of a study's figures."""
+
+    def folder_of_figures(wildcards):
+        return pages.figures(study)
+
+    return folder_of_figures
+
+
+def report_options(study):
+    """The JSON of the section report; pages beside the main one say what they are of."""
+    kind = {
+        "compare": ": comparison of models",
+        "ablation": ": ablations",
+        "fgdl": ": synthesis and super-resolution",
+    }.get(study, "")
+    section = CONFIG.report
+    return options(section.model_copy(update={"title": f"{section.title}{kind}"}))
+
+
+def record_flags(wildcards, input):
+    """`--model-record` for every model that a task runs."""
+    return [part for path in input.record for part in ("--model-record", path)]
+
+
+def roi_options(wildcards):
+    """The evaluation's section; a simulated cohort's regions and truth are its own."""
+    section = CONFIG.evaluation
+    if files.simulated and CONFIG.cohort.phantom.distortion_mm:
+        section = section.model_copy(update={"truth": Path(files.truth)})
+    if files.simulated and section.rois.image is None:
+        rois = section.rois.model_copy(
+            update={
+                "image": bids.unit_path(files.truth, "truth-bundles"),
+                "labels": Path(f"{files.truth}/desc-bundles_dseg.tsv"),
+            }
+        )
+        section = section.model_copy(update={"rois": rois})
+    return options(section)
+
+
+def mean_flag(wildcards):
+    """`--mean-model` with the name of the mean map, where a task has one."""
+    return [
+        part
+        for model in judging.mean_model(wildcards)
+        for part in ("--mean-model", model)
+    ]
+
+
+def compared_flags(wildcards, input):
+    """`--table` for each table of the comparison."""
+    return [part for path in input.tables for part in ("--table", path)]
+
+
+def field_flags(wildcards, input, output):
+    """Flags of `m2m field` for them."""
+    return ["--tensor", input.tensor, "--out-tensor", output.tensor] if TENSORS else []
+
+
+def described_flag(wildcards):
+    """The JSON of `validation.images`; from a function, so that {folder} is no wildcard."""
+    return json.dumps(validation.images())
+
+
+def cnn_flags(wildcards, input):
+    """`--cnn` for every table of a network that sees volumes."""
+    return [part for path in input.cnn for part in ("--cnn", path)]
+
+
+def record_folder(wildcards, input):
+    """Folder of the tables beside a record."""
+    return os.path.dirname(input.record)
+
+
+def figures_input_folder(wildcards, input):
+    """Folder of the figures of a page."""
+    return os.path.dirname(input.figures[0])

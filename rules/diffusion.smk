@@ -7,9 +7,9 @@ if CONFIG.preprocess.chain != "none":
         MRM 76:1574), eddy currents and motion (Andersson & Sotiropoulos 2016, NeuroImage 125:1063).
         """
         input:
-            dwi=scan("dwi"),
-            bval=scan("bval"),
-            bvec=scan("bvec"),
+            dwi=people.scan("dwi"),
+            bval=people.scan("bval"),
+            bvec=people.scan("bvec"),
         output:
             dwi=at("dwi"),
             bval=at("bval"),
@@ -40,10 +40,10 @@ if CONFIG.preprocess.chain != "none":
 rule dti:
     """Brain mask (median Otsu) and tensor fit (Chung et al. 2006, NeuroImage 33:531; DIPY)."""
     input:
-        dwi=corrected("dwi", "dwi"),
-        bval=corrected("bval", "bval"),
-        bvec=corrected("bvec", "bvec"),
-        mask=scan("dwi_mask"),
+        dwi=people.corrected("dwi", "dwi"),
+        bval=people.corrected("bval", "bval"),
+        bvec=people.corrected("bvec", "bvec"),
+        mask=people.scan("dwi_mask"),
         preprocessed=(
             [] if CONFIG.preprocess.chain == "none" else at("preprocess-status")
         ),
@@ -62,7 +62,7 @@ rule dti:
     benchmark:
         bench("dti", "{folder}/{unit}")
     group:
-        shard("person", place_of_unit)
+        shards.of("person", cohort.place)
     conda:
         M2M_ENV
     resources:
@@ -86,13 +86,13 @@ rule track:
     Tournier et al. 2019, NeuroImage 202:116137, iFOD2: Tournier et al. 2010, ISMRM 1670).
     """
     input:
-        **track_inputs(),
-        dwi=corrected("dwi", "dwi"),
-        bval=corrected("bval", "bval"),
-        bvec=corrected("bvec", "bvec"),
+        **people.track_inputs(),
+        dwi=people.corrected("dwi", "dwi"),
+        bval=people.corrected("bval", "bval"),
+        bvec=people.corrected("bvec", "bvec"),
         status=at("dti-status"),
     output:
-        **track_outputs(),
+        **people.track_outputs(),
         tractogram=at("tractogram"),
         picture=at("tractography-picture"),
         status=at("tractography-status"),
@@ -101,7 +101,7 @@ rule track:
     benchmark:
         bench("track", "{folder}/{unit}")
     group:
-        shard("person", place_of_unit)
+        shards.of("person", cohort.place)
     conda:
         M2M_ENV if CONFIG.tractography.backend == "dipy" else "../envs/mrtrix3.yaml"
     resources:

@@ -7,8 +7,8 @@ rule anat:
     Mattes et al. (2003) IEEE TMI 22:120 (mutual information); Fonov et al. (2011) NeuroImage 54:313.
     """
     input:
-        t1w=scan("t1w"),
-        mask=scan("t1w_mask"),
+        t1w=people.scan("t1w"),
+        mask=people.scan("t1w_mask"),
     output:
         t1w=at("t1w"),
         brain=at("brain"),
@@ -19,7 +19,7 @@ rule anat:
     benchmark:
         bench("anat", "{folder}/{unit}")
     group:
-        shard("person", place_of_unit)
+        shards.of("person", cohort.place)
     conda:
         M2M_ENV
     resources:
@@ -53,16 +53,16 @@ rule grid:
         target=at("target-mask"),
         picture=at("picture"),
         status=at("grid-status"),
-        axial=f"{ROOT}/slices/{{folder}}/{{unit}}_axial.npy",
-        coronal=f"{ROOT}/slices/{{folder}}/{{unit}}_coronal.npy",
-        sagittal=f"{ROOT}/slices/{{folder}}/{{unit}}_sagittal.npy",
-        record=f"{ROOT}/slices/{{folder}}/{{unit}}_slices.json",
+        axial=f"{files.root}/slices/{{folder}}/{{unit}}_axial.npy",
+        coronal=f"{files.root}/slices/{{folder}}/{{unit}}_coronal.npy",
+        sagittal=f"{files.root}/slices/{{folder}}/{{unit}}_sagittal.npy",
+        record=f"{files.root}/slices/{{folder}}/{{unit}}_slices.json",
     log:
         log("grid", "{folder}/{unit}"),
     benchmark:
         bench("grid", "{folder}/{unit}")
     group:
-        shard("person", place_of_unit)
+        shards.of("person", cohort.place)
     conda:
         M2M_ENV
     resources:
@@ -96,12 +96,12 @@ rule grid:
 rule collect:
     """The slices that models are fitted and chosen on, each with its hash."""
     input:
-        slices=slices_to_fit,
-        units=UNITS,
-        split=SPLIT,
-        record=SPLIT_RECORD,
+        slices=tasks.slices_to_fit,
+        units=files.units,
+        split=files.split,
+        record=files.split_record,
     output:
-        table=SLICES,
+        table=files.slice_table,
     log:
         log("collect", "collect"),
     benchmark:
@@ -112,7 +112,7 @@ rule collect:
         mem_mb=memory(1000),
         runtime=minutes(60),
     params:
-        slices=slices_folder,
+        slices=files.slices_folder,
         version=VERSIONS["collect"],
     shell:
         "m2m collect --units {input.units:q} --split {input.split:q} --split-record {input.record:q}"
@@ -123,15 +123,15 @@ if CONFIG.lows:
 
     use rule dti as dti_low with:
         output:
-            fa=at("dwi-fa", LOW),
-            md=at("dwi-md", LOW),
-            ad=at("dwi-ad", LOW),
-            rd=at("dwi-rd", LOW),
-            v1=at("dwi-v1", LOW),
-            tensor=at("dwi-tensor", LOW),
-            mask=at("dwi-mask", LOW),
-            b0=at("b0", LOW),
-            status=at("dti-status", LOW),
+            fa=at("dwi-fa", files.low),
+            md=at("dwi-md", files.low),
+            ad=at("dwi-ad", files.low),
+            rd=at("dwi-rd", files.low),
+            v1=at("dwi-v1", files.low),
+            tensor=at("dwi-tensor", files.low),
+            mask=at("dwi-mask", files.low),
+            b0=at("b0", files.low),
+            status=at("dti-status", files.low),
         log:
             log("dti", "{low}/{folder}/{unit}"),
         benchmark:
@@ -147,16 +147,16 @@ if CONFIG.lows:
         map (Feng et al. 2024, IEEE TMI, doi:10.1109/TMI.2024.3445969).
         """
         input:
-            fa=lowered("dwi-fa", "fa"),
-            mask=lowered("dwi-mask", "target-mask"),
-            made=lowered("dti-status", "grid-status"),
+            fa=tasks.lowered("dwi-fa", "fa"),
+            mask=tasks.lowered("dwi-mask", "target-mask"),
+            made=tasks.lowered("dti-status", "grid-status"),
             grid=at("grid-status"),
         output:
-            map=at("low-fa", LOW),
-            status=f"{LOW_SLICES}_slices.json",
-            axial=f"{LOW_SLICES}_axial.npy",
-            coronal=f"{LOW_SLICES}_coronal.npy",
-            sagittal=f"{LOW_SLICES}_sagittal.npy",
+            map=at("low-fa", files.low),
+            status=f"{files.low_slices}_slices.json",
+            axial=f"{files.low_slices}_axial.npy",
+            coronal=f"{files.low_slices}_coronal.npy",
+            sagittal=f"{files.low_slices}_sagittal.npy",
         log:
             log("lower", "{low}/{folder}/{unit}"),
         benchmark:
@@ -179,31 +179,31 @@ if CONFIG.lows:
 
     use rule collect as collect_low with:
         input:
-            slices=low_records,
-            units=UNITS,
-            split=SPLIT,
-            record=SPLIT_RECORD,
+            slices=tasks.low_records,
+            units=files.units,
+            split=files.split,
+            record=files.split_record,
         output:
-            table=f"{LOW}/slices.tsv",
+            table=f"{files.low}/slices.tsv",
         log:
             log("collect", "{low}"),
         benchmark:
             bench("collect", "{low}")
         params:
-            slices=f"{LOW}/slices",
+            slices=f"{files.low}/slices",
             version=VERSIONS["collect"],
 
 
-if CROSS_FITTED:
+if tasks.cross_fitted:
 
     use rule collect as collect_of_fold with:
         input:
-            slices=slices_of_other_folds,
-            units=UNITS,
-            split=f"{FOLD}/split.tsv",
-            record=f"{FOLD}/split.json",
+            slices=tasks.slices_of_other_folds,
+            units=files.units,
+            split=f"{files.fold}/split.tsv",
+            record=f"{files.fold}/split.json",
         output:
-            table=f"{FOLD}/slices.tsv",
+            table=f"{files.fold}/slices.tsv",
         log:
             log("collect", "fold-{fold}"),
         benchmark:
@@ -213,17 +213,17 @@ if CROSS_FITTED:
 rule quality:
     """Everybody's status and quality numbers, and the cohort's flow; no model is fitted from it."""
     input:
-        units=UNITS,
-        split=SPLIT,
-        record=SPLIT_RECORD,
+        units=files.units,
+        split=files.split,
+        record=files.split_record,
         # What grid writes last, so that a job that was killed before is made again, of test
         # people too; dti's and anat's statuses are behind it.
-        grid=slice_records,
-        dti=per_unit("dti-status", "dwi-only"),
-        anat=per_unit("anat-status", "t1w-only"),
+        grid=people.slice_records,
+        dti=people.per_unit("dti-status", "dwi-only"),
+        anat=people.per_unit("anat-status", "t1w-only"),
     output:
-        table=QUALITY,
-        flow=FLOW,
+        table=files.quality,
+        flow=files.flow,
     log:
         log("quality", "quality"),
     benchmark:
@@ -234,7 +234,7 @@ rule quality:
         mem_mb=memory(1000),
         runtime=minutes(60),
     params:
-        root=dataset_root,
+        root=files.dataset_root,
         version=VERSIONS["quality"],
     shell:
         "m2m quality --units {input.units:q} --split {input.split:q} --split-record {input.record:q}"

@@ -6,22 +6,22 @@ rule fit_field:
     41:102; variance of each slice: Xu et al. 2023, IEEE TMI 42:1707).
     """
     input:
-        **field_inputs(),
-        tdi=of_map("tdi", "synth-tdi"),
-        mask=field_mask,
-        status=field_status,
+        **fields.inputs(),
+        tdi=fields.of_map("tdi", "synth-tdi"),
+        mask=fields.mask,
+        status=fields.status,
     output:
-        **field_outputs(),
-        weights=at("field", FIELD),
-        record=at("field-record", FIELD),
-        map=at("field-tdi", FIELD),
-        status=at("field-status", FIELD),
+        **fields.outputs(),
+        weights=at("field", fields.pattern),
+        record=at("field-record", fields.pattern),
+        map=at("field-tdi", fields.pattern),
+        status=at("field-status", fields.pattern),
     log:
         log("fit_field{of}", "{folder}/{unit}"),
     benchmark:
         bench("fit_field{of}", "{folder}/{unit}")
     wildcard_constraints:
-        of=FIELD_OF,
+        of=fields.of,
     conda:
         M2M_ENV
     threads: 2
@@ -42,18 +42,18 @@ rule fit_field:
 rule render_field:
     """Views by emission and absorption (Max 1995, IEEE TVCG 1:99; Mildenhall et al. 2020, ECCV 405)."""
     input:
-        weights=at("field", FIELD),
-        status=at("field-status", FIELD),
+        weights=at("field", fields.pattern),
+        status=at("field-status", fields.pattern),
     output:
-        turntable=at("field-turntable", FIELD),
-        stills=at("field-stills", FIELD),
-        status=at("render-status", FIELD),
+        turntable=at("field-turntable", fields.pattern),
+        stills=at("field-stills", fields.pattern),
+        status=at("render-status", fields.pattern),
     log:
         log("render_field{of}", "{folder}/{unit}"),
     benchmark:
         bench("render_field{of}", "{folder}/{unit}")
     wildcard_constraints:
-        of=FIELD_OF,
+        of=fields.of,
     conda:
         M2M_ENV
     threads: 2
@@ -62,7 +62,7 @@ rule render_field:
         runtime=minutes(60),
     params:
         # Made by the same job as the weights.
-        record=at("field-record", FIELD),
+        record=at("field-record", fields.pattern),
         options=options(CONFIG.render),
         version=VERSIONS["render"],
     shell:
@@ -78,19 +78,19 @@ if TENSORS:
         (Garyfallidis et al. 2014, Front Neuroinform 8:8).
         """
         input:
-            tensor=at("field-tensor", FIELD),
-            mask=field_mask,
-            status=at("field-status", FIELD),
+            tensor=at("field-tensor", fields.pattern),
+            mask=fields.mask,
+            status=at("field-status", fields.pattern),
         output:
-            tractogram=at("field-tractogram", FIELD),
-            picture=at("field-tractogram-picture", FIELD),
-            status=at("field-tractography-status", FIELD),
+            tractogram=at("field-tractogram", fields.pattern),
+            picture=at("field-tractogram-picture", fields.pattern),
+            status=at("field-tractography-status", fields.pattern),
         log:
             log("track_field{of}", "{folder}/{unit}"),
         benchmark:
             bench("track_field{of}", "{folder}/{unit}")
         wildcard_constraints:
-            of=FIELD_OF,
+            of=fields.of,
         conda:
             M2M_ENV if CONFIG.tractography.backend == "dipy" else "../envs/mrtrix3.yaml"
         resources:
@@ -137,16 +137,17 @@ rule compare_field:
 rule figures_of_fields:
     """Views of measured and synthetic fields, and fields beside interpolation, as in a paper."""
     input:
-        shown_fields("field-stills", "render-status"),
-        tables=compared_fields,
+        fields.shown("field-stills", "render-status"),
+        tables=fields.compared,
     output:
         figures=expand(
-            f"{FIGURES}/{{name}}.{{extension}}",
-            name=FIELD_FIGURES,
+            f"{files.figures}/{{name}}.{{extension}}",
+            name=field_inputs.FIGURES,
             extension=["pdf", "svg", "tsv"],
         ),
         pictures=report(
-            expand(f"{FIGURES}/{{name}}.png", name=FIELD_FIGURES), category="Figures"
+            expand(f"{files.figures}/{{name}}.png", name=field_inputs.FIGURES),
+            category="Figures",
         ),
     log:
         log("figures", "fields"),
@@ -158,7 +159,7 @@ rule figures_of_fields:
         mem_mb=memory(1000),
         runtime=minutes(30),
     params:
-        shown=shown_flags,
+        shown=fields.shown_flags,
         tables=compared_flags,
         folder=output_folder,
         simulated=simulated_flag,
@@ -172,11 +173,11 @@ rule figures_of_fields:
 rule page_of_fields:
     """One HTML page: fields from all sides, and what they are worth beside interpolation."""
     input:
-        shown_fields("field-turntable", "render-status"),
-        figures=expand(f"{FIGURES}/{{name}}.png", name=FIELD_FIGURES),
-        record=SPLIT_RECORD,
+        fields.shown("field-turntable", "render-status"),
+        figures=expand(f"{files.figures}/{{name}}.png", name=field_inputs.FIGURES),
+        record=files.split_record,
     output:
-        page=f"{ROOT}/fields.html",
+        page=f"{files.root}/fields.html",
     log:
         log("report", "fields"),
     benchmark:
@@ -187,7 +188,7 @@ rule page_of_fields:
         mem_mb=memory(1000),
         runtime=minutes(30),
     params:
-        shown=shown_flags,
+        shown=fields.shown_flags,
         folder=figures_input_folder,
         simulated=simulated_flag,
         config=configuration,

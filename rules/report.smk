@@ -1,33 +1,33 @@
 """The paper's figures with their source data, the methods in words, and one self-contained page."""
 
-for STUDY, TASKS in STUDIES.items():
+for STUDY, TASKS in tasks.studies.items():
 
     rule:
         """Every figure of a study's tasks as PDF, SVG and PNG, with its source data as TSV."""
         name:
             f"figures_of_{STUDY}"
         input:
-            every_model("evaluation/{task}/{model}/metrics.tsv", TASKS),
-            every_fit("models/{task}/{model}/metrics.jsonl", TASKS),
-            every_task("evaluation/{task}/comparison.tsv", TASKS),
-            units=UNITS,
-            split=SPLIT,
-            record=SPLIT_RECORD,
-            quality=QUALITY,
-            flow=FLOW,
+            tasks.every_model("evaluation/{task}/{model}/metrics.tsv", TASKS),
+            tasks.every_fit("models/{task}/{model}/metrics.jsonl", TASKS),
+            tasks.every_task("evaluation/{task}/comparison.tsv", TASKS),
+            units=files.units,
+            split=files.split,
+            record=files.split_record,
+            quality=files.quality,
+            flow=files.flow,
         output:
             figures=expand(
                 "{folder}/{name}.{extension}",
-                folder=study_figures(STUDY),
-                name=["flow", *figures_of(STUDY)],
+                folder=pages.figures(STUDY),
+                name=["flow", *pages.figures_of(STUDY)],
                 extension=["pdf", "svg", "tsv"],
             ),
-            flow=report(f"{study_figures(STUDY)}/flow.png", category="Cohort"),
+            flow=report(f"{pages.figures(STUDY)}/flow.png", category="Cohort"),
             tasks=report(
                 expand(
                     "{folder}/{name}.png",
-                    folder=study_figures(STUDY),
-                    name=figures_of(STUDY),
+                    folder=pages.figures(STUDY),
+                    name=pages.figures_of(STUDY),
                 ),
                 category="Figures",
             ),
@@ -42,7 +42,7 @@ for STUDY, TASKS in STUDIES.items():
             mem_mb=memory(2000),
             runtime=minutes(60),
         params:
-            root=dataset_root,
+            root=files.dataset_root,
             folder=figures_folder(STUDY),
             tasks=task_flags(TASKS),
             simulated=simulated_flag,
@@ -59,14 +59,14 @@ for STUDY, TASKS in STUDIES.items():
         name:
             f"methods_of_{STUDY}"
         input:
-            every_fit("models/{task}/{model}/model.json", TASKS),
-            summaries=every_task("evaluation/{task}/summary.tsv", TASKS),
-            quality=QUALITY,
-            flow=FLOW,
-            record=SPLIT_RECORD,
+            tasks.every_fit("models/{task}/{model}/model.json", TASKS),
+            summaries=tasks.every_task("evaluation/{task}/summary.tsv", TASKS),
+            quality=files.quality,
+            flow=files.flow,
+            record=files.split_record,
         output:
-            text=f"{study_figures(STUDY)}/methods.md",
-            references=f"{study_figures(STUDY)}/references.bib",
+            text=f"{pages.figures(STUDY)}/methods.md",
+            references=f"{pages.figures(STUDY)}/references.bib",
         log:
             log("methods", STUDY),
         benchmark:
@@ -77,7 +77,7 @@ for STUDY, TASKS in STUDIES.items():
             mem_mb=memory(1000),
             runtime=minutes(30),
         params:
-            root=dataset_root,
+            root=files.dataset_root,
             tasks=task_flags(TASKS),
             config=configuration,
             version=VERSIONS["methods"],
@@ -90,15 +90,15 @@ for STUDY, TASKS in STUDIES.items():
         name:
             f"page_of_{STUDY}"
         input:
-            label_tables(TASKS),
-            figures=f"{study_figures(STUDY)}/flow.png",
-            summaries=every_task("evaluation/{task}/summary.tsv", TASKS),
-            status=f"{ROOT}/cohort/cohort_status.tsv",
-            quality=QUALITY,
-            flow=FLOW,
-            description=f"{ROOT}/dataset_description.json",
+            fitting.label_tables(TASKS),
+            figures=f"{pages.figures(STUDY)}/flow.png",
+            summaries=tasks.every_task("evaluation/{task}/summary.tsv", TASKS),
+            status=f"{files.root}/cohort/cohort_status.tsv",
+            quality=files.quality,
+            flow=files.flow,
+            description=f"{files.root}/dataset_description.json",
         output:
-            page=page(STUDY),
+            page=pages.page(STUDY),
         log:
             log("report", STUDY),
         benchmark:
@@ -109,7 +109,7 @@ for STUDY, TASKS in STUDIES.items():
             mem_mb=memory(2000),
             runtime=minutes(60),
         params:
-            root=dataset_root,
+            root=files.dataset_root,
             folder=figures_folder(STUDY),
             tasks=task_flags(TASKS),
             simulated=simulated_flag,
@@ -122,24 +122,27 @@ for STUDY, TASKS in STUDIES.items():
             " --out {output.page:q} --options {params.options:q} > {log:q} 2>&1"
 
 
-if CROSS_FITTED:
+if tasks.cross_fitted:
 
     rule figures_of_downstream:
         """Figures of the biological validation, with their source data as TSV."""
         input:
-            features=f"{DOWNSTREAM}/features.tsv",
-            tables=expand(f"{DOWNSTREAM}/{{table}}.tsv", table=DOWNSTREAM_TABLES),
-            record=f"{DOWNSTREAM}/downstream.json",
-            participants=participants_table,
+            features=f"{files.downstream}/features.tsv",
+            tables=expand(
+                f"{files.downstream}/{{table}}.tsv", table=validation_inputs.TABLES
+            ),
+            record=f"{files.downstream}/downstream.json",
+            participants=people.participants_table,
         output:
             figures=expand(
-                f"{ROOT}/figures/downstream/{{name}}.{{extension}}",
-                name=DOWNSTREAM_FIGURES,
+                f"{files.root}/figures/downstream/{{name}}.{{extension}}",
+                name=validation_inputs.FIGURES,
                 extension=["pdf", "svg", "tsv"],
             ),
             pictures=report(
                 expand(
-                    f"{ROOT}/figures/downstream/{{name}}.png", name=DOWNSTREAM_FIGURES
+                    f"{files.root}/figures/downstream/{{name}}.png",
+                    name=validation_inputs.FIGURES,
                 ),
                 category="Biological validation",
             ),
@@ -155,7 +158,7 @@ if CROSS_FITTED:
         params:
             folder=record_folder,
             out=output_folder,
-            measured=json.dumps(measured_of()),
+            measured=json.dumps(validation.measured_of()),
             simulated=simulated_flag,
             version=VERSIONS["draw-downstream"],
         shell:
@@ -165,16 +168,16 @@ if CROSS_FITTED:
     rule methods_of_downstream:
         """The methods of the biological validation in words, with what they cite as BibTeX."""
         input:
-            cross_fitted_records,
-            folds=FOLDS_RECORD,
-            first=f"{FOLD.format(fold=1)}/split.json",
-            scores=f"{DOWNSTREAM}/scores.tsv",
-            record=f"{DOWNSTREAM}/downstream.json",
-            quality=QUALITY,
-            flow=FLOW,
+            validation.cross_fitted_records,
+            folds=files.folds_record,
+            first=f"{files.fold.format(fold=1)}/split.json",
+            scores=f"{files.downstream}/scores.tsv",
+            record=f"{files.downstream}/downstream.json",
+            quality=files.quality,
+            flow=files.flow,
         output:
-            text=f"{FIGURES}/downstream/methods.md",
-            references=f"{FIGURES}/downstream/references.bib",
+            text=f"{files.figures}/downstream/methods.md",
+            references=f"{files.figures}/downstream/references.bib",
         log:
             log("methods", "downstream"),
         benchmark:
@@ -185,8 +188,8 @@ if CROSS_FITTED:
             mem_mb=memory(1000),
             runtime=minutes(30),
         params:
-            root=dataset_root,
-            tasks=task_flags(CROSS_FITTED),
+            root=files.dataset_root,
+            tasks=task_flags(tasks.cross_fitted),
             config=configuration,
             version=VERSIONS["methods"],
         shell:
@@ -196,13 +199,16 @@ if CROSS_FITTED:
     rule page_of_downstream:
         """One HTML page of the biological validation."""
         input:
-            tables=expand(f"{DOWNSTREAM}/{{table}}.tsv", table=DOWNSTREAM_TABLES),
-            record=f"{DOWNSTREAM}/downstream.json",
+            tables=expand(
+                f"{files.downstream}/{{table}}.tsv", table=validation_inputs.TABLES
+            ),
+            record=f"{files.downstream}/downstream.json",
             figures=expand(
-                f"{ROOT}/figures/downstream/{{name}}.png", name=DOWNSTREAM_FIGURES
+                f"{files.root}/figures/downstream/{{name}}.png",
+                name=validation_inputs.FIGURES,
             ),
         output:
-            page=f"{ROOT}/downstream.html",
+            page=f"{files.root}/downstream.html",
         log:
             log("report", "downstream"),
         benchmark:
@@ -215,7 +221,7 @@ if CROSS_FITTED:
         params:
             folder=record_folder,
             figures=figures_input_folder,
-            measured=json.dumps(measured_of()),
+            measured=json.dumps(validation.measured_of()),
             simulated=simulated_flag,
             config=configuration,
             options=options(CONFIG.report),
