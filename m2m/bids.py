@@ -7,6 +7,7 @@ BIDS extension proposal 16 for the names of diffusion maps.
 """
 
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 ENTITIES = ("sub", "ses", "run", "space", "res", "label", "desc", "model", "param")
@@ -21,6 +22,20 @@ def unit_name(participant: str, session: str | None = None) -> str:
 def unit_folder(unit: str) -> str:
     """Folder of a unit below a dataset's root: ``sub-01`` or ``sub-01/ses-1``."""
     return unit.replace("_", "/")
+
+
+def unit_of(subject: str, session: str | None = None) -> str:
+    """Name the unit of a subject and session as commands are given them: ``sub-01[_ses-1]``.
+
+    Raises
+    ------
+    ValueError
+        Not `sub-` or `ses-` with letters and digits.
+    """
+    for prefix, value in (("sub", subject), ("ses", session)):
+        if value is not None and not re.fullmatch(rf"{prefix}-[A-Za-z0-9]+", value):
+            raise ValueError(f"must be {prefix}- with letters and digits, got {value!r}")
+    return subject if session is None else f"{subject}_{session}"
 
 
 def bids_name(suffix: str = "", extension: str = "", **entities: str | None) -> str:
@@ -133,6 +148,31 @@ def unit_path(root: str | Path, kind: str, folder: str = "{folder}", unit: str =
     """
     datatype, name = KINDS[kind]
     return f"{root}/{folder}/{datatype}/{unit}_{name}"
+
+
+def files_of(unit: str, root: str | Path) -> Callable[[str], Path]:
+    """Give the function that finds one unit's files in a dataset, by their kind."""
+
+    def find(kind: str) -> Path:
+        return Path(unit_path(root, kind, unit_folder(unit), unit))
+
+    return find
+
+
+def low_root(root: str | Path, kind: str) -> Path:
+    """Dataset of a kind of low resolution, such as ``dwi-2``, below that of the results."""
+    return Path(root) / "low" / kind
+
+
+def low_ratio(kind: str) -> int:
+    """Ratio of a kind of low resolution, such as ``dwi-2``."""
+    return int(kind.rpartition("-")[2])
+
+
+def slice_files(root: str | Path, unit: str, planes: Iterable[str]) -> tuple[Path, dict[str, Path]]:
+    """Record of a unit's slices, and the slices of each orientation."""
+    folder = Path(root) / "slices" / unit_folder(unit)
+    return folder / f"{unit}_slices.json", {p: folder / f"{unit}_{p}.npy" for p in planes}
 
 
 def uri(path: str | Path, beside: str | Path) -> str:

@@ -21,13 +21,13 @@ if files.simulated:
             mem_mb=memory(1000),
             runtime=minutes(10),
         params:
-            options=options(CONFIG.cohort.phantom),
+            root=files.dataset_root,
+            config=files.config_file,
+            options=digest(CONFIG.cohort.phantom),
             version=VERSIONS["simulate"],
         shell:
-            "m2m participants --participants {output.participants:q} --sidecar {output.sidecar:q}"
-            " --description {output.description:q} --readme {output.readme:q}"
-            " --truth-description {output.truth:q} --labels {output.labels:q}"
-            " --options {params.options:q} > {log:q} 2>&1"
+            "m2m participants --root {params.root:q} --config {params.config:q}"
+            " > {log:q} 2>&1"
 
     rule simulate:
         """One person's raw T1w and DWI from the MNI152 anatomy and a multi-tensor model.
@@ -61,14 +61,13 @@ if files.simulated:
             mem_mb=memory(1500),
             runtime=minutes(15),
         params:
-            options=phantom_options,
+            root=files.dataset_root,
+            config=files.config_file,
+            options=digests.person,
             version=VERSIONS["simulate"],
         shell:
-            "m2m simulate --participant-label {wildcards.participant} --t1w {output.t1w:q}"
-            " --dwi {output.dwi:q} --bval {output.bval:q} --bvec {output.bvec:q}"
-            " --truth-fa {output.truth_fa:q} --truth-tensor {output.truth_tensor:q}"
-            " --truth-bundles {output.truth_bundles:q}"
-            " --options {params.options:q} > {log:q} 2>&1"
+            "m2m simulate --root {params.root:q} --config {params.config:q}"
+            " --subject sub-{wildcards.participant} > {log:q} 2>&1"
 
 
 rule describe:
@@ -90,11 +89,11 @@ rule describe:
     params:
         root=files.dataset_root,
         source=files.rawdata,
-        synthetic=synthetic_flags(),
+        synthetic=repeated("--synthetic", tasks.every_model("synthetic/{task}/{model}")),
         version=VERSIONS["describe"],
     shell:
-        "m2m describe --root {params.root:q} --source {params.source:q} {params.synthetic:q}"
-        " > {log:q} 2>&1"
+        "m2m describe --root {params.root:q} --source {params.source:q}"
+        " {params.synthetic:q} > {log:q} 2>&1"
 
 
 rule index:
@@ -115,12 +114,13 @@ rule index:
         runtime=minutes(120),
     params:
         bids_dir=files.rawdata,
-        options=options(CONFIG.cohort, exclude={"phantom"}),
+        config=files.config_file,
+        options=digests.cohort,
         subjects=people.listed_subjects,
         version=VERSIONS["index"],
     shell:
-        "m2m index --bids-dir {params.bids_dir:q} --manifest {output.manifest:q}"
-        " --options {params.options:q} > {log:q} 2>&1"
+        "m2m index --config {params.config:q} --bids-dir {params.bids_dir:q}"
+        " --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
 rule validate:
@@ -144,12 +144,13 @@ rule validate:
         runtime=minutes(240),
     params:
         participants=flag("--participants", "participants"),
-        options=options(CONFIG.cohort, exclude={"phantom"}),
+        config=files.config_file,
+        options=digests.cohort,
         version=VERSIONS["validate"],
     shell:
-        "m2m validate --manifest {input.manifest:q} --units {output.units:q}"
-        " --status {output.status:q} {params.participants:q} --threads {threads}"
-        " --options {params.options:q} > {log:q} 2>&1"
+        "m2m validate --config {params.config:q} --manifest {input.manifest:q}"
+        " --units {output.units:q} --status {output.status:q} {params.participants:q}"
+        " --threads {threads} > {log:q} 2>&1"
 
 
 checkpoint split:
@@ -171,11 +172,13 @@ checkpoint split:
         runtime=minutes(10),
     params:
         participants=flag("--participants", "participants"),
-        options=options(CONFIG.split),
+        config=files.config_file,
+        options=digest(CONFIG.split),
         version=VERSIONS["split"],
     shell:
-        "m2m split --units {input.units:q} --table {output.table:q} --record {output.record:q}"
-        " {params.participants:q} --options {params.options:q} > {log:q} 2>&1"
+        "m2m split --config {params.config:q} --units {input.units:q}"
+        " --table {output.table:q} --record {output.record:q} {params.participants:q}"
+        " > {log:q} 2>&1"
 
 
 if tasks.cross_fitted:
@@ -205,8 +208,10 @@ if tasks.cross_fitted:
         params:
             folder=output_folder,
             number=CONFIG.downstream.folds,
-            options=options(CONFIG.split),
+            config=files.config_file,
+            options=digest(CONFIG.split),
             version=VERSIONS["folds"],
         shell:
-            "m2m folds --split {input.split:q} --split-record {input.record:q} --number {params.number:q}"
-            " --out-dir {params.folder:q} --options {params.options:q} > {log:q} 2>&1"
+            "m2m folds --config {params.config:q} --split {input.split:q}"
+            " --split-record {input.record:q} --number {params.number:q}"
+            " --out-dir {params.folder:q} > {log:q} 2>&1"

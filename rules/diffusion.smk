@@ -28,13 +28,15 @@ if CONFIG.preprocess.chain != "none":
             mem_mb=memory(6000),
             runtime=minutes(360),
         params:
-            options=options(CONFIG.preprocess),
+            root=files.dataset_root,
+            subject=subject_flags,
+            config=files.config_file,
+            options=digest(CONFIG.preprocess),
             version=VERSIONS["preprocess"],
         shell:
-            "m2m preprocess --unit {wildcards.unit} --dwi {input.dwi:q} --bval {input.bval:q}"
-            " --bvec {input.bvec:q} --out-dwi {output.dwi:q} --out-bval {output.bval:q}"
-            " --out-bvec {output.bvec:q} --status {output.status:q} --threads {threads}"
-            " --options {params.options:q} > {log:q} 2>&1"
+            "m2m preprocess --root {params.root:q} {params.subject:q}"
+            " --config {params.config:q} --dwi {input.dwi:q} --bval {input.bval:q}"
+            " --bvec {input.bvec:q} --threads {threads} > {log:q} 2>&1"
 
 
 rule dti:
@@ -69,16 +71,17 @@ rule dti:
         mem_mb=memory(3000),
         runtime=minutes(60),
     params:
+        root=files.dataset_root,
+        subject=subject_flags,
+        config=files.config_file,
         mask=flag("--supplied-mask", "mask"),
-        preprocessed=flag("--preprocess-status", "preprocessed"),
-        options=options(CONFIG.dti),
+        low=[],
+        options=digest(CONFIG.dti),
         version=VERSIONS["dti"],
     shell:
-        "m2m dti --unit {wildcards.unit} --dwi {input.dwi:q} --bval {input.bval:q}"
-        " --bvec {input.bvec:q} {params.mask:q} {params.preprocessed:q}"
-        " --fa {output.fa:q} --md {output.md:q} --ad {output.ad:q} --rd {output.rd:q} --v1 {output.v1:q}"
-        " --tensor {output.tensor:q} --mask {output.mask:q} --b0 {output.b0:q}"
-        " --status {output.status:q} --options {params.options:q} > {log:q} 2>&1"
+        "m2m dti --root {params.root:q} {params.subject:q} --config {params.config:q}"
+        " --dwi {input.dwi:q} --bval {input.bval:q} --bvec {input.bvec:q}"
+        " {params.mask:q} {params.low:q} > {log:q} 2>&1"
 
 
 rule track:
@@ -108,16 +111,15 @@ rule track:
         mem_mb=memory(4000),
         runtime=minutes(TRACKING_MINUTES),
     params:
-        # Made by the same job as the status; planning costs by the file.
-        tensor=at("dwi-tensor"),
-        mask=at("dwi-mask"),
-        further=track_flags,
-        dti=options(CONFIG.dti),
-        options=options(CONFIG.tractography),
+        root=files.dataset_root,
+        subject=subject_flags,
+        config=files.config_file,
+        five_tissue=flag("--five-tissue", "five_tissue"),
+        t1w=flag("--t1w", "t1w"),
+        dti=digest(CONFIG.dti),
+        options=digest(CONFIG.tractography),
         version=VERSIONS["tractography"],
     shell:
-        "m2m tractography --unit {wildcards.unit} --dwi {input.dwi:q} --bval {input.bval:q}"
-        " --bvec {input.bvec:q} --tensor {params.tensor:q} --mask {params.mask:q}"
-        " --require {input.status:q} {params.further:q} --tractogram {output.tractogram:q}"
-        " --picture {output.picture:q} --status {output.status:q} --dti-options {params.dti:q}"
-        " --options {params.options:q} > {log:q} 2>&1"
+        "m2m tractography --root {params.root:q} {params.subject:q}"
+        " --config {params.config:q} --dwi {input.dwi:q} --bval {input.bval:q}"
+        " --bvec {input.bvec:q} {params.five_tissue:q} {params.t1w:q} > {log:q} 2>&1"

@@ -35,20 +35,14 @@ rule evaluate_model:
         runtime=minutes(120),
     params:
         root=files.dataset_root,
+        config=files.config_file,
         target=tasks.target_of,
-        streamlines=streamlines_flag,
-        mean=mean_flag,
-        records=record_flags,
-        options=roi_options,
+        mean=judging.mean_model,
+        options=digests.evaluation,
         version=VERSIONS["evaluate"],
     shell:
-        "m2m evaluate --task {wildcards.task} --model {wildcards.model} --target {params.target:q}"
-        " --root {params.root:q} --units {input.units:q} --split {input.split:q}"
-        " --split-record {input.split_record:q} --quality {input.quality:q} {params.records:q}"
-        " {params.streamlines:q} {params.mean:q} --metrics {output.metrics:q} --profile {output.profile:q}"
-        " --rois {output.rois:q} --bundles {output.bundles:q} --spectrum {output.spectrum:q}"
-        " --uncertainty {output.uncertainty:q}"
-        " --options {params.options:q} > {log:q} 2>&1"
+        "m2m evaluate --root {params.root:q} --config {params.config:q}"
+        " --task {wildcards.task} --model {wildcards.model} > {log:q} 2>&1"
 
 
 rule measure_labels:
@@ -73,13 +67,12 @@ rule measure_labels:
         runtime=minutes(60),
     params:
         root=files.dataset_root,
-        slices=files.slices_folder,
-        truth=displacement_flag,
+        config=files.config_file,
+        truth=bool(files.simulated and CONFIG.cohort.phantom.distortion_mm),
         version=VERSIONS["labels"],
     shell:
-        "m2m labels --weights {input.weights:q} --slices-dir {params.slices:q} --split {input.split:q}"
-        " --split-record {input.record:q} --root {params.root:q} {params.truth:q} --table {output.table:q}"
-        " > {log:q} 2>&1"
+        "m2m labels --root {params.root:q} --config {params.config:q}"
+        " --task {wildcards.task} --model {wildcards.model} > {log:q} 2>&1"
 
 
 rule compare_models:
@@ -105,13 +98,13 @@ rule compare_models:
         runtime=minutes(60),
     params:
         root=files.dataset_root,
-        models=task_model_flags,
-        options=roi_options,
+        config=files.config_file,
+        models=tasks.model_names,
+        options=digests.evaluation,
         version=VERSIONS["compare"],
     shell:
-        "m2m compare --task {wildcards.task} --root {params.root:q} {params.models:q}"
-        " --flow {input.flow:q} --summary {output.summary:q} --comparison {output.comparison:q}"
-        " --options {params.options:q} > {log:q} 2>&1"
+        "m2m compare --root {params.root:q} --config {params.config:q}"
+        " --task {wildcards.task} > {log:q} 2>&1"
 
 
 rule tables_of_task:
@@ -136,12 +129,13 @@ rule tables_of_task:
         mem_mb=memory(1000),
         runtime=minutes(10),
     params:
-        models=task_model_flags,
-        outs=table_flags,
+        root=files.dataset_root,
+        config=files.config_file,
+        models=tasks.model_names,
         version=VERSIONS["tables"],
     shell:
-        "m2m tables --summary {input.summary:q} --comparison {input.comparison:q} {params.models:q}"
-        " {params.outs:q} > {log:q} 2>&1"
+        "m2m tables --root {params.root:q} --config {params.config:q}"
+        " --task {wildcards.task} > {log:q} 2>&1"
 
 
 if tasks.cross_fitted:
@@ -170,15 +164,13 @@ if tasks.cross_fitted:
             runtime=minutes(240),
         params:
             root=files.dataset_root,
-            images=described_flag,
-            options=roi_options,
-            slices=options(CONFIG.slices),
+            config=files.config_file,
+            images=digest(validation.images()),
+            options=digests.evaluation,
+            slices=digest(CONFIG.slices),
             version=VERSIONS["features"],
         shell:
-            "m2m features --root {params.root:q} --units {input.units:q} --quality {input.quality:q}"
-            " --folds {input.folds:q} --folds-record {input.folds_record:q} --sources {params.images:q}"
-            " --table {output.table:q} --options {params.options:q} --slices-options {params.slices:q}"
-            " > {log:q} 2>&1"
+            "m2m features --root {params.root:q} --config {params.config:q} > {log:q} 2>&1"
 
     rule predict_from_volumes:
         """A small 3D network (Peng et al. 2021, Med Image Anal 68:101871) on the same folds."""
@@ -204,16 +196,15 @@ if tasks.cross_fitted:
             gpu=1,
         params:
             root=files.dataset_root,
-            images=described_flag,
-            options=options(CONFIG.downstream),
-            slices=options(CONFIG.slices),
+            config=files.config_file,
+            images=digest(validation.images()),
+            options=digest(CONFIG.downstream),
+            slices=digest(CONFIG.slices),
             version=VERSIONS["cnn"],
         shell:
-            "m2m cnn --phenotype {wildcards.phenotype:q} --seen {wildcards.seen:q} --root {params.root:q}"
-            " --units {input.units:q} --features {input.features:q} --participants {input.participants:q}"
-            " --folds {input.folds:q} --folds-record {input.folds_record:q} --sources {params.images:q}"
-            " --table {output.table:q} --options {params.options:q} --slices-options {params.slices:q}"
-            " > {log:q} 2>&1"
+            "m2m cnn --root {params.root:q} --config {params.config:q}"
+            " --phenotype {wildcards.phenotype:q} --seen {wildcards.seen:q}"
+            " --participants {input.participants:q} > {log:q} 2>&1"
 
     rule predict_phenotypes:
         """Nested cross-validation (Varma and Simon 2006, BMC Bioinformatics 7:91) by person and
@@ -239,12 +230,12 @@ if tasks.cross_fitted:
             mem_mb=memory(4000),
             runtime=minutes(720),
         params:
-            folder=output_folder,
-            cnn=cnn_flags,
-            measured=json.dumps(validation.measured_of()),
-            options=options(CONFIG.downstream),
+            root=files.dataset_root,
+            config=files.config_file,
+            cnn=flag("--cnn", "cnn"),
+            measured=digest(validation.measured_of()),
+            options=digest(CONFIG.downstream),
             version=VERSIONS["downstream"],
         shell:
-            "m2m downstream --features {input.features:q} --participants {input.participants:q}"
-            " --folds-record {input.folds_record:q} --out-dir {params.folder:q} {params.cnn:q}"
-            " --measured {params.measured:q} --options {params.options:q} > {log:q} 2>&1"
+            "m2m downstream --root {params.root:q} --config {params.config:q}"
+            " --participants {input.participants:q} {params.cnn:q} > {log:q} 2>&1"

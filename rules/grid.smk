@@ -26,13 +26,15 @@ rule anat:
         mem_mb=memory(3000),
         runtime=minutes(30),
     params:
+        root=files.dataset_root,
+        subject=subject_flags,
+        config=files.config_file,
         mask=flag("--t1w-mask", "mask"),
-        options=options(CONFIG.anat),
+        options=digest(CONFIG.anat),
         version=VERSIONS["anat"],
     shell:
-        "m2m anat --unit {wildcards.unit} --t1w {input.t1w:q} {params.mask:q}"
-        " --out-t1w {output.t1w:q} --out-brain {output.brain:q} --out-wm {output.wm:q}"
-        " --status {output.status:q} --options {params.options:q} > {log:q} 2>&1"
+        "m2m anat --root {params.root:q} {params.subject:q} --config {params.config:q}"
+        " --t1w {input.t1w:q} {params.mask:q} > {log:q} 2>&1"
 
 
 rule grid:
@@ -137,9 +139,12 @@ if CONFIG.lows:
         benchmark:
             bench("dti", "{low}/{folder}/{unit}")
         params:
+            root=files.dataset_root,
+            subject=subject_flags,
+            config=files.config_file,
             mask=flag("--supplied-mask", "mask"),
-            preprocessed=flag("--preprocess-status", "preprocessed"),
-            options=low_dti_options,
+            low=low_flag,
+            options=digests.low_dti,
             version=[VERSIONS["dti"], VERSIONS["lower"]],
 
     rule lower:
@@ -167,14 +172,11 @@ if CONFIG.lows:
             mem_mb=memory(2000),
             runtime=minutes(30),
         params:
-            brain=at("brain"),
-            ratio=low_ratio,
+            root=files.dataset_root,
+            subject=subject_flags,
             version=VERSIONS["lower"],
         shell:
-            "m2m lower --unit {wildcards.unit} --ratio {params.ratio:q} --fa {input.fa:q}"
-            " --mask {input.mask:q} --brain {params.brain:q} --require {input.made:q}"
-            " --grid-status {input.grid:q} --out {output.map:q} --status {output.status:q}"
-            " --axial {output.axial:q} --coronal {output.coronal:q} --sagittal {output.sagittal:q}"
+            "m2m lower --root {params.root:q} {params.subject:q} --low {wildcards.low:q}"
             " > {log:q} 2>&1"
 
     use rule collect as collect_low with:

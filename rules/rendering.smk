@@ -29,14 +29,16 @@ rule fit_field:
         mem_mb=memory(2000),
         runtime=minutes(60),
     params:
-        tensors=field_flags,
-        options=options(CONFIG.field),
+        root=files.dataset_root,
+        subject=subject_flags,
+        maps=fields.maps,
+        directions=fields.directions,
+        config=files.config_file,
+        options=digest(CONFIG.field),
         version=VERSIONS["field"],
     shell:
-        "m2m field --axial {input.tdi:q} --coronal {input.tdi:q} --sagittal {input.tdi:q}"
-        " --mask {input.mask:q} {params.tensors:q} --require {input.status:q} --unit {wildcards.unit}"
-        " --weights {output.weights:q} --record {output.record:q} --out {output.map:q}"
-        " --status {output.status:q} --options {params.options:q} 2>&1 | tee {log:q}"
+        "m2m field --root {params.root:q} {params.subject:q} --config {params.config:q}"
+        " {params.maps:q} {params.directions:q} 2>&1 | tee {log:q}"
 
 
 rule render_field:
@@ -61,14 +63,15 @@ rule render_field:
         mem_mb=memory(2000),
         runtime=minutes(60),
     params:
-        # Made by the same job as the weights.
-        record=at("field-record", fields.pattern),
-        options=options(CONFIG.render),
+        root=files.dataset_root,
+        subject=subject_flags,
+        maps=fields.maps,
+        config=files.config_file,
+        options=digest(CONFIG.render),
         version=VERSIONS["render"],
     shell:
-        "m2m render --weights {input.weights:q} --record {params.record:q} --require {input.status:q}"
-        " --unit {wildcards.unit} --turntable {output.turntable:q} --stills {output.stills:q}"
-        " --status {output.status:q} --options {params.options:q} 2>&1 | tee {log:q}"
+        "m2m render --root {params.root:q} {params.subject:q}"
+        " --config {params.config:q} {params.maps:q} 2>&1 | tee {log:q}"
 
 
 if TENSORS:
@@ -97,12 +100,15 @@ if TENSORS:
             mem_mb=memory(4000),
             runtime=minutes(TRACKING_MINUTES),
         params:
-            options=options(CONFIG.tractography),
+            root=files.dataset_root,
+            subject=subject_flags,
+            maps=fields.maps,
+            config=files.config_file,
+            options=digest(CONFIG.tractography),
             version=VERSIONS["tractography"],
         shell:
-            "m2m tractography --unit {wildcards.unit} --tensor {input.tensor:q} --mask {input.mask:q}"
-            " --require {input.status:q} --tractogram {output.tractogram:q} --picture {output.picture:q}"
-            " --status {output.status:q} --options {params.options:q} > {log:q} 2>&1"
+            "m2m tractography --root {params.root:q} {params.subject:q}"
+            " --config {params.config:q} --field {params.maps:q} > {log:q} 2>&1"
 
 
 rule compare_field:
@@ -125,13 +131,15 @@ rule compare_field:
         mem_mb=memory(2000),
         runtime=minutes(120),
     params:
-        options=options(CONFIG.held_out),
-        field=options(CONFIG.field),
+        root=files.dataset_root,
+        subject=subject_flags,
+        config=files.config_file,
+        options=digest(CONFIG.held_out),
+        field=digest(CONFIG.field),
         version=VERSIONS["compare-fields"],
     shell:
-        "m2m compare-fields --map {input.map:q} --mask {input.mask:q} --require {input.status:q}"
-        " --unit {wildcards.unit} --table {output.table:q} --status {output.status:q}"
-        " --options {params.options:q} --field-options {params.field:q} > {log:q} 2>&1"
+        "m2m compare-fields --root {params.root:q} {params.subject:q}"
+        " --config {params.config:q} > {log:q} 2>&1"
 
 
 rule figures_of_fields:
@@ -159,15 +167,15 @@ rule figures_of_fields:
         mem_mb=memory(1000),
         runtime=minutes(30),
     params:
+        root=files.dataset_root,
         shown=fields.shown_flags,
-        tables=compared_flags,
-        folder=output_folder,
-        simulated=simulated_flag,
-        options=options(CONFIG.render),
+        config=files.config_file,
+        options=digest(CONFIG.render),
+        simulated=files.simulated,
         version=VERSIONS["draw-fields"],
     shell:
-        "m2m draw-fields {params.shown:q} {params.tables:q} --out-dir {params.folder:q}"
-        " {params.simulated:q} --options {params.options:q} > {log:q} 2>&1"
+        "m2m draw-fields --root {params.root:q} --config {params.config:q}"
+        " {params.shown:q} > {log:q} 2>&1"
 
 
 rule page_of_fields:
@@ -188,13 +196,11 @@ rule page_of_fields:
         mem_mb=memory(1000),
         runtime=minutes(30),
     params:
+        root=files.dataset_root,
         shown=fields.shown_flags,
-        folder=figures_input_folder,
-        simulated=simulated_flag,
-        config=configuration,
-        options=options(CONFIG.report),
+        config=files.config_file,
+        options=digests.whole,
         version=VERSIONS["report-fields"],
     shell:
-        "m2m report-fields {params.shown:q} --figures-dir {params.folder:q} --split-record {input.record:q}"
-        " {params.simulated:q} --config-json {params.config:q} --out {output.page:q}"
-        " --options {params.options:q} > {log:q} 2>&1"
+        "m2m report-fields --root {params.root:q} --config {params.config:q}"
+        " {params.shown:q} > {log:q} 2>&1"

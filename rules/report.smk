@@ -43,16 +43,15 @@ for STUDY, TASKS in tasks.studies.items():
             runtime=minutes(60),
         params:
             root=files.dataset_root,
-            folder=figures_folder(STUDY),
-            tasks=task_flags(TASKS),
-            simulated=simulated_flag,
-            options=options(CONFIG.report),
+            study=STUDY,
+            config=files.config_file,
+            tasks=digests.tasks(TASKS),
+            options=digest(CONFIG.report),
+            simulated=files.simulated,
             version=VERSIONS["figures"],
         shell:
-            "m2m figures --root {params.root:q} {params.tasks:q}"
-            " --units {input.units:q} --split {input.split:q} --split-record {input.record:q}"
-            " --quality {input.quality:q} --flow {input.flow:q} --out-dir {params.folder:q}"
-            " {params.simulated:q} --threads {threads} --options {params.options:q} > {log:q} 2>&1"
+            "m2m figures --root {params.root:q} --config {params.config:q}"
+            " --study {params.study:q} --threads {threads} > {log:q} 2>&1"
 
     rule:
         """The methods in words, from the configuration that ran, with what they cite as BibTeX."""
@@ -78,12 +77,14 @@ for STUDY, TASKS in tasks.studies.items():
             runtime=minutes(30),
         params:
             root=files.dataset_root,
-            tasks=task_flags(TASKS),
-            config=configuration,
+            study=STUDY,
+            config=files.config_file,
+            tasks=digests.tasks(TASKS),
+            options=digests.whole,
             version=VERSIONS["methods"],
         shell:
-            "m2m methods --root {params.root:q} {params.tasks:q} --config-json {params.config:q}"
-            " --out {output.text:q} --references {output.references:q} > {log:q} 2>&1"
+            "m2m methods --root {params.root:q} --config {params.config:q}"
+            " --study {params.study:q} > {log:q} 2>&1"
 
     rule:
         """One HTML page that opens without a network."""
@@ -110,16 +111,15 @@ for STUDY, TASKS in tasks.studies.items():
             runtime=minutes(60),
         params:
             root=files.dataset_root,
-            folder=figures_folder(STUDY),
-            tasks=task_flags(TASKS),
-            simulated=simulated_flag,
-            config=configuration,
-            options=report_options(STUDY),
+            study=STUDY,
+            config=files.config_file,
+            tasks=digests.tasks(TASKS),
+            options=[digests.whole, digests.report(STUDY)],
+            simulated=files.simulated,
             version=VERSIONS["report"],
         shell:
-            "m2m report --root {params.root:q} {params.tasks:q}"
-            " --figures-dir {params.folder:q} {params.simulated:q} --config-json {params.config:q}"
-            " --out {output.page:q} --options {params.options:q} > {log:q} 2>&1"
+            "m2m report --root {params.root:q} --config {params.config:q}"
+            " --study {params.study:q} > {log:q} 2>&1"
 
 
 if tasks.cross_fitted:
@@ -156,14 +156,14 @@ if tasks.cross_fitted:
             mem_mb=memory(2000),
             runtime=minutes(60),
         params:
-            folder=record_folder,
-            out=output_folder,
-            measured=json.dumps(validation.measured_of()),
-            simulated=simulated_flag,
+            root=files.dataset_root,
+            config=files.config_file,
+            measured=digest(validation.measured_of()),
+            simulated=files.simulated,
             version=VERSIONS["draw-downstream"],
         shell:
-            "m2m draw-downstream --folder {params.folder:q} --participants {input.participants:q}"
-            " --measured {params.measured:q} --out-dir {params.out:q} {params.simulated:q} > {log:q} 2>&1"
+            "m2m draw-downstream --root {params.root:q} --config {params.config:q}"
+            " --participants {input.participants:q} > {log:q} 2>&1"
 
     rule methods_of_downstream:
         """The methods of the biological validation in words, with what they cite as BibTeX."""
@@ -189,12 +189,13 @@ if tasks.cross_fitted:
             runtime=minutes(30),
         params:
             root=files.dataset_root,
-            tasks=task_flags(tasks.cross_fitted),
-            config=configuration,
+            config=files.config_file,
+            tasks=digests.tasks(tasks.cross_fitted),
+            options=digests.whole,
             version=VERSIONS["methods"],
         shell:
-            "m2m methods --root {params.root:q} {params.tasks:q} --config-json {params.config:q}"
-            " --out {output.text:q} --references {output.references:q} > {log:q} 2>&1"
+            "m2m methods --root {params.root:q} --config {params.config:q}"
+            " --study downstream > {log:q} 2>&1"
 
     rule page_of_downstream:
         """One HTML page of the biological validation."""
@@ -219,14 +220,10 @@ if tasks.cross_fitted:
             mem_mb=memory(2000),
             runtime=minutes(60),
         params:
-            folder=record_folder,
-            figures=figures_input_folder,
-            measured=json.dumps(validation.measured_of()),
-            simulated=simulated_flag,
-            config=configuration,
-            options=options(CONFIG.report),
+            root=files.dataset_root,
+            config=files.config_file,
+            options=digests.whole,
             version=VERSIONS["report-downstream"],
         shell:
-            "m2m report-downstream --folder {params.folder:q} --figures-dir {params.figures:q}"
-            " --measured {params.measured:q} {params.simulated:q} --config-json {params.config:q}"
-            " --out {output.page:q} --options {params.options:q} > {log:q} 2>&1"
+            "m2m report-downstream --root {params.root:q} --config {params.config:q}"
+            " > {log:q} 2>&1"

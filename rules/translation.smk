@@ -21,13 +21,13 @@ rule train_encoder:
         mem_mb=memory(4000),
         runtime=minutes(240),
     params:
-        slices=files.slices_folder,
-        options=options(CONFIG.encoder),
+        root=files.dataset_root,
+        config=files.config_file,
+        options=digest(CONFIG.encoder),
         version=VERSIONS["encoder"],
     shell:
-        "m2m encoder --target {wildcards.target} --slices-dir {params.slices:q}"
-        " --split {input.split:q} --split-record {input.record:q} --weights {output.weights:q}"
-        " --record {output.record:q} --options {params.options:q} > {log:q} 2>&1"
+        "m2m encoder --root {params.root:q} --config {params.config:q}"
+        " --target {wildcards.target} > {log:q} 2>&1"
 
 
 rule train_model:
@@ -59,21 +59,16 @@ rule train_model:
         runtime=minutes(1440),
         gpu=fitting.training_need("devices", 0),
     params:
-        slices=files.slices_folder,
-        # Not an output: Snakemake deletes outputs before a retry, and training resumes from here.
-        training=f"{files.model}/training",
-        task=task_options,
-        options=model_options,
-        encoder=fitting_flags,
-        simulated=simulated_flag,
+        root=files.dataset_root,
+        config=files.config_file,
+        task=digests.task,
+        options=digests.model,
+        simulated=files.simulated,
         version=VERSIONS["train"],
     shell:
         # At a job's time limit Slurm tells every process to end: training saves, and tee hears it out.
-        "trap '' TERM; m2m train --task {wildcards.task} --model {wildcards.model} --slices-dir {params.slices:q}"
-        " --split {input.split:q} --split-record {input.record:q} --training-dir {params.training:q}"
-        " --weights {output.weights:q} --record {output.record:q} --card {output.card:q}"
-        " --metrics {output.metrics:q} {params.simulated:q} {params.encoder:q} --task-options {params.task:q}"
-        " --options {params.options:q} 2>&1 | tee {log:q}"
+        "trap '' TERM; m2m train --root {params.root:q} --config {params.config:q}"
+        " --task {wildcards.task} --model {wildcards.model} 2>&1 | tee {log:q}"
 
 
 rule correct_labels:
@@ -97,11 +92,12 @@ rule correct_labels:
         mem_mb=memory(2000),
         runtime=minutes(240),
     params:
-        slices=files.slices_folder,
+        root=files.dataset_root,
+        config=files.config_file,
         version=VERSIONS["correct-labels"],
     shell:
-        "m2m correct-labels --weights {input.weights:q} --slices-dir {params.slices:q} --split {input.split:q}"
-        " --split-record {input.record:q} --out {output.slices:q} > {log:q} 2>&1"
+        "m2m correct-labels --root {params.root:q} --config {params.config:q}"
+        " --task {wildcards.task} --model {wildcards.model} > {log:q} 2>&1"
 
 
 rule translate_volume:
@@ -125,14 +121,14 @@ rule translate_volume:
         mem_mb=memory(3000),
         runtime=minutes(30),
     params:
-        # Made by the same job as the T1; planning costs by the file.
-        brain=at("brain"),
-        require=source_status,
+        root=files.dataset_root,
+        subject=subject_flags,
+        config=files.config_file,
         version=VERSIONS["translate"],
     shell:
-        "m2m translate {input.source:q} --brain {params.brain:q} --anat-status {input.anat:q}"
-        " {params.require:q} --weights {input.weights:q} --unit {wildcards.unit}"
-        " --task {wildcards.task} --out {output.map:q} --out-sd {output.sd:q} --status {output.status:q} > {log:q} 2>&1"
+        "m2m translate-subject --root {params.root:q} {params.subject:q}"
+        " --config {params.config:q} --task {wildcards.task} --model {wildcards.model}"
+        " > {log:q} 2>&1"
 
 
 if tasks.tensor:
@@ -164,15 +160,15 @@ if tasks.tensor:
             mem_mb=memory(4000),
             runtime=minutes(TRACKING_MINUTES),
         params:
-            # Made by the same job as the tensor.
-            translated=translation_status,
-            options=options(CONFIG.tractography),
+            root=files.dataset_root,
+            subject=subject_flags,
+            maps=files.synthetic,
+            config=files.config_file,
+            options=digest(CONFIG.tractography),
             version=VERSIONS["tractography"],
         shell:
-            "m2m tractography --unit {wildcards.unit} --tensor {input.tensor:q} --mask {input.brain:q}"
-            " --require {params.translated:q} --fa {output.fa:q} --md {output.md:q} --v1 {output.v1:q}"
-            " --tdi {output.tdi:q} --tractogram {output.tractogram:q} --picture {output.picture:q}"
-            " --status {output.status:q} --options {params.options:q} > {log:q} 2>&1"
+            "m2m tractography --root {params.root:q} {params.subject:q}"
+            " --config {params.config:q} --maps {params.maps:q} > {log:q} 2>&1"
 
     # Both could make the FA of a task that predicts tensors.
     ruleorder: track_synthetic > translate_volume

@@ -11,8 +11,7 @@ from PIL import Image
 
 from m2m.bids import unit_path
 from m2m.evaluate.maps import compared
-from m2m.figures import cohort, study, style, training, views
-from m2m.figures import main as figures
+from m2m.figures import cohort, draw_study, study, style, training, views
 from m2m.options import Report, Task
 from m2m.report.pictures import FIGURES
 from m2m.stage import read_table, write_text
@@ -27,10 +26,10 @@ NAMES = ["flow"] + [
 
 def draw(root, simulated=True, tasks=tree.TASKS):
     folder = root / "cohort"
-    figures(
-        root, tree.tasks_json(*tasks), folder / "units.tsv", folder / "split.tsv",
+    draw_study(
+        root, tree.some_tasks(*tasks), folder / "units.tsv", folder / "split.tsv",
         folder / "split.json", folder / "quality.tsv", folder / "flow.json", root / "figures",
-        simulated, Report(band_resamples=50).model_dump_json(),
+        simulated, Report(band_resamples=50),
     )  # fmt: skip
     return root / "figures"
 

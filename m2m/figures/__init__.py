@@ -14,9 +14,9 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 from matplotlib.figure import Figure
-from pydantic import TypeAdapter
 
 from m2m.cohort.split import load_split, part_by_participant
+from m2m.configured import figures_folder, read_config, split_of
 from m2m.evaluate.subjects import test_units
 from m2m.evaluate.tables import FLOW, by_participant, load_tables, printed
 from m2m.figures import (
@@ -37,7 +37,8 @@ from m2m.figures import (
 from m2m.figures.study import Person, Study, load_people
 from m2m.figures.style import SIMULATED, empty_figure, paper_style, save
 from m2m.options import Report, Task
-from m2m.stage import parse_options, read_json, read_table
+from m2m.stage import read_json, read_table
+from m2m.stage_flags import NeededConfig, Root, StudyName
 
 NOBODY = "No test subject was evaluated: nothing to show."
 METRIC_COLUMNS = ("model", "participant_id", "region", "metric", "value")
@@ -65,7 +66,7 @@ def ratio_figure(root: Path, tasks: Mapping[str, Task]) -> Drawn:
 
 
 def of_people(
-    draw: Callable[[Study, Sequence[Person]], Drawn], study: Study, people: Sequence[Person]
+    draw: Callable[[Study, Sequence[Person]], Drawn], study: StudyName, people: Sequence[Person]
 ) -> Drawn:
     """A figure of maps, or words where nobody has one."""
     return draw(study, people) if people else (empty_figure(NOBODY), [])
@@ -89,7 +90,7 @@ def forest_figure(study: Study) -> Drawn:
     return forest.draw_forest(table, study.models, study.task.target)
 
 
-def overview_figure(study: Study, people: Sequence[Person]) -> Drawn:
+def overview_figure(study: StudyName, people: Sequence[Person]) -> Drawn:
     """The method drawn from the median person, or where there is none, not from the best."""
     order = sorted(people, key=lambda person: ("median", "worst", "best").index(person.rank))
     shown = [person for person in order if study.models[0] in person.synthetic]
@@ -124,7 +125,7 @@ def spectrum_figure(study: Study) -> Drawn:
     )
 
 
-def uncertainty_figure(study: Study, people: Sequence[Person]) -> Drawn:
+def uncertainty_figure(study: StudyName, people: Sequence[Person]) -> Drawn:
     """Standard deviations against the errors."""
     table = load_tables(study.root, study.name, study.models, "uncertainty")
     if table.empty:
@@ -142,12 +143,12 @@ def of_rois(draw: Callable[[Study, pd.DataFrame], Drawn], study: Study) -> Drawn
     return draw(study, rois)
 
 
-def agreement_figure(study: Study, rois: pd.DataFrame) -> Drawn:
+def agreement_figure(study: StudyName, rois: pd.DataFrame) -> Drawn:
     """Regions of interest: differences against means."""
     return agreement.draw_agreement(rois, study.models, study.look.regional)
 
 
-def rois_figure(study: Study, rois: pd.DataFrame) -> Drawn:
+def rois_figure(study: StudyName, rois: pd.DataFrame) -> Drawn:
     """Regions of interest: true against synthetic means."""
     participants = dict(zip(study.metrics["unit"], study.metrics["participant_id"], strict=True))
     return results.draw_rois(rois, participants, study.models, study.look.regional)
@@ -205,27 +206,41 @@ def task_figures(study: Study) -> dict[str, tuple[Callable[[], Drawn], Sequence[
 
 
 def main(
-    root: Annotated[Path, typer.Option(help="The derivative dataset, results/<dataset>.")],
-    tasks: Annotated[str, typer.Option(help="Section tasks of the configuration, JSON.")],
-    units: Annotated[Path, typer.Option(help="cohort/units.tsv")],
-    split: Annotated[Path, typer.Option(help="cohort/split.tsv")],
-    split_record: Annotated[Path, typer.Option(help="cohort/split.json")],
-    quality: Annotated[Path, typer.Option(help="cohort/quality.tsv")],
-    flow: Annotated[Path, typer.Option(help="cohort/flow.json")],
-    out_dir: Annotated[Path, typer.Option(help="Folder to write to.")],
-    simulated: Annotated[bool, typer.Option(help="Whether the people are simulated.")],
-    options: Annotated[str, typer.Option(help="Section report of the configuration, JSON.")],
+    root: Root,
+    study: StudyName,
+    config: NeededConfig,
     threads: Annotated[int, typer.Option(min=1, help="Tasks drawn at a time.")] = 1,
 ) -> None:
     """Draw the figures of every task, each with its source data."""
+    written, folder = read_config(config), root / "cohort"
+    draw_study(
+        root, written.tasks(study), folder / "units.tsv", *split_of(root), folder / "quality.tsv",
+        folder / "flow.json", Path(figures_folder(root, study)), written.simulated,
+        written.section("report"), threads,
+    )  # fmt: skip
+
+
+def draw_study(
+    root: Path,
+    tasks: Mapping[str, Task],
+    units: Path,
+    split: Path,
+    split_record: Path,
+    quality: Path,
+    flow: Path,
+    out_dir: Path,
+    simulated: bool,
+    section: Report,
+    threads: int = 1,
+) -> None:
+    """Draw the figures of these tasks, so many at a time."""
     people = load_split(split, split_record)
     parts = part_by_participant(people)
     unit_rows, quality_rows = read_table(units), read_table(quality)
     folders = {u["unit"]: u["folder"] for u in test_units(unit_rows, parts, quality_rows)}
-    section = parse_options(Report, options)
     studies = [
         Study(root, name, task, load_tables(root, name, task.models, "metrics"), folders, section)
-        for name, task in TypeAdapter(dict[str, Task]).validate_json(tasks).items()
+        for name, task in tasks.items()
     ]
     counts = read_json(flow)
     note = ", ".join(f"{key} {counts[key]}" for key in FLOW)
@@ -249,7 +264,7 @@ def main(
     print(f"wrote {out_dir}/flow.pdf, .svg, .png, .tsv")
 
 
-def draw_task(study: Study, out_dir: Path, note: str) -> str:
+def draw_task(study: StudyName, out_dir: Path, note: str) -> str:
     """Draw and save the figures of one task; say so."""
     with paper_style():
         for name, (draw, columns) in task_figures(study).items():

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from m2m.bids import unit_folder, unit_path
+from m2m.bids import files_of, unit_folder, unit_path
+from m2m.configured import figures_folder, read_config
 from m2m.figures import held_out
 from m2m.figures.held_out import draw_held_out, held_out_rows
 from m2m.figures.style import (
@@ -23,7 +24,8 @@ from m2m.figures.style import (
     save,
 )
 from m2m.options import Render
-from m2m.stage import parse_options, read_json
+from m2m.stage import read_json
+from m2m.stage_flags import NeededConfig, Root
 
 COLUMNS = ("unit", "of", "view", "azimuth_deg", "elevation_deg", "picture", "problem")
 NOBODY = "Nobody to show."
@@ -97,19 +99,29 @@ def _draw_line(panels: Sequence[Axes], views: Sequence[Row]) -> None:
 
 
 def main(
+    root: Root,
     of: Annotated[list[Path], typer.Option(help="Where maps lie: measured, then synthetic ones.")],
-    out_dir: Annotated[Path, typer.Option(help="Folder to write to.")],
-    simulated: Annotated[bool, typer.Option(help="Whether the people are simulated.")],
+    config: NeededConfig,
     unit: Annotated[list[str] | None, typer.Option(help="Whose fields are shown; repeat.")] = None,
-    options: Annotated[str, typer.Option(help="JSON of the section `render`.")] = "{}",
-    table: Annotated[
-        list[Path] | None, typer.Option(help="Table of `m2m compare-fields`; repeat.")
-    ] = None,
 ) -> None:
     """Draw the rendered fields of people, measured above synthetic; and fields beside others."""
-    section = parse_options(Render, options)
-    rows = field_rows(of, unit or [], section)
-    compared, note = held_out_rows(table or []), SIMULATED if simulated else ""
+    written, shown = read_config(config), unit or []
+    tables = [files_of(name, root)("held-out") for name in shown]
+    section, folder = written.section("render"), Path(figures_folder(root, "report"))
+    draw(of, folder, written.simulated, shown, section, tables)
+
+
+def draw(
+    of: Sequence[Path],
+    out_dir: Path,
+    simulated: bool,
+    units: Sequence[str],
+    section: Render,
+    tables: Sequence[Path] = (),
+) -> None:
+    """Draw the fields of these units, and what the tables say of fields beside others."""
+    rows = field_rows(of, units, section)
+    compared, note = held_out_rows(tables), SIMULATED if simulated else ""
     with paper_style():
         drawn = draw_fields(rows, len(section.stills)) if rows else empty_figure(NOBODY)
         save(drawn, rows, COLUMNS, out_dir / "fields", note)

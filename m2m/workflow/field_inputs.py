@@ -6,6 +6,7 @@ from typing import Any
 from snakemake.exceptions import WorkflowError
 
 from m2m import bids
+from m2m.workflow.job_flags import repeated
 from m2m.workflow.task_inputs import Tasks, tensors_needed, tracts_needed
 
 FIGURES = ("fields", "held_out")
@@ -23,6 +24,8 @@ class Fields:
         are some, since directions colour a field.
     pattern, of : str
         Folder of a field's dataset, and what {of} may be.
+    directions : list of str
+        The flag that a field has directions by, or nothing.
     views : list of str
         Kinds of what is rendered.
     """
@@ -40,6 +43,7 @@ class Fields:
         self.roots = [self.files.root, *self.synthetic]
         self.pattern = f"{self.files.root}{{of}}"
         self.of = "|".join(root.removeprefix(self.files.root) for root in self.roots)
+        self.directions = ["--directions"] if self.tensors else []
         self.views = ["field-turntable", *(["field-tractogram"] if self.tensors else [])]
 
     def every(self, *kinds: str) -> Callable[[Any], list[str]]:
@@ -78,8 +82,11 @@ class Fields:
 
     def shown_flags(self, wildcards: Any) -> list[str]:
         """`--of` for each root of maps, `--unit` for each person in the figure."""
-        roots = [part for root in self.roots for part in ("--of", root)]
-        return roots + [part for unit in self.shown_people() for part in ("--unit", unit)]
+        return repeated("--of", self.roots) + repeated("--unit", self.shown_people())
+
+    def maps(self, wildcards: Any) -> list[str]:
+        """`--maps` with the dataset of synthetic maps that a field is of; measured: nothing."""
+        return ["--maps", self.files.root + wildcards.of] if wildcards.of else []
 
     def of_map(self, measured: str, synthetic: str) -> Callable[[Any], str]:
         """Input function: one kind of file where the map is measured, another where it is not."""

@@ -17,26 +17,6 @@ FROM_T1 = "5ttgen-fsl"
 Wanted = str | list[str]
 
 
-def subject_flags(wildcards: Any) -> list[str]:
-    """`--subject` and, where the wildcards' unit is of a session, `--session`."""
-    subject, _, session = wildcards.unit.partition("_")
-    return ["--subject", subject, *(["--session", session] if session else [])]
-
-
-def output_folder(wildcards: Any, output: Sequence[str]) -> str:
-    """Folder of a job's first output."""
-    return str(Path(output[0]).parent)
-
-
-def flag(name: str, key: str) -> Callable[[Any, Any], list[str]]:
-    """Parameter function: a command-line flag with an optional input, or nothing."""
-
-    def argument(wildcards: Any, input: Any) -> list[str]:
-        return [name, input[key]] if input.get(key) else []
-
-    return argument
-
-
 class People:
     """Inputs and outputs of the stages of each person.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from snakemake.exceptions import WorkflowError
 
+from m2m.configured import figures_folder
 from m2m.workflow.task_inputs import Tasks
 
 # Figures of a task, by what it predicts.
@@ -31,7 +32,7 @@ class Pages:
 
     def figures(self, study: str) -> str:
         """Folder of a study's figures."""
-        return self.files.figures if study == "report" else f"{self.files.figures}/{study}"
+        return figures_folder(self.files.root, study)
 
     def paper(self, study: str) -> list[str]:
         """What a paper takes: figures, whose last is the flow, tables and methods."""

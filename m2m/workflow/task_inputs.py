@@ -43,6 +43,10 @@ class Tasks:
         """What a task predicts."""
         return self.of(wildcards).target
 
+    def model_names(self, wildcards: Any) -> list[str]:
+        """Names of a task's models, the one under test first."""
+        return list(self.of(wildcards).models)
+
     def links(self, task: str) -> tuple[str, ...]:
         """Tasks whose models a task runs one after the other: itself, or its chain's links."""
         return self.config.tasks[task].chain or (task,)

@@ -6,7 +6,8 @@ from typing import Any
 from snakemake.exceptions import WorkflowError
 
 from m2m import bids
-from m2m.options.downstream import NOISE_FREE, fold_task, inputs_of
+from m2m.configured import described_images, measured_of
+from m2m.options.downstream import NOISE_FREE, inputs_of
 from m2m.workflow.person_inputs import People
 from m2m.workflow.task_inputs import Tasks
 
@@ -24,36 +25,14 @@ class Validation:
         self.tasks, self.people = tasks, people
         self.config, self.files, self.cohort = tasks.config, tasks.files, tasks.cohort
 
-    def cross_fitted_images(self) -> dict[str, tuple[str, str]]:
-        """Task and model of each synthetic image, by its name."""
-        return {
-            f"{task}.{model}": (task, model)
-            for task in self.config.downstream.tasks
-            for model in self.config.tasks[fold_task(task, 1)].models
-        }
-
     def measured_of(self) -> dict[str, str]:
         """The measured image of each synthetic one."""
-        found = self.cross_fitted_images()
-        return {name: self.config.tasks[task].target for name, (task, _) in found.items()}
+        return measured_of(self.config.downstream, self.config.tasks.__getitem__)
 
     def images(self) -> dict[str, dict[str, Any]]:
         """Modality, path and network of each image; {fold} where each fold has its own."""
-        names = dict.fromkeys(["t1", *self.measured_of().values()])
-        at = self.files.at
-        images = {name: {"modality": name, "map": at(bids.KIND_OF[name])} for name in names}
-        for name, (task, model) in self.cross_fitted_images().items():
-            where = {"task": fold_task(task, "{fold}"), "model": model}
-            target = self.config.tasks[task].target
-            images[name] = {
-                "modality": target,
-                "map": at(f"synth-{bids.KIND_OF[target]}", self.files.synthetic.format(**where)),
-                "record": f"{self.files.model.format(**where)}/model.json",
-            }
-        if self.files.simulated and "fa" in images:
-            truth = bids.unit_path(self.files.truth, "truth-fa")
-            images[NOISE_FREE] = {"modality": "fa", "map": truth, "resampled": True}
-        return images
+        section, task_of = self.config.downstream, self.config.tasks.__getitem__
+        return described_images(section, task_of, self.files.root, self.files.simulated)
 
     def cross_fitted_maps(self, wildcards: Any) -> list[str]:
         """Synthetic maps of everybody, each by the networks of the person's fold."""
