@@ -21,7 +21,7 @@ OF_PERSON = {
     "anat": ("t1w", "brain", "wm", "anat-status"),
     "dti": (*(f"dwi-{name}" for name in DTI), "b0", "dti-status"),
     "tractography": ("tractogram", "tractography-picture", "tractography-status"),
-    "translate-subject": ("synth", "synthsd", "synth-status"),
+    "synthesise": ("synth", "synthsd", "synth-status"),
 }
 # Names of the files of a task and model, or of a task.
 OF_MODEL = {
@@ -61,7 +61,7 @@ def written(command: str, flags: Mapping[str, str]) -> list[str]:
     if command not in OF_PERSON:
         return []
     unit, measure = bids.unit_of(flags["--subject"], flags.get("--session")), ""
-    if command == "translate-subject":
+    if command == "synthesise":
         config = json.loads(Path(flags["--config"]).read_text(encoding="utf-8"))
         target = config["tasks"][flags["--task"]]["target"]
         measure = bids.measure(bids.KIND_OF[target])

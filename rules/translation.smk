@@ -126,7 +126,7 @@ rule translate_volume:
         config=files.config_file,
         version=VERSIONS["translate"],
     shell:
-        "m2m translate-subject --root {params.root:q} {params.subject:q}"
+        "m2m synthesise --root {params.root:q} {params.subject:q}"
         " --config {params.config:q} --task {wildcards.task} --model {wildcards.model}"
         " > {log:q} 2>&1"
 
