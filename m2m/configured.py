@@ -52,6 +52,10 @@ class Written:
         names = [n for n, task in self.content["tasks"].items() if task["study"] == study]
         return {name: self.task(name) for name in names}
 
+    def every_model(self) -> list[tuple[str, str]]:
+        """Every task with each of its models."""
+        return [(task, model) for task in self.content["tasks"] for model in self.models(task)]
+
     def models(self, task: str) -> tuple[str, ...]:
         """Names of a task's models, the one under test first."""
         return self.task(task).models

@@ -89,11 +89,12 @@ rule describe:
     params:
         root=files.dataset_root,
         source=files.rawdata,
-        synthetic=repeated("--synthetic", tasks.every_model("synthetic/{task}/{model}")),
+        config=files.config_file,
+        synthetic=digest(tasks.every_model("synthetic/{task}/{model}")),
         version=VERSIONS["describe"],
     shell:
-        "m2m describe --root {params.root:q} --source {params.source:q}"
-        " {params.synthetic:q} > {log:q} 2>&1"
+        "m2m describe --root {params.root:q} --config {params.config:q}"
+        " --source {params.source:q} > {log:q} 2>&1"
 
 
 rule index:

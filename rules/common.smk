@@ -13,8 +13,7 @@ from m2m.stage import VERSIONS, digest
 from m2m.workflow import calls, field_inputs, snakemake_patches, validation_inputs
 from m2m.workflow.cohort_tables import Cohort
 from m2m.workflow.field_inputs import Fields
-from m2m.workflow.job_flags import flag, low_flag, output_folder, repeated
-from m2m.workflow.job_flags import subject_flags
+from m2m.workflow.job_flags import flag, low_flag, output_folder, subject_flags
 from m2m.workflow.model_inputs import Fitting, Judging
 from m2m.workflow.person_inputs import People
 from m2m.workflow.section_digests import Digests

@@ -232,7 +232,7 @@ if tasks.cross_fitted:
         params:
             root=files.dataset_root,
             config=files.config_file,
-            cnn=flag("--cnn", "cnn"),
+            cnn=validation.cnn_flag,
             measured=digest(validation.measured_of()),
             options=digest(CONFIG.downstream),
             version=VERSIONS["downstream"],

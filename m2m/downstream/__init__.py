@@ -13,7 +13,7 @@ import typer
 from numpy.typing import NDArray
 
 from m2m.cohort.participants import known_people
-from m2m.configured import measured_of, read_config
+from m2m.configured import described_images, measured_of, read_config
 from m2m.downstream import analysis
 from m2m.downstream.cnn import read_predictions
 from m2m.downstream.inputs import People, combinations, load_people
@@ -21,6 +21,7 @@ from m2m.downstream.prediction import Permuted, permutation_test
 from m2m.downstream.targets import RefusedTarget, Target, read_target
 from m2m.evaluate.tables import printed
 from m2m.options import Downstream
+from m2m.options.downstream import inputs_of
 from m2m.stage import file_digest, read_json, write_json, write_table
 from m2m.stage_flags import NeededConfig, Root
 
@@ -82,14 +83,22 @@ def main(
     root: Root,
     participants: Annotated[Path, typer.Option(help="participants.tsv")],
     config: NeededConfig,
-    cnn: Annotated[list[Path] | None, typer.Option(help="A table of `m2m cnn`.")] = None,
+    cnn: Annotated[
+        bool, typer.Option("--cnn", help="With what networks of volumes say, of `m2m cnn`.")
+    ] = False,
 ) -> None:
     """Predict phenotypes from each image; compare what measured and synthetic maps show."""
     written, folder = read_config(config), root / "downstream"
     section = written.section("downstream")
+    images = described_images(section, written.task, root, written.simulated)
+    tables = [
+        folder / "cnn" / phenotype / f"{name}.tsv"
+        for phenotype in section.targets
+        for name in inputs_of(images)
+    ]
     predict_phenotypes(
         folder / "features.tsv", participants, root / "cohort" / "folds.json", folder,
-        measured_of(section, written.task), section, cnn or (),
+        measured_of(section, written.task), section, tables if cnn else (),
     )  # fmt: skip
 
 

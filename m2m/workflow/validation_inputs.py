@@ -62,6 +62,10 @@ class Validation:
             for name in inputs_of(self.images())
         ]
 
+    def cnn_flag(self, wildcards: Any, input: Any) -> list[str]:
+        """`--cnn` where there are such tables."""
+        return ["--cnn"] if input.cnn else []
+
     def page(self, wildcards: Any) -> list[str]:
         """What `snakemake downstream` makes, or what is missing in the configuration."""
         if not self.tasks.cross_fitted or not self.config.downstream.targets:
