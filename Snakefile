@@ -10,11 +10,6 @@ if not workflow.overwrite_configfiles:
 
 
 include: "rules/common.smk"
-include: "rules/jobs.smk"
-include: "rules/tasks.smk"
-include: "rules/labels.smk"
-include: "rules/fields.smk"
-include: "rules/downstream.smk"
 include: "rules/cohort.smk"
 include: "rules/diffusion.smk"
 include: "rules/grid.smk"
@@ -27,85 +22,85 @@ include: "rules/report.smk"
 rule all:
     default_target: True
     input:
-        page("report"),
-        paper("report"),
+        pages.page("report"),
+        pages.paper("report"),
         # Named, so that a deleted map is made again although the report is there.
-        per_unit("dwi-fa", "paired", "dwi-only"),
-        per_unit(GRID_MAPS, "paired"),
-        every_translation,
+        people.per_unit("dwi-fa", "paired", "dwi-only"),
+        people.per_unit(GRID_MAPS, "paired"),
+        tasks.every_translation,
 
 
 rule cohort:
     input:
-        SPLIT,
+        files.split,
 
 
 rule groundtruth:
     input:
-        per_unit("dwi-fa", "paired", "dwi-only"),
+        people.per_unit("dwi-fa", "paired", "dwi-only"),
 
 
 rule tractography:
     input:
-        per_unit("tractogram", "paired", "dwi-only"),
+        people.per_unit("tractogram", "paired", "dwi-only"),
 
 
 rule slices:
     input:
-        slice_records,
+        people.slice_records,
 
 
 rule train:
     input:
-        every_fit("models/{task}/{model}/model.safetensors"),
+        tasks.every_fit("models/{task}/{model}/model.safetensors"),
 
 
 rule translate:
     input:
-        every_translation,
+        tasks.every_translation,
 
 
 rule field:
     input:
-        every_field("field"),
+        fields.every("field"),
 
 
 rule render:
     input:
-        every_field(*FIELD_VIEWS),
-        f"{ROOT}/fields.html",
+        fields.every(*fields.views),
+        f"{files.root}/fields.html",
 
 
 rule evaluate:
     input:
-        every_task("evaluation/{task}/summary.tsv"),
+        tasks.every_task("evaluation/{task}/summary.tsv"),
 
 
 rule downstream:
     input:
-        downstream_page,
+        validation.page,
 
 
 rule figures:
     input:
-        paper("report"),
+        pages.paper("report"),
 
 
 rule report:
     input:
-        page("report"),
+        pages.page("report"),
 
 
 rule compare:
     input:
-        study_page("compare"),
+        pages.wanted("compare"),
 
 
 rule ablation:
     input:
-        study_page("ablation"),
+        pages.wanted("ablation"),
 
 
 rule fgdl:
     input:
-        study_page("fgdl"),
+        pages.wanted("fgdl"),

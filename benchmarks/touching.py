@@ -1,14 +1,45 @@
 """A stand-in for `m2m`: it does no work, and writes an empty file for each output it is given.
 
 A folder whose `m2m` runs this goes first on PATH. An output is an argument that reads like a file
-and is not there: Snakemake deletes a job's outputs before it, and its inputs exist. The stages of
+and is not there: Snakemake deletes a job's outputs before it, and its inputs exist. Stages that are
+given a dataset find their files by themselves: here a table says which they write. The stages of
 the cohort that the workflow reads the tables of are the real ones.
 """
 
+import json
 import sys
+from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 
+from m2m import bids
+
 REAL = ("describe", "index", "validate", "split")
+DTI = ("fa", "md", "ad", "rd", "v1", "tensor", "mask")
+# Kinds of the files of a person.
+OF_PERSON = {
+    "anat": ("t1w", "brain", "wm", "anat-status"),
+    "dti": (*(f"dwi-{name}" for name in DTI), "b0", "dti-status"),
+    "tractography": ("tractogram", "tractography-picture", "tractography-status"),
+    "synthesise": ("synth", "synthsd", "synth-status"),
+}
+# Names of the files of a task and model, or of a task.
+OF_MODEL = {
+    "train": (
+        "models/{task}/{model}",
+        ("model.safetensors", "model.json", "model_card.md", "metrics.jsonl"),
+    ),
+    "evaluate": (
+        "evaluation/{task}/{model}",
+        [f"{name}.tsv" for name in ("profile", "rois", "bundles", "spectrum", "uncertainty")]
+        + ["metrics.tsv"],
+    ),
+    "compare": ("evaluation/{task}", ("summary.tsv", "comparison.tsv")),
+    "tables": (
+        "evaluation/{task}",
+        [f"{name}.{end}" for name in ("summary", "comparison") for end in ("md", "tex")],
+    ),
+}
 
 
 def install(folder: Path) -> Path:
@@ -18,6 +49,25 @@ def install(folder: Path) -> Path:
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{Path(__file__).resolve()}" "$@"\n')
     program.chmod(0o755)
     return folder
+
+
+def written(command: str, flags: Mapping[str, str]) -> list[str]:
+    """Files that a stage writes below the dataset that it is given."""
+    root = flags["--root"]
+    if command in OF_MODEL:
+        folder, names = OF_MODEL[command]
+        where = {"task": flags["--task"], "model": flags.get("--model")}
+        return [f"{root}/{folder.format(**where)}/{name}" for name in names]
+    if command not in OF_PERSON:
+        return []
+    unit, measure = bids.unit_of(flags["--subject"], flags.get("--session")), ""
+    if command == "synthesise":
+        config = json.loads(Path(flags["--config"]).read_text(encoding="utf-8"))
+        target = config["tasks"][flags["--task"]]["target"]
+        measure = bids.measure(bids.KIND_OF[target])
+        root = f"{root}/synthetic/{flags['--task']}/{flags['--model']}"
+    files = (bids.files_of(unit, root)(kind) for kind in OF_PERSON[command])
+    return [str(path).format(measure=measure) for path in files]
 
 
 def touch(arguments: list[str]) -> None:
@@ -35,7 +85,11 @@ def main() -> None:
         from m2m.cli import app
 
         app()
-    touch(sys.argv[2:])
+    command, *arguments = sys.argv[1:]
+    flags = dict(pairwise(arguments))
+    touch(arguments)
+    if "--root" in flags:
+        touch(written(command, flags))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,14 @@ BY_FAMILY = {"train": ("models", "objectives", "networks", "losses")}
 # What a stage looks up by the name of a backend.
 BY_BACKEND = {"preprocess": CHAINS, "tractography": TRACKERS, "grid": MAPPERS}
 
+# Sections of commands that take them from the whole configuration alone.
+FROM_FILE = {
+    "evaluate": ("evaluation",), "compare": ("evaluation",),
+    "features": ("evaluation", "slices"), "cnn": ("downstream", "slices"),
+    "downstream": ("downstream",), "figures": ("report",), "draw-fields": ("render",),
+    "report": ("report",), "report-downstream": ("report",), "report-fields": ("report",),
+}  # fmt: skip
+
 
 def table(heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     """Write a Markdown table."""
@@ -180,6 +188,7 @@ def page(name: str, command: Any) -> str:
     for one in command.params:
         if one.name.endswith("options"):
             text += options(re.search(r"section `?([a-z._]+[a-z])", one.help, re.I)[1])
+    text += "".join(map(options, FROM_FILE.get(name, ())))
     if cited := citations(name, module):
         text += f"## Citations\n\n{cited}"
     return text.rstrip() + "\n"

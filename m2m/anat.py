@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.filters import threshold_multiotsu
 
+from m2m.bids import files_of, unit_of
+from m2m.configured import section_of
 from m2m.options import Anat
 from m2m.register import find_transform
-from m2m.stage import DataError, parse_options, recorded
+from m2m.stage import DataError, recorded
+from m2m.stage_flags import ConfigFile, Root, Session, Subject
 from m2m.template import load_template
 from m2m.volume import (
     Volume,
@@ -320,19 +323,34 @@ def _common_grid(
 
 
 def main(
-    unit: Annotated[str, typer.Option(help="Participant and session, e.g. sub-01_ses-1")],
+    root: Root,
+    subject: Subject,
     t1w: Annotated[Path, typer.Option(help="T1 as it was scanned")],
-    out_t1w: Annotated[Path, typer.Option(help="Out: T1 on the common grid")],
-    out_brain: Annotated[Path, typer.Option(help="Out: brain mask on it")],
-    out_wm: Annotated[Path, typer.Option(help="Out: white matter on it")],
-    status: Annotated[Path, typer.Option(help="Out: status and quality numbers")],
-    options: Annotated[str, typer.Option(help="JSON of the section anat")],
+    session: Session = None,
     t1w_mask: Annotated[
         Path | None, typer.Option(help="Brain mask of the T1, where there is one")
     ] = None,
+    config: ConfigFile = None,
+    options: Annotated[str | None, typer.Option(help="JSON of the section anat")] = None,
 ) -> None:
     """Bring a T1 to the common grid: brain mask, white matter, affine to MNI152."""
-    settings = parse_options(Anat, options)
+    unit = unit_of(subject, session)
+    at = files_of(unit, root)
+    outputs = at("t1w"), at("brain"), at("wm"), at("anat-status")
+    prepare_unit(unit, t1w, *outputs, section_of("anat", config, options), t1w_mask)
+
+
+def prepare_unit(
+    unit: str,
+    t1w: Path,
+    out_t1w: Path,
+    out_brain: Path,
+    out_wm: Path,
+    status: Path,
+    settings: Anat,
+    t1w_mask: Path | None = None,
+) -> None:
+    """Prepare one unit's T1; bad data end in its status, with empty files."""
     with recorded("anat", unit, status, [out_t1w, out_brain, out_wm]) as record:
         mask = load(t1w_mask) if t1w_mask else None
         try:

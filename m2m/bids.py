@@ -7,6 +7,7 @@ BIDS extension proposal 16 for the names of diffusion maps.
 """
 
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 ENTITIES = ("sub", "ses", "run", "space", "res", "label", "desc", "model", "param")
@@ -148,6 +149,31 @@ def unit_path(root: str | Path, kind: str, folder: str = "{folder}", unit: str =
     """
     datatype, name = KINDS[kind]
     return f"{root}/{folder}/{datatype}/{unit}_{name}"
+
+
+def files_of(unit: str, root: str | Path) -> Callable[[str], Path]:
+    """Give the function that finds one unit's files in a dataset, by their kind."""
+
+    def find(kind: str) -> Path:
+        return Path(unit_path(root, kind, unit_folder(unit), unit))
+
+    return find
+
+
+def low_root(root: str | Path, kind: str) -> Path:
+    """Dataset of a kind of low resolution, such as ``dwi-2``, below that of the results."""
+    return Path(root) / "low" / kind
+
+
+def low_ratio(kind: str) -> int:
+    """Ratio of a kind of low resolution, such as ``dwi-2``."""
+    return int(kind.rpartition("-")[2])
+
+
+def slice_files(root: str | Path, unit: str, planes: Iterable[str]) -> tuple[Path, dict[str, Path]]:
+    """Record of a unit's slices, and the slices of each orientation."""
+    folder = Path(root) / "slices" / unit_folder(unit)
+    return folder / f"{unit}_slices.json", {p: folder / f"{unit}_{p}.npy" for p in planes}
 
 
 def uri(path: str | Path, beside: str | Path) -> str:

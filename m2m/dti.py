@@ -23,9 +23,12 @@ from numpy.typing import NDArray
 
 from m2m import dwi, stage, volume
 from m2m import options as sections
+from m2m.bids import files_of, low_ratio, low_root, unit_of
 from m2m.coherence import GIVEN, joined, reversed_axis
+from m2m.configured import of_low_ratio, section_of
 from m2m.lowres import crop_kspace
 from m2m.stage import DataError
+from m2m.stage_flags import ConfigFile, Low, Root, Session, Subject
 from m2m.volume import Volume
 
 DESCRIPTIONS = {
@@ -278,29 +281,55 @@ def summary(maps: TensorMaps, mask: NDArray[np.bool_], spacing_mm: NDArray) -> d
 
 
 def main(
-    unit: Annotated[str, typer.Option(help="Participant and session, e.g. sub-01_ses-1")],
+    root: Root,
+    subject: Subject,
     dwi_path: Annotated[Path, typer.Option("--dwi", help="Diffusion series, 4D")],
     bval: Annotated[Path, typer.Option(help="b-values, FSL format")],
     bvec: Annotated[Path, typer.Option(help="Directions, FSL format")],
-    fa: Annotated[Path, typer.Option(help="Out: fractional anisotropy")],
-    md: Annotated[Path, typer.Option(help="Out: mean diffusivity")],
-    ad: Annotated[Path, typer.Option(help="Out: axial diffusivity")],
-    rd: Annotated[Path, typer.Option(help="Out: radial diffusivity")],
-    v1: Annotated[Path, typer.Option(help="Out: principal direction, world axes")],
-    tensor: Annotated[Path, typer.Option(help="Out: six elements, world axes")],
-    mask: Annotated[Path, typer.Option(help="Out: brain mask")],
-    b0: Annotated[Path, typer.Option(help="Out: mean b = 0 image")],
-    status: Annotated[Path, typer.Option(help="Out: status and quality numbers")],
-    options: Annotated[str, typer.Option(help="Section dti of the configuration, JSON")],
+    session: Session = None,
+    low: Low = None,
     supplied_mask: Annotated[
         Path | None, typer.Option(help="Brain mask on the series' grid; mask.method supplied")
     ] = None,
-    preprocess_status: Annotated[
-        Path | None, typer.Option(help="Status of the preprocessing, where there was one")
+    config: ConfigFile = None,
+    options: Annotated[
+        str | None, typer.Option(help="Section dti of the configuration, JSON")
     ] = None,
 ) -> None:
     """Mask a diffusion series and fit the tensor."""
-    section = stage.parse_options(sections.Dti, options)
+    section, unit = section_of("dti", config, options), unit_of(subject, session)
+    if low:
+        section = of_low_ratio(section, low_ratio(low))
+    own, at = files_of(unit, root), files_of(unit, low_root(root, low) if low else root)
+    names = ("fa", "md", "ad", "rd", "v1", "tensor", "mask")
+    # A series that was corrected has its status beside it.
+    corrected = own("preprocess-status") if dwi_path == own("dwi") else None
+    fit_unit(
+        unit, dwi_path, bval, bvec, **{name: at(f"dwi-{name}") for name in names}, b0=at("b0"),
+        status=at("dti-status"), section=section, supplied_mask=supplied_mask,
+        preprocess_status=corrected,
+    )  # fmt: skip
+
+
+def fit_unit(
+    unit: str,
+    dwi_path: Path,
+    bval: Path,
+    bvec: Path,
+    fa: Path,
+    md: Path,
+    ad: Path,
+    rd: Path,
+    v1: Path,
+    tensor: Path,
+    mask: Path,
+    b0: Path,
+    status: Path,
+    section: sections.Dti,
+    supplied_mask: Path | None = None,
+    preprocess_status: Path | None = None,
+) -> None:
+    """Fit one unit's series; bad data end in its status, with empty maps."""
     maps_paths = {"fa": fa, "md": md, "ad": ad, "rd": rd, "v1": v1, "tensor": tensor}
     outputs = [*maps_paths.values(), mask, b0]
     with stage.recorded("dti", unit, status, outputs) as record, dwi.findings_about(dwi_path):

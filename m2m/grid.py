@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from m2m import density
 from m2m.bids import unit_files, unit_of
+from m2m.configured import section_of
 from m2m.modalities import REGISTERED, Modality, carried_modality
 from m2m.options import Grid
 from m2m.options.scans import MAPPERS
@@ -23,7 +24,8 @@ from m2m.programs import ProgramError
 from m2m.qc import CYAN, RED, YELLOW, Panel, draw, grey
 from m2m.register import Registration, align, mutual_information, warp
 from m2m.scales import log_tensor, tensor_of_log
-from m2m.stage import DataError, parse_options, read_json, recorded, require_ok, whole
+from m2m.stage import DataError, read_json, recorded, require_ok, whole
+from m2m.stage_flags import ConfigFile, Root, Session, Subject
 from m2m.tensors import nearest_rotation, rotate
 from m2m.volume import Volume, load, require_same_grid, resample, resample_inside, save
 
@@ -376,10 +378,11 @@ def bring_all(
 
 
 def main(
-    root: Annotated[Path, typer.Option(help="The derivative dataset, results/<dataset>")],
-    subject: Annotated[str, typer.Option(help="Participant, e.g. sub-01")],
-    options: Annotated[str, typer.Option(help="JSON of the section grid")],
-    session: Annotated[str | None, typer.Option(help="Session, e.g. ses-1, where named")] = None,
+    root: Root,
+    subject: Subject,
+    session: Session = None,
+    config: ConfigFile = None,
+    options: Annotated[str | None, typer.Option(help="JSON of the section grid")] = None,
     maps: Annotated[
         list[str] | None, typer.Option(help="Map to bring besides FA, by modality; repeat.")
     ] = None,
@@ -391,4 +394,4 @@ def main(
     unit = unit_of(subject, session)
     further = [name for name in dict.fromkeys(maps or ()) if name != REGISTERED]
     chosen = [carried_modality(name) for name in further]
-    bring_all(unit, unit_files(root, unit), chosen, parse_options(Grid, options))
+    bring_all(unit, unit_files(root, unit), chosen, section_of("grid", config, options))

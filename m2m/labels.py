@@ -8,17 +8,17 @@ distortion, how much of it the correction undid is measured.
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-import typer
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from m2m.bids import unit_path
 from m2m.cohort.split import load_split, part_by_participant
+from m2m.configured import read_config, split_of
 from m2m.dataset import Subject, find_subjects, whole_subject
 from m2m.model import load_model
 from m2m.models.building import load_correction
@@ -26,6 +26,7 @@ from m2m.networks.correction import INVERSE_STEPS, LabelCorrection, area_change,
 from m2m.options import section_of
 from m2m.slices import PLANES, assemble, extract, in_plane
 from m2m.stage import read_json, whole, write_json, write_table
+from m2m.stage_flags import ModelName, NeededConfig, Root, TaskName
 from m2m.volume import Volume, load, resample
 
 BATCH = 16
@@ -243,18 +244,27 @@ def correction_of(weights: Path) -> tuple[LabelCorrection, dict[str, Any], float
     return correction, record, options.correct_labels.smooth_mm
 
 
-def main(
-    weights: Annotated[Path, typer.Option(help="model.safetensors of `m2m train`.")],
-    slices_dir: Annotated[Path, typer.Option(help="Folder of everybody's slices.")],
-    split: Annotated[Path, typer.Option(help="split.tsv")],
-    split_record: Annotated[Path, typer.Option(help="split.json")],
-    root: Annotated[Path, typer.Option(help="The derivative dataset, results/<dataset>.")],
-    table: Annotated[Path, typer.Option(help="Table to write: a row per person and orientation.")],
-    truth: Annotated[
-        Path | None, typer.Option(help="Dataset of the truth, where the distortion is simulated.")
-    ] = None,
-) -> None:
+def main(root: Root, task: TaskName, model: ModelName, config: NeededConfig) -> None:
     """Measure how far a model's label correction moved the targets it learned from."""
+    written = read_config(config)
+    known = written.phantom is not None and written.phantom.distortion_mm
+    measure_model(
+        root / "models" / task / model / "model.safetensors", root / "slices",
+        *split_of(root, written.task(task).fold), root,
+        root / "evaluation" / task / model / "labels.tsv", root / "truth" if known else None,
+    )  # fmt: skip
+
+
+def measure_model(
+    weights: Path,
+    slices_dir: Path,
+    split: Path,
+    split_record: Path,
+    root: Path,
+    table: Path,
+    truth: Path | None = None,
+) -> None:
+    """Measure one model's correction: a row per person and orientation."""
     correction, record, smooth_mm = correction_of(weights)
     parts = part_by_participant(load_split(split, split_record))
     images, planes = (record["source"], record["target"]), record["options"]["planes"]
@@ -282,18 +292,22 @@ def main(
         print(f"Labels fold, raise correct_labels.smoothness: {', '.join(folded)}")
 
 
-def correct(
-    weights: Annotated[Path, typer.Option(help="Of a model with correct_labels.")],
-    slices_dir: Annotated[Path, typer.Option(help="Folder of everybody's slices.")],
-    split: Annotated[Path, typer.Option(help="split.tsv")],
-    split_record: Annotated[Path, typer.Option(help="split.json")],
-    out: Annotated[Path, typer.Option(help="Folder of slices to write, in the same folders.")],
-) -> None:
+def correct(root: Root, task: TaskName, model: ModelName, config: NeededConfig) -> None:
     """Write the training part's slices with labels moved by each person's joint field.
 
     Targets are read where they belong, and known where they were measured before and after. All
     orientations are cut from the moved volume.
     """
+    correct_slices(
+        root / "models" / task / model / "model.safetensors", root / "slices",
+        *split_of(root, read_config(config).task(task).fold), root / "labels" / task / model,
+    )  # fmt: skip
+
+
+def correct_slices(
+    weights: Path, slices_dir: Path, split: Path, split_record: Path, out: Path
+) -> None:
+    """Write slices with labels that a model's correction moved, in the same folders."""
     correction, record, smooth_mm = correction_of(weights)
     parts = part_by_participant(load_split(split, split_record))
     images, planes = (record["source"], record["target"]), record["options"]["planes"]

@@ -12,9 +12,11 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from m2m.bids import files_of, low_ratio, low_root, slice_files, unit_of
 from m2m.lowres import crop_kspace, enlarge, low_grid
 from m2m.slices import PLANES, stack
 from m2m.stage import DataError, read_json, recorded, require_ok, whole, write_text
+from m2m.stage_flags import Root, Session, Subject
 from m2m.volume import Volume, load, resample_inside, same_grid, save
 
 
@@ -49,20 +51,41 @@ def lower(fa: Volume, mask: Volume, like: Volume, t1_to_dwi: NDArray, ratio: int
 
 
 def main(
-    unit: Annotated[str, typer.Option(help="Participant and session, e.g. sub-01_ses-1")],
-    ratio: Annotated[int, typer.Option(help="Between voxels of the two grids.")],
-    fa: Annotated[Path, typer.Option(help="FA on the common grid, or of a cropped series.")],
-    mask: Annotated[Path, typer.Option(help="Its mask.")],
-    brain: Annotated[Path, typer.Option(help="Brain mask on the common grid.")],
-    require: Annotated[list[Path], typer.Option(help="Status of what made these; repeat.")],
-    grid_status: Annotated[Path, typer.Option(help="Status of `m2m grid`.")],
-    out: Annotated[Path, typer.Option(help="Low-resolution map to write.")],
-    status: Annotated[Path, typer.Option(help="Status, and record of the slices, to write.")],
-    axial: Annotated[Path, typer.Option(help="Out: axial slices, .npy")],
-    coronal: Annotated[Path, typer.Option(help="Out: coronal slices")],
-    sagittal: Annotated[Path, typer.Option(help="Out: sagittal slices")],
+    root: Root,
+    subject: Subject,
+    low: Annotated[
+        str, typer.Option(help="Kind: whose k-space is cropped, and by how much, e.g. dwi-2.")
+    ],
+    session: Session = None,
 ) -> None:
     """Make a map at low resolution, and its slices, enlarged to the common grid."""
+    unit, below = unit_of(subject, session), low_root(root, low)
+    own, at = files_of(unit, root), files_of(unit, below)
+    if low.startswith("map"):
+        made = own("fa"), own("target-mask"), own("brain"), [own("grid-status")]
+    else:
+        made = at("dwi-fa"), at("dwi-mask"), own("brain"), [at("dti-status")]
+    record, slices = slice_files(below, unit, PLANES)
+    lower_unit(
+        unit, low_ratio(low), *made, own("grid-status"), at("low-fa"), record, **slices
+    )  # fmt: skip
+
+
+def lower_unit(
+    unit: str,
+    ratio: int,
+    fa: Path,
+    mask: Path,
+    brain: Path,
+    require: list[Path],
+    grid_status: Path,
+    out: Path,
+    status: Path,
+    axial: Path,
+    coronal: Path,
+    sagittal: Path,
+) -> None:
+    """Lower one unit's FA; bad data end in its status, with empty files."""
     outputs = {"axial": axial, "coronal": coronal, "sagittal": sagittal}
     with recorded("lower", unit, status, [out, *outputs.values()]) as content:
         require_ok(grid_status, *require)

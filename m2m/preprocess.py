@@ -12,22 +12,46 @@ import typer
 
 from m2m import dwi, stage, volume
 from m2m import options as sections
+from m2m.bids import files_of, unit_of
+from m2m.configured import section_of
+from m2m.stage_flags import ConfigFile, Root, Session, Subject
 
 
 def main(
-    unit: Annotated[str, typer.Option(help="Participant and session, e.g. sub-01_ses-1")],
+    root: Root,
+    subject: Subject,
     dwi_path: Annotated[Path, typer.Option("--dwi", help="Diffusion series, 4D")],
     bval: Annotated[Path, typer.Option(help="b-values, FSL format")],
     bvec: Annotated[Path, typer.Option(help="Directions, FSL format")],
-    out_dwi: Annotated[Path, typer.Option(help="Out: corrected series")],
-    out_bval: Annotated[Path, typer.Option(help="Out: b-values")],
-    out_bvec: Annotated[Path, typer.Option(help="Out: directions, rotated with the head")],
-    status: Annotated[Path, typer.Option(help="Out: status")],
-    options: Annotated[str, typer.Option(help="Section preprocess of the configuration, JSON")],
+    session: Session = None,
+    config: ConfigFile = None,
+    options: Annotated[
+        str | None, typer.Option(help="Section preprocess of the configuration, JSON")
+    ] = None,
     threads: Annotated[int, typer.Option(help="Threads of each MRtrix3 command")] = 1,
 ) -> None:
     """Correct a diffusion series with MRtrix3 or FSL."""
-    section = stage.parse_options(sections.Preprocess, options)
+    unit = unit_of(subject, session)
+    at = files_of(unit, root)
+    correct_unit(
+        unit, dwi_path, bval, bvec, at("dwi"), at("bval"), at("bvec"), at("preprocess-status"),
+        section_of("preprocess", config, options), threads,
+    )  # fmt: skip
+
+
+def correct_unit(
+    unit: str,
+    dwi_path: Path,
+    bval: Path,
+    bvec: Path,
+    out_dwi: Path,
+    out_bval: Path,
+    out_bvec: Path,
+    status: Path,
+    section: sections.Preprocess,
+    threads: int = 1,
+) -> None:
+    """Correct one unit's series; bad data end in its status, with empty files."""
     if section.chain == "none":
         raise ValueError("preprocess.chain is none: there is nothing to run")
     correct = section.record.load()

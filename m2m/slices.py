@@ -14,9 +14,10 @@ import typer
 from numpy.typing import NDArray
 
 from m2m.bids import slices_path, unit_files, unit_folder, unit_of
+from m2m.configured import section_of
 from m2m.modalities import MODALITIES, REGISTERED, carried_modality
-from m2m.options import Slices
-from m2m.stage import DataError, parse_options, read_json, recorded, require_ok, whole, write_text
+from m2m.stage import DataError, read_json, recorded, require_ok, whole, write_text
+from m2m.stage_flags import ConfigFile, Root, Session, Subject
 from m2m.volume import load, require_same_grid
 
 PLANES = ("axial", "coronal", "sagittal")
@@ -230,17 +231,18 @@ def cut(
 
 
 def main(
-    root: Annotated[Path, typer.Option(help="The derivative dataset, results/<dataset>")],
-    subject: Annotated[str, typer.Option(help="Participant, e.g. sub-01")],
-    options: Annotated[str, typer.Option(help="JSON of the section slices")],
-    session: Annotated[str | None, typer.Option(help="Session, e.g. ses-1, where named")] = None,
+    root: Root,
+    subject: Subject,
+    session: Session = None,
+    config: ConfigFile = None,
+    options: Annotated[str | None, typer.Option(help="JSON of the section slices")] = None,
     maps: Annotated[
         list[str] | None, typer.Option(help="Measured map to cut, by modality; repeat.")
     ] = None,
 ) -> None:
     """Cut normalised slices in three orientations; a failed or excluded unit gets empty files."""
     unit = unit_of(subject, session)
-    percent = parse_options(Slices, options).t1_range_percent
+    percent = section_of("slices", config, options).t1_range_percent
     place = unit_folder(unit), unit
     outputs = {plane: Path(slices_path(root, f"{plane}.npy", *place)) for plane in PLANES}
     record = Path(slices_path(root, "slices.json", *place))

@@ -1,16 +1,16 @@
 """Who takes part: simulated or indexed, validated, and divided into parts."""
 
-if SIMULATED:
+if files.simulated:
 
     rule participants:
         """Age, sex and site of simulated people, and the dataset's tables (BIDS)."""
         output:
-            participants=f"{RAWDATA}/participants.tsv",
-            sidecar=f"{RAWDATA}/participants.json",
-            description=f"{RAWDATA}/dataset_description.json",
-            readme=f"{RAWDATA}/README",
-            truth=f"{TRUTH}/dataset_description.json",
-            labels=f"{TRUTH}/desc-bundles_dseg.tsv",
+            participants=f"{files.rawdata}/participants.tsv",
+            sidecar=f"{files.rawdata}/participants.json",
+            description=f"{files.rawdata}/dataset_description.json",
+            readme=f"{files.rawdata}/README",
+            truth=f"{files.truth}/dataset_description.json",
+            labels=f"{files.truth}/desc-bundles_dseg.tsv",
         log:
             log("participants", "participants"),
         benchmark:
@@ -21,13 +21,13 @@ if SIMULATED:
             mem_mb=memory(1000),
             runtime=minutes(10),
         params:
-            options=options(CONFIG.cohort.phantom),
+            root=files.dataset_root,
+            config=files.config_file,
+            options=digest(CONFIG.cohort.phantom),
             version=VERSIONS["simulate"],
         shell:
-            "m2m participants --participants {output.participants:q} --sidecar {output.sidecar:q}"
-            " --description {output.description:q} --readme {output.readme:q}"
-            " --truth-description {output.truth:q} --labels {output.labels:q}"
-            " --options {params.options:q} > {log:q} 2>&1"
+            "m2m participants --root {params.root:q} --config {params.config:q}"
+            " > {log:q} 2>&1"
 
     rule simulate:
         """One person's raw T1w and DWI from the MNI152 anatomy and a multi-tensor model.
@@ -35,49 +35,48 @@ if SIMULATED:
         Fonov et al. (2011) NeuroImage 54:313; Garyfallidis et al. (2014) Front Neuroinform 8:8.
         """
         output:
-            **phantom_truth(),
-            t1w=f"{RAWDATA}/sub-{{participant}}/anat/sub-{{participant}}_T1w.nii.gz",
-            dwi=f"{RAWDATA}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.nii.gz",
-            bval=f"{RAWDATA}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.bval",
-            bvec=f"{RAWDATA}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.bvec",
+            **people.phantom_truth(),
+            t1w=f"{files.rawdata}/sub-{{participant}}/anat/sub-{{participant}}_T1w.nii.gz",
+            dwi=f"{files.rawdata}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.nii.gz",
+            bval=f"{files.rawdata}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.bval",
+            bvec=f"{files.rawdata}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.bvec",
             truth_fa=bids.unit_path(
-                TRUTH, "truth-fa", "sub-{participant}", "sub-{participant}"
+                files.truth, "truth-fa", "sub-{participant}", "sub-{participant}"
             ),
             truth_tensor=bids.unit_path(
-                TRUTH, "truth-tensor", "sub-{participant}", "sub-{participant}"
+                files.truth, "truth-tensor", "sub-{participant}", "sub-{participant}"
             ),
             truth_bundles=bids.unit_path(
-                TRUTH, "truth-bundles", "sub-{participant}", "sub-{participant}"
+                files.truth, "truth-bundles", "sub-{participant}", "sub-{participant}"
             ),
         log:
             log("simulate", "sub-{participant}"),
         benchmark:
             bench("simulate", "sub-{participant}")
         group:
-            shard("simulation", place_of_participant)
+            shards.of("simulation", people.place_of_participant)
         conda:
             M2M_ENV
         resources:
             mem_mb=memory(1500),
             runtime=minutes(15),
         params:
-            options=phantom_options,
+            root=files.dataset_root,
+            config=files.config_file,
+            options=digests.person,
             version=VERSIONS["simulate"],
         shell:
-            "m2m simulate --participant-label {wildcards.participant} --t1w {output.t1w:q}"
-            " --dwi {output.dwi:q} --bval {output.bval:q} --bvec {output.bvec:q}"
-            " --truth-fa {output.truth_fa:q} --truth-tensor {output.truth_tensor:q}"
-            " --truth-bundles {output.truth_bundles:q}"
-            " --options {params.options:q} > {log:q} 2>&1"
+            "m2m simulate --root {params.root:q} --config {params.config:q}"
+            " --subject sub-{wildcards.participant} > {log:q} 2>&1"
 
 
 rule describe:
     """What the dataset of results is, and of each model's synthetic maps (BIDS derivatives)."""
     output:
-        f"{ROOT}/dataset_description.json",
-        f"{ROOT}/.bidsignore",
-        every_model("synthetic/{task}/{model}/dataset_description.json"),
-        every_model("synthetic/{task}/{model}/.bidsignore"),
+        f"{files.root}/dataset_description.json",
+        f"{files.root}/.bidsignore",
+        tasks.every_model("synthetic/{task}/{model}/dataset_description.json"),
+        tasks.every_model("synthetic/{task}/{model}/.bidsignore"),
     log:
         log("describe", "describe"),
     benchmark:
@@ -88,22 +87,23 @@ rule describe:
         mem_mb=memory(500),
         runtime=minutes(5),
     params:
-        root=dataset_root,
-        source=RAWDATA,
-        synthetic=synthetic_flags(),
+        root=files.dataset_root,
+        source=files.rawdata,
+        config=files.config_file,
+        synthetic=digest(tasks.every_model("synthetic/{task}/{model}")),
         version=VERSIONS["describe"],
     shell:
-        "m2m describe --root {params.root:q} --source {params.source:q} {params.synthetic:q}"
-        " > {log:q} 2>&1"
+        "m2m describe --root {params.root:q} --config {params.config:q}"
+        " --source {params.source:q} > {log:q} 2>&1"
 
 
 rule index:
     """Every scan of the dataset, one row each (PyBIDS; Yarkoni et al. 2019, JOSS 4:1294)."""
     input:
-        raw_scans,
-        participants=participants_table,
+        people.raw_scans,
+        participants=people.participants_table,
     output:
-        manifest=f"{ROOT}/cohort/manifest.tsv",
+        manifest=f"{files.root}/cohort/manifest.tsv",
     log:
         log("index", "index"),
     benchmark:
@@ -114,24 +114,25 @@ rule index:
         mem_mb=memory(4000),
         runtime=minutes(120),
     params:
-        bids_dir=RAWDATA,
-        options=options(CONFIG.cohort, exclude={"phantom"}),
-        subjects=listed_subjects,
+        bids_dir=files.rawdata,
+        config=files.config_file,
+        options=digests.cohort,
+        subjects=people.listed_subjects,
         version=VERSIONS["index"],
     shell:
-        "m2m index --bids-dir {params.bids_dir:q} --manifest {output.manifest:q}"
-        " --options {params.options:q} > {log:q} 2>&1"
+        "m2m index --config {params.config:q} --bids-dir {params.bids_dir:q}"
+        " --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
 rule validate:
     """Scans checked by header, gradients and voxels; who is in, with which files, and why not."""
     input:
-        manifest=f"{ROOT}/cohort/manifest.tsv",
-        participants=participants_table,
-        exclude=exclusion_table,
+        manifest=f"{files.root}/cohort/manifest.tsv",
+        participants=people.participants_table,
+        exclude=people.exclusion_table,
     output:
-        units=UNITS,
-        status=f"{ROOT}/cohort/cohort_status.tsv",
+        units=files.units,
+        status=f"{files.root}/cohort/cohort_status.tsv",
     log:
         log("validate", "validate"),
     benchmark:
@@ -144,22 +145,23 @@ rule validate:
         runtime=minutes(240),
     params:
         participants=flag("--participants", "participants"),
-        options=options(CONFIG.cohort, exclude={"phantom"}),
+        config=files.config_file,
+        options=digests.cohort,
         version=VERSIONS["validate"],
     shell:
-        "m2m validate --manifest {input.manifest:q} --units {output.units:q}"
-        " --status {output.status:q} {params.participants:q} --threads {threads}"
-        " --options {params.options:q} > {log:q} 2>&1"
+        "m2m validate --config {params.config:q} --manifest {input.manifest:q}"
+        " --units {output.units:q} --status {output.status:q} {params.participants:q}"
+        " --threads {threads} > {log:q} 2>&1"
 
 
 checkpoint split:
     """Parts by subject, family and site, stratified by age and sex; a checkpoint."""
     input:
-        units=UNITS,
-        participants=participants_table,
+        units=files.units,
+        participants=people.participants_table,
     output:
-        table=SPLIT,
-        record=SPLIT_RECORD,
+        table=files.split,
+        record=files.split_record,
     log:
         log("split", "split"),
     benchmark:
@@ -171,25 +173,27 @@ checkpoint split:
         runtime=minutes(10),
     params:
         participants=flag("--participants", "participants"),
-        options=options(CONFIG.split),
+        config=files.config_file,
+        options=digest(CONFIG.split),
         version=VERSIONS["split"],
     shell:
-        "m2m split --units {input.units:q} --table {output.table:q} --record {output.record:q}"
-        " {params.participants:q} --options {params.options:q} > {log:q} 2>&1"
+        "m2m split --config {params.config:q} --units {input.units:q}"
+        " --table {output.table:q} --record {output.record:q} {params.participants:q}"
+        " > {log:q} 2>&1"
 
 
-if CROSS_FITTED:
+if tasks.cross_fitted:
 
     checkpoint folds:
         """For each fold the others train: nobody is translated by who was trained on them."""
         input:
-            split=SPLIT,
-            record=SPLIT_RECORD,
+            split=files.split,
+            record=files.split_record,
         output:
-            table=FOLDS,
-            record=FOLDS_RECORD,
+            table=files.folds,
+            record=files.folds_record,
             splits=expand(
-                f"{FOLD}/split.{{suffix}}",
+                f"{files.fold}/split.{{suffix}}",
                 fold=range(1, CONFIG.downstream.folds + 1),
                 suffix=["tsv", "json"],
             ),
@@ -205,8 +209,10 @@ if CROSS_FITTED:
         params:
             folder=output_folder,
             number=CONFIG.downstream.folds,
-            options=options(CONFIG.split),
+            config=files.config_file,
+            options=digest(CONFIG.split),
             version=VERSIONS["folds"],
         shell:
-            "m2m folds --split {input.split:q} --split-record {input.record:q} --number {params.number:q}"
-            " --out-dir {params.folder:q} --options {params.options:q} > {log:q} 2>&1"
+            "m2m folds --config {params.config:q} --split {input.split:q}"
+            " --split-record {input.record:q} --number {params.number:q}"
+            " --out-dir {params.folder:q} > {log:q} 2>&1"

@@ -1,75 +1,62 @@
-"""All Python of the workflow: the checked configuration, paths, and functions for inputs."""
+"""What all rules use: the checked configuration and the objects that are made of it (m2m/workflow)."""
 
-import functools
-import gc
-import json
-import os
 import shlex
-import shutil
 import sys
 from pathlib import Path
 
 from pydantic import ValidationError
 from snakemake.exceptions import WorkflowError
 
-from m2m import bids, modalities, slurm
+from m2m import bids, modalities
 from m2m.modalities import MODALITIES
-from m2m import bids, slurm
-from m2m.figures.figure_records import (
-    TIMED,
-    is_timed,
-    of_scope,
-    of_study,
-    paths_of_study,
-)
 from m2m.options import Config, problems
-from m2m.options.downstream import NOISE_FREE, fold_task, inputs_of
-from m2m.phantom import labels
-from m2m.stage import VERSIONS, parse_table, read_table
-
-# A plan is millions of objects that live to its end: looking for garbage was a seventh of its time.
-gc.set_threshold(100_000, 50, 1000)
+from m2m.stage import VERSIONS, digest
+from m2m.workflow import calls, field_inputs, snakemake_patches, validation_inputs
+from m2m.workflow.cohort_tables import Cohort
+from m2m.workflow.field_inputs import Fields
+from m2m.workflow.job_flags import (
+    flag,
+    low_flag,
+    output_folder,
+    repeated,
+    subject_flags,
+)
+from m2m.workflow.model_inputs import Fitting, Judging
+from m2m.workflow.person_inputs import People
+from m2m.workflow.section_digests import Digests
+from m2m.workflow.shards import Shards, growing
+from m2m.workflow.study_pages import Pages
+from m2m.workflow.study_paths import Layout
+from m2m.workflow.task_inputs import Tasks, grid_maps, tensors_needed, tracts_needed
+from m2m.workflow.validation_inputs import Validation
 
 try:
     CONFIG = Config.model_validate(config)
 except ValidationError as error:
     raise WorkflowError("The configuration is not valid.", *problems(error)) from None
 
-SIMULATED = CONFIG.cohort.source == "phantom"
-ROOT = f"{CONFIG.results}/{CONFIG.dataset}"
-RAWDATA = f"{ROOT}/rawdata" if SIMULATED else str(CONFIG.cohort.bids_dir)
-TRUTH = f"{ROOT}/truth"
-UNITS = f"{ROOT}/cohort/units.tsv"
-SPLIT = f"{ROOT}/cohort/split.tsv"
-SPLIT_RECORD = f"{ROOT}/cohort/split.json"
-SLICES = f"{ROOT}/cohort/slices.tsv"
-QUALITY = f"{ROOT}/cohort/quality.tsv"
-FLOW = f"{ROOT}/cohort/flow.json"
-SYNTHETIC = f"{ROOT}/synthetic/{{task}}/{{model}}"
-MODEL = f"{ROOT}/models/{{task}}/{{model}}"
-EVALUATION = f"{ROOT}/evaluation/{{task}}"
-FIGURES = f"{ROOT}/figures"
-SLURM_RUN = Path(f"{ROOT}/logs/slurm_run")
-# Tasks by the page that shows them.
-STUDIES = {}
-for task, section in CONFIG.tasks.items():
-    STUDIES.setdefault(section.study, []).append(task)
-REPORTED = STUDIES.get("report", [])
-CROSS_FITTED = STUDIES.pop("downstream", [])
-FOLDS, FOLDS_RECORD = (f"{ROOT}/cohort/folds.{suffix}" for suffix in ("tsv", "json"))
-FOLD = f"{ROOT}/cohort/fold-{{fold}}"
-DOWNSTREAM = f"{ROOT}/downstream"
-ENCODER = f"{ROOT}/encoders/{{target}}"
-# Maps on the common grid: FA, and what tasks need besides, by modality and by kind of file.
-CARRIED = modalities.on_grid(CONFIG.modalities)
-GRID_MAPS = [MODALITIES[name].kind for name in CARRIED]
-TRACTS = "density" in modalities.natures(CARRIED)
-TENSORS = "tensor" in modalities.natures(CARRIED)
-# What tasks see beside a T1: a dataset for each kind of low resolution.
-LOW = f"{ROOT}/low/{{low}}"
-# What a model's label correction made of the training part.
-LABELS = f"{ROOT}/labels/{{task}}/{{model}}"
+if (skipped := snakemake_patches.patch_plan()) and workflow.is_main_process:
+    logger.warning(skipped)
+
 M2M_ENV = "../envs/m2m.yaml"
+# What the tasks need besides FA: streamlines and their density, tensors on the common grid.
+TRACTS, TENSORS = tracts_needed(CONFIG), tensors_needed(CONFIG)
+GRID_MAPS = grid_maps(CONFIG)
+TRACKER = CONFIG.tractography.record
+TRACKER_ENV = f"../envs/{TRACKER.environment}.yaml"
+
+files = Layout(CONFIG)
+cohort = Cohort(files, checkpoints)
+people = People(CONFIG, files, cohort)
+tasks = Tasks(CONFIG, files, cohort)
+fitting, judging = Fitting(tasks), Judging(tasks)
+fields = Fields(tasks)
+validation = Validation(tasks, people)
+pages = Pages(tasks)
+digests = Digests(CONFIG, files)
+shards = Shards(CONFIG.shard, snakemake_patches.parent_groups(workflow))
+at, log, bench = files.at, files.log, files.benchmark
+memory = minutes = growing  # MB, and minutes
 
 # Jobs call `m2m`: of the environment that the rule deploys, else of the one that runs Snakemake.
 shell.prefix(f'export PATH="$PATH:"{shlex.quote(str(Path(sys.executable).parent))}; ')
@@ -89,299 +76,9 @@ wildcard_constraints:
     ),
 
 
-def stop_if_commands_are_missing():
-    """Stop a dry run, by name, when a chosen chain needs a program that is not here."""
-    if workflow.deployment_settings.deployment_method:
-        return  # conda or a container brings them
-    needed = [*CONFIG.preprocess.commands, *CONFIG.dti.mask.commands]
-    if TRACTS:
-        needed += [*CONFIG.tractography.commands, *CONFIG.grid.commands]
-    if missing := [command for command in needed if shutil.which(command) is None]:
-        raise WorkflowError(
-            f"Not on this machine's PATH: {', '.join(missing)}. What is chosen under preprocess, "
-            f"dti.mask, tractography and grid.density needs them: install them or choose otherwise."
-        )
+calls.stop_if_commands_are_missing(people.commands(), workflow)
+calls.warn_of_jobs_left(files, workflow, logger)
 
 
-stop_if_commands_are_missing()
-
-
-def predicting(nature):
-    """Tasks that predict maps of this nature."""
-    return [
-        name
-        for name, task in CONFIG.tasks.items()
-        if MODALITIES[task.target].nature == nature
-    ]
-
-
-TENSOR_TASKS = predicting("tensor")
-
-
-def options(section, **without):
-    """The JSON of a section of the configuration, for a stage's --options."""
-    return section.model_dump_json(**without)
-
-
-def configuration(wildcards):
-    """The JSON of all of it; from a function, so that {folder} in a path is no wildcard."""
-    return options(CONFIG)
-
-
-def simulated_flag(wildcards):
-    """Whether pages and cards must say that the people are simulated."""
-    return "--simulated" if SIMULATED else "--no-simulated"
-
-
-def model_options(wildcards):
-    """The JSON of one model's section, with the task's own number of steps and losses."""
-    model, task = CONFIG.models[wildcards.model], CONFIG.tasks[wildcards.task]
-    return options(model.of_task(task.steps_of(wildcards.model), task.losses))
-
-
-def task_options(wildcards):
-    """The JSON of what a task translates, without who tries it, for how long, and why."""
-    return options(
-        CONFIG.tasks[wildcards.task], exclude={"models", "steps", "losses", "study"}
-    )
-
-
-def folder(unit):
-    """Folder of a unit."""
-    return bids.unit_folder(unit)
-
-
-def log(rule, name):
-    """Path of a rule's log."""
-    return f"{ROOT}/logs/{rule}/{name}.log"
-
-
-def bench(rule, name):
-    """Path of a rule's benchmark."""
-    return f"{ROOT}/benchmarks/{rule}/{name}.tsv"
-
-
-def growing(amount):
-    """An amount as a function of the attempt: a job that ran out of it gets more."""
-
-    def need(wildcards, attempt):
-        return amount * attempt
-
-    return need
-
-
-memory = minutes = growing  # MB, and minutes
-
-
-def dataset_root(wildcards):
-    """Folder of the results: stages find each person's files below it by their BIDS names."""
-    return ROOT
-
-
-def slices_folder(wildcards):
-    """Folder of everybody's slices."""
-    return f"{ROOT}/slices"
-
-
-def at(kind, root=ROOT):
-    """The workflow's pattern for one of a unit's files."""
-    return bids.unit_path(root, kind)
-
-
-# -- the cohort, known once the checkpoint has run ---------------------------------------------
-
-
-@functools.cache
-def _table(path, modified):
-    return read_table(path)
-
-
-def table(path):
-    """Rows of a table, read again only when it has changed."""
-    return _table(path, os.stat(path).st_mtime_ns)
-
-
-@functools.cache
-def _lines(path, modified):
-    """Heading of a table, and its lines by their first field."""
-    heading, *lines = Path(path).read_text(encoding="utf-8").split("\n")
-    return heading, {line.partition("\t")[0]: line for line in lines}
-
-
-@functools.cache
-def _row(path, modified, first):
-    heading, lines = _lines(path, modified)
-    return parse_table([heading, lines[first]])[0]
-
-
-def unit_row(unit):
-    """The row of one unit in units.tsv; a job on a cluster parses its own and nobody else's."""
-    checkpoints.split.get()
-    return _row(UNITS, os.stat(UNITS).st_mtime_ns, unit)
-
-
-def units(*states):
-    """Names of the units in any of these states, in the table's order."""
-    checkpoints.split.get()
-    return [row["unit"] for row in table(UNITS) if row["state"] in states]
-
-
-def units_of_part(*parts):
-    """Paired units whose participant is in any of these parts of the split."""
-    checkpoints.split.get()
-    chosen = {row["participant_id"] for row in table(SPLIT) if row["part"] in parts}
-    return [
-        row["unit"]
-        for row in table(UNITS)
-        if row["state"] == "paired" and row["participant_id"] in chosen
-    ]
-
-
-def units_of_fold(fold, inside=True):
-    """Paired units whose participant is in a fold, or in another one."""
-    checkpoints.folds.get()
-    fold_of = {row["participant_id"]: row["fold"] for row in table(FOLDS)}
-    return [
-        row["unit"]
-        for row in table(UNITS)
-        if row["state"] == "paired"
-        and (fold_of[row["participant_id"]] == str(fold)) == inside
-    ]
-
-
-def paths(kind, names, root=ROOT):
-    """One kind of file for each of these units."""
-    return [bids.unit_path(root, kind, folder(unit), unit) for unit in names]
-
-
-def per_unit(kinds, *states):
-    """Input function: files of one kind, or of several, for every unit in any of these states."""
-
-    def wanted(wildcards):
-        kinds_wanted = [kinds] if isinstance(kinds, str) else kinds
-        return [path for kind in kinds_wanted for path in paths(kind, units(*states))]
-
-    return wanted
-
-
-def scan(column):
-    """Input function: a path from the unit's row, or nothing where there is none."""
-
-    def path(wildcards):
-        return unit_row(wildcards.unit)[column] or []
-
-    return path
-
-
-def corrected(kind, column):
-    """Input function: the preprocessed file where a chain is chosen, the raw one otherwise."""
-    return scan(column) if CONFIG.preprocess.chain == "none" else at(kind)
-
-
-def flag(name, key):
-    """Parameter function: a command-line flag with an optional input, or nothing."""
-
-    def argument(wildcards, input):
-        return [name, input[key]] if input.get(key) else []
-
-    return argument
-
-
-# -- the cohort's source -----------------------------------------------------------------------
-
-
-def raw_scans(wildcards):
-    """Every simulated scan; a dataset on disk is listed by the stage itself."""
-    if not SIMULATED:
-        return []
-    return [
-        f"{RAWDATA}/sub-{label}/{scan}"
-        for label in labels(CONFIG.cohort.phantom.n_subjects)
-        for scan in (f"anat/sub-{label}_T1w.nii.gz", f"dwi/sub-{label}_dwi.nii.gz")
-    ]
-
-
-def participants_table(wildcards):
-    """The dataset's participants.tsv, where it has one."""
-    path = f"{RAWDATA}/participants.tsv"
-    return path if SIMULATED or os.path.exists(path) else []
-
-
-def exclusion_table(wildcards):
-    """The user's table of exclusions, where given."""
-    return str(CONFIG.cohort.exclude) if CONFIG.cohort.exclude else []
-
-
-def listed_subjects(wildcards):
-    """Names of the dataset's subject folders: one more or less lists the dataset again."""
-    if SIMULATED:
-        return CONFIG.cohort.phantom.n_subjects
-    if not os.path.isdir(RAWDATA):
-        raise WorkflowError(f"cohort.bids_dir: there is no folder {RAWDATA}.")
-    return sorted(name for name in os.listdir(RAWDATA) if name.startswith("sub-"))
-
-
-# -- diffusion and grid ------------------------------------------------------------------------
-
-
-def grid_inputs():
-    """Further inputs of the grid's job, where tasks need them."""
-    if not TRACTS:
-        return {}
-    return {kind: at(kind) for kind in ("tractogram", "tractography-status")}
-
-
-def grid_outputs():
-    """Maps on the common grid: FA, and what tasks need besides."""
-    streamlines = {"streamlines": at("count")} if TRACTS else {}
-    return {kind: at(kind) for kind in GRID_MAPS} | streamlines
-
-
-def one(kind, wildcards, root=ROOT):
-    """Path of one of the wildcards' unit's files."""
-    return bids.unit_path(root, kind, wildcards.folder, wildcards.unit)
-
-
-def who(wildcards):
-    """`--subject` and, where there are sessions, `--session` of a job's unit."""
-    subject, _, session = wildcards.unit.partition("_")
-    return ["--subject", subject, *(["--session", session] if session else [])]
-
-
-def maps_flags(names):
-    """`--maps` for each modality."""
-    return [part for name in names for part in ("--maps", name)]
-
-
-def slices_at(name, root=ROOT):
-    """The workflow's pattern for one of a unit's files of slices."""
-    return bids.slices_path(root, name)
-
-
-TRACKER = CONFIG.tractography.record
-TRACKER_ENV = f"../envs/{TRACKER.environment}.yaml"
-
-
-def track_inputs():
-    """Further inputs of tracking that the backend asks for: scans of a person, and other files."""
-    section = CONFIG.tractography
-    scans = {name: scan(column) for name, column in TRACKER.scans(section).items()}
-    return scans | TRACKER.files(section)
-
-
-def track_outputs():
-    """Further outputs of tracking."""
-    section = CONFIG.tractography
-    return {name: at(kind) for name, kind in TRACKER.outputs(section).items()}
-
-
-def track_flags(wildcards, input, output):
-    """Flags of `m2m tractography` for them, by their names."""
-    given = [(name, input) for name in track_inputs()]
-    given += [(name, output) for name in track_outputs()]
-    return [
-        part
-        for name, files in given
-        if files.get(name)
-        for part in (f"--{name.replace('_', '-')}", files[name])
-    ]
+onstart:
+    calls.start(CONFIG, files, workflow, logger)

@@ -7,9 +7,9 @@ if CONFIG.preprocess.chain != "none":
         MRM 76:1574), eddy currents and motion (Andersson & Sotiropoulos 2016, NeuroImage 125:1063).
         """
         input:
-            dwi=scan("dwi"),
-            bval=scan("bval"),
-            bvec=scan("bvec"),
+            dwi=people.scan("dwi"),
+            bval=people.scan("bval"),
+            bvec=people.scan("bvec"),
         output:
             dwi=at("dwi"),
             bval=at("bval"),
@@ -26,22 +26,24 @@ if CONFIG.preprocess.chain != "none":
             mem_mb=memory(6000),
             runtime=minutes(360),
         params:
-            options=options(CONFIG.preprocess),
+            root=files.dataset_root,
+            subject=subject_flags,
+            config=files.config_file,
+            options=digest(CONFIG.preprocess),
             version=VERSIONS["preprocess"],
         shell:
-            "m2m preprocess --unit {wildcards.unit} --dwi {input.dwi:q} --bval {input.bval:q}"
-            " --bvec {input.bvec:q} --out-dwi {output.dwi:q} --out-bval {output.bval:q}"
-            " --out-bvec {output.bvec:q} --status {output.status:q} --threads {threads}"
-            " --options {params.options:q} > {log:q} 2>&1"
+            "m2m preprocess --root {params.root:q} {params.subject:q}"
+            " --config {params.config:q} --dwi {input.dwi:q} --bval {input.bval:q}"
+            " --bvec {input.bvec:q} --threads {threads} > {log:q} 2>&1"
 
 
 rule dti:
     """Brain mask (median Otsu) and tensor fit (Chung et al. 2006, NeuroImage 33:531; DIPY)."""
     input:
-        dwi=corrected("dwi", "dwi"),
-        bval=corrected("bval", "bval"),
-        bvec=corrected("bvec", "bvec"),
-        mask=scan("dwi_mask"),
+        dwi=people.corrected("dwi", "dwi"),
+        bval=people.corrected("bval", "bval"),
+        bvec=people.corrected("bvec", "bvec"),
+        mask=people.scan("dwi_mask"),
         preprocessed=(
             [] if CONFIG.preprocess.chain == "none" else at("preprocess-status")
         ),
@@ -60,23 +62,24 @@ rule dti:
     benchmark:
         bench("dti", "{folder}/{unit}")
     group:
-        shard("person", place_of_unit)
+        shards.of("person", cohort.place)
     conda:
         M2M_ENV
     resources:
         mem_mb=memory(3000),
         runtime=minutes(60),
     params:
+        root=files.dataset_root,
+        subject=subject_flags,
+        config=files.config_file,
         mask=flag("--supplied-mask", "mask"),
-        preprocessed=flag("--preprocess-status", "preprocessed"),
-        options=options(CONFIG.dti),
+        low=[],
+        options=digest(CONFIG.dti),
         version=VERSIONS["dti"],
     shell:
-        "m2m dti --unit {wildcards.unit} --dwi {input.dwi:q} --bval {input.bval:q}"
-        " --bvec {input.bvec:q} {params.mask:q} {params.preprocessed:q}"
-        " --fa {output.fa:q} --md {output.md:q} --ad {output.ad:q} --rd {output.rd:q} --v1 {output.v1:q}"
-        " --tensor {output.tensor:q} --mask {output.mask:q} --b0 {output.b0:q}"
-        " --status {output.status:q} --options {params.options:q} > {log:q} 2>&1"
+        "m2m dti --root {params.root:q} {params.subject:q} --config {params.config:q}"
+        " --dwi {input.dwi:q} --bval {input.bval:q} --bvec {input.bvec:q}"
+        " {params.mask:q} {params.low:q} > {log:q} 2>&1"
 
 
 rule track:
@@ -84,13 +87,13 @@ rule track:
     Tournier et al. 2019, NeuroImage 202:116137, iFOD2: Tournier et al. 2010, ISMRM 1670).
     """
     input:
-        **track_inputs(),
-        dwi=corrected("dwi", "dwi"),
-        bval=corrected("bval", "bval"),
-        bvec=corrected("bvec", "bvec"),
+        **people.track_inputs(),
+        dwi=people.corrected("dwi", "dwi"),
+        bval=people.corrected("bval", "bval"),
+        bvec=people.corrected("bvec", "bvec"),
         status=at("dti-status"),
     output:
-        **track_outputs(),
+        **people.track_outputs(),
         tractogram=at("tractogram"),
         picture=at("tractography-picture"),
         status=at("tractography-status"),
@@ -99,23 +102,21 @@ rule track:
     benchmark:
         bench("track", "{folder}/{unit}")
     group:
-        shard("person", place_of_unit)
+        shards.of("person", cohort.place)
     conda:
         TRACKER_ENV
     resources:
         mem_mb=memory(4000),
         runtime=minutes(TRACKER.minutes),
     params:
-        # Made by the same job as the status; planning costs by the file.
-        tensor=at("dwi-tensor"),
-        mask=at("dwi-mask"),
-        further=track_flags,
-        dti=options(CONFIG.dti),
-        options=options(CONFIG.tractography),
+        root=files.dataset_root,
+        subject=subject_flags,
+        config=files.config_file,
+        further=people.track_flags,
+        dti=digest(CONFIG.dti),
+        options=digest(CONFIG.tractography),
         version=VERSIONS["tractography"],
     shell:
-        "m2m tractography --unit {wildcards.unit} --dwi {input.dwi:q} --bval {input.bval:q}"
-        " --bvec {input.bvec:q} --tensor {params.tensor:q} --mask {params.mask:q}"
-        " --require {input.status:q} {params.further:q} --tractogram {output.tractogram:q}"
-        " --picture {output.picture:q} --status {output.status:q} --dti-options {params.dti:q}"
-        " --options {params.options:q} > {log:q} 2>&1"
+        "m2m tractography --root {params.root:q} {params.subject:q}"
+        " --config {params.config:q} --dwi {input.dwi:q} --bval {input.bval:q}"
+        " --bvec {input.bvec:q} {params.further:q} > {log:q} 2>&1"

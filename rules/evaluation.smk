@@ -9,21 +9,21 @@ rule evaluate_model:
     uncertainty (Kuleshov et al. 2018, ICML).
     """
     input:
-        synthetic=test_synthesis,
-        mean=mean_maps,
-        truth=test_truth,
-        units=UNITS,
-        split=SPLIT,
-        split_record=SPLIT_RECORD,
-        quality=QUALITY,
-        record=model_records,
+        synthetic=judging.test_synthesis,
+        mean=judging.mean_maps,
+        truth=judging.test_truth,
+        units=files.units,
+        split=files.split,
+        split_record=files.split_record,
+        quality=files.quality,
+        record=tasks.model_records,
     output:
-        metrics=f"{EVALUATION}/{{model}}/metrics.tsv",
-        profile=f"{EVALUATION}/{{model}}/profile.tsv",
-        rois=f"{EVALUATION}/{{model}}/rois.tsv",
-        bundles=f"{EVALUATION}/{{model}}/bundles.tsv",
-        spectrum=f"{EVALUATION}/{{model}}/spectrum.tsv",
-        uncertainty=f"{EVALUATION}/{{model}}/uncertainty.tsv",
+        metrics=f"{files.evaluation}/{{model}}/metrics.tsv",
+        profile=f"{files.evaluation}/{{model}}/profile.tsv",
+        rois=f"{files.evaluation}/{{model}}/rois.tsv",
+        bundles=f"{files.evaluation}/{{model}}/bundles.tsv",
+        spectrum=f"{files.evaluation}/{{model}}/spectrum.tsv",
+        uncertainty=f"{files.evaluation}/{{model}}/uncertainty.tsv",
     log:
         log("evaluate_model", "{task}_{model}"),
     benchmark:
@@ -34,21 +34,15 @@ rule evaluate_model:
         mem_mb=memory(2000),
         runtime=minutes(120),
     params:
-        root=dataset_root,
-        target=target_of,
-        streamlines=streamlines_flag,
-        mean=mean_flag,
-        records=record_flags,
-        options=roi_options,
+        root=files.dataset_root,
+        config=files.config_file,
+        target=tasks.target_of,
+        mean=judging.mean_model,
+        options=digests.evaluation,
         version=VERSIONS["evaluate"],
     shell:
-        "m2m evaluate --task {wildcards.task} --model {wildcards.model} --target {params.target:q}"
-        " --root {params.root:q} --units {input.units:q} --split {input.split:q}"
-        " --split-record {input.split_record:q} --quality {input.quality:q} {params.records:q}"
-        " {params.streamlines:q} {params.mean:q} --metrics {output.metrics:q} --profile {output.profile:q}"
-        " --rois {output.rois:q} --bundles {output.bundles:q} --spectrum {output.spectrum:q}"
-        " --uncertainty {output.uncertainty:q}"
-        " --options {params.options:q} > {log:q} 2>&1"
+        "m2m evaluate --root {params.root:q} --config {params.config:q}"
+        " --task {wildcards.task} --model {wildcards.model} > {log:q} 2>&1"
 
 
 rule measure_labels:
@@ -56,12 +50,12 @@ rule measure_labels:
     doi:10.1109/TMI.2024.3445969), and how much of a simulated distortion that undid.
     """
     input:
-        weights=f"{MODEL}/model.safetensors",
-        slices=of_fold("slices.tsv"),
-        split=of_fold("split.tsv"),
-        record=of_fold("split.json"),
+        weights=f"{files.model}/model.safetensors",
+        slices=tasks.of_fold("slices.tsv"),
+        split=tasks.of_fold("split.tsv"),
+        record=tasks.of_fold("split.json"),
     output:
-        table=f"{EVALUATION}/{{model}}/labels.tsv",
+        table=f"{files.evaluation}/{{model}}/labels.tsv",
     log:
         log("measure_labels", "{task}_{model}"),
     benchmark:
@@ -72,14 +66,13 @@ rule measure_labels:
         mem_mb=memory(2000),
         runtime=minutes(60),
     params:
-        root=dataset_root,
-        slices=slices_folder,
-        truth=displacement_flag,
+        root=files.dataset_root,
+        config=files.config_file,
+        truth=bool(files.simulated and CONFIG.cohort.phantom.distortion_mm),
         version=VERSIONS["labels"],
     shell:
-        "m2m labels --weights {input.weights:q} --slices-dir {params.slices:q} --split {input.split:q}"
-        " --split-record {input.record:q} --root {params.root:q} {params.truth:q} --table {output.table:q}"
-        " > {log:q} 2>&1"
+        "m2m labels --root {params.root:q} --config {params.config:q}"
+        " --task {wildcards.task} --model {wildcards.model} > {log:q} 2>&1"
 
 
 rule compare_models:
@@ -88,12 +81,12 @@ rule compare_models:
     p by signed ranks (Wilcoxon 1945, Biometrics Bull 1:80), corrected (Holm 1979, Scand J Stat 6:65).
     """
     input:
-        metrics=models_of("evaluation/{task}/{model}/metrics.tsv"),
-        rois=models_of("evaluation/{task}/{model}/rois.tsv"),
-        flow=FLOW,
+        metrics=tasks.models_of("evaluation/{task}/{model}/metrics.tsv"),
+        rois=tasks.models_of("evaluation/{task}/{model}/rois.tsv"),
+        flow=files.flow,
     output:
-        summary=f"{EVALUATION}/summary.tsv",
-        comparison=f"{EVALUATION}/comparison.tsv",
+        summary=f"{files.evaluation}/summary.tsv",
+        comparison=f"{files.evaluation}/comparison.tsv",
     log:
         log("compare_models", "{task}"),
     benchmark:
@@ -104,24 +97,24 @@ rule compare_models:
         mem_mb=memory(2000),
         runtime=minutes(60),
     params:
-        root=dataset_root,
-        models=task_model_flags,
-        options=roi_options,
+        root=files.dataset_root,
+        config=files.config_file,
+        models=tasks.model_names,
+        options=digests.evaluation,
         version=VERSIONS["compare"],
     shell:
-        "m2m compare --task {wildcards.task} --root {params.root:q} {params.models:q}"
-        " --flow {input.flow:q} --summary {output.summary:q} --comparison {output.comparison:q}"
-        " --options {params.options:q} > {log:q} 2>&1"
+        "m2m compare --root {params.root:q} --config {params.config:q}"
+        " --task {wildcards.task} > {log:q} 2>&1"
 
 
 rule tables_of_task:
     """A task's means and differences as Markdown and LaTeX, best marked by interval, not by value."""
     input:
-        summary=f"{EVALUATION}/summary.tsv",
-        comparison=f"{EVALUATION}/comparison.tsv",
+        summary=f"{files.evaluation}/summary.tsv",
+        comparison=f"{files.evaluation}/comparison.tsv",
     output:
         tables=expand(
-            f"{EVALUATION}/{{name}}.{{extension}}",
+            f"{files.evaluation}/{{name}}.{{extension}}",
             name=["summary", "comparison"],
             extension=["md", "tex"],
             allow_missing=True,
@@ -136,29 +129,30 @@ rule tables_of_task:
         mem_mb=memory(1000),
         runtime=minutes(10),
     params:
-        models=task_model_flags,
-        outs=table_flags,
+        root=files.dataset_root,
+        config=files.config_file,
+        models=tasks.model_names,
         version=VERSIONS["tables"],
     shell:
-        "m2m tables --summary {input.summary:q} --comparison {input.comparison:q} {params.models:q}"
-        " {params.outs:q} > {log:q} 2>&1"
+        "m2m tables --root {params.root:q} --config {params.config:q}"
+        " --task {wildcards.task} > {log:q} 2>&1"
 
 
-if CROSS_FITTED:
+if tasks.cross_fitted:
 
     rule features:
         """Regional means and histograms of measured maps, and of synthetic maps by networks that
         never saw the person (cross-fitting: Chernozhukov et al. 2018, Econom J 21:C1).
         """
         input:
-            described_maps,
-            records=cross_fitted_records,
-            units=UNITS,
-            folds=FOLDS,
-            folds_record=FOLDS_RECORD,
-            quality=QUALITY,
+            validation.described_maps,
+            records=validation.cross_fitted_records,
+            units=files.units,
+            folds=files.folds,
+            folds_record=files.folds_record,
+            quality=files.quality,
         output:
-            table=f"{DOWNSTREAM}/features.tsv",
+            table=f"{files.downstream}/features.tsv",
         log:
             log("features", "features"),
         benchmark:
@@ -169,29 +163,27 @@ if CROSS_FITTED:
             mem_mb=memory(2000),
             runtime=minutes(240),
         params:
-            root=dataset_root,
-            images=described_flag,
-            options=roi_options,
-            slices=options(CONFIG.slices),
+            root=files.dataset_root,
+            config=files.config_file,
+            images=digest(validation.images()),
+            options=digests.evaluation,
+            slices=digest(CONFIG.slices),
             version=VERSIONS["features"],
         shell:
-            "m2m features --root {params.root:q} --units {input.units:q} --quality {input.quality:q}"
-            " --folds {input.folds:q} --folds-record {input.folds_record:q} --sources {params.images:q}"
-            " --table {output.table:q} --options {params.options:q} --slices-options {params.slices:q}"
-            " > {log:q} 2>&1"
+            "m2m features --root {params.root:q} --config {params.config:q} > {log:q} 2>&1"
 
     rule predict_from_volumes:
         """A small 3D network (Peng et al. 2021, Med Image Anal 68:101871) on the same folds."""
         input:
-            described_maps,
-            features=f"{DOWNSTREAM}/features.tsv",
-            records=cross_fitted_records,
-            units=UNITS,
-            folds=FOLDS,
-            folds_record=FOLDS_RECORD,
-            participants=participants_table,
+            validation.described_maps,
+            features=f"{files.downstream}/features.tsv",
+            records=validation.cross_fitted_records,
+            units=files.units,
+            folds=files.folds,
+            folds_record=files.folds_record,
+            participants=people.participants_table,
         output:
-            table=f"{DOWNSTREAM}/cnn/{{phenotype}}/{{seen}}.tsv",
+            table=f"{files.downstream}/cnn/{{phenotype}}/{{seen}}.tsv",
         log:
             log("predict_from_volumes", "{phenotype}_{seen}"),
         benchmark:
@@ -203,30 +195,31 @@ if CROSS_FITTED:
             runtime=minutes(720),
             gpu=1,
         params:
-            root=dataset_root,
-            images=described_flag,
-            options=options(CONFIG.downstream),
-            slices=options(CONFIG.slices),
+            root=files.dataset_root,
+            config=files.config_file,
+            images=digest(validation.images()),
+            options=digest(CONFIG.downstream),
+            slices=digest(CONFIG.slices),
             version=VERSIONS["cnn"],
         shell:
-            "m2m cnn --phenotype {wildcards.phenotype:q} --seen {wildcards.seen:q} --root {params.root:q}"
-            " --units {input.units:q} --features {input.features:q} --participants {input.participants:q}"
-            " --folds {input.folds:q} --folds-record {input.folds_record:q} --sources {params.images:q}"
-            " --table {output.table:q} --options {params.options:q} --slices-options {params.slices:q}"
-            " > {log:q} 2>&1"
+            "m2m cnn --root {params.root:q} --config {params.config:q}"
+            " --phenotype {wildcards.phenotype:q} --seen {wildcards.seen:q}"
+            " --participants {input.participants:q} > {log:q} 2>&1"
 
     rule predict_phenotypes:
         """Nested cross-validation (Varma and Simon 2006, BMC Bioinformatics 7:91) by person and
         family; permutation tests (Ojala and Garriga 2010, J Mach Learn Res 11:1833).
         """
         input:
-            features=f"{DOWNSTREAM}/features.tsv",
-            cnn=cnn_tables,
-            folds_record=FOLDS_RECORD,
-            participants=participants_table,
+            features=f"{files.downstream}/features.tsv",
+            cnn=validation.cnn_tables,
+            folds_record=files.folds_record,
+            participants=people.participants_table,
         output:
-            record=f"{DOWNSTREAM}/downstream.json",
-            tables=expand(f"{DOWNSTREAM}/{{table}}.tsv", table=DOWNSTREAM_TABLES),
+            record=f"{files.downstream}/downstream.json",
+            tables=expand(
+                f"{files.downstream}/{{table}}.tsv", table=validation_inputs.TABLES
+            ),
         log:
             log("predict_phenotypes", "predict_phenotypes"),
         benchmark:
@@ -237,12 +230,12 @@ if CROSS_FITTED:
             mem_mb=memory(4000),
             runtime=minutes(720),
         params:
-            folder=output_folder,
-            cnn=cnn_flags,
-            measured=json.dumps(measured_of()),
-            options=options(CONFIG.downstream),
+            root=files.dataset_root,
+            config=files.config_file,
+            cnn=validation.cnn_flag,
+            measured=digest(validation.measured_of()),
+            options=digest(CONFIG.downstream),
             version=VERSIONS["downstream"],
         shell:
-            "m2m downstream --features {input.features:q} --participants {input.participants:q}"
-            " --folds-record {input.folds_record:q} --out-dir {params.folder:q} {params.cnn:q}"
-            " --measured {params.measured:q} --options {params.options:q} > {log:q} 2>&1"
+            "m2m downstream --root {params.root:q} --config {params.config:q}"
+            " --participants {input.participants:q} {params.cnn:q} > {log:q} 2>&1"

@@ -7,8 +7,8 @@ rule anat:
     Mattes et al. (2003) IEEE TMI 22:120 (mutual information); Fonov et al. (2011) NeuroImage 54:313.
     """
     input:
-        t1w=scan("t1w"),
-        mask=scan("t1w_mask"),
+        t1w=people.scan("t1w"),
+        mask=people.scan("t1w_mask"),
     output:
         t1w=at("t1w"),
         brain=at("brain"),
@@ -19,20 +19,22 @@ rule anat:
     benchmark:
         bench("anat", "{folder}/{unit}")
     group:
-        shard("person", place_of_unit)
+        shards.of("person", cohort.place)
     conda:
         M2M_ENV
     resources:
         mem_mb=memory(3000),
         runtime=minutes(30),
     params:
+        root=files.dataset_root,
+        subject=subject_flags,
+        config=files.config_file,
         mask=flag("--t1w-mask", "mask"),
-        options=options(CONFIG.anat),
+        options=digest(CONFIG.anat),
         version=VERSIONS["anat"],
     shell:
-        "m2m anat --unit {wildcards.unit} --t1w {input.t1w:q} {params.mask:q}"
-        " --out-t1w {output.t1w:q} --out-brain {output.brain:q} --out-wm {output.wm:q}"
-        " --status {output.status:q} --options {params.options:q} > {log:q} 2>&1"
+        "m2m anat --root {params.root:q} {params.subject:q} --config {params.config:q}"
+        " --t1w {input.t1w:q} {params.mask:q} > {log:q} 2>&1"
 
 
 rule grid:
@@ -42,7 +44,7 @@ rule grid:
     since each costs a cluster seconds and the plan memory.
     """
     input:
-        **grid_inputs(),
+        **people.grid_inputs(),
         # Made by the same two jobs as the brain, the white matter and the other maps of the DWI;
         # planning costs by the file.
         t1w=at("t1w"),
@@ -50,49 +52,49 @@ rule grid:
         fa=at("dwi-fa"),
         dti=at("dti-status"),
     output:
-        **grid_outputs(),
+        **people.grid_outputs(),
         target=at("target-mask"),
         picture=at("picture"),
         status=at("grid-status"),
-        axial=slices_at("axial.npy"),
-        coronal=slices_at("coronal.npy"),
-        sagittal=slices_at("sagittal.npy"),
-        record=slices_at("slices.json"),
+        axial=files.slices_at("axial.npy"),
+        coronal=files.slices_at("coronal.npy"),
+        sagittal=files.slices_at("sagittal.npy"),
+        record=files.slices_at("slices.json"),
     log:
         log("grid", "{folder}/{unit}"),
     benchmark:
         bench("grid", "{folder}/{unit}")
     group:
-        shard("person", place_of_unit)
+        shards.of("person", cohort.place)
     conda:
         M2M_ENV
     resources:
         mem_mb=memory(3000),
         runtime=minutes(30),
     params:
-        root=dataset_root,
-        who=who,
-        maps=maps_flags(CARRIED),
-        cut=maps_flags(modalities.in_slices(CONFIG.modalities)),
-        options=options(CONFIG.grid),
-        slices=options(CONFIG.slices),
+        root=files.dataset_root,
+        subject=subject_flags,
+        config=files.config_file,
+        maps=repeated("--maps", modalities.on_grid(CONFIG.modalities)),
+        cut=repeated("--maps", modalities.in_slices(CONFIG.modalities)),
+        options=[digest(CONFIG.grid), digest(CONFIG.slices)],
         version=[VERSIONS["grid"], VERSIONS["slices"]],
     shell:
-        "m2m grid --root {params.root:q} {params.who:q} {params.maps:q} --options {params.options:q}"
+        "m2m grid --root {params.root:q} {params.subject:q} {params.maps:q} --config {params.config:q}"
         " > {log:q} 2>&1 && "
-        "m2m slices --root {params.root:q} {params.who:q} {params.cut:q} --options {params.slices:q}"
+        "m2m slices --root {params.root:q} {params.subject:q} {params.cut:q} --config {params.config:q}"
         " >> {log:q} 2>&1"
 
 
 rule collect:
     """The slices that models are fitted and chosen on, each with its hash."""
     input:
-        slices=slices_to_fit,
-        units=UNITS,
-        split=SPLIT,
-        record=SPLIT_RECORD,
+        slices=tasks.slices_to_fit,
+        units=files.units,
+        split=files.split,
+        record=files.split_record,
     output:
-        table=SLICES,
+        table=files.slice_table,
     log:
         log("collect", "collect"),
     benchmark:
@@ -103,7 +105,7 @@ rule collect:
         mem_mb=memory(1000),
         runtime=minutes(60),
     params:
-        slices=slices_folder,
+        slices=files.slices_folder,
         version=VERSIONS["collect"],
     shell:
         "m2m collect --units {input.units:q} --split {input.split:q} --split-record {input.record:q}"
@@ -114,23 +116,26 @@ if CONFIG.lows:
 
     use rule dti as dti_low with:
         output:
-            fa=at("dwi-fa", LOW),
-            md=at("dwi-md", LOW),
-            ad=at("dwi-ad", LOW),
-            rd=at("dwi-rd", LOW),
-            v1=at("dwi-v1", LOW),
-            tensor=at("dwi-tensor", LOW),
-            mask=at("dwi-mask", LOW),
-            b0=at("b0", LOW),
-            status=at("dti-status", LOW),
+            fa=at("dwi-fa", files.low),
+            md=at("dwi-md", files.low),
+            ad=at("dwi-ad", files.low),
+            rd=at("dwi-rd", files.low),
+            v1=at("dwi-v1", files.low),
+            tensor=at("dwi-tensor", files.low),
+            mask=at("dwi-mask", files.low),
+            b0=at("b0", files.low),
+            status=at("dti-status", files.low),
         log:
             log("dti", "{low}/{folder}/{unit}"),
         benchmark:
             bench("dti", "{low}/{folder}/{unit}")
         params:
+            root=files.dataset_root,
+            subject=subject_flags,
+            config=files.config_file,
             mask=flag("--supplied-mask", "mask"),
-            preprocessed=flag("--preprocess-status", "preprocessed"),
-            options=low_dti_options,
+            low=low_flag,
+            options=digests.low_dti,
             version=[VERSIONS["dti"], VERSIONS["lower"]],
 
     rule lower:
@@ -138,16 +143,16 @@ if CONFIG.lows:
         map (Feng et al. 2024, IEEE TMI, doi:10.1109/TMI.2024.3445969).
         """
         input:
-            fa=lowered("dwi-fa", "fa"),
-            mask=lowered("dwi-mask", "target-mask"),
-            made=lowered("dti-status", "grid-status"),
+            fa=tasks.lowered("dwi-fa", "fa"),
+            mask=tasks.lowered("dwi-mask", "target-mask"),
+            made=tasks.lowered("dti-status", "grid-status"),
             grid=at("grid-status"),
         output:
-            map=at("low-fa", LOW),
-            status=slices_at("slices.json", LOW),
-            axial=slices_at("axial.npy", LOW),
-            coronal=slices_at("coronal.npy", LOW),
-            sagittal=slices_at("sagittal.npy", LOW),
+            map=at("low-fa", files.low),
+            status=files.slices_at("slices.json", files.low),
+            axial=files.slices_at("axial.npy", files.low),
+            coronal=files.slices_at("coronal.npy", files.low),
+            sagittal=files.slices_at("sagittal.npy", files.low),
         log:
             log("lower", "{low}/{folder}/{unit}"),
         benchmark:
@@ -158,43 +163,40 @@ if CONFIG.lows:
             mem_mb=memory(2000),
             runtime=minutes(30),
         params:
-            brain=at("brain"),
-            ratio=low_ratio,
+            root=files.dataset_root,
+            subject=subject_flags,
             version=VERSIONS["lower"],
         shell:
-            "m2m lower --unit {wildcards.unit} --ratio {params.ratio:q} --fa {input.fa:q}"
-            " --mask {input.mask:q} --brain {params.brain:q} --require {input.made:q}"
-            " --grid-status {input.grid:q} --out {output.map:q} --status {output.status:q}"
-            " --axial {output.axial:q} --coronal {output.coronal:q} --sagittal {output.sagittal:q}"
+            "m2m lower --root {params.root:q} {params.subject:q} --low {wildcards.low:q}"
             " > {log:q} 2>&1"
 
     use rule collect as collect_low with:
         input:
-            slices=low_records,
-            units=UNITS,
-            split=SPLIT,
-            record=SPLIT_RECORD,
+            slices=tasks.low_records,
+            units=files.units,
+            split=files.split,
+            record=files.split_record,
         output:
-            table=f"{LOW}/slices.tsv",
+            table=f"{files.low}/slices.tsv",
         log:
             log("collect", "{low}"),
         benchmark:
             bench("collect", "{low}")
         params:
-            slices=f"{LOW}/slices",
+            slices=f"{files.low}/slices",
             version=VERSIONS["collect"],
 
 
-if CROSS_FITTED:
+if tasks.cross_fitted:
 
     use rule collect as collect_of_fold with:
         input:
-            slices=slices_of_other_folds,
-            units=UNITS,
-            split=f"{FOLD}/split.tsv",
-            record=f"{FOLD}/split.json",
+            slices=tasks.slices_of_other_folds,
+            units=files.units,
+            split=f"{files.fold}/split.tsv",
+            record=f"{files.fold}/split.json",
         output:
-            table=f"{FOLD}/slices.tsv",
+            table=f"{files.fold}/slices.tsv",
         log:
             log("collect", "fold-{fold}"),
         benchmark:
@@ -204,17 +206,17 @@ if CROSS_FITTED:
 rule quality:
     """Everybody's status and quality numbers, and the cohort's flow; no model is fitted from it."""
     input:
-        units=UNITS,
-        split=SPLIT,
-        record=SPLIT_RECORD,
+        units=files.units,
+        split=files.split,
+        record=files.split_record,
         # What grid writes last, so that a job that was killed before is made again, of test
         # people too; dti's and anat's statuses are behind it.
-        grid=slice_records,
-        dti=per_unit("dti-status", "dwi-only"),
-        anat=per_unit("anat-status", "t1w-only"),
+        grid=people.slice_records,
+        dti=people.per_unit("dti-status", "dwi-only"),
+        anat=people.per_unit("anat-status", "t1w-only"),
     output:
-        table=QUALITY,
-        flow=FLOW,
+        table=files.quality,
+        flow=files.flow,
     log:
         log("quality", "quality"),
     benchmark:
@@ -225,7 +227,7 @@ rule quality:
         mem_mb=memory(1000),
         runtime=minutes(60),
     params:
-        root=dataset_root,
+        root=files.dataset_root,
         version=VERSIONS["quality"],
     shell:
         "m2m quality --units {input.units:q} --split {input.split:q} --split-record {input.record:q}"

@@ -6,22 +6,22 @@ rule fit_field:
     41:102; variance of each slice: Xu et al. 2023, IEEE TMI 42:1707).
     """
     input:
-        **field_inputs(),
-        tdi=of_map("tdi", "synth-tdi"),
-        mask=field_mask,
-        status=field_status,
+        **fields.inputs(),
+        tdi=fields.of_map("tdi", "synth-tdi"),
+        mask=fields.mask,
+        status=fields.status,
     output:
-        **field_outputs(),
-        weights=at("field", FIELD),
-        record=at("field-record", FIELD),
-        map=at("field-tdi", FIELD),
-        status=at("field-status", FIELD),
+        **fields.outputs(),
+        weights=at("field", fields.pattern),
+        record=at("field-record", fields.pattern),
+        map=at("field-tdi", fields.pattern),
+        status=at("field-status", fields.pattern),
     log:
         log("fit_field{of}", "{folder}/{unit}"),
     benchmark:
         bench("fit_field{of}", "{folder}/{unit}")
     wildcard_constraints:
-        of=FIELD_OF,
+        of=fields.of,
     conda:
         M2M_ENV
     threads: 2
@@ -29,31 +29,33 @@ rule fit_field:
         mem_mb=memory(2000),
         runtime=minutes(60),
     params:
-        tensors=field_flags,
-        options=options(CONFIG.field),
+        root=files.dataset_root,
+        subject=subject_flags,
+        maps=fields.maps,
+        directions=fields.directions,
+        config=files.config_file,
+        options=digest(CONFIG.field),
         version=VERSIONS["field"],
     shell:
-        "m2m field --axial {input.tdi:q} --coronal {input.tdi:q} --sagittal {input.tdi:q}"
-        " --mask {input.mask:q} {params.tensors:q} --require {input.status:q} --unit {wildcards.unit}"
-        " --weights {output.weights:q} --record {output.record:q} --out {output.map:q}"
-        " --status {output.status:q} --options {params.options:q} 2>&1 | tee {log:q}"
+        "m2m field --root {params.root:q} {params.subject:q} --config {params.config:q}"
+        " {params.maps:q} {params.directions:q} 2>&1 | tee {log:q}"
 
 
 rule render_field:
     """Views by emission and absorption (Max 1995, IEEE TVCG 1:99; Mildenhall et al. 2020, ECCV 405)."""
     input:
-        weights=at("field", FIELD),
-        status=at("field-status", FIELD),
+        weights=at("field", fields.pattern),
+        status=at("field-status", fields.pattern),
     output:
-        turntable=at("field-turntable", FIELD),
-        stills=at("field-stills", FIELD),
-        status=at("render-status", FIELD),
+        turntable=at("field-turntable", fields.pattern),
+        stills=at("field-stills", fields.pattern),
+        status=at("render-status", fields.pattern),
     log:
         log("render_field{of}", "{folder}/{unit}"),
     benchmark:
         bench("render_field{of}", "{folder}/{unit}")
     wildcard_constraints:
-        of=FIELD_OF,
+        of=fields.of,
     conda:
         M2M_ENV
     threads: 2
@@ -61,14 +63,15 @@ rule render_field:
         mem_mb=memory(2000),
         runtime=minutes(60),
     params:
-        # Made by the same job as the weights.
-        record=at("field-record", FIELD),
-        options=options(CONFIG.render),
+        root=files.dataset_root,
+        subject=subject_flags,
+        maps=fields.maps,
+        config=files.config_file,
+        options=digest(CONFIG.render),
         version=VERSIONS["render"],
     shell:
-        "m2m render --weights {input.weights:q} --record {params.record:q} --require {input.status:q}"
-        " --unit {wildcards.unit} --turntable {output.turntable:q} --stills {output.stills:q}"
-        " --status {output.status:q} --options {params.options:q} 2>&1 | tee {log:q}"
+        "m2m render --root {params.root:q} {params.subject:q}"
+        " --config {params.config:q} {params.maps:q} 2>&1 | tee {log:q}"
 
 
 if TENSORS:
@@ -78,31 +81,34 @@ if TENSORS:
         (Garyfallidis et al. 2014, Front Neuroinform 8:8).
         """
         input:
-            tensor=at("field-tensor", FIELD),
-            mask=field_mask,
-            status=at("field-status", FIELD),
+            tensor=at("field-tensor", fields.pattern),
+            mask=fields.mask,
+            status=at("field-status", fields.pattern),
         output:
-            tractogram=at("field-tractogram", FIELD),
-            picture=at("field-tractogram-picture", FIELD),
-            status=at("field-tractography-status", FIELD),
+            tractogram=at("field-tractogram", fields.pattern),
+            picture=at("field-tractogram-picture", fields.pattern),
+            status=at("field-tractography-status", fields.pattern),
         log:
             log("track_field{of}", "{folder}/{unit}"),
         benchmark:
             bench("track_field{of}", "{folder}/{unit}")
         wildcard_constraints:
-            of=FIELD_OF,
+            of=fields.of,
         conda:
             TRACKER_ENV
         resources:
             mem_mb=memory(4000),
             runtime=minutes(TRACKER.minutes),
         params:
-            options=options(CONFIG.tractography),
+            root=files.dataset_root,
+            subject=subject_flags,
+            maps=fields.maps,
+            config=files.config_file,
+            options=digest(CONFIG.tractography),
             version=VERSIONS["tractography"],
         shell:
-            "m2m tractography --unit {wildcards.unit} --tensor {input.tensor:q} --mask {input.mask:q}"
-            " --require {input.status:q} --tractogram {output.tractogram:q} --picture {output.picture:q}"
-            " --status {output.status:q} --options {params.options:q} > {log:q} 2>&1"
+            "m2m tractography --root {params.root:q} {params.subject:q}"
+            " --config {params.config:q} --field {params.maps:q} > {log:q} 2>&1"
 
 
 rule compare_field:
@@ -125,28 +131,31 @@ rule compare_field:
         mem_mb=memory(2000),
         runtime=minutes(120),
     params:
-        options=options(CONFIG.held_out),
-        field=options(CONFIG.field),
+        root=files.dataset_root,
+        subject=subject_flags,
+        config=files.config_file,
+        options=digest(CONFIG.held_out),
+        field=digest(CONFIG.field),
         version=VERSIONS["compare-fields"],
     shell:
-        "m2m compare-fields --map {input.map:q} --mask {input.mask:q} --require {input.status:q}"
-        " --unit {wildcards.unit} --table {output.table:q} --status {output.status:q}"
-        " --options {params.options:q} --field-options {params.field:q} > {log:q} 2>&1"
+        "m2m compare-fields --root {params.root:q} {params.subject:q}"
+        " --config {params.config:q} > {log:q} 2>&1"
 
 
 rule figures_of_fields:
     """Views of measured and synthetic fields, and fields beside interpolation, as in a paper."""
     input:
-        shown_fields("field-stills", "render-status"),
-        tables=compared_fields,
+        fields.shown("field-stills", "render-status"),
+        tables=fields.compared,
     output:
         figures=expand(
-            f"{FIGURES}/{{name}}.{{extension}}",
-            name=FIELD_FIGURES,
+            f"{files.figures}/{{name}}.{{extension}}",
+            name=field_inputs.FIGURES,
             extension=["pdf", "svg", "tsv"],
         ),
         pictures=report(
-            expand(f"{FIGURES}/{{name}}.png", name=FIELD_FIGURES), category="Figures"
+            expand(f"{files.figures}/{{name}}.png", name=field_inputs.FIGURES),
+            category="Figures",
         ),
     log:
         log("figures", "fields"),
@@ -158,25 +167,25 @@ rule figures_of_fields:
         mem_mb=memory(1000),
         runtime=minutes(30),
     params:
-        shown=shown_flags,
-        tables=compared_flags,
-        folder=output_folder,
-        simulated=simulated_flag,
-        options=options(CONFIG.render),
+        root=files.dataset_root,
+        shown=fields.shown_flags,
+        config=files.config_file,
+        options=digest(CONFIG.render),
+        simulated=files.simulated,
         version=VERSIONS["draw-fields"],
     shell:
-        "m2m draw-fields {params.shown:q} {params.tables:q} --out-dir {params.folder:q}"
-        " {params.simulated:q} --options {params.options:q} > {log:q} 2>&1"
+        "m2m draw-fields --root {params.root:q} --config {params.config:q}"
+        " {params.shown:q} > {log:q} 2>&1"
 
 
 rule page_of_fields:
     """One HTML page: fields from all sides, and what they are worth beside interpolation."""
     input:
-        shown_fields("field-turntable", "render-status"),
-        figures=expand(f"{FIGURES}/{{name}}.png", name=FIELD_FIGURES),
-        record=SPLIT_RECORD,
+        fields.shown("field-turntable", "render-status"),
+        figures=expand(f"{files.figures}/{{name}}.png", name=field_inputs.FIGURES),
+        record=files.split_record,
     output:
-        page=f"{ROOT}/fields.html",
+        page=f"{files.root}/fields.html",
     log:
         log("report", "fields"),
     benchmark:
@@ -187,13 +196,11 @@ rule page_of_fields:
         mem_mb=memory(1000),
         runtime=minutes(30),
     params:
-        shown=shown_flags,
-        folder=figures_input_folder,
-        simulated=simulated_flag,
-        config=configuration,
-        options=options(CONFIG.report),
+        root=files.dataset_root,
+        shown=fields.shown_flags,
+        config=files.config_file,
+        options=digests.whole,
         version=VERSIONS["report-fields"],
     shell:
-        "m2m report-fields {params.shown:q} --figures-dir {params.folder:q} --split-record {input.record:q}"
-        " {params.simulated:q} --config-json {params.config:q} --out {output.page:q}"
-        " --options {params.options:q} > {log:q} 2>&1"
+        "m2m report-fields --root {params.root:q} --config {params.config:q}"
+        " {params.shown:q} > {log:q} 2>&1"

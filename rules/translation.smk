@@ -4,12 +4,12 @@
 rule train_encoder:
     """Features to compare images in (denoising autoencoder: Vincent et al. 2008, ICML 1096)."""
     input:
-        slices=SLICES,
-        split=SPLIT,
-        record=SPLIT_RECORD,
+        slices=files.slice_table,
+        split=files.split,
+        record=files.split_record,
     output:
-        weights=f"{ENCODER}/encoder.safetensors",
-        record=f"{ENCODER}/encoder.json",
+        weights=f"{files.encoder}/encoder.safetensors",
+        record=f"{files.encoder}/encoder.json",
     log:
         log("train_encoder", "{target}"),
     benchmark:
@@ -21,59 +21,54 @@ rule train_encoder:
         mem_mb=memory(4000),
         runtime=minutes(240),
     params:
-        slices=slices_folder,
-        options=options(CONFIG.encoder),
+        root=files.dataset_root,
+        config=files.config_file,
+        options=digest(CONFIG.encoder),
         version=VERSIONS["encoder"],
     shell:
-        "m2m encoder --target {wildcards.target} --slices-dir {params.slices:q}"
-        " --split {input.split:q} --split-record {input.record:q} --weights {output.weights:q}"
-        " --record {output.record:q} --options {params.options:q} > {log:q} 2>&1"
+        "m2m encoder --root {params.root:q} --config {params.config:q}"
+        " --target {wildcards.target} > {log:q} 2>&1"
 
 
 rule train_model:
     """Fit one model to the training part (macro2micro: Kim et al., arXiv:2412.11277)."""
     input:
         # The list stands for the slices: see m2m/cohort/collect.py.
-        slices=of_fold("slices.tsv"),
-        split=of_fold("split.tsv"),
-        record=of_fold("split.json"),
-        encoder=encoder,
-        encoder_record=encoder_record,
-        low=low_table,
-        first=first_weights,
-        labels=moved_labels,
+        slices=tasks.of_fold("slices.tsv"),
+        split=tasks.of_fold("split.tsv"),
+        record=tasks.of_fold("split.json"),
+        encoder=fitting.encoder,
+        encoder_record=fitting.encoder_record,
+        low=tasks.low_table,
+        first=fitting.first_weights,
+        labels=fitting.moved_labels,
     output:
-        weights=f"{MODEL}/model.safetensors",
-        record=f"{MODEL}/model.json",
-        card=f"{MODEL}/model_card.md",
-        metrics=f"{MODEL}/metrics.jsonl",
+        weights=f"{files.model}/model.safetensors",
+        record=f"{files.model}/model.json",
+        card=f"{files.model}/model_card.md",
+        metrics=f"{files.model}/metrics.jsonl",
     log:
         log("train_model", "{task}_{model}"),
     benchmark:
         bench("train_model", "{task}_{model}")
     conda:
         M2M_ENV
-    threads: training_need("threads", 1)
+    threads: fitting.training_need("threads", 1)
     resources:
         mem_mb=memory(8000),
         runtime=minutes(1440),
-        gpu=training_need("devices", 0),
+        gpu=fitting.training_need("devices", 0),
     params:
-        slices=slices_folder,
-        # Not an output: Snakemake deletes outputs before a retry, and training resumes from here.
-        training=f"{MODEL}/training",
-        task=task_options,
-        options=model_options,
-        encoder=fitting_flags,
-        simulated=simulated_flag,
+        root=files.dataset_root,
+        config=files.config_file,
+        task=digests.task,
+        options=digests.model,
+        simulated=files.simulated,
         version=VERSIONS["train"],
     shell:
         # At a job's time limit Slurm tells every process to end: training saves, and tee hears it out.
-        "trap '' TERM; m2m train --task {wildcards.task} --model {wildcards.model} --slices-dir {params.slices:q}"
-        " --split {input.split:q} --split-record {input.record:q} --training-dir {params.training:q}"
-        " --weights {output.weights:q} --record {output.record:q} --card {output.card:q}"
-        " --metrics {output.metrics:q} {params.simulated:q} {params.encoder:q} --task-options {params.task:q}"
-        " --options {params.options:q} 2>&1 | tee {log:q}"
+        "trap '' TERM; m2m train --root {params.root:q} --config {params.config:q}"
+        " --task {wildcards.task} --model {wildcards.model} 2>&1 | tee {log:q}"
 
 
 rule correct_labels:
@@ -81,12 +76,12 @@ rule correct_labels:
     doi:10.1109/TMI.2024.3445969), for the training of other models.
     """
     input:
-        weights=f"{MODEL}/model.safetensors",
-        slices=of_fold("slices.tsv"),
-        split=of_fold("split.tsv"),
-        record=of_fold("split.json"),
+        weights=f"{files.model}/model.safetensors",
+        slices=tasks.of_fold("slices.tsv"),
+        split=tasks.of_fold("split.tsv"),
+        record=tasks.of_fold("split.json"),
     output:
-        slices=directory(LABELS),
+        slices=directory(files.labels),
     log:
         log("correct_labels", "{task}_{model}"),
     benchmark:
@@ -97,24 +92,25 @@ rule correct_labels:
         mem_mb=memory(2000),
         runtime=minutes(240),
     params:
-        slices=slices_folder,
+        root=files.dataset_root,
+        config=files.config_file,
         version=VERSIONS["correct-labels"],
     shell:
-        "m2m correct-labels --weights {input.weights:q} --slices-dir {params.slices:q} --split {input.split:q}"
-        " --split-record {input.record:q} --out {output.slices:q} > {log:q} 2>&1"
+        "m2m correct-labels --root {params.root:q} --config {params.config:q}"
+        " --task {wildcards.task} --model {wildcards.model} > {log:q} 2>&1"
 
 
 rule translate_volume:
     """A whole volume translated, three orientations averaged or joined otherwise (Kim et al., arXiv:2412.11277)."""
     input:
-        source=source_image,
+        source=tasks.source_image,
         anat=at("anat-status"),
-        weights=model_weights,
-        low=low_image,
+        weights=tasks.model_weights,
+        low=tasks.low_image,
     output:
-        map=at("synth", SYNTHETIC),
-        sd=at("synthsd", SYNTHETIC),
-        status=at("synth-status", SYNTHETIC),
+        map=at("synth", files.synthetic),
+        sd=at("synthsd", files.synthetic),
+        status=at("synth-status", files.synthetic),
     log:
         log("translate_volume", "{task}_{model}/{folder}/{unit}_{measure}"),
     benchmark:
@@ -125,54 +121,54 @@ rule translate_volume:
         mem_mb=memory(3000),
         runtime=minutes(30),
     params:
-        # Made by the same job as the T1; planning costs by the file.
-        brain=at("brain"),
-        require=source_status,
+        root=files.dataset_root,
+        subject=subject_flags,
+        config=files.config_file,
         version=VERSIONS["translate"],
     shell:
-        "m2m translate {input.source:q} --brain {params.brain:q} --anat-status {input.anat:q}"
-        " {params.require:q} --weights {input.weights:q} --unit {wildcards.unit}"
-        " --task {wildcards.task} --out {output.map:q} --out-sd {output.sd:q} --status {output.status:q} > {log:q} 2>&1"
+        "m2m synthesise --root {params.root:q} {params.subject:q}"
+        " --config {params.config:q} --task {wildcards.task} --model {wildcards.model}"
+        " > {log:q} 2>&1"
 
 
-if TENSOR_TASKS:
+if tasks.tensor:
 
     rule track_synthetic:
         """FA, MD, V1 and streamlines of synthetic tensors, tracked as the measured ones are
         (Garyfallidis et al. 2014, Front Neuroinform 8:8).
         """
         input:
-            tensor=at("synth-tensor", SYNTHETIC),
+            tensor=at("synth-tensor", files.synthetic),
             brain=at("brain"),
         output:
-            fa=at("synth-fa", SYNTHETIC),
-            md=at("synth-md", SYNTHETIC),
-            v1=at("synth-v1", SYNTHETIC),
-            tdi=at("synth-tdi", SYNTHETIC),
-            tractogram=at("synth-tractogram", SYNTHETIC),
-            picture=at("tractography-picture", SYNTHETIC),
-            status=at("synth-tractography-status", SYNTHETIC),
+            fa=at("synth-fa", files.synthetic),
+            md=at("synth-md", files.synthetic),
+            v1=at("synth-v1", files.synthetic),
+            tdi=at("synth-tdi", files.synthetic),
+            tractogram=at("synth-tractogram", files.synthetic),
+            picture=at("tractography-picture", files.synthetic),
+            status=at("synth-tractography-status", files.synthetic),
         log:
             log("track_synthetic", "{task}_{model}/{folder}/{unit}"),
         benchmark:
             bench("track_synthetic", "{task}_{model}/{folder}/{unit}")
         wildcard_constraints:
-            task="|".join(TENSOR_TASKS),
+            task="|".join(tasks.tensor),
         conda:
             TRACKER_ENV
         resources:
             mem_mb=memory(4000),
             runtime=minutes(TRACKER.minutes),
         params:
-            # Made by the same job as the tensor.
-            translated=translation_status,
-            options=options(CONFIG.tractography),
+            root=files.dataset_root,
+            subject=subject_flags,
+            maps=files.synthetic,
+            config=files.config_file,
+            options=digest(CONFIG.tractography),
             version=VERSIONS["tractography"],
         shell:
-            "m2m tractography --unit {wildcards.unit} --tensor {input.tensor:q} --mask {input.brain:q}"
-            " --require {params.translated:q} --fa {output.fa:q} --md {output.md:q} --v1 {output.v1:q}"
-            " --tdi {output.tdi:q} --tractogram {output.tractogram:q} --picture {output.picture:q}"
-            " --status {output.status:q} --options {params.options:q} > {log:q} 2>&1"
+            "m2m tractography --root {params.root:q} {params.subject:q}"
+            " --config {params.config:q} --maps {params.maps:q} > {log:q} 2>&1"
 
     # Both could make the FA of a task that predicts tensors.
     ruleorder: track_synthetic > translate_volume

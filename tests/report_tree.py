@@ -11,13 +11,13 @@ from scipy import ndimage
 
 from m2m.bids import unit_path
 from m2m.density import save_tractogram
-from m2m.evaluate import compare
-from m2m.evaluate import main as evaluate
+from m2m.evaluate.models import compare_models
+from m2m.evaluate.subjects import evaluate_model
 from m2m.evaluate.tables import TABLES
 from m2m.figures.figure_records import paths_of_study
 from m2m.modalities import MODALITIES
 from m2m.options import Evaluation, Report, Rois, Task, load_config
-from m2m.report import main as report
+from m2m.report.page import write_page as report
 from m2m.stage import digest, read_table, write_json, write_table, write_text
 from m2m.tensors import from_matrix
 
@@ -292,7 +292,7 @@ def curves():
 def evaluation_options(root):
     image = unit_path(root / "truth", "truth-bundles")
     rois = Rois(image=image, labels=root / "truth/desc-bundles_dseg.tsv")
-    return Evaluation(rois=rois, bootstrap=200).model_dump_json()
+    return Evaluation(rois=rois, bootstrap=200)
 
 
 def run_evaluation(root, models=None, options=None, task=TASK):
@@ -304,7 +304,7 @@ def run_evaluation(root, models=None, options=None, task=TASK):
     for model in models:
         folder = root / "evaluation" / task / model
         tables = [folder / f"{name}.tsv" for name in TABLES]
-        evaluate(
+        evaluate_model(
             task, model, section.target, root, cohort / "units.tsv", cohort / "split.tsv",
             cohort / "split.json", cohort / "quality.tsv",
             [root / "models" / link / model / "model.json" for link in section.chain or [task]],
@@ -316,7 +316,7 @@ def run_evaluation(root, models=None, options=None, task=TASK):
 def run_compare(root, models=MODELS, options=None, task=TASK):
     options = options or evaluation_options(root)
     evaluation = root / "evaluation" / task
-    compare(
+    compare_models(
         task, root, list(models), root / "cohort/flow.json", evaluation / "summary.tsv",
         evaluation / "comparison.tsv", options,
     )  # fmt: skip
@@ -331,10 +331,9 @@ def study(root, parts=PARTS):
     return root
 
 
-def tasks_json(*names):
-    """What `--tasks` is given."""
-    chosen = {name: TASKS[name].model_dump() for name in names or TASKS}
-    return json.dumps(chosen)
+def some_tasks(*names):
+    """Sections of tasks by name, all there are where none is named."""
+    return {name: TASKS[name] for name in names or TASKS}
 
 
 def write_page(root, simulated=True, title="A <study> & more", limit=60, tasks=TASKS):
@@ -345,8 +344,8 @@ def write_page(root, simulated=True, title="A <study> & more", limit=60, tasks=T
         path.parent.mkdir(exist_ok=True, parents=True)
         Image.linear_gradient("L").save(path)
     report(
-        root, tasks_json(*tasks), root / "figures", simulated,
+        root, some_tasks(*tasks), root / "figures", simulated,
         load_config("config.yaml").model_dump_json(), root / "report.html",
-        Report(title=title, max_subject_pages=limit).model_dump_json(),
+        Report(title=title, max_subject_pages=limit),
     )  # fmt: skip
     return (root / "report.html").read_text(encoding="utf-8")

@@ -6,6 +6,7 @@ import json
 import numpy as np
 from scipy import ndimage
 
+from m2m.configured import split_of
 from m2m.options.families.macro2micro import Macro2Micro
 from m2m.slices import PLANES, extract
 from m2m.stage import digest, read_table, write_json, write_table
@@ -49,8 +50,9 @@ def write_cohort(root, n_train=3, n_validation=1, shape=SHAPE):
     rows = [{"participant_id": f"sub-{i:02d}", "part": part} for i, part in enumerate(parts)]
     for seed, row in enumerate(rows):
         write_subject(folder, row["participant_id"], person(seed, shape))
-    write_table(root / "split.tsv", rows, ["participant_id", "part"])
-    write_json(root / "split.json", {"hash": digest(read_table(root / "split.tsv"))})
+    table, record = split_of(root)
+    write_table(table, rows, ["participant_id", "part"])
+    write_json(record, {"hash": digest(read_table(table))})
     return {row["participant_id"]: row["part"] for row in rows}
 
 
@@ -68,13 +70,9 @@ def small_model(losses=None, **training):
 
 
 def train_arguments(root, out, options, model="macro2micro"):
-    """Arguments of `m2m train`."""
+    """Arguments of `m2m train` on the people below `root`, to write to `out`."""
     text = options if isinstance(options, str) else options.model_dump_json()
     return [
-        "train", "--task", "t1-fa", "--model", model, "--slices-dir", str(root / "slices"),
-        "--split", str(root / "split.tsv"), "--split-record", str(root / "split.json"),
-        "--training-dir", str(out / "training"), "--weights", str(out / "model.safetensors"),
-        "--record", str(out / "model.json"), "--card", str(out / "model_card.md"),
-        "--metrics", str(out / "metrics.jsonl"),
+        "train", "--task", "t1-fa", "--model", model, "--root", str(root), "--out", str(out),
         "--task-options", json.dumps({"source": "t1", "target": "fa"}), "--options", text,
     ]  # fmt: skip

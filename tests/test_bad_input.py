@@ -16,6 +16,7 @@ from nibabel.affines import apply_affine
 from m2m import anat, dti, grid, slices, tractography
 from m2m.bids import KINDS, slices_path
 from m2m.cohort import quality
+from m2m.options import Anat, Dti, Phantom, Tractography
 from m2m.phantom import stage as phantom
 from m2m.stage import read_json
 from m2m.volume import Volume, load, resample
@@ -131,23 +132,24 @@ class Cohort:
     def _dti(self, kind, status):
         row = self.units[self.people[kind]]
         maps = {name: self.path(kind, f"dwi-{name}") for name in DTI_MAPS}
-        dti.main(
+        dti.fit_unit(
             self.people[kind], row["dwi"], row["bval"], row["bvec"], **maps,
-            mask=self.path(kind, "dwi-mask"), b0=self.path(kind, "b0"), status=status, options="{}",
+            mask=self.path(kind, "dwi-mask"), b0=self.path(kind, "b0"), status=status,
+            section=Dti(),
         )  # fmt: skip
 
     def _tractography(self, kind, status):
         row = self.units[self.people[kind]]
         names = ("dwi-tensor", "dwi-mask", "tractogram", "tractography-picture")
-        tractography.main(
+        tractography.track_unit(
             self.people[kind], *(self.path(kind, name) for name in names), status,
-            json.dumps(FEW_SEEDS), dwi_path=row["dwi"], bval=row["bval"], bvec=row["bvec"],
+            Tractography.model_validate(FEW_SEEDS), scan=(row["dwi"], row["bval"], row["bvec"]),
         )  # fmt: skip
 
     def _anat(self, kind, status):
         maps = [self.path(kind, name) for name in ("t1w", "brain", "wm")]
         row = self.units[self.people[kind]]
-        anat.main(self.people[kind], row["t1w"], *maps, status, json.dumps(ANAT))
+        anat.prepare_unit(self.people[kind], row["t1w"], *maps, status, Anat.model_validate(ANAT))
 
     def _grid(self, kind, status):
         for stage in ("anat", "dti"):
@@ -162,7 +164,7 @@ def simulate(folder, truth, label="0001"):
     """Write one person's raw scans."""
     files = [t1(folder), *(dwi(folder, kind) for kind in ("nii.gz", "bval", "bvec"))]
     truths = [truth / f"{name}.nii.gz" for name in ("fa", "tensor", "bundles")]
-    phantom.simulate(label, *files, *truths, json.dumps(PHANTOM))
+    phantom.simulate_person(label, *files, *truths, Phantom.model_validate(PHANTOM))
 
 
 @pytest.fixture(scope="module")

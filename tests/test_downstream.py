@@ -9,21 +9,18 @@ import torch
 from test_report import Page
 
 from m2m.bids import unit_path
-from m2m.downstream import COLUMNS, analysis
-from m2m.downstream import main as downstream
-from m2m.downstream.cnn import load_volumes, predict, read_predictions
-from m2m.downstream.cnn import main as cnn
-from m2m.downstream.features import main as features
+from m2m.downstream import COLUMNS, analysis, predict_phenotypes
+from m2m.downstream.cnn import load_volumes, predict, predict_phenotype, read_predictions
+from m2m.downstream.features import describe_people
 from m2m.downstream.inputs import load_people
 from m2m.downstream.maps import Source, require_unseen
 from m2m.downstream.targets import read_target
 from m2m.figures import style
-from m2m.figures.downstream import main as draw
+from m2m.figures.downstream import draw_validation
 from m2m.figures.figure_records import of_scope
-from m2m.options import Cnn, Downstream, Evaluation, Report, Rois, Training, load_config
+from m2m.options import Cnn, Downstream, Evaluation, Report, Rois, Slices, Training, load_config
 from m2m.options.downstream import NOISE_FREE, inputs_of
-from m2m.report.downstream import main as report
-from m2m.report.downstream import sentences
+from m2m.report.downstream import sentences, write_page
 from m2m.stage import DataError, digest, read_json, read_table, write_json, write_table
 from m2m.train.launch import make_fabric
 from m2m.volume import Volume, save
@@ -101,7 +98,7 @@ def tree(root):
 
 
 def sources(root):
-    """The JSON of where images are."""
+    """Where images are."""
     where = root / "synthetic" / "t1-fa-fold{fold}" / "mine"
     images = {
         "t1": {"modality": "t1", "map": str(unit_path(root, "t1w"))},
@@ -112,17 +109,17 @@ def sources(root):
         },
         NOISE_FREE: {"modality": "fa", "map": str(unit_path(root, "fa")), "resampled": True},
     }  # fmt: skip
-    return json.dumps(images)
+    return {name: Source.model_validate(image) for name, image in images.items()}
 
 
 def describe(root):
     """Run `m2m features`."""
     rois = Rois(image=str(root / "labels.nii.gz"), labels=root / "labels.tsv")
     cohort = root / "cohort"
-    features(
+    describe_people(
         root, cohort / "units.tsv", cohort / "quality.tsv", cohort / "folds.tsv",
         cohort / "folds.json", sources(root), root / "downstream/features.tsv",
-        Evaluation(rois=rois).model_dump_json(),
+        Evaluation(rois=rois), Slices(),
     )  # fmt: skip
 
 
@@ -130,10 +127,10 @@ def look(root, phenotype, seen):
     """Run `m2m cnn`."""
     table = root / "downstream/cnn" / phenotype / f"{seen}.tsv"
     cohort = root / "cohort"
-    cnn(
+    predict_phenotype(
         phenotype, seen, root, cohort / "units.tsv", root / "downstream/features.tsv",
         root / "participants.tsv", cohort / "folds.tsv", cohort / "folds.json", sources(root),
-        table, OPTIONS.model_dump_json(),
+        table, OPTIONS, Slices(),
     )  # fmt: skip
     return table
 
@@ -144,17 +141,17 @@ def root(tmp_path_factory):
     describe(root)
     tables = [look(root, "age", "fa"), look(root, "sex", "t1"), look(root, "height", "t1")]
     folder = root / "downstream"
-    downstream(
+    predict_phenotypes(
         folder / "features.tsv", root / "participants.tsv", root / "cohort/folds.json", folder,
-        json.dumps(MEASURED_OF), tables[:2], OPTIONS.model_dump_json(),
+        MEASURED_OF, OPTIONS, tables[:2],
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(style.RC, "savefig.dpi", 50)
-        draw(folder, root / "participants.tsv", json.dumps(MEASURED_OF), root / "figures", True)
-    report(
-        folder, root / "figures", json.dumps(MEASURED_OF), True,
+        draw_validation(folder, root / "participants.tsv", MEASURED_OF, root / "figures", True)
+    write_page(
+        folder, root / "figures", MEASURED_OF, True,
         load_config("config.yaml").model_dump_json(), root / "downstream.html",
-        Report(title="A <study>").model_dump_json(),
+        Report(title="A <study>"),
     )  # fmt: skip
     return root
 

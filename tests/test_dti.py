@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from m2m import dti, dwi, mrtrix3, volume
 from m2m.lowres import low_grid
+from m2m.options import Dti
 from m2m.volume import Volume
 
 ELEMENTS = ((0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2))
@@ -278,14 +279,14 @@ def person(tmp_path):
         nib.save(image, tmp_path / "dwi.nii.gz")
         np.savetxt(tmp_path / "dwi.bval", bvals[None], fmt="%g")
         np.savetxt(tmp_path / "dwi.bvec", (world @ dwi.fsl_axes(affine)).T)
-        dti.main(
+        dti.fit_unit(
             unit="sub-01",
             dwi_path=tmp_path / "dwi.nii.gz",
             bval=tmp_path / "dwi.bval",
             bvec=tmp_path / "dwi.bvec",
             **{name: tmp_path / f"{name}.nii.gz" for name in NAMES},
             status=tmp_path / "status.json",
-            options=json.dumps(options),
+            section=Dti.model_validate(options),
             supplied_mask=supplied,
             preprocess_status=preprocess,
         )

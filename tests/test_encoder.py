@@ -29,9 +29,7 @@ def cohort(tmp_path_factory):
 def encoder_arguments(root, out, **options):
     section = Encoder(widths=(4, 6), steps=3, batch_size=2, **options)
     return [
-        "encoder", "--target", "fa", "--slices-dir", str(root / "slices"),
-        "--split", str(root / "split.tsv"), "--split-record", str(root / "split.json"),
-        "--weights", str(out / "encoder.safetensors"), "--record", str(out / "encoder.json"),
+        "encoder", "--target", "fa", "--root", str(root), "--out", str(out),
         "--options", section.model_dump_json(),
     ]  # fmt: skip
 

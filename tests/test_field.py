@@ -1,7 +1,5 @@
 """A continuous field: it knows a ramp, poses and profiles are right, bad slices count less."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,7 @@ from m2m.field.fit import Profile, fit, weights
 from m2m.field.network import DenseGrid, FieldNetwork, HashGrid
 from m2m.field.sample import at_points, extent, on_grid
 from m2m.field.slices import Box, Slice, box_of, cut, gather
-from m2m.field.stage import main, read_field
+from m2m.field.stage import fit_unit, read_field
 from m2m.metrics import pearson, psnr
 from m2m.options import SliceField
 from m2m.scales import density_of_log, log_density
@@ -213,10 +211,10 @@ def stage_inputs(folder):
 def run(folder, tdi, mask, **options):
     names = {".safetensors": "field", ".json": "field", ".nii.gz": "sampled"}
     out = {suffix: folder / f"{name}{suffix}" for suffix, name in names.items()}
-    main(
+    fit_unit(
         weights=out[".safetensors"], record=out[".json"], out=out[".nii.gz"], mask=mask,
-        axial=tdi, coronal=tdi, sagittal=tdi, unit="sub-1", status=folder / "status.json",
-        device="cpu", options=json.dumps(FEW.model_dump(mode="json") | options),
+        stacks=dict.fromkeys(PLANES, tdi), unit="sub-1", status=folder / "status.json",
+        device="cpu", section=FEW.model_copy(update=options),
     )  # fmt: skip
     return out, read_json(folder / "status.json")
 

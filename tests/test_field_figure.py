@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from m2m.bids import unit_path
-from m2m.figures.fields import draw_fields, field_rows, main, view_name
+from m2m.figures.fields import draw, draw_fields, field_rows, view_name
 from m2m.options import Render
 from m2m.stage import read_table, write_json
 
@@ -51,10 +51,10 @@ def test_each_view_stands_below_its_name_and_a_failure_says_why(roots):
 
 
 def test_the_command_writes_the_figure_with_its_source_and_nobody_is_said_in_words(roots, tmp_path):
-    main(roots, tmp_path / "out", True, [UNIT], SECTION.model_dump_json())
+    draw(roots, tmp_path / "out", True, [UNIT], SECTION)
     table = read_table(tmp_path / "out/fields.tsv")
     assert [row["view"] for row in table] == ["from the left", "from above", None]
     assert table[2]["problem"] == "no streamline is left"
-    main(roots, tmp_path / "nobody", False)
+    draw(roots, tmp_path / "nobody", False, [], Render())
     for folder in ("out", "nobody"):
         assert all((tmp_path / folder / f"fields.{end}").stat().st_size for end in ("pdf", "png"))

@@ -12,7 +12,7 @@ from PIL import Image
 from m2m.bids import unit_path
 from m2m.evaluate.maps import compared
 from m2m.figures import cohort, study, style, training, views
-from m2m.figures.draw import main as figures
+from m2m.figures.draw import draw_study
 from m2m.figures.figure_records import paths_of_study
 from m2m.options import Report, Task
 from m2m.stage import read_table, write_text
@@ -22,10 +22,10 @@ NAMES = paths_of_study({name: task.target for name, task in tree.TASKS.items()},
 
 def draw(root, simulated=True, tasks=tree.TASKS):
     folder = root / "cohort"
-    figures(
-        root, tree.tasks_json(*tasks), folder / "units.tsv", folder / "split.tsv",
+    draw_study(
+        root, tree.some_tasks(*tasks), folder / "units.tsv", folder / "split.tsv",
         folder / "split.json", folder / "quality.tsv", folder / "flow.json", root / "figures",
-        simulated, Report(band_resamples=50).model_dump_json(),
+        simulated, Report(band_resamples=50),
     )  # fmt: skip
     return root / "figures"
 

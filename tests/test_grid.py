@@ -354,11 +354,11 @@ def test_a_map_that_the_series_does_not_give_is_refused_by_name(tmp_path):
 def test_an_unreadable_t1_is_named_in_the_status(tmp_path):
     (tmp_path / "t1.nii.gz").write_bytes(b"not an image")
     outputs = {name: tmp_path / f"{name}.nii.gz" for name in ("out_t1w", "out_brain", "out_wm")}
-    anat.main(
+    anat.prepare_unit(
         unit="sub-01",
         t1w=tmp_path / "t1.nii.gz",
         status=tmp_path / "s.json",
-        options="{}",
+        settings=Anat(),
         **outputs,
     )
     status = read_json(tmp_path / "s.json")

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from m2m.field.compare import COLUMNS, cases, compare_case, main
+from m2m.field.compare import COLUMNS, cases, compare_case, compare_unit
 from m2m.field.held_out import Case, interpolated, score, weighted
 from m2m.figures.held_out import draw_held_out, held_out_rows
 from m2m.options import SliceField
@@ -61,10 +61,10 @@ def table(tmp_path):
     affine = np.diag([2.0, 2, 2, 1])
     save(tmp_path / "tdi.nii.gz", Volume(density_of_log(0.5 + 0.4 * np.sin(9 * X + 7 * Z)), affine))
     save(tmp_path / "mask.nii.gz", Volume(case_of(X).inside, affine), dtype=np.uint8)
-    few = FEW.model_copy(update={"steps": 5}).model_dump_json()
-    main(
+    few = FEW.model_copy(update={"steps": 5})
+    compare_unit(
         tmp_path / "tdi.nii.gz", tmp_path / "mask.nii.gz", tmp_path / "a.tsv", "sub-01",
-        tmp_path / "s.json", device="cpu", options='{"every": [3, 6]}', field_options=few,
+        tmp_path / "s.json", (3, 6), few, device="cpu",
     )  # fmt: skip
     assert read_json(tmp_path / "s.json") == {
         "unit": "sub-01", "stage": "compare-fields", "status": "ok", "n_rows": 24,

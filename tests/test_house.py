@@ -19,6 +19,7 @@ from m2m import cli, modalities
 from m2m.cli import COMMANDS
 from m2m.options import Config
 from m2m.options.base import Name
+from m2m.workflow import snakemake_patches
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -31,8 +32,10 @@ def canonical(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+# The only dependency with versions: m2m changes insides of Snakemake that are its own.
+BOUND = "snakemake>=9.27,<9.28"
 EXTRAS = {
-    extra: {canonical(name) for name in names}
+    extra: {canonical(name.replace(BOUND, "snakemake")) for name in names}
     for extra, names in PROJECT["optional-dependencies"].items()
 }
 CORE = {canonical(name) for name in PROJECT["dependencies"]}
@@ -68,7 +71,15 @@ def test_dependencies_say_what_they_are_for_and_leave_versions_to_the_lock_file(
     text = (ROOT / "pyproject.toml").read_text()
     for name in chain(PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()):
         assert re.search(rf'^  "{re.escape(name)}", +# \S', text, re.M), name
-        assert re.fullmatch("[a-z0-9-]+", name), name
+        assert re.fullmatch("[a-z0-9-]+", name) or name == BOUND, name
+
+
+def test_the_one_bound_is_of_the_snakemake_that_is_changed_and_locked():
+    least, below = re.fullmatch(r"snakemake>=([\d.]+),<([\d.]+)", BOUND).groups()
+    assert BOUND in PROJECT["optional-dependencies"]["workflow"]
+    assert f"{least}." == snakemake_patches.WRITTEN_FOR
+    assert snakemake_patches.applies(lock()["snakemake"])
+    assert not snakemake_patches.applies(f"{below}.0")
 
 
 def test_conda_pins_what_the_lock_file_pins():
@@ -117,8 +128,8 @@ def test_a_missing_library_is_said_to_be_in_the_extra_that_has_it():
 
 def test_everything_declared_is_imported():
     used = {name for providers in distributions(imported(ROOT / "m2m")) for name in providers}
-    # The workflow; files that nilearn and ipyniivue ship; a back end of torch.utils.tensorboard.
-    assert RUNTIME - used == {"snakemake", "nilearn", "ipyniivue", "tensorboard"}
+    # Files that nilearn and ipyniivue ship; a back end of torch.utils.tensorboard.
+    assert RUNTIME - used == {"nilearn", "ipyniivue", "tensorboard"}
 
 
 def test_no_source_file_is_longer_than_400_lines():

@@ -19,8 +19,10 @@ from typer.testing import CliRunner
 
 from m2m.bids import unit_path
 from m2m.cli import app
+from m2m.configured import split_of
 from m2m.dataset import Subject, find_subjects
 from m2m.labels import (
+    correct_slices,
     found_in,
     joint_misalignment,
     measure,
@@ -168,12 +170,10 @@ def test_the_truth_of_a_simulated_person_is_found_again(tmp_path):
     )
     where = "sub-0001", "sub-0001"
     path = Path(unit_path(tmp_path / "truth", "truth-displacement", *where))
-    names = ("t1w", "dwi", "bval", "bvec", "truth-fa", "truth-tensor", "truth-bundles")
-    ends = (".nii.gz", ".nii.gz", ".bval", ".bvec", *[".nii.gz"] * 3)
-    outputs = [f"--{name}={tmp_path / name}{end}" for name, end in zip(names, ends, strict=True)]
-    command = ["simulate", "--participant-label=0001", *outputs, f"--truth-displacement={path}"]
+    command = ["simulate", "--subject=sub-0001", f"--root={tmp_path}"]
     made = CliRunner().invoke(app, [*command, f"--options={options.model_dump_json()}"])
     assert made.exit_code == 0, made.output
+    assert path.exists()
     someone = people.draw(options, "0001")
     affine, shape = grid(6.0)
     found = {"t1_to_dwi": np.linalg.inv(someone.dwi_to_t1).tolist()}
@@ -255,10 +255,7 @@ def test_labels_are_moved_for_the_training_part_alone(tmp_path, monkeypatch):
     }  # fmt: skip
     monkeypatch.setattr("m2m.labels.load_model", lambda *_: ({}, record))
     monkeypatch.setattr("m2m.labels.load_correction", lambda *_: Off(1.0))
-    folders = ["--weights", "w", "--slices-dir", tmp_path / "slices", "--out", tmp_path / "moved"]
-    split = ["--split", tmp_path / "split.tsv", "--split-record", tmp_path / "split.json"]
-    done = CliRunner().invoke(app, ["correct-labels", *map(str, folders + split)])
-    assert done.exit_code == 0, done.output
+    correct_slices(Path("w"), tmp_path / "slices", *split_of(tmp_path), tmp_path / "moved")
     measured, _ = find_subjects(tmp_path / "slices", parts, "t1", "fa")
     found, _ = find_subjects(tmp_path / "slices", parts, "t1", "fa", labels_dir=tmp_path / "moved")
     assert found["validation"] == measured["validation"]

@@ -1,7 +1,6 @@
 """The methods in words: true to the options, and every citation has its entry."""
 
 import importlib.metadata
-import json
 import re
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import yaml
 
 import m2m
 from m2m.options import Config, merged
-from m2m.report.methods import bibliography, main
+from m2m.report.methods import bibliography, write_methods
 from m2m.report.models import fits
 from m2m.stage import DataError, write_json, write_table
 
@@ -47,9 +46,8 @@ def write(folder, changes=None, study="report", counts=COUNTS, masks=("supplied"
     for name in tasks:
         summary = [{"region": "rois", "metric": "concordance"}, *further]
         write_table(folder / "evaluation" / name / "summary.tsv", summary, ("region", "metric"))
-    given = {name: task.model_dump(mode="json") for name, task in tasks.items()}
     out, references = folder / "methods.md", folder / "references.bib"
-    main(folder, json.dumps(given), config.model_dump_json(), out, references)
+    write_methods(folder, tasks, config, out, references)
     return out.read_text(), references.read_text()
 
 
@@ -167,8 +165,7 @@ def test_what_no_task_needs_is_not_named(tmp_path):
     assert set(fa.tasks) == {"t1-fa"}
     folder, whole = tmp_path / "fa", write(tmp_path / "whole")[0]
     write(folder)  # its records
-    given = json.dumps({"t1-fa": fa.tasks["t1-fa"].model_dump(mode="json")})
-    main(folder, given, fa.model_dump_json(), folder / "a.md", folder / "a.bib")
+    write_methods(folder, fa.tasks, fa, folder / "a.md", folder / "a.bib")
     text = (folder / "a.md").read_text()
     for words in (
         "Streamlines",
@@ -245,9 +242,8 @@ def write_downstream(folder, scores, refused=(), changes=None):
     columns = ("target", "kind", "input", "predictor")
     rows = [dict(zip(columns, row, strict=True)) for row in scores]
     write_table(folder / "downstream/scores.tsv", rows, columns)
-    given = {name: task.model_dump(mode="json") for name, task in tasks.items()}
     out, references = folder / "a.md", folder / "a.bib"
-    main(folder, json.dumps(given), config.model_dump_json(), out, references)
+    write_methods(folder, tasks, config, out, references)
     return out.read_text(), references.read_text()
 
 

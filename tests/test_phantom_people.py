@@ -13,6 +13,7 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 from m2m import tensors
+from m2m.bids import files_of
 from m2m.cli import app
 from m2m.options import Effects, Phantom
 from m2m.phantom import anatomy, brain, labels, people, signal
@@ -109,43 +110,29 @@ SMALL = json.dumps(
 
 
 def _paths(root: Path, label: str) -> dict[str, Path]:
-    raw, truth = root / "raw" / f"sub-{label}", root / "truth" / f"sub-{label}"
+    raw, truth = root / "rawdata" / f"sub-{label}", files_of(f"sub-{label}", root / "truth")
     return {
         "t1w": raw / "anat" / f"sub-{label}_T1w.nii.gz",
         "dwi": raw / "dwi" / f"sub-{label}_dwi.nii.gz",
         "bval": raw / "dwi" / f"sub-{label}_dwi.bval",
         "bvec": raw / "dwi" / f"sub-{label}_dwi.bvec",
-        "truth-fa": truth / "fa.nii.gz",
-        "truth-tensor": truth / "tensor.nii.gz",
-        "truth-bundles": truth / "dseg.nii.gz",
-    }
+    } | {kind: truth(kind) for kind in ("truth-fa", "truth-tensor", "truth-bundles")}
 
 
-def _run(command: str, flags: dict[str, object], options: str = SMALL):
-    arguments = [x for k, v in flags.items() for x in (f"--{k}", str(v))]
-    return CliRunner().invoke(app, [command, *arguments, "--options", options])
-
-
-def _cohort_paths(root: Path) -> dict[str, Path]:
-    return {
-        "participants": root / "raw" / "participants.tsv",
-        "sidecar": root / "raw" / "participants.json",
-        "description": root / "raw" / "dataset_description.json",
-        "readme": root / "raw" / "README",
-        "truth-description": root / "truth" / "dataset_description.json",
-        "labels": root / "truth" / "dseg.tsv",
-    }
+def _run(command: str, root: Path, *flags: str, options: str = SMALL):
+    arguments = [command, "--root", str(root), *flags, "--options", options]
+    return CliRunner().invoke(app, arguments)
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("people")
-    for command, flags in (
-        ("participants", _cohort_paths(root)),
-        ("simulate", {"participant-label": "0001"} | _paths(root, "0001")),
-        ("simulate", {"participant-label": "0002"} | _paths(root, "0002")),
+    for command, *flags in (
+        ("participants",),
+        ("simulate", "--subject", "sub-0001"),
+        ("simulate", "--subject", "sub-0002"),
     ):
-        result = _run(command, flags)
+        result = _run(command, root, *flags)
         assert result.exit_code == 0, result.output
     return root
 
@@ -153,29 +140,29 @@ def dataset(tmp_path_factory) -> Path:
 def test_dataset_is_valid_bids(dataset):
     from bids import BIDSLayout
 
-    layout = BIDSLayout(dataset / "raw", validate=True)
+    layout = BIDSLayout(dataset / "rawdata", validate=True)
     assert layout.get_subjects() == ["0001", "0002"]
     assert len(layout.get(suffix="T1w", extension=".nii.gz")) == 2
     for image in layout.get(suffix="dwi", extension=".nii.gz"):
         bvals, bvecs = read_bvals_bvecs(layout.get_bval(image.path), layout.get_bvec(image.path))
         assert image.get_image().shape[3] == len(bvals) == len(bvecs) == 7
         assert layout.get_metadata(image.path)["Manufacturer"] == "simulated"
-    description = json.loads((dataset / "raw" / "dataset_description.json").read_text())
+    description = json.loads((dataset / "rawdata" / "dataset_description.json").read_text())
     assert description["DatasetType"] == "raw" and description["BIDSVersion"]
 
 
 def test_more_people_change_nobody(dataset, tmp_path):
     more = SMALL.replace('"n_subjects": 2', '"n_subjects": 5')
-    assert _run("participants", _cohort_paths(tmp_path), more).exit_code == 0
+    assert _run("participants", tmp_path, options=more).exit_code == 0
     few, many = (
-        (r / "raw" / "participants.tsv").read_text().splitlines() for r in (dataset, tmp_path)
+        (r / "rawdata" / "participants.tsv").read_text().splitlines() for r in (dataset, tmp_path)
     )
     assert many[:3] == few and len(many) == 6
     assert few[1].startswith("sub-0001\t")
 
 
 def test_same_seed_gives_the_same_files(dataset, tmp_path):
-    assert _run("simulate", {"participant-label": "0001"} | _paths(tmp_path, "0001")).exit_code == 0
+    assert _run("simulate", tmp_path, "--subject", "sub-0001").exit_code == 0
     for name, path in _paths(dataset, "0001").items():
         assert path.read_bytes() == _paths(tmp_path, "0001")[name].read_bytes(), name
 

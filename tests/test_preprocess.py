@@ -38,7 +38,7 @@ def scan(tmp_path):
 
 def run(folder, **options):
     """Run the stage on the folder's series."""
-    preprocess.main(
+    preprocess.correct_unit(
         unit="sub-01",
         dwi_path=folder / "raw.nii.gz",
         bval=folder / "raw.bval",
@@ -47,7 +47,7 @@ def run(folder, **options):
         out_bval=folder / "out.bval",
         out_bvec=folder / "out.bvec",
         status=folder / "status.json",
-        options=json.dumps(options),
+        section=Preprocess.model_validate(options),
         threads=1,
     )
     return json.loads((folder / "status.json").read_text())

@@ -1,7 +1,5 @@
 """Views of a field: known areas and optical depths, the camera's place, colours of directions."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -10,9 +8,8 @@ from PIL import Image
 
 from m2m import tensors
 from m2m.field.render import Camera, integrate
-from m2m.field.stage import main as fit_main
-from m2m.field.stage import read_field
-from m2m.field.views import main, medium_of, picture
+from m2m.field.stage import fit_unit, read_field
+from m2m.field.views import medium_of, picture, render_unit
 from m2m.options import Render, SliceField
 from m2m.scales import density_of_log
 from m2m.stage import read_json
@@ -97,9 +94,9 @@ def fitted(tmp_path_factory):
     save(folder / "tensor.nii.gz", Volume(ball[..., None] * six, affine))
     save(folder / "mask.nii.gz", Volume(ball, affine), dtype=np.uint8)
     paths = folder / "field.safetensors", folder / "field.json"
-    fit_main(
-        *paths, folder / "mask.nii.gz", axial=folder / "tdi.nii.gz", coronal=folder / "tdi.nii.gz",
-        tensor=folder / "tensor.nii.gz", device="cpu", options=FEW.model_dump_json(),
+    stacks = dict.fromkeys(("axial", "coronal"), folder / "tdi.nii.gz")
+    fit_unit(
+        *paths, folder / "mask.nii.gz", stacks, FEW, tensor=folder / "tensor.nii.gz", device="cpu"
     )  # fmt: skip
     return paths
 
@@ -118,7 +115,8 @@ def test_fibres_from_left_to_right_are_red_and_fill_their_known_area(fitted):
 def test_the_stage_writes_a_turntable_and_stills(fitted, tmp_path):
     out = {"turntable": tmp_path / "a.gif", "stills": tmp_path / "b.png"}
     options = {"pixels": 16, "frames": 3, "width_mm": 40, "step_mm": 3, "stills": [[0, 0], [90, 0]]}
-    main(*fitted, **out, status=tmp_path / "s.json", device="cpu", options=json.dumps(options))
+    section = Render.model_validate(options)
+    render_unit(*fitted, **out, section=section, status=tmp_path / "s.json", device="cpu")
     with Image.open(out["turntable"]) as film:
         assert (film.n_frames, film.size) == (3, (16, 16))
     with Image.open(out["stills"]) as row:
@@ -129,7 +127,8 @@ def test_the_stage_writes_a_turntable_and_stills(fitted, tmp_path):
 
 def test_a_picture_in_which_nothing_would_be_seen_is_a_finding(fitted, tmp_path):
     out = {"turntable": tmp_path / "a.gif", "stills": tmp_path / "b.png"}
-    main(*fitted, **out, status=tmp_path / "s.json", device="cpu", options='{"threshold": 50}')
+    section = Render(threshold=50)
+    render_unit(*fitted, **out, section=section, status=tmp_path / "s.json", device="cpu")
     finding = read_json(tmp_path / "s.json")["finding"]
     assert "no density above render.threshold, 50" in finding["problem"]
     assert finding["value"].endswith(" at most")

@@ -6,7 +6,7 @@ import pytest
 
 from m2m.evaluate.metric_records import METRICS
 from m2m.evaluate.tables import COMPARISON_COLUMNS, FLOW, SUMMARY_COLUMNS
-from m2m.report.tables import main, unbeaten
+from m2m.report.tables import unbeaten, write_tables
 from m2m.stage import read_table, write_table
 
 MODELS = ("macro2micro", "pix2pix_2", "mean")
@@ -28,7 +28,7 @@ def write(folder):
     """Write both tables in both forms beside their sources."""
     sources = folder / "summary.tsv", folder / "comparison.tsv"
     outs = [path.with_suffix(suffix) for path in sources for suffix in (".md", ".tex")]
-    main(*sources, list(MODELS), outs)
+    write_tables(*sources, list(MODELS), outs)
 
 
 @pytest.fixture

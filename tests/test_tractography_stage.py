@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 from dipy.tracking.streamline import length
@@ -18,10 +16,11 @@ from nibabel.streamlines import ArraySequence
 
 from m2m import density, mrtrix3, volume
 from m2m.dwi import fsl_axes
+from m2m.options import Dti
 from m2m.stage import DataError, read_json, write_json
-from m2m.tractography import main, mrtrix_backend, picture
+from m2m.tractography import mrtrix_backend, picture
 from m2m.tractography.shells import highest_shell
-from m2m.tractography.stage import Anatomy, load_field, track
+from m2m.tractography.stage import Anatomy, load_field, track, track_unit
 from m2m.tractography.tracks import where_to_seed
 from m2m.volume import Volume
 
@@ -156,18 +155,18 @@ def laid_out(folder, scan=False, channels=6, mask_shape=SHAPE):
 
 
 def command(folder, options, scan=False, **kwargs):
-    given = {"dwi_path": "dwi.nii.gz", "bval": "dwi.bval", "bvec": "dwi.bvec"} if scan else {}
-    main(
+    series = tuple(folder / f"dwi.{suffix}" for suffix in ("nii.gz", "bval", "bvec"))
+    track_unit(
         unit="sub-01",
         tensor=folder / "tensor.nii.gz",
         mask=folder / "mask.nii.gz",
         tractogram=folder / "out.tck",
         picture_path=folder / "out.png",
         status=folder / "out.json",
-        options=options.model_dump_json(),
-        dti_options=json.dumps({"max_b_s_per_mm2": 3000}),
+        section=options,
+        fit=Dti(max_b_s_per_mm2=3000),
+        scan=series if scan else None,
         require=[folder / "before.json"],
-        **{name: folder / path for name, path in given.items()},
         **kwargs,
     )
     return read_json(folder / "out.json")

@@ -290,7 +290,7 @@ def test_the_command_writes_weights_record_card_and_course(cohort, tmp_path):
     assert record["train_participants"] == ["sub-00", "sub-01", "sub-02"]
     assert record["parameters"] == sum(tensor.size for tensor in tensors.values())
     assert record["shape"] == [25, 28, 24] and record["spacing_mm"] == 6
-    assert record["split_hash"] == read_json(cohort[0] / "split.json")["hash"]
+    assert record["split_hash"] == read_json(cohort[0] / "cohort/split.json")["hash"]
     assert (tmp_path / "training" / record["fingerprint"] / "tensorboard").is_dir()
     card = (tmp_path / "model_card.md").read_text()
     assert "No clinical use" in card and "3 people" in card and "simulated" not in card

@@ -1,12 +1,13 @@
 """What a BIDS derivative dataset says about itself."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from m2m import __version__
+from m2m.configured import read_config
 from m2m.stage import write_json, write_text
+from m2m.stage_flags import ConfigFile, Root
 
 # What is the workflow's own and not BIDS, and what BIDS has proposed but not yet taken up: names of
 # proposal 16. The validator hides a folder only where no slash ends its name.
@@ -18,14 +19,13 @@ NOT_BIDS = (
 
 
 def main(
-    root: Annotated[Path, typer.Option(help="The derivative dataset that this run fills.")],
+    root: Root,
     source: Annotated[str, typer.Option(help="The raw dataset it is made from.")],
-    synthetic: Annotated[
-        list[Path] | None, typer.Option(help="A dataset of synthetic maps below it; repeated.")
-    ] = None,
+    config: ConfigFile = None,
 ) -> None:
-    """Write dataset_description.json for the results and each synthetic dataset in them."""
-    for folder in (root, *(synthetic or [])):
+    """Write dataset_description.json for the results and, with --config, each synthetic dataset."""
+    models = read_config(config).every_model() if config else []
+    for folder in (root, *(root / "synthetic" / task / model for task, model in models)):
         write_json(
             folder / "dataset_description.json",
             {

@@ -11,8 +11,10 @@ import typer
 
 from m2m.cohort.participants import Row
 from m2m.cohort.split import deal, groups_of, load_split, part_sizes, write_split
+from m2m.configured import section_of
 from m2m.options import Split
-from m2m.stage import DataError, digest, parse_options, read_table, write_json, write_table
+from m2m.stage import DataError, digest, read_table, write_json, write_table
+from m2m.stage_flags import ConfigFile
 
 
 def fold_people(people: list[Row], n_folds: int, options: Split) -> dict[str, str]:
@@ -51,10 +53,11 @@ def main(
     split_record: Annotated[Path, typer.Option(help="split.json")],
     number: Annotated[int, typer.Option(help="How many folds.")],
     out_dir: Annotated[Path, typer.Option(help="Folder of folds.tsv, .json and fold-<k>/.")],
-    options: Annotated[str, typer.Option(help="JSON of the section `split`.")] = "{}",
+    options: Annotated[str | None, typer.Option(help="JSON of the section `split`.")] = None,
+    config: ConfigFile = None,
 ) -> None:
     """Divide people into folds, and for each fold the others into training and validation."""
-    chosen = parse_options(Split, options)
+    chosen = section_of("split", config, options, needed=False)
     people = load_split(split, split_record)
     folds = fold_people(people, number, chosen)
     if (found := len(set(folds.values()))) < number:

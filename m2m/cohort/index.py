@@ -16,8 +16,9 @@ import typer
 from bids import BIDSLayout, BIDSLayoutIndexer
 from bids.layout import parse_file_entities
 
-from m2m.options import Cohort
-from m2m.stage import DataError, parse_options, write_table
+from m2m.configured import section_of
+from m2m.stage import DataError, write_table
+from m2m.stage_flags import ConfigFile
 
 COLUMNS = (
     "participant_id", "session_id", "run", "direction", "suffix",
@@ -190,10 +191,11 @@ def build_manifest(root: str | Path, files: list[File]) -> list[dict[str, str | 
 def main(
     bids_dir: Annotated[Path, typer.Option(help="Raw BIDS dataset, or derivatives.")],
     manifest: Annotated[Path, typer.Option(help="Table to write, one row per scan.")],
-    options: Annotated[str, typer.Option(help="JSON of the section `cohort`.")] = "{}",
+    options: Annotated[str | None, typer.Option(help="JSON of the section `cohort`.")] = None,
+    config: ConfigFile = None,
 ) -> None:
     """List every scan of a BIDS dataset."""
-    parse_options(Cohort, options)
+    section_of("cohort", config, options, needed=False)
     if not bids_dir.is_dir():
         raise DataError(
             "BIDS dataset is not a folder", file=bids_dir, remedy="correct cohort.bids_dir"

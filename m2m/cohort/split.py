@@ -19,16 +19,17 @@ import numpy as np
 import typer
 
 from m2m.cohort.participants import Row, age_of, read_people
+from m2m.configured import section_of
 from m2m.options import Split
 from m2m.stage import (
     DataError,
     digest,
-    parse_options,
     read_json,
     read_table,
     write_json,
     write_table,
 )
+from m2m.stage_flags import ConfigFile
 
 PARTS = ("train", "validation", "test")
 SHAPED_BY = ("family_id", "site", "age", "sex")
@@ -240,10 +241,11 @@ def main(
     table: Annotated[Path, typer.Option(help="Table to write: the part of each person.")],
     record: Annotated[Path, typer.Option(help="JSON to write: the table's hash and counts.")],
     participants: Annotated[Path | None, typer.Option(help="participants.tsv")] = None,
-    options: Annotated[str, typer.Option(help="JSON of the section `split`.")] = "{}",
+    options: Annotated[str | None, typer.Option(help="JSON of the section `split`.")] = None,
+    config: ConfigFile = None,
 ) -> None:
     """Divide people with both scans into training, validation and test parts."""
-    chosen = parse_options(Split, options)
+    chosen = section_of("split", config, options, needed=False)
     known = read_people(participants) if participants else {}
     paired = {row["participant_id"] for row in read_table(units) if row["state"] == "paired"}
     columns = [c for c in SHAPED_BY if any(c in row for rows in known.values() for row in rows)]

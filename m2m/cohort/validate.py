@@ -15,8 +15,10 @@ from m2m.bids import unit_folder
 from m2m.cohort.checks import Checked
 from m2m.cohort.participants import Row, check_people, participant_id, read_people
 from m2m.cohort.scans import check_scans, copies
+from m2m.configured import section_of
 from m2m.options import Cohort
-from m2m.stage import DataError, Finding, parse_options, read_table, write_table
+from m2m.stage import DataError, Finding, read_table, write_table
+from m2m.stage_flags import ConfigFile
 
 UNIT_COLUMNS = (
     "unit", "folder", "participant_id", "session_id",
@@ -249,10 +251,11 @@ def main(
     status: Annotated[Path, typer.Option(help="Table to write: every finding.")],
     participants: Annotated[Path | None, typer.Option(help="participants.tsv")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Processes that read scans.")] = 1,
-    options: Annotated[str, typer.Option(help="JSON of the section `cohort`.")] = "{}",
+    options: Annotated[str | None, typer.Option(help="JSON of the section `cohort`.")] = None,
+    config: ConfigFile = None,
 ) -> None:
     """Check scans by header, gradients and voxels; decide who is in."""
-    cohort = parse_options(Cohort, options)
+    cohort = section_of("cohort", config, options, needed=False)
     rows, findings = validate(read_table(manifest), cohort, participants, threads)
     write_table(units, rows, UNIT_COLUMNS)
     write_table(

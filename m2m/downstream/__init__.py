@@ -4,8 +4,7 @@ Every prediction is of somebody whom neither the predictor nor the network behin
 has seen (`m2m.downstream.maps` checks the latter).
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +13,7 @@ import typer
 from numpy.typing import NDArray
 
 from m2m.cohort.participants import known_people
+from m2m.configured import described_images, measured_of, read_config
 from m2m.downstream import analysis
 from m2m.downstream.cnn import read_predictions
 from m2m.downstream.inputs import People, combinations, load_people
@@ -21,7 +21,9 @@ from m2m.downstream.prediction import Permuted, permutation_test
 from m2m.downstream.targets import RefusedTarget, Target, read_target
 from m2m.evaluate.tables import printed
 from m2m.options import Downstream
-from m2m.stage import file_digest, parse_options, read_json, write_json, write_table
+from m2m.options.downstream import inputs_of
+from m2m.stage import file_digest, read_json, write_json, write_table
+from m2m.stage_flags import NeededConfig, Root
 
 COLUMNS = {
     "predictions": ("target", "input", "predictor", "participant_id", "fold", "true", "predicted",
@@ -78,16 +80,38 @@ def rows_of(
 
 
 def main(
-    features: Annotated[Path, typer.Option(help="features.tsv of `m2m features`.")],
+    root: Root,
     participants: Annotated[Path, typer.Option(help="participants.tsv")],
-    folds_record: Annotated[Path, typer.Option(help="folds.json")],
-    out_dir: Annotated[Path, typer.Option(help="Folder of the tables.")],
-    measured: Annotated[str, typer.Option(help="JSON: measured image of each synthetic one.")],
-    cnn: Annotated[list[Path] | None, typer.Option(help="A table of `m2m cnn`.")] = None,
-    options: Annotated[str, typer.Option(help="JSON of the section `downstream`.")] = "{}",
+    config: NeededConfig,
+    cnn: Annotated[
+        bool, typer.Option("--cnn", help="With what networks of volumes say, of `m2m cnn`.")
+    ] = False,
 ) -> None:
     """Predict phenotypes from each image; compare what measured and synthetic maps show."""
-    chosen = parse_options(Downstream, options)
+    written, folder = read_config(config), root / "downstream"
+    section = written.section("downstream")
+    images = described_images(section, written.task, root, written.simulated)
+    tables = [
+        folder / "cnn" / phenotype / f"{name}.tsv"
+        for phenotype in section.targets
+        for name in inputs_of(images)
+    ]
+    predict_phenotypes(
+        folder / "features.tsv", participants, root / "cohort" / "folds.json", folder,
+        measured_of(section, written.task), section, tables if cnn else (),
+    )  # fmt: skip
+
+
+def predict_phenotypes(
+    features: Path,
+    participants: Path,
+    folds_record: Path,
+    out_dir: Path,
+    measured: Mapping[str, str],
+    chosen: Downstream,
+    cnn: Sequence[Path] = (),
+) -> None:
+    """Predict every phenotype, and write the tables and their record."""
     about = known_people(participants)
     described = pd.read_csv(features, sep="\t", dtype={"fold": str})
     people = load_people(described, about, chosen.covariates)
@@ -100,8 +124,8 @@ def main(
             refused[name] = str(reason)
             print(f"{name}: not predicted, {reason}")
             continue
-        volumes = {p.stem: read_predictions(p, target) for p in cnn or () if p.parent.name == name}
-        own = rows_of(target, people, json.loads(measured), volumes, chosen)
+        volumes = {p.stem: read_predictions(p, target) for p in cnn if p.parent.name == name}
+        own = rows_of(target, people, measured, volumes, chosen)
         rows = {table: [*found, *own.get(table, [])] for table, found in rows.items()}
         print(f"{name}: predicted of {len(target.people)} people, {target.n_missing} without it")
     rows["embedding"] = list(analysis.embedding_rows(people))

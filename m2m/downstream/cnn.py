@@ -16,18 +16,19 @@ import torch.nn.functional as F
 import typer
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 from torch import Tensor
 
 from m2m.cohort.folds import load_folds
 from m2m.cohort.participants import known_people
-from m2m.downstream.maps import Head, Source, require_unseen
+from m2m.configured import read_config
+from m2m.downstream.maps import Head, Source, require_unseen, sources_of
 from m2m.downstream.prediction import Kind
 from m2m.downstream.targets import RefusedTarget, Target, read_target
 from m2m.networks.volumes import VolumeNetwork
 from m2m.options import Cnn, Downstream, Slices, Training
 from m2m.options.downstream import images_of
-from m2m.stage import DataError, parse_options, read_table, write_table
+from m2m.stage import DataError, read_table, write_table
+from m2m.stage_flags import NeededConfig, Root
 from m2m.train.launch import make_fabric
 from m2m.train.stepping import make_reproducible, require_finite, schedule
 
@@ -168,24 +169,39 @@ def read_predictions(path: Path, target: Target) -> NDArray[np.float64]:
 
 
 def main(
+    root: Root,
     phenotype: Annotated[str, typer.Option(help="Column of participants.tsv.")],
     seen: Annotated[str, typer.Option(help="Images that are looked at, joined by +.")],
-    root: Annotated[Path, typer.Option(help="Dataset of the results.")],
-    units: Annotated[Path, typer.Option(help="units.tsv")],
-    features: Annotated[Path, typer.Option(help="features.tsv: who is looked at.")],
     participants: Annotated[Path, typer.Option(help="participants.tsv")],
-    folds: Annotated[Path, typer.Option(help="folds.tsv")],
-    folds_record: Annotated[Path, typer.Option(help="folds.json")],
-    sources: Annotated[str, typer.Option(help="JSON: modality, map, record of each image.")],
-    table: Annotated[Path, typer.Option(help="TSV to write: what was said of each person.")],
-    options: Annotated[str, typer.Option(help="JSON of the section `downstream`.")] = "{}",
-    slices_options: Annotated[str, typer.Option(help="JSON of the section `slices`.")] = "{}",
+    config: NeededConfig,
 ) -> None:
     """Predict one phenotype from whole volumes, each fold by a network that did not see it."""
-    chosen = parse_options(Downstream, options)
+    written, cohort = read_config(config), root / "cohort"
+    predict_phenotype(
+        phenotype, seen, root, cohort / "units.tsv", root / "downstream" / "features.tsv",
+        participants, cohort / "folds.tsv", cohort / "folds.json", sources_of(written, root),
+        root / "downstream" / "cnn" / phenotype / f"{seen}.tsv", written.section("downstream"),
+        written.section("slices"),
+    )  # fmt: skip
+
+
+def predict_phenotype(
+    phenotype: str,
+    seen: str,
+    root: Path,
+    units: Path,
+    features: Path,
+    participants: Path,
+    folds: Path,
+    folds_record: Path,
+    every: Mapping[str, Source],
+    table: Path,
+    chosen: Downstream,
+    slices: Slices,
+) -> None:
+    """Predict one phenotype from the images of an input, and write what was said of each person."""
     torch.set_num_threads(1)  # several of these run side by side
     fold_of = load_folds(folds, folds_record)
-    every = TypeAdapter(dict[str, Source]).validate_json(sources)
     images = {name: every[name] for name in images_of(seen)}
     require_unseen(images, fold_of)
     about = known_people(participants)
@@ -203,7 +219,7 @@ def main(
         u for u in read_table(units) if u["unit"] in described and u["participant_id"] in index
     ]
     people = [unit["participant_id"] for unit in wanted]
-    limits = parse_options(Slices, slices_options).t1_range_percent
+    limits = slices.t1_range_percent
     volumes = load_volumes(wanted, fold_of, root, images, limits, chosen.cnn.coarsen)
     fabric = make_fabric(Training())
     y, own = target.y[[index[p] for p in people]], np.array([fold_of[p] for p in people])

@@ -2,20 +2,20 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import typer
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
 from m2m.cohort.folds import load_folds
-from m2m.downstream.maps import Head, Source, require_unseen, used_units
+from m2m.configured import compared_by, read_config
+from m2m.downstream.maps import Head, Source, require_unseen, sources_of, used_units
 from m2m.evaluate.tables import printed
 from m2m.metrics import roi_means
 from m2m.options import Evaluation, Slices
 from m2m.regions import RoiSource, roi_names, roi_source
-from m2m.stage import DataError, parse_options, read_table, write_table
+from m2m.stage import DataError, read_table, write_table
+from m2m.stage_flags import NeededConfig, Root
 
 BINS = 16
 BIN = "bin"
@@ -91,24 +91,34 @@ def rows(
             print(f"{unit['unit']}: left out, {error}")
 
 
-def main(
-    root: Annotated[Path, typer.Option(help="Dataset of the results.")],
-    units: Annotated[Path, typer.Option(help="units.tsv")],
-    quality: Annotated[Path, typer.Option(help="quality.tsv")],
-    folds: Annotated[Path, typer.Option(help="folds.tsv")],
-    folds_record: Annotated[Path, typer.Option(help="folds.json")],
-    sources: Annotated[str, typer.Option(help="JSON: modality, map, record of each image.")],
-    table: Annotated[Path, typer.Option(help="TSV to write: one row per unit.")],
-    options: Annotated[str, typer.Option(help="JSON of the section `evaluation`.")] = "{}",
-    slices_options: Annotated[str, typer.Option(help="JSON of the section `slices`.")] = "{}",
-) -> None:
+def main(root: Root, config: NeededConfig) -> None:
     """Describe everybody's measured and cross-fitted synthetic maps by numbers."""
+    written, cohort = read_config(config), root / "cohort"
+    describe_people(
+        root, cohort / "units.tsv", cohort / "quality.tsv", cohort / "folds.tsv",
+        cohort / "folds.json", sources_of(written, root), root / "downstream" / "features.tsv",
+        compared_by(written.section("evaluation"), written.phantom, root),
+        written.section("slices"),
+    )  # fmt: skip
+
+
+def describe_people(
+    root: Path,
+    units: Path,
+    quality: Path,
+    folds: Path,
+    folds_record: Path,
+    images: Mapping[str, Source],
+    table: Path,
+    section: Evaluation,
+    slices: Slices,
+) -> None:
+    """Describe people by their images, one row per unit."""
     fold_of = load_folds(folds, folds_record)
-    images = TypeAdapter(dict[str, Source]).validate_json(sources)
     require_unseen(images, fold_of)
     wanted = used_units(read_table(units), read_table(quality))
-    limits = parse_options(Slices, slices_options).t1_range_percent
-    found = list(rows(wanted, fold_of, root, images, parse_options(Evaluation, options), limits))
+    limits = slices.t1_range_percent
+    found = list(rows(wanted, fold_of, root, images, section, limits))
     if not found:
         raise DataError(
             "nobody has all maps", file=units, value=f"{len(wanted)} units with both scans",

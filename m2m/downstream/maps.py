@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from m2m import volume
 from m2m.bids import unit_path
+from m2m.configured import Written, described_images
 from m2m.modalities import MODALITIES
 from m2m.slices import normalise
 from m2m.stage import read_json
@@ -37,6 +38,13 @@ class Source(BaseModel):
     map: str
     record: str | None = None
     resampled: bool = False
+
+
+def sources_of(written: Written, root: Path) -> dict[str, Source]:
+    """Every image that is described, by its name."""
+    section = written.section("downstream")
+    images = described_images(section, written.task, root, written.simulated)
+    return {name: Source.model_validate(image) for name, image in images.items()}
 
 
 def require_unseen(sources: Mapping[str, Source], fold_of: Mapping[str, str]) -> None:

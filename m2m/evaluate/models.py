@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import typer
 from numpy.typing import NDArray
 from scipy import stats
 
 from m2m import metrics as measures
+from m2m.configured import compared_by, read_config
 from m2m.evaluate.tables import (
     COMPARISON_COLUMNS,
     FLOW,
@@ -22,7 +22,8 @@ from m2m.evaluate.tables import (
     printed,
 )
 from m2m.options import Evaluation
-from m2m.stage import parse_options, read_json, write_table
+from m2m.stage import read_json, write_table
+from m2m.stage_flags import NeededConfig, Root, TaskName
 from m2m.statistics import (
     MIN_SUBJECTS,
     Estimate,
@@ -118,17 +119,26 @@ def _wilcoxon(difference: NDArray) -> float:
     return float(stats.wilcoxon(difference).pvalue)
 
 
-def compare(
-    task: Annotated[str, typer.Option(help="Name of the task.")],
-    root: Annotated[Path, typer.Option(help="The derivative dataset, results/<dataset>.")],
-    models: Annotated[list[str], typer.Option(help="A model; repeat, the main model first.")],
-    flow: Annotated[Path, typer.Option(help="cohort/flow.json")],
-    summary: Annotated[Path, typer.Option(help="Table to write: mean and interval per model.")],
-    comparison: Annotated[Path, typer.Option(help="Table to write: paired differences.")],
-    options: Annotated[str, typer.Option(help="Section evaluation of the configuration, JSON.")],
-) -> None:
+def compare(root: Root, task: TaskName, config: NeededConfig) -> None:
     """Compare models on the same test subjects, with bootstrap intervals over subjects."""
-    section = parse_options(Evaluation, options)
+    written, folder = read_config(config), root / "evaluation" / task
+    compare_models(
+        task, root, written.models(task), root / "cohort" / "flow.json", folder / "summary.tsv",
+        folder / "comparison.tsv",
+        compared_by(written.section("evaluation"), written.phantom, root),
+    )  # fmt: skip
+
+
+def compare_models(
+    task: str,
+    root: Path,
+    models: Sequence[str],
+    flow: Path,
+    summary: Path,
+    comparison: Path,
+    section: Evaluation,
+) -> None:
+    """Compare models, the main one first, and write summary and comparison."""
     table = load_tables(root, task, models, "metrics")
     identification, across = _individual_values(
         load_tables(root, task, models, "rois"), table, models, section

@@ -5,13 +5,12 @@ literature only: they are mostly background. Lin's concordance is over a person'
 `m2m.evaluate.maps` says which image of each modality is compared.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import typer
 from numpy.typing import NDArray
 
 from m2m import metrics as measures
@@ -19,6 +18,7 @@ from m2m import regions as roi
 from m2m import volume
 from m2m.bids import unit_path
 from m2m.cohort.split import load_split, part_by_participant
+from m2m.configured import Written, compared_by, read_config, split_of
 from m2m.evaluate import streamlines as tracts
 from m2m.evaluate.maps import compared
 from m2m.evaluate.metric_records import measured
@@ -28,8 +28,9 @@ from m2m.evaluate.spectra import spectrum
 from m2m.evaluate.tables import TABLES, columns_of, printed
 from m2m.evaluate.uncertainty import compare_uncertainty
 from m2m.modalities import MODALITIES
-from m2m.options import Evaluation
-from m2m.stage import DataError, parse_options, read_json, read_table, write_table
+from m2m.options import Evaluation, Task
+from m2m.stage import DataError, read_json, read_table, write_table
+from m2m.stage_flags import ModelName, NeededConfig, Root, TaskName
 
 
 @dataclass(frozen=True)
@@ -271,36 +272,49 @@ def evaluate_bundles(
     return rows, tracts.agreement(rows)
 
 
-def main(
-    task: Annotated[str, typer.Option(help="Name of the task, e.g. t1-fa.")],
-    model: Annotated[str, typer.Option(help="Name of the model.")],
-    target: Annotated[str, typer.Option(help="What the task predicts, e.g. fa.")],
-    root: Annotated[Path, typer.Option(help="The derivative dataset, results/<dataset>.")],
-    units: Annotated[Path, typer.Option(help="cohort/units.tsv")],
-    split: Annotated[Path, typer.Option(help="cohort/split.tsv")],
-    split_record: Annotated[Path, typer.Option(help="cohort/split.json")],
-    quality: Annotated[Path, typer.Option(help="cohort/quality.tsv")],
-    model_record: Annotated[
-        list[Path], typer.Option(help="models/<task>/<model>/model.json; a chain has two.")
-    ],
-    metrics: Annotated[Path, typer.Option(help="Table to write: one row per unit and region.")],
-    profile: Annotated[Path, typer.Option(help="Table to write: one row per unit and slice.")],
-    rois: Annotated[Path, typer.Option(help="Table to write: one row per unit and region.")],
-    bundles: Annotated[Path, typer.Option(help="Table to write: one row per unit and bundle.")],
-    spectra: Annotated[
-        Path, typer.Option("--spectrum", help="Table to write: one row per unit and frequency.")
-    ],
-    uncertainty: Annotated[Path, typer.Option(help="Table to write: curves of each unit.")],
-    options: Annotated[str, typer.Option(help="Section evaluation of the configuration, JSON.")],
-    mean_model: Annotated[
-        str | None, typer.Option(help="The task's model that is the training people's mean map.")
-    ] = None,
-    streamlines: Annotated[
-        bool, typer.Option(help="Whether synthetic streamlines are compared too.")
-    ] = False,
-) -> None:
+def main(root: Root, task: TaskName, model: ModelName, config: NeededConfig) -> None:
     """Compare one model's synthetic volumes with the truth, on the test subjects."""
-    section = parse_options(Evaluation, options)
+    written = read_config(config)
+    section, cohort = written.task(task), root / "cohort"
+    # A chain runs the models of its links; some tasks run models of others.
+    homes = (written.task(link).home(link, model) for link in section.chain or (task,))
+    names = ("metrics", "profile", "rois", "bundles", "spectrum", "uncertainty")
+    evaluate_model(
+        task, model, section.target, root, cohort / "units.tsv", *split_of(root),
+        cohort / "quality.tsv", [root / "models" / home / model / "model.json" for home in homes],
+        *(root / "evaluation" / task / model / f"{name}.tsv" for name in names),
+        compared_by(written.section("evaluation"), written.phantom, root),
+        mean_model=mean_map_of(written, section),
+        streamlines=MODALITIES[section.target].nature == "tensor",
+    )  # fmt: skip
+
+
+def mean_map_of(written: Written, task: Task) -> str | None:
+    """The task's model that is the training people's mean map, if there is one."""
+    return next((name for name in task.models if written.model(name).reference), None)
+
+
+def evaluate_model(
+    task: str,
+    model: str,
+    target: str,
+    root: Path,
+    units: Path,
+    split: Path,
+    split_record: Path,
+    quality: Path,
+    model_record: Sequence[Path],
+    metrics: Path,
+    profile: Path,
+    rois: Path,
+    bundles: Path,
+    spectra: Path,
+    uncertainty: Path,
+    section: Evaluation,
+    mean_model: str | None = None,
+    streamlines: bool = False,
+) -> None:
+    """Compare one model's volumes with the truth, and write the tables."""
     parts = part_by_participant(load_split(split, split_record))
     tested = test_units(read_table(units), parts, read_table(quality))
     held_out = {participant for participant, part in parts.items() if part == "test"}

@@ -8,12 +8,15 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from m2m.bids import files_of, unit_of
+from m2m.configured import section_of
 from m2m.field.held_out import Case, Score, methods, score
 from m2m.inference import choose_device
 from m2m.modalities import MODALITIES
-from m2m.options import HeldOut, SliceField
+from m2m.options import SliceField
 from m2m.slices import PLANES
-from m2m.stage import DataError, parse_options, recorded, require_ok, write_table
+from m2m.stage import DataError, recorded, require_ok, write_table
+from m2m.stage_flags import ConfigFile, Root, Session, Subject
 from m2m.volume import Volume, load, require_same_grid
 
 COLUMNS = ("unit", "every", "n_planes", "method", "plane", *Score._fields, "n_voxels", "seconds")
@@ -49,24 +52,40 @@ def compare_case(case: Case, options: SliceField, device: str = "cpu") -> Iterat
 
 
 def main(
-    image: Annotated[Path, typer.Option("--map", help="The true map, on the common grid.")],
-    mask: Annotated[Path, typer.Option(help="Where it holds something: voxels compared.")],
-    table: Annotated[Path, typer.Option(help="Table to write, .tsv: a row per method.")],
-    unit: Annotated[str, typer.Option(help="Name in the table and in the status file.")],
-    status: Annotated[Path, typer.Option(help="Status file to write, JSON.")],
-    modality: Annotated[str, typer.Option(help="What the map holds: tdi or fa.")] = "tdi",
-    require: Annotated[
-        list[Path] | None, typer.Option(help="Status of what made the map; repeat.")
-    ] = None,
+    root: Root,
+    subject: Subject,
+    session: Session = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    options: Annotated[str, typer.Option(help="JSON of the section `held_out`.")] = "{}",
-    field_options: Annotated[str, typer.Option(help="JSON of the section `field`.")] = "{}",
+    config: ConfigFile = None,
+    options: Annotated[str | None, typer.Option(help="JSON of the section `held_out`.")] = None,
+    field_options: Annotated[str | None, typer.Option(help="JSON of the section `field`.")] = None,
 ) -> None:
     """Compare a field fitted to every n-th slice of a true map with interpolation."""
-    every = parse_options(HeldOut, options).every
-    section = parse_options(SliceField, field_options)
+    unit = unit_of(subject, session)
+    at = files_of(unit, root)
+    compare_unit(
+        at("tdi"), at("target-mask"), at("held-out"), unit, at("held-out-status"),
+        section_of("held_out", config, options, needed=False).every,
+        section_of("field", config, field_options, needed=False),
+        require=[at("grid-status")], device=device,
+    )  # fmt: skip
+
+
+def compare_unit(
+    image: Path,
+    mask: Path,
+    table: Path,
+    unit: str,
+    status: Path,
+    every: Sequence[int],
+    section: SliceField,
+    modality: str = "tdi",
+    require: Sequence[Path] = (),
+    device: str = "auto",
+) -> None:
+    """Compare fields of one unit's map with interpolation, at these spacings of kept slices."""
     with recorded("compare-fields", unit, status, [table]) as numbers:
-        require_ok(*(require or []))
+        require_ok(*require)
         true, inside = load(image), load(mask)
         require_same_grid(inside, true, str(mask))
         scaled = Volume(MODALITIES[modality].scale(true.data), true.affine)

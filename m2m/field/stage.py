@@ -1,6 +1,6 @@
 """The stage `field`: slices of a map to a field on disk, and the field as a volume."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +10,9 @@ import torch
 import typer
 from nibabel.affines import voxel_sizes
 
-from m2m import __version__
+from m2m import __version__, bids
+from m2m.bids import files_of, unit_of
+from m2m.configured import section_of
 from m2m.field.directions import DIRECTIONS, as_tensors, directions
 from m2m.field.fit import Fitted, fit, network_of
 from m2m.field.network import FieldNetwork
@@ -21,7 +23,8 @@ from m2m.modalities import MODALITIES
 from m2m.model import load_model, save_weights
 from m2m.options import SliceField
 from m2m.slices import PLANES
-from m2m.stage import DataError, file_digest, parse_options, recorded, require_ok, write_json
+from m2m.stage import DataError, file_digest, recorded, require_ok, write_json
+from m2m.stage_flags import ConfigFile, MapsOf, Root, Session, Subject
 from m2m.volume import Volume, load, require_same_grid, save
 
 # About the mask, in nodes of the finest grid: where the density falls to 0.
@@ -137,39 +140,55 @@ def read_field(weights: Path, record: Path) -> tuple[FieldNetwork, dict[str, Any
 
 
 def main(
-    weights: Annotated[Path, typer.Option(help="Field to write, .safetensors.")],
-    record: Annotated[Path, typer.Option(help="Its box and options to write, .json.")],
-    mask: Annotated[Path, typer.Option(help="Where the maps hold something; the field's box.")],
-    axial: Annotated[Path | None, typer.Option(help="Volume to take axial slices from.")] = None,
-    coronal: Annotated[Path | None, typer.Option(help="The same, coronal slices.")] = None,
-    sagittal: Annotated[Path | None, typer.Option(help="The same, sagittal slices.")] = None,
-    modality: Annotated[str, typer.Option(help="What they hold: tdi or fa.")] = "tdi",
-    tensor: Annotated[
-        Path | None, typer.Option(help="Tensors on the same grid, for directions.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="The field on the mask's grid, .nii.gz.")] = None,
-    out_tensor: Annotated[
-        Path | None, typer.Option(help="Tensors with its directions there, .nii.gz.")
-    ] = None,
-    require: Annotated[
-        list[Path] | None, typer.Option(help="Status of what made the volumes; repeat.")
-    ] = None,
-    unit: Annotated[str, typer.Option(help="Name in the status file.")] = "",
-    status: Annotated[Path | None, typer.Option(help="Status file to write, JSON.")] = None,
+    root: Root,
+    subject: Subject,
+    session: Session = None,
+    maps: MapsOf = None,
+    directions: Annotated[
+        bool, typer.Option("--directions", help="With directions, from tensors beside the density.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    options: Annotated[str, typer.Option(help="JSON of the section `field`.")] = "{}",
+    config: ConfigFile = None,
+    options: Annotated[str | None, typer.Option(help="JSON of the section `field`.")] = None,
 ) -> None:
-    """Fit a continuous field to the slices of one person; from one file or one per orientation."""
-    section = parse_options(SliceField, options)
-    given = dict(zip(PLANES, (axial, coronal, sagittal), strict=True))
-    stacks = {plane: path for plane, path in given.items() if path}
-    if not stacks:
-        raise typer.BadParameter("give --axial, --coronal or --sagittal")
-    if out_tensor and not tensor:
-        raise typer.BadParameter("--out-tensor needs --tensor, which directions are taken from")
+    """Fit a continuous field to the slices of one person's tract density."""
+    unit = unit_of(subject, session)
+    own, at = files_of(unit, root), files_of(unit, maps or root)
+    if maps is None:
+        made = own("grid-status")
+    elif directions:
+        made = at("synth-tractography-status")
+    else:
+        made = Path(str(at("synth-status")).format(measure=bids.measure("tdi")))
+    fit_unit(
+        at("field"), at("field-record"), own("brain" if maps else "target-mask"),
+        dict.fromkeys(PLANES, at("synth-tdi" if maps else "tdi")),
+        section=section_of("field", config, options, needed=False),
+        tensor=at("synth-tensor" if maps else "tensor") if directions else None,
+        out=at("field-tdi"), out_tensor=at("field-tensor") if directions else None,
+        require=[made], unit=unit, status=at("field-status"), device=device,
+    )  # fmt: skip
+
+
+def fit_unit(
+    weights: Path,
+    record: Path,
+    mask: Path,
+    stacks: Mapping[str, Path],
+    section: SliceField,
+    modality: str = "tdi",
+    tensor: Path | None = None,
+    out: Path | None = None,
+    out_tensor: Path | None = None,
+    require: Sequence[Path] = (),
+    unit: str = "",
+    status: Path | None = None,
+    device: str = "auto",
+) -> None:
+    """Fit a field to the slices of one unit, from a file for each orientation."""
     outputs = [path for path in (weights, record, out, out_tensor) if path]
     with recorded("field", unit, status, outputs) if status else nullcontext({}) as numbers:
-        require_ok(*(require or []))
+        require_ok(*require)
         inside = load(mask)
         fitted, names = fit_files(stacks, modality, tensor, inside, section, choose_device(device))
         about = {"modality": modality, "options": section.model_dump(mode="json")}

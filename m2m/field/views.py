@@ -1,6 +1,6 @@
 """The stage `render`: a turntable and still views of a field, coloured by direction."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +12,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import trange
 
+from m2m.bids import files_of, unit_of
+from m2m.configured import section_of
 from m2m.field.network import FieldNetwork
 from m2m.field.render import Camera, integrate
 from m2m.field.sample import extent, on_grid
@@ -19,7 +21,8 @@ from m2m.field.stage import read_field
 from m2m.inference import choose_device
 from m2m.networks.inputs import TemplateMap
 from m2m.options import Render
-from m2m.stage import DataError, parse_options, recorded, require_ok, whole
+from m2m.stage import DataError, recorded, require_ok, whole
+from m2m.stage_flags import ConfigFile, MapsOf, Root, Session, Subject
 
 Medium = Callable[[Tensor], tuple[Tensor, Tensor]]
 FRAME_MS = 80
@@ -89,23 +92,37 @@ def side_by_side(pictures: list[Image.Image]) -> Image.Image:
 
 
 def main(
-    weights: Annotated[Path, typer.Option(help="Field of `m2m field`, .safetensors.")],
-    record: Annotated[Path, typer.Option(help="Its record, .json.")],
-    turntable: Annotated[Path, typer.Option(help="Pictures from all sides to write, .gif.")],
-    stills: Annotated[Path, typer.Option(help="Still views side by side to write, .png.")],
-    require: Annotated[
-        list[Path] | None, typer.Option(help="Status of what made the field; repeat.")
-    ] = None,
-    unit: Annotated[str, typer.Option(help="Name in the status file.")] = "",
-    status: Annotated[Path | None, typer.Option(help="Status file to write, JSON.")] = None,
+    root: Root,
+    subject: Subject,
+    session: Session = None,
+    maps: MapsOf = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    options: Annotated[str, typer.Option(help="JSON of the section `render`.")] = "{}",
+    config: ConfigFile = None,
+    options: Annotated[str | None, typer.Option(help="JSON of the section `render`.")] = None,
 ) -> None:
     """Render a field: a turntable and still views, coloured by direction."""
-    section = parse_options(Render, options)
+    unit = unit_of(subject, session)
+    at = files_of(unit, maps or root)
+    files = (at(kind) for kind in ("field", "field-record", "field-turntable", "field-stills"))
+    section = section_of("render", config, options, needed=False)
+    render_unit(*files, section, [at("field-status")], unit, at("render-status"), device)
+
+
+def render_unit(
+    weights: Path,
+    record: Path,
+    turntable: Path,
+    stills: Path,
+    section: Render,
+    require: Sequence[Path] = (),
+    unit: str = "",
+    status: Path | None = None,
+    device: str = "auto",
+) -> None:
+    """Render one unit's field."""
     outputs = [turntable, stills]
     with recorded("render", unit, status, outputs) if status else nullcontext({}) as numbers:
-        require_ok(*(require or []))
+        require_ok(*require)
         chosen = choose_device(device)
         network = read_field(weights, record)[0].to(chosen)
         medium = medium_of(network, section, chosen)

@@ -1,7 +1,6 @@
 """Figures of the biological validation: what measured and synthetic maps tell of phenotypes."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
@@ -14,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from m2m.cohort.participants import known_people, number
+from m2m.configured import figures_folder, measured_of, read_config
 from m2m.downstream.prediction import CHANCE, LINEAR, MAIN
 from m2m.figures.figure_records import FIGURES, of_scope
 from m2m.figures.style import (
@@ -34,6 +34,7 @@ from m2m.figures.style import (
 )
 from m2m.options.downstream import FA, NOISE_FREE, T1
 from m2m.stage import read_json
+from m2m.stage_flags import NeededConfig, Root
 
 NAMES = {"r2": "R² (1 − error / that of the mean)", "auc": "area under the ROC curve"}
 REGIONS = 12
@@ -280,17 +281,25 @@ def draw_embedding(validation: Validation) -> Drawn:
 
 
 def main(
-    folder: Annotated[Path, typer.Option(help="Folder of the tables of `m2m downstream`.")],
+    root: Root,
     participants: Annotated[Path, typer.Option(help="participants.tsv")],
-    measured: Annotated[str, typer.Option(help="JSON: measured image of each synthetic one.")],
-    out_dir: Annotated[Path, typer.Option(help="Folder to write to.")],
-    simulated: Annotated[bool, typer.Option(help="Whether the people are simulated.")],
+    config: NeededConfig,
 ) -> None:
     """Draw the figures of the biological validation, each with its source data."""
+    written = read_config(config)
+    measured = measured_of(written.section("downstream"), written.task)
+    out_dir = Path(figures_folder(root, "downstream"))
+    draw_validation(root / "downstream", participants, measured, out_dir, written.simulated)
+
+
+def draw_validation(
+    folder: Path, participants: Path, measured: Mapping[str, str], out_dir: Path, simulated: bool
+) -> None:
+    """Draw what the tables in a folder say."""
     record = read_json(folder / "downstream.json")
     kinds = {t: k for t, k in record["options"]["targets"].items() if t not in record["refused"]}
     people = known_people(participants)
-    validation = Validation(folder, json.loads(measured), kinds, people)
+    validation = Validation(folder, measured, kinds, people)
     note = f"{record['n_people']} people, {record['options']['folds']} folds"
     draw_all(
         figures := of_scope("downstream"), validation, out_dir,

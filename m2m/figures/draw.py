@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import TypeAdapter
 
 from m2m.cohort.split import load_split, part_by_participant
+from m2m.configured import figures_folder, read_config, split_of
 from m2m.evaluate.subjects import test_units
 from m2m.evaluate.tables import FLOW, load_tables
 from m2m.figures.figure_records import TIMED, of_study, of_target
@@ -18,11 +18,12 @@ from m2m.figures.study import Study
 from m2m.figures.style import SIMULATED, draw_all
 from m2m.figures.task_figures import Cohort
 from m2m.options import Report, Task
-from m2m.stage import parse_options, read_json, read_table
+from m2m.stage import read_json, read_table
+from m2m.stage_flags import NeededConfig, Root, StudyName
 
 
 def timed_units(units: Sequence[Mapping[str, Any]], parts: Mapping[str, str]) -> dict[str, str]:
-    """Folder of each unit whose translations are timed: those that rules/tasks.smk asks for."""
+    """Folder of each unit whose translations are timed: those that the rule asks for."""
     tested = [
         row
         for row in units
@@ -38,24 +39,39 @@ def draw_task(study: Study, out_dir: Path, note: str) -> str:
 
 
 def main(
-    root: Annotated[Path, typer.Option(help="The derivative dataset, results/<dataset>.")],
-    tasks: Annotated[str, typer.Option(help="Section tasks of the configuration, JSON.")],
-    units: Annotated[Path, typer.Option(help="cohort/units.tsv")],
-    split: Annotated[Path, typer.Option(help="cohort/split.tsv")],
-    split_record: Annotated[Path, typer.Option(help="cohort/split.json")],
-    quality: Annotated[Path, typer.Option(help="cohort/quality.tsv")],
-    flow: Annotated[Path, typer.Option(help="cohort/flow.json")],
-    out_dir: Annotated[Path, typer.Option(help="Folder to write to.")],
-    simulated: Annotated[bool, typer.Option(help="Whether the people are simulated.")],
-    options: Annotated[str, typer.Option(help="Section report of the configuration, JSON.")],
+    root: Root,
+    study: StudyName,
+    config: NeededConfig,
     threads: Annotated[int, typer.Option(min=1, help="Tasks drawn at a time.")] = 1,
 ) -> None:
     """Draw the figures of every task, each with its source data."""
+    written, folder = read_config(config), root / "cohort"
+    draw_study(
+        root, written.tasks(study), folder / "units.tsv", *split_of(root), folder / "quality.tsv",
+        folder / "flow.json", Path(figures_folder(root, study)), written.simulated,
+        written.section("report"), threads,
+    )  # fmt: skip
+
+
+def draw_study(
+    root: Path,
+    tasks: Mapping[str, Task],
+    units: Path,
+    split: Path,
+    split_record: Path,
+    quality: Path,
+    flow: Path,
+    out_dir: Path,
+    simulated: bool,
+    section: Report,
+    threads: int = 1,
+) -> None:
+    """Draw the figures of these tasks, so many at a time."""
     people = load_split(split, split_record)
     parts = part_by_participant(people)
     unit_rows, quality_rows = read_table(units), read_table(quality)
     folders = {u["unit"]: u["folder"] for u in test_units(unit_rows, parts, quality_rows)}
-    section, timed = parse_options(Report, options), timed_units(unit_rows, parts)
+    timed = timed_units(unit_rows, parts)
     studies = [
         Study(
             root,
@@ -66,7 +82,7 @@ def main(
             section,
             timed,
         )
-        for name, task in TypeAdapter(dict[str, Task]).validate_json(tasks).items()
+        for name, task in tasks.items()
     ]
     counts = read_json(flow)
     note = ", ".join(f"{key} {counts[key]}" for key in FLOW)

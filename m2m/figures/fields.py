@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from m2m.bids import unit_folder, unit_path
+from m2m.bids import files_of, unit_folder, unit_path
+from m2m.configured import figures_folder, read_config
 from m2m.figures.figure_records import of_scope
 from m2m.figures.held_out import draw_held_out, held_out_rows
 from m2m.figures.style import (
@@ -24,7 +25,8 @@ from m2m.figures.style import (
     new_figure,
 )
 from m2m.options import Render
-from m2m.stage import parse_options, read_json
+from m2m.stage import read_json
+from m2m.stage_flags import NeededConfig, Root
 
 NOBODY = "Nobody to show."
 FROM = {0: "behind", 90: "the right", 180: "the front", 270: "the left"}
@@ -131,18 +133,28 @@ def held_out_figure(shown: Shown) -> Drawn:
 
 
 def main(
+    root: Root,
     of: Annotated[list[Path], typer.Option(help="Where maps lie: measured, then synthetic ones.")],
-    out_dir: Annotated[Path, typer.Option(help="Folder to write to.")],
-    simulated: Annotated[bool, typer.Option(help="Whether the people are simulated.")],
+    config: NeededConfig,
     unit: Annotated[list[str] | None, typer.Option(help="Whose fields are shown; repeat.")] = None,
-    options: Annotated[str, typer.Option(help="JSON of the section `render`.")] = "{}",
-    table: Annotated[
-        list[Path] | None, typer.Option(help="Table of `m2m compare-fields`; repeat.")
-    ] = None,
 ) -> None:
     """Draw the rendered fields of people, measured above synthetic; and fields beside others."""
-    section = parse_options(Render, options)
+    written, shown = read_config(config), unit or []
+    tables = [files_of(name, root)("held-out") for name in shown]
+    section, folder = written.section("render"), Path(figures_folder(root, "report"))
+    draw(of, folder, written.simulated, shown, section, tables)
+
+
+def draw(
+    of: Sequence[Path],
+    out_dir: Path,
+    simulated: bool,
+    units: Sequence[str],
+    section: Render,
+    tables: Sequence[Path] = (),
+) -> None:
+    """Draw the fields of these units, and what the tables say of fields beside others."""
     figures = of_scope("fields")
-    shown = Shown(of, unit or [], section, table or [])
+    shown = Shown(of, units, section, tables)
     draw_all(figures, shown, out_dir, SIMULATED if simulated else "")
     print(f"wrote {' and '.join(figures)} to {out_dir}, each as .pdf, .svg, .png, .tsv")

@@ -100,6 +100,10 @@ class Task(Section):
         """Task, this one of this name or another, that a model of this task is fitted in."""
         return self.low.after if self.low and model in self.low.beside else name
 
+    def low_of(self, model: str) -> Low | None:
+        """The low resolution that a model of this task sees beside the source, or None."""
+        return None if self.low is None or model in self.low.beside else self.low
+
     def steps_of(self, model: str) -> int | None:
         """Optimiser steps of a model in this task; None for the model's own."""
         return self.steps.get(model) if isinstance(self.steps, dict) else self.steps

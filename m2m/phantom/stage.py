@@ -7,11 +7,14 @@ import numpy as np
 import typer
 
 from m2m import __version__
+from m2m.bids import files_of, unit_of
+from m2m.configured import read_config, require_one
 from m2m.options import Phantom
 from m2m.phantom import brain, labels, people, signal
 from m2m.phantom.anatomy import load_template
 from m2m.phantom.bundles import NAMES
-from m2m.stage import parse_options, whole, write_json, write_table, write_text
+from m2m.stage import DataError, parse_options, whole, write_json, write_table, write_text
+from m2m.stage_flags import ConfigFile, Root, Subject
 from m2m.volume import Volume, save
 
 BIDS_VERSION = "1.9.0"
@@ -48,20 +51,41 @@ def grid(spacing_mm: float, flip_x: bool = False) -> tuple[np.ndarray, tuple[int
 
 
 def participants(
-    participants: Annotated[Path, typer.Option(help="Table to write: ages and sexes")],
-    sidecar: Annotated[Path, typer.Option(help="JSON to write: what its columns mean")],
-    description: Annotated[Path, typer.Option(help="dataset_description.json to write")],
-    readme: Annotated[Path, typer.Option(help="README to write")],
-    truth_description: Annotated[
-        Path, typer.Option(help="dataset_description.json of the truth to write")
-    ],
-    labels_table: Annotated[
-        Path, typer.Option("--labels", help="Table to write: names of the bundles")
-    ],
-    options: Annotated[str, typer.Option(help="JSON of the section `cohort.phantom`")],
+    root: Root,
+    config: ConfigFile = None,
+    options: Annotated[
+        str | None, typer.Option(help="JSON of the section `cohort.phantom`")
+    ] = None,
 ) -> None:
     """Write the tables of the simulated dataset: who, what, and the names of the bundles."""
-    section = parse_options(Phantom, options)
+    raw, truth = root / "rawdata", root / "truth"
+    write_tables(
+        raw / "participants.tsv", raw / "participants.json", raw / "dataset_description.json",
+        raw / "README", truth / "dataset_description.json", truth / "desc-bundles_dseg.tsv",
+        phantom_of(config, options),
+    )  # fmt: skip
+
+
+def phantom_of(config: Path | None, options: str | None) -> Phantom:
+    """The section `cohort.phantom`, from the file of the whole or from its JSON."""
+    require_one(config, options)
+    if config is None:
+        return parse_options(Phantom, options)
+    if (section := read_config(config).phantom) is None:
+        raise DataError("cohort.source is not phantom: nobody is simulated", file=config)
+    return section
+
+
+def write_tables(
+    participants: Path,
+    sidecar: Path,
+    description: Path,
+    readme: Path,
+    truth_description: Path,
+    labels_table: Path,
+    section: Phantom,
+) -> None:
+    """Write the tables of the simulated dataset."""
     rows = []
     for label in labels(section.n_subjects):
         age_years, sex = people.demography(section, label)
@@ -177,24 +201,41 @@ def _save_displacement(
 
 
 def simulate(
-    participant_label: Annotated[str, typer.Option(help="Digits after sub-")],
-    t1w: Annotated[Path, typer.Option(help="T1 to write")],
-    dwi: Annotated[Path, typer.Option(help="Diffusion series to write")],
-    bval: Annotated[Path, typer.Option(help="b-values to write")],
-    bvec: Annotated[Path, typer.Option(help="Directions to write")],
-    truth_fa: Annotated[Path, typer.Option(help="FA without noise to write")],
-    truth_tensor: Annotated[Path, typer.Option(help="Tensors without noise to write")],
-    truth_bundles: Annotated[Path, typer.Option(help="Label image of the bundles to write")],
-    options: Annotated[str, typer.Option(help="JSON of the section `cohort.phantom`")],
-    truth_displacement: Annotated[
-        Path | None, typer.Option(help="Of a distorted DWI: which way its voxels are off.")
+    root: Root,
+    subject: Subject,
+    config: ConfigFile = None,
+    options: Annotated[
+        str | None, typer.Option(help="JSON of the section `cohort.phantom`")
     ] = None,
 ) -> None:
     """Simulate one person: raw T1w and DWI, and the truth at the DWI's voxels."""
-    section = parse_options(Phantom, options)
-    label = participant_label
+    name = unit_of(subject)
+    label = name.removeprefix("sub-")
     if not label.isdecimal():
-        raise typer.BadParameter(f"--participant-label must be digits, got {label!r}")
+        raise typer.BadParameter(f"--subject must be sub- and digits, got {subject!r}")
+    raw, truth = root / "rawdata" / name, files_of(name, root / "truth")
+    scans = [raw / f"dwi/{name}_dwi.{suffix}" for suffix in ("nii.gz", "bval", "bvec")]
+    maps = truth("truth-fa"), truth("truth-tensor"), truth("truth-bundles")
+    section = phantom_of(config, options)
+    displacement = truth("truth-displacement") if section.distortion_mm else None
+    simulate_person(
+        label, raw / f"anat/{name}_T1w.nii.gz", *scans, *maps, section, displacement
+    )  # fmt: skip
+
+
+def simulate_person(
+    label: str,
+    t1w: Path,
+    dwi: Path,
+    bval: Path,
+    bvec: Path,
+    truth_fa: Path,
+    truth_tensor: Path,
+    truth_bundles: Path,
+    section: Phantom,
+    truth_displacement: Path | None = None,
+) -> None:
+    """Simulate one person's scans, and what is known of them."""
     person = people.draw(section, label)
     subject = brain.make_brain(person, load_template(), section)
 

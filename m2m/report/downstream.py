@@ -3,13 +3,11 @@
 Every number in it is read from a table of `m2m downstream`; nothing is computed here.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
+from m2m.configured import figures_folder, measured_of, read_config
 from m2m.downstream.inputs import COVARIATES
 from m2m.downstream.prediction import LINEAR, MAIN
 from m2m.figures.figure_records import of_scope
@@ -18,7 +16,8 @@ from m2m.options.downstream import NOISE_FREE, T1
 from m2m.report.page import making, render
 from m2m.report.pictures import shown
 from m2m.report.words import Row, interval, printed
-from m2m.stage import parse_options, read_json, read_table, write_text
+from m2m.stage import read_json, read_table, write_text
+from m2m.stage_flags import NeededConfig, Root
 
 ALPHA = 0.05
 TABLES = ("scores", "comparison", "recovery", "transfer", "agreement")
@@ -180,23 +179,33 @@ def arranged(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def main(
-    folder: Annotated[Path, typer.Option(help="Folder of the tables of `m2m downstream`.")],
-    figures_dir: Annotated[Path, typer.Option(help="Folder of the figures.")],
-    measured: Annotated[str, typer.Option(help="JSON: measured image of each synthetic one.")],
-    simulated: Annotated[bool, typer.Option(help="Whether the people are simulated.")],
-    config_json: Annotated[str, typer.Option(help="The whole configuration, JSON.")],
-    out: Annotated[Path, typer.Option(help="The page to write.")],
-    options: Annotated[str, typer.Option(help="JSON of the section `report`.")],
-) -> None:
+def main(root: Root, config: NeededConfig) -> None:
     """Write the page of the biological validation, self-contained."""
+    written = read_config(config)
+    write_page(
+        root / "downstream", Path(figures_folder(root, "downstream")),
+        measured_of(written.section("downstream"), written.task), written.simulated,
+        config.read_text(encoding="utf-8"), root / "downstream.html", written.section("report"),
+    )  # fmt: skip
+
+
+def write_page(
+    folder: Path,
+    figures_dir: Path,
+    measured_of: Mapping[str, str],
+    simulated: bool,
+    config_json: str,
+    out: Path,
+    section: Report,
+) -> None:
+    """Write the page of what the tables in a folder say."""
     record = read_json(folder / "downstream.json")
-    chosen, measured_of = record["options"], json.loads(measured)
+    chosen = record["options"]
     tables = {name: read_table(folder / f"{name}.tsv") for name in TABLES}
     page = render(
         "downstream.html.j2",
         {
-            "title": parse_options(Report, options).title, "simulated": simulated,
+            "title": section.title, "simulated": simulated,
             "record": record, "chosen": chosen, "measured_of": measured_of,
             "cnn": any(row["predictor"] == "cnn" for row in tables["scores"]),
             "targets": {

@@ -13,11 +13,13 @@ import pandas as pd
 import typer
 
 from m2m.bids import unit_folder, unit_path
+from m2m.configured import figures_folder, read_config, split_of
 from m2m.figures.figure_records import of_scope
 from m2m.options import Report
 from m2m.report.page import making, render
 from m2m.report.pictures import shown
-from m2m.stage import parse_options, read_json, write_text
+from m2m.stage import read_json, write_text
+from m2m.stage_flags import NeededConfig, Root
 
 FIELD = "field"
 METRICS = {"psnr": ("PSNR (dB)", 2), "ssim": ("SSIM", 3), "pearson": ("Pearson's r", 3)}
@@ -83,22 +85,37 @@ def films(roots: Sequence[Path], units: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def main(
+    root: Root,
     of: Annotated[list[Path], typer.Option(help="Where maps lie: measured, then synthetic ones.")],
-    figures_dir: Annotated[Path, typer.Option(help="Folder of the figures.")],
-    split_record: Annotated[Path, typer.Option(help="cohort/split.json")],
-    simulated: Annotated[bool, typer.Option(help="Whether the people are simulated.")],
-    config_json: Annotated[str, typer.Option(help="The whole configuration, JSON.")],
-    out: Annotated[Path, typer.Option(help="The page to write.")],
-    options: Annotated[str, typer.Option(help="JSON of the section `report`.")],
+    config: NeededConfig,
     unit: Annotated[list[str] | None, typer.Option(help="Whose fields are shown; repeat.")] = None,
 ) -> None:
     """Write the page of continuous fields, self-contained."""
+    written = read_config(config)
+    write_page(
+        of, Path(figures_folder(root, "report")), split_of(root)[1], written.simulated,
+        config.read_text(encoding="utf-8"), root / "fields.html", written.section("report"),
+        unit or [],
+    )  # fmt: skip
+
+
+def write_page(
+    of: Sequence[Path],
+    figures_dir: Path,
+    split_record: Path,
+    simulated: bool,
+    config_json: str,
+    out: Path,
+    section: Report,
+    units: Sequence[str] = (),
+) -> None:
+    """Write the page of these units' fields."""
     found = means(pd.read_csv(figures_dir / "held_out.tsv", sep="\t"))
     context = {
-        "title": parse_options(Report, options).title, "simulated": simulated,
-        "sentences": list(sentences(found)), "films": films(of, unit or []),
+        "title": section.title, "simulated": simulated,
+        "sentences": list(sentences(found)), "films": films(of, units),
         "columns": ["kept", "one of", "joined by", *(name for name, _ in METRICS.values()), "s"],
-        "rows": cells(found), "n_people": len(unit or []),
+        "rows": cells(found), "n_people": len(units),
         "figures": shown(of_scope("fields"), figures_dir),
         **making(config_json, read_json(split_record)["hash"], "render"),
     }  # fmt: skip

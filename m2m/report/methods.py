@@ -9,13 +9,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
-from pydantic import TypeAdapter
+from typing import Any
 
 import m2m
 from m2m.bids import unit_folder, unit_path
+from m2m.configured import figures_folder
 from m2m.modalities import MODALITIES, REGISTERED, natures
 from m2m.options import Config, Family, Task
 from m2m.options.chains import CHAINS
@@ -32,6 +30,7 @@ from m2m.report.models import (
 )
 from m2m.report.words import Row, enumerate_words, task_titles
 from m2m.stage import DataError, read_json, read_table, write_text
+from m2m.stage_flags import NeededConfig, Root, StudyName
 
 FITS = {
     "WLS": "weighted least squares [@chung2006]", "OLS": "ordinary least squares",
@@ -210,16 +209,19 @@ def bibliography(text: str) -> str:
     return "\n\n".join(entries[key] for key in sorted(wanted)) + "\n"
 
 
-def main(
-    root: Annotated[Path, typer.Option(help="The derivative dataset, results/<dataset>.")],
-    tasks: Annotated[str, typer.Option(help="Section tasks of the configuration, JSON.")],
-    config_json: Annotated[str, typer.Option(help="The whole configuration, JSON.")],
-    out: Annotated[Path, typer.Option(help="Text to write, Markdown with [@keys].")],
-    references: Annotated[Path, typer.Option(help="BibTeX to write: what the text cites.")],
-) -> None:
+def main(root: Root, study: StudyName, config: NeededConfig) -> None:
     """Write the methods of a study in words, with the references."""
-    chosen = TypeAdapter(dict[str, Task]).validate_json(tasks)
-    text = written(context(root, Config.model_validate_json(config_json), chosen))
+    whole = Config.model_validate_json(config.read_text(encoding="utf-8"))
+    folder = Path(figures_folder(root, study))
+    chosen = {name: task for name, task in whole.tasks.items() if task.study == study}
+    write_methods(root, chosen, whole, folder / "methods.md", folder / "references.bib")
+
+
+def write_methods(
+    root: Path, chosen: Mapping[str, Task], config: Config, out: Path, references: Path
+) -> None:
+    """Write the methods of these tasks, and BibTeX of what the text cites."""
+    text = written(context(root, config, chosen))
     write_text(references, bibliography(text))
     write_text(out, text)
     print(f"wrote {out} ({len(text.split())} words, {len(keys_of(text))} references)")

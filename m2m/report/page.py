@@ -12,13 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 import yaml
-from pydantic import TypeAdapter
 
 import m2m
+from m2m.configured import figures_folder, read_config, titled
 from m2m.evaluate.metric_records import METRICS
 from m2m.figures.figure_records import of_study, of_target
 from m2m.modalities import MODALITIES
@@ -39,7 +38,8 @@ from m2m.report.words import (
     summary_rows,
     task_titles,
 )
-from m2m.stage import VERSIONS, parse_options, read_json, read_table, write_text
+from m2m.stage import VERSIONS, read_json, read_table, write_text
+from m2m.stage_flags import NeededConfig, Root, StudyName
 
 MAX_FINDINGS = 300
 MAX_PEOPLE = 400
@@ -173,18 +173,27 @@ def task_context(root: Path, figures: Path, name: str, tasks: Mapping[str, Task]
     }  # fmt: skip
 
 
-def main(
-    root: Annotated[Path, typer.Option(help="The derivative dataset, results/<dataset>.")],
-    tasks: Annotated[str, typer.Option(help="Section tasks of the configuration, JSON.")],
-    figures_dir: Annotated[Path, typer.Option(help="Folder of the figures.")],
-    simulated: Annotated[bool, typer.Option(help="Whether the people are simulated.")],
-    config_json: Annotated[str, typer.Option(help="The whole configuration, JSON.")],
-    out: Annotated[Path, typer.Option(help="The page to write.")],
-    options: Annotated[str, typer.Option(help="Section report of the configuration, JSON.")],
-) -> None:
+def main(root: Root, study: StudyName, config: NeededConfig) -> None:
     """Write the report: one page, self-contained."""
-    section, cohort = parse_options(Report, options), root / "cohort"
-    chosen = TypeAdapter(dict[str, Task]).validate_json(tasks)
+    written = read_config(config)
+    write_page(
+        root, written.tasks(study), Path(figures_folder(root, study)), written.simulated,
+        config.read_text(encoding="utf-8"), root / f"{study}.html",
+        titled(written.section("report"), study),
+    )  # fmt: skip
+
+
+def write_page(
+    root: Path,
+    chosen: Mapping[str, Task],
+    figures_dir: Path,
+    simulated: bool,
+    config_json: str,
+    out: Path,
+    section: Report,
+) -> None:
+    """Write the page of these tasks."""
+    cohort = root / "cohort"
     quality, findings = read_table(cohort / "quality.tsv"), read_table(cohort / "cohort_status.tsv")
     pages = subjects(root, quality, section.max_subject_pages)
     left_out = [row for row in quality if row["state"] != "used"]

@@ -6,11 +6,11 @@ where no other one is better on the same people, unless that holds for all of th
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pandas as pd
-import typer
 
+from m2m.configured import read_config
 from m2m.evaluate.metric_records import METRICS, REGIONS, in_report
 from m2m.report.words import (
     COUNTS,
@@ -22,6 +22,7 @@ from m2m.report.words import (
     verdict,
 )
 from m2m.stage import read_table, write_text
+from m2m.stage_flags import NeededConfig, Root, TaskName
 
 LEGEND = (
     "Mean over {people} test people [95 % bootstrap interval]; {counts}. Bold: by the interval of "
@@ -145,15 +146,17 @@ def latex(table: pd.DataFrame, marked: Sequence[set[str]] = ()) -> str:
     ).replace("°", r"\textdegree{}").replace("—", "---")  # fmt: skip
 
 
-def main(
-    summary: Annotated[Path, typer.Option(help="summary.tsv of a task.")],
-    comparison: Annotated[Path, typer.Option(help="Its comparison.tsv.")],
-    models: Annotated[list[str], typer.Option(help="A model; repeat, the main model first.")],
-    out: Annotated[
-        list[Path], typer.Option(help="Table to write, named as its source: .md or .tex; repeat.")
-    ],
-) -> None:
+def main(root: Root, task: TaskName, config: NeededConfig) -> None:
     """Write the summary and the comparison of a task as Markdown and LaTeX."""
+    sources = [root / "evaluation" / task / f"{name}.tsv" for name in ("summary", "comparison")]
+    outs = [path.with_suffix(suffix) for path in sources for suffix in (".md", ".tex")]
+    write_tables(*sources, read_config(config).models(task), outs)
+
+
+def write_tables(
+    summary: Path, comparison: Path, models: Sequence[str], out: Sequence[Path]
+) -> None:
+    """Write tables, each named as its source: .md or .tex."""
     means, pairs = read_table(summary), read_table(comparison)
     rows = summary_cells(means, pairs, models)
     marked = [row["marked"] for row in rows]

@@ -1,5 +1,6 @@
 """The stage `tractography`: whole-brain streamlines of a diffusion series, or of tensors alone."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,12 +9,17 @@ import typer
 from dipy.tracking.streamline import length
 from numpy.typing import NDArray
 
-from m2m import density, dwi, stage, tensors, volume
+from m2m import bids, density, dwi, stage, tensors, volume
 from m2m import options as sections
+from m2m.bids import files_of, unit_of
+from m2m.configured import section_of
 from m2m.stage import DataError
+from m2m.stage_flags import ConfigFile, MapsOf, Root, Session, Subject
 from m2m.tractography import picture
 from m2m.tractography.tracks import Anatomy, Field, Tractogram
 from m2m.volume import Volume
+
+Finder = Callable[[str], Path]
 
 
 def track(
@@ -141,41 +147,100 @@ def _save(found: Tractogram, tractogram: Path, picture_path: Path, weights: Path
 
 
 def main(
-    unit: Annotated[str, typer.Option(help="Participant and session, e.g. sub-01_ses-1")],
-    tensor: Annotated[Path, typer.Option(help="Six elements, world axes")],
-    mask: Annotated[Path, typer.Option(help="Brain, on the tensors' grid")],
-    tractogram: Annotated[Path, typer.Option(help="Out: streamlines, .tck, world mm")],
-    picture_path: Annotated[Path, typer.Option("--picture", help="Out: quality picture, PNG")],
-    status: Annotated[Path, typer.Option(help="Out: status and quality numbers")],
-    options: Annotated[str, typer.Option(help="Section tractography, JSON")],
-    dti_options: Annotated[str, typer.Option(help="Section dti, JSON")] = "{}",
+    root: Root,
+    subject: Subject,
+    session: Session = None,
+    maps: MapsOf = None,
+    field: Annotated[
+        bool, typer.Option("--field", help="Of a field's tensors, along its directions")
+    ] = False,
     dwi_path: Annotated[Path | None, typer.Option("--dwi", help="Diffusion series, 4D")] = None,
     bval: Annotated[Path | None, typer.Option(help="b-values, FSL format")] = None,
     bvec: Annotated[Path | None, typer.Option(help="Directions, FSL format")] = None,
-    require: Annotated[list[Path] | None, typer.Option(help="Statuses of earlier stages")] = None,
     five_tissue: Annotated[Path | None, typer.Option(help="5TT image, for ACT")] = None,
     t1w: Annotated[Path | None, typer.Option(help="T1, for 5ttgen-fsl")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Out: SIFT2's weights, text")] = None,
-    fa: Annotated[Path | None, typer.Option(help="Out: FA of the tensors")] = None,
-    md: Annotated[Path | None, typer.Option(help="Out: MD of the tensors")] = None,
-    v1: Annotated[Path | None, typer.Option(help="Out: first eigenvector")] = None,
-    tdi: Annotated[Path | None, typer.Option(help="Out: density on the tensors' grid")] = None,
+    config: ConfigFile = None,
+    options: Annotated[str | None, typer.Option(help="Section tractography, JSON")] = None,
+    dti_options: Annotated[str | None, typer.Option(help="Section dti, JSON")] = None,
     threads: Annotated[int, typer.Option(help="Threads")] = 1,
 ) -> None:
-    """Draw streamlines through the whole brain."""
-    section = stage.parse_options(sections.Tractography, options)
-    fit = stage.parse_options(sections.Dti, dti_options)
+    """Draw streamlines through the whole brain: of a series, synthetic tensors, or a field."""
     scan = (dwi_path, bval, bvec) if dwi_path and bval and bvec else None
     if scan is None and (dwi_path or bval or bvec):
         raise typer.BadParameter("--dwi, --bval and --bvec belong together")
+    if bool(scan) == bool(maps or field):
+        raise typer.BadParameter("give --dwi, or --maps, --field or both for other tensors")
+    unit, section = unit_of(subject, session), section_of("tractography", config, options)
+    own, at = files_of(unit, root), files_of(unit, maps or root)
+    if field:
+        files = files_of_field(at, own("brain" if maps else "target-mask"))
+    elif maps:
+        files = files_of_synthetic(at, own("brain"))
+    else:
+        files = files_of_series(at, section)
+    # How the tensors were fitted matters where their series is looked at again.
+    fit = section_of("dti", config, dti_options, needed=False) if scan else sections.Dti()
+    anatomy = Anatomy(five_tissue, t1w)
+    track_unit(unit, section=section, fit=fit, scan=scan, anatomy=anatomy, threads=threads, **files)
+
+
+def files_of_series(at: Finder, section: sections.Tractography) -> dict[str, Any]:
+    """Arguments of `track_unit` for a measured series."""
+    return {
+        "tensor": at("dwi-tensor"), "mask": at("dwi-mask"), "require": [at("dti-status")],
+        "tractogram": at("tractogram"), "picture_path": at("tractography-picture"),
+        "status": at("tractography-status"),
+    } | {name: at(kind) for name, kind in section.record.outputs(section).items()}  # fmt: skip
+
+
+def files_of_synthetic(at: Finder, mask: Path) -> dict[str, Any]:
+    """Arguments of `track_unit` for synthetic tensors; maps of them are made too."""
+    translated = str(at("synth-status")).format(measure=bids.measure("synth-tensor"))
+    return {
+        "tensor": at("synth-tensor"), "mask": mask, "require": [Path(translated)],
+        "tractogram": at("synth-tractogram"), "picture_path": at("tractography-picture"),
+        "status": at("synth-tractography-status"),
+    } | {name: at(f"synth-{name}") for name in ("fa", "md", "v1", "tdi")}  # fmt: skip
+
+
+def files_of_field(at: Finder, mask: Path) -> dict[str, Any]:
+    """Arguments of `track_unit` for the tensors of a field."""
+    return {
+        "tensor": at("field-tensor"), "mask": mask, "require": [at("field-status")],
+        "tractogram": at("field-tractogram"), "picture_path": at("field-tractogram-picture"),
+        "status": at("field-tractography-status"),
+    }  # fmt: skip
+
+
+def track_unit(
+    unit: str,
+    tensor: Path,
+    mask: Path,
+    tractogram: Path,
+    picture_path: Path,
+    status: Path,
+    section: sections.Tractography,
+    fit: sections.Dti | None = None,
+    scan: tuple[Path, Path, Path] | None = None,
+    require: Sequence[Path] = (),
+    anatomy: Anatomy | None = None,
+    weights: Path | None = None,
+    fa: Path | None = None,
+    md: Path | None = None,
+    v1: Path | None = None,
+    tdi: Path | None = None,
+    threads: int = 1,
+) -> None:
+    """Track one unit's tensors; bad data end in its status, with empty files."""
+    fit = fit or sections.Dti()
     maps = {"fa": fa, "md": md, "v1": v1, "tdi": tdi}
     outputs = [p for p in (tractogram, picture_path, weights, *maps.values()) if p]
     with stage.recorded("tractography", unit, status, outputs) as record:
-        stage.require_ok(*(require or []))
-        with dwi.findings_about(dwi_path or tensor):
+        stage.require_ok(*require)
+        with dwi.findings_about(scan[0] if scan else tensor):
             threshold, max_b = fit.b0_threshold_s_per_mm2, fit.max_b_s_per_mm2
             field = load_field(tensor, mask, scan, threshold, max_b)
-            found = track(field, section, threads, Anatomy(five_tissue, t1w))
+            found = track(field, section, threads, anatomy)
         _save(found, tractogram, picture_path, weights)
         save_maps(field, found, maps, [tensor, mask])
         record |= summary(found, section.backend)

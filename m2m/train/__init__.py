@@ -12,7 +12,9 @@ import typer
 from pydantic import TypeAdapter
 
 import m2m
+from m2m.bids import low_root
 from m2m.cohort.split import load_split, part_by_participant
+from m2m.configured import fitted_model, fitted_task, read_config, require_one, split_of
 from m2m.dataset import find_subjects
 from m2m.modalities import MODALITIES
 from m2m.model import METRIC, load_model, save_model
@@ -28,6 +30,7 @@ from m2m.stage import (
     read_json,
     write_text,
 )
+from m2m.stage_flags import ConfigFile, ModelName, Root, TaskName
 from m2m.train.checkpoint import Checkpoints
 from m2m.train.closed_form import fit_at_once
 from m2m.train.encoder import load_encoder
@@ -38,22 +41,19 @@ from m2m.train.loop import fit_network
 
 
 def main(
-    task: Annotated[str, typer.Option(help="Name of the task, e.g. t1-fa.")],
-    model: Annotated[str, typer.Option(help="Name of the model.")],
-    slices_dir: Annotated[Path, typer.Option(help="Folder of everybody's slices.")],
-    split: Annotated[Path, typer.Option(help="split.tsv")],
-    split_record: Annotated[Path, typer.Option(help="split.json")],
-    training_dir: Annotated[Path, typer.Option(help="Checkpoints and TensorBoard.")],
-    weights: Annotated[Path, typer.Option(help="Weights to write, .safetensors.")],
-    record: Annotated[Path, typer.Option(help="Record to write, model.json.")],
-    card: Annotated[Path, typer.Option(help="Model card to write, .md.")],
-    metrics: Annotated[Path, typer.Option(help="Course of training to write, .jsonl.")],
+    root: Root,
+    task: TaskName,
+    model: ModelName,
+    config: ConfigFile = None,
     task_options: Annotated[
-        str, typer.Option(help="JSON of a task, as in the section `tasks`.")
-    ] = "{}",
+        str | None, typer.Option(help="JSON of a task, as in the section `tasks`.")
+    ] = None,
     options: Annotated[
-        str, typer.Option(help="JSON of a model, as in the section `models`.")
-    ] = "{}",
+        str | None, typer.Option(help="JSON of a model, as in the section `models`.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to. Default: <root>/models/<task>/<model>.")
+    ] = None,
     encoder: Annotated[
         Path | None, typer.Option(help="Weights of `m2m encoder`, for perceptual.network self.")
     ] = None,
@@ -66,14 +66,72 @@ def main(
     first: Annotated[
         Path | None, typer.Option(help="Weights of the synthesis that a super-resolution refines.")
     ] = None,
-    simulated: Annotated[bool, typer.Option(help="The people are simulated: say so.")] = False,
+    simulated: Annotated[
+        bool | None, typer.Option(help="Whether the people are simulated: say so.")
+    ] = None,
 ) -> None:
     """Train a model on the training part, choose its weights on the validation part.
 
-    Exit status 143: stopped by SIGTERM with the state saved; the same command goes on.
+    With --config the files that only some models need are those of the workflow; with --options
+    they are named. Exit status 143: stopped by SIGTERM with the state saved; the same command
+    goes on.
     """
-    task_chosen = parse_options(Task, task_options)
-    chosen = TypeAdapter(Model).validate_json(options)
+    require_one(config, options, needed=False)
+    if config is None:
+        task_chosen = parse_options(Task, task_options or "{}")
+        chosen = TypeAdapter(Model).validate_json(options or "{}")
+    else:
+        written = read_config(config)
+        section = written.task(task)
+        chosen = fitted_model(written.model(model), section, model)
+        task_chosen = Task.model_validate(fitted_task(section))
+        encoder, low_dir, labels_dir, first = needs(root, task, model, task_chosen, chosen)
+        simulated = written.simulated if simulated is None else simulated
+    folder = out or root / "models" / task / model
+    fit_model(
+        task, model, root / "slices", *split_of(root, task_chosen.fold), folder / "training",
+        folder / "model.safetensors", folder / "model.json", folder / "model_card.md",
+        folder / "metrics.jsonl", task_chosen, chosen, encoder, low_dir, labels_dir, first,
+        bool(simulated),
+    )  # fmt: skip
+
+
+def needs(
+    root: Path, task: str, model: str, task_chosen: Task, chosen: Any
+) -> tuple[Path | None, Path | None, Path | None, Path | None]:
+    """Files that only some models need: encoder, low resolution, moved labels, first stage."""
+    encoder = low_dir = labels_dir = first = None
+    if chosen.features.network == "self":
+        encoder = root / "encoders" / task_chosen.target / "encoder.safetensors"
+    if low := task_chosen.low_of(model):
+        low_dir = low_root(root, low.kind) / "slices"
+    if chosen.labels_of:
+        labels_dir = root / "labels" / task / chosen.labels_of
+    if chosen.starts_from:
+        first = root / "models" / task_chosen.low.after / chosen.starts_from / "model.safetensors"
+    return encoder, low_dir, labels_dir, first
+
+
+def fit_model(
+    task: str,
+    model: str,
+    slices_dir: Path,
+    split: Path,
+    split_record: Path,
+    training_dir: Path,
+    weights: Path,
+    record: Path,
+    card: Path,
+    metrics: Path,
+    task_chosen: Task,
+    chosen: Any,
+    encoder: Path | None = None,
+    low_dir: Path | None = None,
+    labels_dir: Path | None = None,
+    first: Path | None = None,
+    simulated: bool = False,
+) -> None:
+    """Fit one model and write its weights, record, card and course."""
     if task_chosen.chain:
         raise typer.BadParameter(f"{task} is a chain of {task_chosen.chain}: train these instead")
     if bool(task_chosen.low) != bool(low_dir):

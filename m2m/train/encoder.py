@@ -21,13 +21,15 @@ from tqdm import tqdm
 
 from m2m import losses
 from m2m.cohort.split import load_split, part_by_participant
+from m2m.configured import section_of, split_of
 from m2m.dataset import SliceBatches, find_subjects
 from m2m.modalities import MODALITIES
 from m2m.model import save_weights
 from m2m.networks.features import Autoencoder, SliceEncoder, Vgg19Features
 from m2m.options import Encoder, Perceptual
 from m2m.slices import PLANES
-from m2m.stage import DataError, file_digest, parse_options, read_json, write_json
+from m2m.stage import DataError, file_digest, read_json, write_json
+from m2m.stage_flags import ConfigFile, Root
 from m2m.train.stepping import make_reproducible, require_finite, schedule
 
 
@@ -112,16 +114,31 @@ def _read(path: Path) -> Mapping[str, Tensor]:
 
 
 def main(
+    root: Root,
     target: Annotated[str, typer.Option(help="Whose slices, e.g. fa.")],
-    slices_dir: Annotated[Path, typer.Option(help="Folder of everybody's slices.")],
-    split: Annotated[Path, typer.Option(help="split.tsv")],
-    split_record: Annotated[Path, typer.Option(help="split.json")],
-    weights: Annotated[Path, typer.Option(help="Weights to write, .safetensors.")],
-    record: Annotated[Path, typer.Option(help="Record to write, beside the weights, .json.")],
-    options: Annotated[str, typer.Option(help="JSON of the section encoder.")] = "{}",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to. Default: <root>/encoders/<target>.")
+    ] = None,
+    config: ConfigFile = None,
+    options: Annotated[str | None, typer.Option(help="JSON of the section encoder.")] = None,
 ) -> None:
     """Train the encoder in whose features images are compared, on the training part."""
-    section = parse_options(Encoder, options)
+    section = section_of("encoder", config, options, needed=False)
+    folder = out or root / "encoders" / target
+    files = folder / "encoder.safetensors", folder / "encoder.json"
+    fit_encoder(target, root / "slices", *split_of(root), *files, section)
+
+
+def fit_encoder(
+    target: str,
+    slices_dir: Path,
+    split: Path,
+    split_record: Path,
+    weights: Path,
+    record: Path,
+    section: Encoder,
+) -> None:
+    """Fit the encoder of one target, and write its weights and record."""
     parts = part_by_participant(load_split(split, split_record))
     people = find_subjects(slices_dir, parts, target, target)[0]["train"]
     if not people:

@@ -1,0 +1,94 @@
+"""Who is in: the cohort's tables, read once the checkpoints have run."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from m2m.stage import parse_table, read_table
+from m2m.workflow.study_paths import Layout
+
+Row = dict[str, str | None]
+
+
+def modified(path: str) -> int:
+    """When a file was last written: what is read of it is kept until then."""
+    return Path(path).stat().st_mtime_ns
+
+
+@functools.cache
+def _table(path: str, modified: int) -> list[Row]:
+    return read_table(path)
+
+
+def table(path: str) -> list[Row]:
+    """Rows of a table, read again only when it has changed."""
+    return _table(path, modified(path))
+
+
+@functools.cache
+def _lines(path: str, modified: int) -> tuple[str, dict[str, str]]:
+    """Heading of a table, and its lines by their first field."""
+    heading, *lines = Path(path).read_text(encoding="utf-8").split("\n")
+    return heading, {line.partition("\t")[0]: line for line in lines}
+
+
+@functools.cache
+def _row(path: str, modified: int, first: str) -> Row:
+    heading, lines = _lines(path, modified)
+    return parse_table([heading, lines[first]])[0]
+
+
+@functools.cache
+def _places(path: str, modified: int) -> dict[str | None, int]:
+    return {row["unit"]: i for i, row in enumerate(_table(path, modified))}
+
+
+class Cohort:
+    """Units by their state, part of the split and fold.
+
+    Parameters
+    ----------
+    files : Layout
+    checkpoints : object
+        Snakemake's: `split` and, where people are in folds, `folds`. Asked first, each says that
+        its tables are there, or has Snakemake make them and plan again.
+    """
+
+    def __init__(self, files: Layout, checkpoints: Any):
+        self.files, self.checkpoints = files, checkpoints
+
+    def row(self, unit: str) -> Row:
+        """The row of one unit; a job on a cluster parses its own and nobody else's."""
+        self.checkpoints.split.get()
+        return _row(self.files.units, modified(self.files.units), unit)
+
+    def place(self, wildcards: Any) -> int:
+        """Place of the wildcards' unit in the cohort's table."""
+        return _places(self.files.units, modified(self.files.units))[wildcards.unit]
+
+    def units(self, *states: str) -> list[str]:
+        """Names of the units in any of these states, in the table's order."""
+        self.checkpoints.split.get()
+        return [row["unit"] for row in table(self.files.units) if row["state"] in states]
+
+    def paired(self, people: set[str]) -> list[str]:
+        """Units of these participants that have both scans."""
+        return [
+            row["unit"]
+            for row in table(self.files.units)
+            if row["state"] == "paired" and row["participant_id"] in people
+        ]
+
+    def of_part(self, *parts: str) -> list[str]:
+        """Paired units whose participant is in any of these parts of the split."""
+        self.checkpoints.split.get()
+        rows = table(self.files.split)
+        return self.paired({row["participant_id"] for row in rows if row["part"] in parts})
+
+    def of_fold(self, fold: int | str, inside: bool = True) -> list[str]:
+        """Paired units whose participant is in a fold, or in another one."""
+        self.checkpoints.folds.get()
+        rows = table(self.files.folds)
+        return self.paired(
+            {row["participant_id"] for row in rows if (row["fold"] == str(fold)) == inside}
+        )

@@ -1,0 +1,36 @@
+"""Parameters of jobs: flags whose values only a job knows."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def subject_flags(wildcards: Any) -> list[str]:
+    """`--subject` and, where the wildcards' unit is of a session, `--session`."""
+    subject, _, session = wildcards.unit.partition("_")
+    return ["--subject", subject, *(["--session", session] if session else [])]
+
+
+def low_flag(wildcards: Any) -> list[str]:
+    """`--low` with the wildcards' kind of low resolution."""
+    return ["--low", wildcards.low]
+
+
+def repeated(name: str, values: Iterable[str]) -> list[str]:
+    """Give a flag once for each of its values."""
+    return [part for value in values for part in (name, value)]
+
+
+def flag(name: str, key: str) -> Callable[[Any, Any], list[str]]:
+    """Parameter function: a flag with an optional input, once for each file, or nothing."""
+
+    def argument(wildcards: Any, input: Any) -> list[str]:
+        files = input.get(key) or []
+        return repeated(name, [files] if isinstance(files, str) else files)
+
+    return argument
+
+
+def output_folder(wildcards: Any, output: Sequence[str]) -> str:
+    """Folder of a job's first output."""
+    return str(Path(output[0]).parent)

@@ -1,0 +1,125 @@
+"""A stage's section from the whole configuration or by hand, and sections that depend on others."""
+
+import json
+
+import pytest
+import yaml
+from pydantic import ValidationError
+from workflow import CHECKOUT
+
+from m2m.configured import (
+    Written,
+    compared_by,
+    described_images,
+    figures_folder,
+    fitted_model,
+    fitted_task,
+    of_low_ratio,
+    read_config,
+    section_of,
+    split_of,
+    titled,
+)
+from m2m.options import Config, Dti, Phantom, Task, load_config
+from m2m.stage import DataError, digest
+from m2m.workflow.calls import write_config
+from m2m.workflow.section_digests import Digests
+from m2m.workflow.study_paths import Layout
+
+SECTIONS = set(Config.model_fields) - {"dataset", "results", "models", "tasks", "shard"}
+
+
+@pytest.fixture(scope="module", params=["tests/config.yaml", "config.yaml", "config.paper.yaml"])
+def config(request):
+    return load_config(CHECKOUT / request.param)
+
+
+@pytest.fixture
+def written(config, tmp_path):
+    write_config(config, tmp_path / "config.json")
+    return read_config(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize("name", sorted(SECTIONS))
+def test_a_section_from_the_file_is_that_of_the_configuration(config, written, name):
+    assert written.section(name) == getattr(config, name)
+    assert digest(written.section(name)) == digest(getattr(config, name))
+
+
+def test_models_and_tasks_from_the_file_are_those_of_the_configuration(config, written):
+    assert {name: written.model(name) for name in config.models} == config.models
+    assert {name: written.task(name) for name in config.tasks} == config.tasks
+    for study in {task.study for task in config.tasks.values()}:
+        same = {name: task for name, task in config.tasks.items() if task.study == study}
+        assert list(written.tasks(study).items()) == list(same.items())
+    assert written.simulated == (config.cohort.source == "phantom") == bool(written.phantom)
+
+
+def test_what_a_rule_has_the_digest_of_is_what_its_stage_takes(config, written):
+    layout = Layout(config)
+    digests = Digests(config, layout)
+    for task, section in config.tasks.items():
+        job = type("Job", (), {"task": task})()
+        assert digest(fitted_task(written.task(task))) == digests.task(job)
+        for job.model in section.models:
+            model = fitted_model(written.model(job.model), written.task(task), job.model)
+            assert digest(model) == digests.model(job)
+    section = compared_by(written.section("evaluation"), written.phantom, layout.root)
+    assert digest(section) == digests.evaluation
+    assert digest(titled(written.section("report"), "compare")) == digests.report("compare")
+
+
+def test_only_what_is_asked_for_is_validated():
+    broken = Written({"dti": {"fit": "OLS"}, "anat": {"no such": "key"}})
+    assert broken.section("dti") == Dti(fit="OLS")
+    with pytest.raises(ValidationError, match="no such"):
+        broken.section("anat")
+
+
+def test_a_task_or_model_that_is_not_there_is_named():
+    written = Written({"tasks": {"t1-fa": {}}, "models": {}})
+    with pytest.raises(DataError, match="has no t1-tdi in tasks"):
+        written.task("t1-tdi")
+    with pytest.raises(DataError, match="has no mean in models"):
+        written.model("mean")
+
+
+def test_a_section_is_given_once(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"dti": {"fit": "OLS"}}))
+    assert section_of("dti", path, None) == section_of("dti", None, '{"fit": "OLS"}')
+    with pytest.raises(DataError, match="give one of them"):
+        section_of("dti", path, "{}")
+    with pytest.raises(DataError, match="is needed"):
+        section_of("dti", None, None)
+    assert section_of("dti", None, None, needed=False) == Dti()
+
+
+def test_a_task_has_its_own_steps_and_losses_of_a_model():
+    base = yaml.safe_load((CHECKOUT / "tests/config.yaml").read_text())
+    model = Config.model_validate(base).models["macro2micro"]
+    task = Task(steps={"macro2micro": 5}, losses={"image": 0.25})
+    fitted = fitted_model(model, task, "macro2micro")
+    assert (fitted.training.steps, fitted.losses.image) == (5, 0.25)
+    assert fitted_model(model, Task(), "macro2micro") == model
+    # Who else tries a task changes nothing of it.
+    assert fitted_task(task) == fitted_task(Task(models=("mean",), study="compare"))
+
+
+def test_simulated_people_have_regions_and_a_truth_of_their_own(config):
+    section = config.evaluation.model_copy(update={"rois": type(config.evaluation.rois)()})
+    assert compared_by(section, None, "results/a") == section
+    known = compared_by(section, Phantom(), "results/a")
+    assert known.rois.image.startswith("results/a/truth/{folder}/") and known.truth is None
+    distorted = compared_by(section, Phantom(distortion_mm=3), "results/a")
+    assert str(distorted.truth) == "results/a/truth"
+
+
+def test_files_that_follow_from_the_configuration(config):
+    assert of_low_ratio(config.dti, 4).low_ratio == 4
+    assert [str(path) for path in split_of("r")] == ["r/cohort/split.tsv", "r/cohort/split.json"]
+    assert str(split_of("r", 2)[0]) == "r/cohort/fold-2/split.tsv"
+    assert figures_folder("r", "report") == "r/figures"
+    assert figures_folder("r", "ablation") == "r/figures/ablation"
+    images = described_images(config.downstream, config.tasks.__getitem__, "r", simulated=True)
+    assert images["t1"]["map"].startswith("r/{folder}/anat/{unit}")
