@@ -10,12 +10,16 @@ if not workflow.overwrite_configfiles:
 
 
 include: "rules/common.smk"
+include: "rules/phantom.smk"
 include: "rules/cohort.smk"
 include: "rules/diffusion.smk"
-include: "rules/grid.smk"
-include: "rules/translation.smk"
-include: "rules/rendering.smk"
-include: "rules/evaluation.smk"
+include: "rules/structural.smk"
+include: "rules/train.smk"
+include: "rules/translate.smk"
+include: "rules/field.smk"
+include: "rules/evaluate.smk"
+include: "rules/downstream.smk"
+include: "rules/figures.smk"
 include: "rules/report.smk"
 
 

@@ -22,21 +22,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from m2m import bids, inference
 from m2m.cohort.split import load_split, part_by_participant
-from m2m.field.compare import cases, compare_case
-from m2m.field.fusion import fusion_of
-from m2m.field.held_out import Case, fitted_field, score
-from m2m.field.slices import Slice
-from m2m.fusion import View, average
-from m2m.metrics import pearson, psnr, ssim_map
-from m2m.modalities import MODALITIES
-from m2m.model import load_model
+from m2m.evaluate.compare_fields import cases, compare_case
+from m2m.evaluate.held_out import Case, fitted_field, score
+from m2m.evaluate.metrics import pearson, psnr, ssim_map
+from m2m.field.field_fusion import fusion_of
+from m2m.field.slice_samples import Slice
+from m2m.io import bids
+from m2m.io.files import read_json, write_text
+from m2m.io.modalities import MODALITIES
+from m2m.io.volume import Volume, load
+from m2m.models import inference
 from m2m.models.building import load_network
+from m2m.models.fusion import View, average
+from m2m.models.record import load_model
 from m2m.options import SliceField, Trained, section_of
-from m2m.stage import read_json, write_text
 from m2m.translate.predict import Person
-from m2m.volume import Volume, load
 
 FUSIONS = ("average", "inverse-variance", "field")
 # Of a corrupted slice: noise in scaled units, shift in voxels.

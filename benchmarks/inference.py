@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from m2m.models.building import build_network
-from m2m.networks.inputs import TemplateMap
+from m2m.networks.slice_inputs import TemplateMap
 from m2m.options import load_config
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -26,8 +26,9 @@ import numpy as np
 import yaml
 from touching import install
 
+from m2m.io.files import write_json
+from m2m.io.tables import write_table
 from m2m.phantom import labels
-from m2m.stage import write_json, write_table
 
 ROOT = Path(__file__).resolve().parents[1]
 SCANS = {

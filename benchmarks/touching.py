@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
-from m2m import bids
+from m2m.io import bids
 
 REAL = ("describe", "index", "validate", "split")
 DTI = ("fa", "md", "ad", "rd", "v1", "tensor", "mask")

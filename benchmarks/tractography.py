@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from m2m import density, dti, dwi, mrtrix3
 from m2m import options as sections
-from m2m.stage import write_text
-from m2m.tractography.stage import track
-from m2m.tractography.tracks import Field, Tractogram
-from m2m.volume import Volume
+from m2m.diffusion import density, dti, dwi, mrtrix3
+from m2m.diffusion.tractography.tracking import track
+from m2m.diffusion.tractography.tracks import Field, Tractogram
+from m2m.io.files import write_text
+from m2m.io.volume import Volume
 
 HERE = Path(__file__).resolve().parent
 DEFAULT = HERE.parents[1] / "shared/data/bids/sub-DEC"

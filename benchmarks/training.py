@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from m2m.networks.discriminators import LEAK, PatchDiscriminator
-from m2m.networks.features import Vgg19Features
-from m2m.networks.inputs import TemplateMap
+from m2m.networks.feature_encoder import Vgg19Features
+from m2m.networks.slice_inputs import TemplateMap
 from m2m.options import Trained, load_config
 from m2m.options.families.macro2micro import Macro2Micro
 from m2m.options.families.macro2micro_2023 import Published2023

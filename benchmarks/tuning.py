@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 
 from m2m.cohort.split import load_split, part_by_participant
-from m2m.dataset import find_subjects
 from m2m.options import load_config
 from m2m.train.checkpoint import Checkpoints
+from m2m.train.dataset import find_subjects
 from m2m.train.launch import make_fabric
 from m2m.train.loop import fit_network
 

@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from m2m.model import Fit, save_model
+from m2m.io.files import write_json
+from m2m.io.volume import Volume, resample, save
 from m2m.models.building import build_network
-from m2m.networks.inputs import TemplateMap
+from m2m.models.record import Fit, save_model
+from m2m.networks.slice_inputs import TemplateMap
 from m2m.options import load_config
-from m2m.stage import write_json
-from m2m.template import load_template
-from m2m.volume import Volume, resample, save
+from m2m.structural.template import load_template
 
 ROOT = Path(__file__).resolve().parents[1]
 SHAPE = (182, 218, 182)

@@ -1,4 +1,4 @@
-"""Write a page for each command of `m2m` to docs/stages/, from the code alone: `make docs`.
+"""Write a page for each command of `m2m` to docs/stages/<phase>/, from the code: `make docs`.
 
 A page is made of the command's own help, the table of stages in architecture.md, the docstrings of
 its rules, the models of `m2m.options` (as their JSON schema), and the References sections of the
@@ -20,7 +20,7 @@ from m2m import cli
 from m2m.evaluate.metric_records import METRICS
 from m2m.options import Config
 from m2m.options.chains import CHAINS
-from m2m.options.scans import MAPPERS
+from m2m.options.imaging_options import MAPPERS
 from m2m.options.trackers import TRACKERS
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +31,9 @@ TYPES = {"integer": "whole number", "string": "text", "boolean": "true or false"
 LIMITS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}"}
 LIMITS |= {"exclusiveMaximum": "< {}", "multipleOf": "multiple of {}", "pattern": "`{}`"}
 # What is looked up by a model's family, further away than one import.
-BY_FAMILY = {"train": ("models", "objectives", "networks", "losses")}
+BY_FAMILY = {"train": ("models", "objectives", "networks")}
+# Rooms of several stages that share little: a page cites what its own module asks for.
+APART = ("diffusion", "structural", "models")
 # What a stage looks up by the name of a backend.
 BY_BACKEND = {"preprocess": CHAINS, "tractography": TRACKERS, "grid": MAPPERS}
 
@@ -150,10 +152,12 @@ def references(path: Path) -> list[tuple[str, str]]:
 def citations(command: str, module: str) -> str:
     """References of a stage's modules, and of the functions of others whose names stand there."""
     records = BY_BACKEND.get(command, {}).values()
+    depth = 3 if cli.phase(command) in APART else 2
     own, waiting = set(), {module, *(one.module for one in records if one.function)}
     while waiting:
         own.add(name := waiting.pop())
-        waiting |= {m for m in imported(name) if m.split(".")[:2] == module.split(".")[:2]} - own
+        waiting |= {m for m in imported(name) if m.split(".")[:depth] == module.split(".")[:depth]}
+        waiting -= own
     text = "".join(source(name).read_text() for name in own)
     families = {path for part in BY_FAMILY.get(command, ()) for path in ROOT.glob(f"m2m/{part}*")}
     families |= {path for folder in families for path in folder.rglob("*.py")}
@@ -162,7 +166,7 @@ def citations(command: str, module: str) -> str:
         for name, cited in references(path) if path.is_file() else ():
             if path in families or re.search(rf"\b{name}\b", text):
                 found.setdefault(cited.lstrip("- "), path.relative_to(ROOT).as_posix())
-    return "".join(f"- {cited} ([`{path}`](../../{path}))\n" for cited, path in found.items())
+    return "".join(f"- {cited} ([`{path}`](../../../{path}))\n" for cited, path in found.items())
 
 
 def page(name: str, command: Any) -> str:
@@ -176,7 +180,7 @@ def page(name: str, command: Any) -> str:
         text += table(("rule", "a job per", "from", "to"), rows)
         docstrings = {row[0].split()[0]: methods()[row[0].split()[0]] for row in rows}
         text += "".join(f"- `{rule}`: {words}\n" for rule, words in docstrings.items()) + "\n"
-    text += f"Code: [`{code}`](../../{code}). [All stages](README.md).\n\n## Flags\n\n"
+    text += f"Code: [`{code}`](../../../{code}). [All stages](../README.md).\n\n## Flags\n\n"
     rows = []
     for one in command.params:
         argument = one.param_type_name == "argument"
@@ -194,17 +198,22 @@ def page(name: str, command: Any) -> str:
     return text.rstrip() + "\n"
 
 
+def path_of(name: str) -> str:
+    """Path of a command's page below docs/stages/."""
+    return f"{cli.phase(name)}/{name}.md"
+
+
 def pages() -> dict[str, str]:
-    """Every page, by its name: one for each command, and README.md, which lists them by phase."""
+    """Every page by its path: one for each command, by phase, and README.md, which lists them."""
     group = typer.main.get_command(cli.app)
-    written = {f"{name}.md": page(name, group.get_command(None, name)) for name in cli.COMMANDS}
+    written = {path_of(name): page(name, group.get_command(None, name)) for name in cli.COMMANDS}
     text = (
         f"{WRITTEN}\n# A page for each stage\n\nWhat goes in and comes out, its options, and what "
         "to cite. [architecture.md](../architecture.md) shows them in order,\n"
         "[methods.md](../methods.md) says why they do what they do.\n\n"
     )
     for phase, names in {"called by a person": cli.BY_HAND, **cli.PHASES}.items():
-        rows = [(f"[m2m {name}]({name}.md)", cli.COMMANDS[name][1]) for name in names]
+        rows = [(f"[m2m {name}]({path_of(name)})", cli.COMMANDS[name][1]) for name in names]
         text += f"## {phase.capitalize()}\n\n{table(('command', 'what'), rows)}"
     return written | {"README.md": text.rstrip() + "\n"}
 
@@ -228,8 +237,9 @@ def data_page(text: str) -> str:
 
 
 if __name__ == "__main__":
-    for old in PAGES.glob("*.md"):
+    for old in PAGES.rglob("*.md"):
         old.unlink()
     for name, content in pages().items():
+        (PAGES / name).parent.mkdir(parents=True, exist_ok=True)
         (PAGES / name).write_text(content)
     DATA.write_text(data_page(DATA.read_text()))

@@ -1,73 +1,4 @@
-"""Who takes part: simulated or indexed, validated, and divided into parts."""
-
-if files.simulated:
-
-    rule participants:
-        """Age, sex and site of simulated people, and the dataset's tables (BIDS)."""
-        output:
-            participants=f"{files.rawdata}/participants.tsv",
-            sidecar=f"{files.rawdata}/participants.json",
-            description=f"{files.rawdata}/dataset_description.json",
-            readme=f"{files.rawdata}/README",
-            truth=f"{files.truth}/dataset_description.json",
-            labels=f"{files.truth}/desc-bundles_dseg.tsv",
-        log:
-            log("participants", "participants"),
-        benchmark:
-            bench("participants", "participants")
-        conda:
-            M2M_ENV
-        resources:
-            mem_mb=memory(1000),
-            runtime=minutes(10),
-        params:
-            root=files.dataset_root,
-            config=files.config_file,
-            options=digest(CONFIG.cohort.phantom),
-            version=VERSIONS["simulate"],
-        shell:
-            "m2m participants --root {params.root:q} --config {params.config:q}"
-            " > {log:q} 2>&1"
-
-    rule simulate:
-        """One person's raw T1w and DWI from the MNI152 anatomy and a multi-tensor model.
-
-        Fonov et al. (2011) NeuroImage 54:313; Garyfallidis et al. (2014) Front Neuroinform 8:8.
-        """
-        output:
-            **people.phantom_truth(),
-            t1w=f"{files.rawdata}/sub-{{participant}}/anat/sub-{{participant}}_T1w.nii.gz",
-            dwi=f"{files.rawdata}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.nii.gz",
-            bval=f"{files.rawdata}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.bval",
-            bvec=f"{files.rawdata}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.bvec",
-            truth_fa=bids.unit_path(
-                files.truth, "truth-fa", "sub-{participant}", "sub-{participant}"
-            ),
-            truth_tensor=bids.unit_path(
-                files.truth, "truth-tensor", "sub-{participant}", "sub-{participant}"
-            ),
-            truth_bundles=bids.unit_path(
-                files.truth, "truth-bundles", "sub-{participant}", "sub-{participant}"
-            ),
-        log:
-            log("simulate", "sub-{participant}"),
-        benchmark:
-            bench("simulate", "sub-{participant}")
-        group:
-            shards.of("simulation", people.place_of_participant)
-        conda:
-            M2M_ENV
-        resources:
-            mem_mb=memory(1500),
-            runtime=minutes(15),
-        params:
-            root=files.dataset_root,
-            config=files.config_file,
-            options=digests.person,
-            version=VERSIONS["simulate"],
-        shell:
-            "m2m simulate --root {params.root:q} --config {params.config:q}"
-            " --subject sub-{wildcards.participant} > {log:q} 2>&1"
+"""Who takes part: scans indexed, validated, divided into parts; quality numbers gathered."""
 
 
 rule describe:
@@ -216,3 +147,76 @@ if tasks.cross_fitted:
             "m2m folds --config {params.config:q} --split {input.split:q}"
             " --split-record {input.record:q} --number {params.number:q}"
             " --out-dir {params.folder:q} > {log:q} 2>&1"
+
+
+rule collect:
+    """The slices that models are fitted and chosen on, each with its hash."""
+    input:
+        slices=tasks.slices_to_fit,
+        units=files.units,
+        split=files.split,
+        record=files.split_record,
+    output:
+        table=files.slice_table,
+    log:
+        log("collect", "collect"),
+    benchmark:
+        bench("collect", "collect")
+    conda:
+        M2M_ENV
+    resources:
+        mem_mb=memory(1000),
+        runtime=minutes(60),
+    params:
+        slices=files.slices_folder,
+        version=VERSIONS["collect"],
+    shell:
+        "m2m collect --units {input.units:q} --split {input.split:q} --split-record {input.record:q}"
+        " --slices-dir {params.slices:q} --table {output.table:q} > {log:q} 2>&1"
+
+
+if tasks.cross_fitted:
+
+    use rule collect as collect_of_fold with:
+        input:
+            slices=tasks.slices_of_other_folds,
+            units=files.units,
+            split=f"{files.fold}/split.tsv",
+            record=f"{files.fold}/split.json",
+        output:
+            table=f"{files.fold}/slices.tsv",
+        log:
+            log("collect", "fold-{fold}"),
+        benchmark:
+            bench("collect", "fold-{fold}")
+
+
+rule quality:
+    """Everybody's status and quality numbers, and the cohort's flow; no model is fitted from it."""
+    input:
+        units=files.units,
+        split=files.split,
+        record=files.split_record,
+        # What grid writes last, so that a job that was killed before is made again, of test
+        # people too; dti's and anat's statuses are behind it.
+        grid=people.slice_records,
+        dti=people.per_unit("dti-status", "dwi-only"),
+        anat=people.per_unit("anat-status", "t1w-only"),
+    output:
+        table=files.quality,
+        flow=files.flow,
+    log:
+        log("quality", "quality"),
+    benchmark:
+        bench("quality", "quality")
+    conda:
+        M2M_ENV
+    resources:
+        mem_mb=memory(1000),
+        runtime=minutes(60),
+    params:
+        root=files.dataset_root,
+        version=VERSIONS["quality"],
+    shell:
+        "m2m quality --units {input.units:q} --split {input.split:q} --split-record {input.record:q}"
+        " --root {params.root:q} --table {output.table:q} --flow {output.flow:q} > {log:q} 2>&1"

@@ -7,10 +7,11 @@ from pathlib import Path
 from pydantic import ValidationError
 from snakemake.exceptions import WorkflowError
 
-from m2m import bids, modalities
-from m2m.modalities import MODALITIES
+from m2m.io import bids, modalities
+from m2m.io.files import digest
+from m2m.io.modalities import MODALITIES
+from m2m.io.versions import VERSIONS
 from m2m.options import Config, problems
-from m2m.stage import VERSIONS, digest
 from m2m.workflow import calls, field_inputs, snakemake_patches, validation_inputs
 from m2m.workflow.cohort_tables import Cohort
 from m2m.workflow.field_inputs import Fields

@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 
 from m2m.cohort import index, validate
-from m2m.stage import read_table
+from m2m.io.tables import read_table
 
 # Six directions of the icosahedron, and a b0 before them.
 GOLDEN = (1 + 5**0.5) / 2

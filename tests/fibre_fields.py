@@ -3,11 +3,11 @@
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from m2m import tensors
-from m2m.dwi import Dwi
+from m2m.diffusion import tensors
+from m2m.diffusion.dwi import Dwi
+from m2m.diffusion.tractography.tracks import Field
+from m2m.io.volume import Volume
 from m2m.options import DipyTracking, MrtrixTracking, Tractography
-from m2m.tractography.tracks import Field
-from m2m.volume import Volume
 
 SHAPE = (10, 11, 9)
 DIRECTION = np.array([0.8, 0.5, 0.33]) / np.linalg.norm([0.8, 0.5, 0.33])

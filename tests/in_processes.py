@@ -14,11 +14,11 @@ import torch
 from small_families import ALONE, small
 
 from m2m.cli import app
-from m2m.dataset import SliceBatches, find_subjects
-from m2m.networks.features import SliceEncoder
+from m2m.networks.feature_encoder import SliceEncoder
+from m2m.networks.processes import place
 from m2m.options import Task, Training
-from m2m.processes import place
 from m2m.train.closed_form import template_prior
+from m2m.train.dataset import SliceBatches, find_subjects
 from m2m.train.launch import make_fabric
 from m2m.train.loop import Loop, gather, training_batches
 from m2m.train.stepping import make_reproducible

@@ -4,7 +4,7 @@ import numpy as np
 from typer.testing import CliRunner
 
 from m2m.cli import app
-from m2m.model import Fit, save_model
+from m2m.models.record import Fit, save_model
 
 SHAPE = (23, 27, 21)
 UNCERTAINTY = {

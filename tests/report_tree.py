@@ -9,17 +9,18 @@ from nibabel.affines import apply_affine
 from PIL import Image
 from scipy import ndimage
 
-from m2m.bids import unit_path
-from m2m.density import save_tractogram
-from m2m.evaluate.models import compare_models
+from m2m.diffusion.density import save_tractogram
+from m2m.diffusion.tensors import from_matrix
+from m2m.evaluate.comparison import compare_models
+from m2m.evaluate.metric_tables import TABLES
 from m2m.evaluate.subjects import evaluate_model
-from m2m.evaluate.tables import TABLES
 from m2m.figures.figure_records import paths_of_study
-from m2m.modalities import MODALITIES
+from m2m.io.bids import unit_path
+from m2m.io.files import digest, write_json, write_text
+from m2m.io.modalities import MODALITIES
+from m2m.io.tables import read_table, write_table
 from m2m.options import Evaluation, Report, Rois, Task, load_config
 from m2m.report.page import write_page as report
-from m2m.stage import digest, read_table, write_json, write_table, write_text
-from m2m.tensors import from_matrix
 
 TASK, MODELS = "t1-fa", ("macro2micro", "mean", "t1")
 TASKS = {

@@ -6,10 +6,11 @@ import json
 import numpy as np
 from scipy import ndimage
 
-from m2m.configured import split_of
+from m2m.io.files import digest, write_json
+from m2m.io.tables import read_table, write_table
+from m2m.options.configured import split_of
 from m2m.options.families.macro2micro import Macro2Micro
-from m2m.slices import PLANES, extract
-from m2m.stage import digest, read_table, write_json, write_table
+from m2m.structural.slices import PLANES, extract
 
 SHAPE = (25, 28, 24)
 AFFINE = np.array([[6.0, 0, 0, -72], [0, 6, 0, -90], [0, 0, 6, -70], [0, 0, 0, 1]])

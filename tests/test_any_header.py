@@ -11,9 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from m2m import dwi, volume
 from m2m.cohort.checks import check_scan
 from m2m.cohort.gradients import check_gradients
+from m2m.diffusion import dwi
+from m2m.io import volume
 
 # The same examples on every machine and in every run.
 settings.register_profile("m2m", derandomize=True, deadline=None, max_examples=80)

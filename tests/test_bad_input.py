@@ -13,13 +13,14 @@ from bad_scans import patch
 from cohort_tree import dataset, judge
 from nibabel.affines import apply_affine
 
-from m2m import anat, dti, grid, slices, tractography
-from m2m.bids import KINDS, slices_path
 from m2m.cohort import quality
+from m2m.diffusion import dti, tractography
+from m2m.io.bids import KINDS, slices_path
+from m2m.io.files import read_json
+from m2m.io.volume import Volume, load, resample
 from m2m.options import Anat, Dti, Phantom, Tractography
-from m2m.phantom import stage as phantom
-from m2m.stage import read_json
-from m2m.volume import Volume, load, resample
+from m2m.phantom import simulate as phantom
+from m2m.structural import anat, coregistration, slices
 
 PHANTOM = {"t1_spacing_mm": 4, "dwi_spacing_mm": 4, "n_directions": 12, "n_b0": 1}
 ANAT = {"spacing_mm": 5, "shape": [40, 48, 40]}
@@ -156,7 +157,7 @@ class Cohort:
             self.status(kind, stage)
         root, person = self.out / "results", self.people[kind]
         assert status == self.path(kind, "grid-status")
-        grid.main(root, person, "{}")
+        coregistration.main(root, person, "{}")
         slices.main(root, person, "{}")
 
 

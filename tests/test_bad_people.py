@@ -7,7 +7,7 @@ from cohort_tree import dataset, write_rows
 from test_bad_input import ANAT, BAD_SERIES, BAD_T1, PAIRS, RIGHT_T1, scans, simulate, t1
 from workflow import snakemake
 
-from m2m.stage import read_table
+from m2m.io.tables import read_table
 
 pytestmark = pytest.mark.end_to_end
 GOOD = [f"sub-{i:04}" for i in range(1, 8)]

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from nibabel.affines import apply_affine
 
-from m2m.baselines import fit_line, fit_mean_map, predict_line, predict_mean_map
-from m2m.template import load_template
-from m2m.tensors import nearest_rotation, rotate
-from m2m.volume import Volume
+from m2m.diffusion.tensors import nearest_rotation, rotate
+from m2m.io.volume import Volume
+from m2m.models.baselines import fit_line, fit_mean_map, predict_line, predict_mean_map
+from m2m.structural.template import load_template
 
 SPACING_MM = 8.0
 SHAPE = (24, 28, 24)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from m2m import bids
+from m2m.io import bids
 
 
 def test_a_unit_is_a_participant_in_a_session():

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import report_tree as tree
 
-from m2m.bids import unit_path
-from m2m.stage import read_table
+from m2m.io.bids import unit_path
+from m2m.io.tables import read_table
 
 PEOPLE = {"sub-01": "train", "sub-02": "validation", "sub-03": "test", "sub-04": "test"}
 

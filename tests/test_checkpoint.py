@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from m2m.stage import DataError
+from m2m.io.errors import DataError
 from m2m.train.checkpoint import Checkpoints
 
 

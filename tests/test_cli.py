@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 import m2m
 from m2m import cli
-from m2m.stage import VERSIONS, DataError
+from m2m.io.errors import DataError
+from m2m.io.versions import VERSIONS
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,7 +62,9 @@ def test_help_imports_no_stage_and_no_heavy_library():
     loaded = set(result.stderr.split())
     assert "m2m.cli" in loaded
     assert not loaded & {"torch", "dipy", "nilearn", "nibabel", "numpy", "pandas", "matplotlib"}
-    assert {name for name in loaded if name.startswith("m2m.")} == {"m2m.cli", "m2m.stage"}
+    assert {name for name in loaded if name.startswith("m2m.")} == {
+        "m2m.cli", "m2m.io", "m2m.io.errors",
+    }  # fmt: skip
 
 
 def test_version_is_printed_without_a_command(run):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from m2m import dti, dwi
-from m2m.coherence import GIVEN, SIGNS, joined, reversed_axis
+from m2m.diffusion import dti, dwi
+from m2m.diffusion.coherence import GIVEN, SIGNS, joined, reversed_axis
 from m2m.options import Dti
 
 STEPS = np.diag([2.0, 2.0, 2.5])

@@ -17,7 +17,7 @@ from cohort_tree import (
 )
 
 from m2m.cohort import index
-from m2m.stage import DataError
+from m2m.io.errors import DataError
 
 
 def by_name(rows):

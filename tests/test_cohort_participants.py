@@ -6,7 +6,7 @@ from cohort_tree import dataset, judge, write_rows
 from m2m.cohort import split
 from m2m.cohort.participants import known_people, read_people
 from m2m.downstream.targets import RefusedTarget, read_target
-from m2m.stage import DataError
+from m2m.io.errors import DataError
 
 
 def people(path, *rows, columns=("participant_id", "age", "sex")):

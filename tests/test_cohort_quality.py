@@ -5,10 +5,12 @@ from collections import Counter
 import pytest
 from cohort_tree import write_rows
 
-from m2m.bids import unit_path
 from m2m.cohort import quality, split, status
 from m2m.cohort.quality import count_flow, load_quality, used_units
-from m2m.stage import DataError, read_json, read_table, write_json, write_table
+from m2m.io.bids import unit_path
+from m2m.io.errors import DataError
+from m2m.io.files import read_json, write_json
+from m2m.io.tables import read_table, write_table
 
 UNIT = ("unit", "folder", "participant_id", "session_id", "state", "reason")
 STATES = {

@@ -17,8 +17,10 @@ from m2m.cohort.split import (
     part_sizes,
     split_people,
 )
+from m2m.io.errors import DataError
+from m2m.io.files import read_json
+from m2m.io.tables import read_table, write_table
 from m2m.options import Split
-from m2m.stage import DataError, read_json, read_table, write_table
 
 
 def crowd(n, families=0, sites=1, seed=0):

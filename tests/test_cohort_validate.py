@@ -20,7 +20,8 @@ from cohort_tree import (
 
 from m2m.cohort.checks import affine_problem
 from m2m.cohort.gradients import distinct_directions
-from m2m.stage import DataError, read_table
+from m2m.io.errors import DataError
+from m2m.io.tables import read_table
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,10 @@ import yaml
 from pydantic import ValidationError
 from workflow import CHECKOUT
 
-from m2m.configured import (
+from m2m.io.errors import DataError
+from m2m.io.files import digest
+from m2m.options import Config, Dti, Phantom, Task, load_config
+from m2m.options.configured import (
     Written,
     compared_by,
     described_images,
@@ -20,8 +23,6 @@ from m2m.configured import (
     split_of,
     titled,
 )
-from m2m.options import Config, Dti, Phantom, Task, load_config
-from m2m.stage import DataError, digest
 from m2m.workflow.calls import write_config
 from m2m.workflow.section_digests import Digests
 from m2m.workflow.study_paths import Layout

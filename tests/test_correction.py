@@ -10,8 +10,8 @@ from small_cohort import small_model, write_cohort
 from small_families import ALONE, small
 from workflow import CHECKOUT
 
-from m2m import losses, options
-from m2m.dataset import Batch, find_subjects
+from m2m import options
+from m2m.io.errors import DataError
 from m2m.models.building import (
     build_moved_labels,
     build_objective,
@@ -20,16 +20,17 @@ from m2m.models.building import (
 )
 from m2m.networks.correction import LabelCorrection, area_change, inverse, warp
 from m2m.networks.translation import Translation
-from m2m.objectives.base import Objective, StepContext, Terms
+from m2m.objectives import losses
 from m2m.objectives.moved_labels import MovedLabels
+from m2m.objectives.objective import Objective, StepContext, Terms
 from m2m.options import Task, Trained, load_config
 from m2m.options.families.cyclegan import CycleGan
 from m2m.options.families.fgdl_cms import FgdlCms
 from m2m.options.families.macro2micro import Macro2Micro
 from m2m.options.families.macro2micro_2023 import Published2023
 from m2m.options.families.pix2pix import Pix2Pix
-from m2m.stage import DataError
 from m2m.train.checkpoint import Checkpoints
+from m2m.train.dataset import Batch, find_subjects
 from m2m.train.launch import make_fabric
 from m2m.train.loop import fit_network
 

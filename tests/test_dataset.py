@@ -10,7 +10,9 @@ import pytest
 import torch
 from small_cohort import SHAPE, person, write_cohort, write_subject
 
-from m2m.dataset import (
+from m2m.io.modalities import MODALITIES
+from m2m.structural.slices import PLANES, extract
+from m2m.train.dataset import (
     SliceBatches,
     augment_intensity,
     collate,
@@ -19,8 +21,6 @@ from m2m.dataset import (
     read_slice,
     whole_subject,
 )
-from m2m.modalities import MODALITIES
-from m2m.slices import PLANES, extract
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from nibabel.streamlines import ArraySequence
 
-from m2m import density
-from m2m.programs import ProgramError
-from m2m.stage import DataError
+from m2m.diffusion import density
+from m2m.io.errors import DataError
+from m2m.io.programs import ProgramError
 
 SHAPE = (6, 7, 8)
 EYE = np.eye(4)

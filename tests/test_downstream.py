@@ -8,7 +8,6 @@ import pytest
 import torch
 from test_report import Page
 
-from m2m.bids import unit_path
 from m2m.downstream import COLUMNS, analysis, predict_phenotypes
 from m2m.downstream.cnn import load_volumes, predict, predict_phenotype, read_predictions
 from m2m.downstream.features import describe_people
@@ -16,14 +15,17 @@ from m2m.downstream.inputs import load_people
 from m2m.downstream.maps import Source, require_unseen
 from m2m.downstream.targets import read_target
 from m2m.figures import style
-from m2m.figures.downstream import draw_validation
+from m2m.figures.downstream_figures import draw_validation
 from m2m.figures.figure_records import of_scope
+from m2m.io.bids import unit_path
+from m2m.io.errors import DataError
+from m2m.io.files import digest, read_json, write_json
+from m2m.io.tables import read_table, write_table
+from m2m.io.volume import Volume, save
 from m2m.options import Cnn, Downstream, Evaluation, Report, Rois, Slices, Training, load_config
-from m2m.options.downstream import NOISE_FREE, inputs_of
-from m2m.report.downstream import sentences, write_page
-from m2m.stage import DataError, digest, read_json, read_table, write_json, write_table
+from m2m.options.downstream_options import NOISE_FREE, inputs_of
+from m2m.report.downstream_page import sentences, write_page
 from m2m.train.launch import make_fabric
-from m2m.volume import Volume, save
 
 N, FOLDS, SHAPE = 40, 4, (12, 14, 12)
 REGIONS = {1: "front", 2: "back"}

@@ -17,7 +17,7 @@ from m2m.downstream.prediction import (
     ridge_out_of_fold,
 )
 from m2m.downstream.targets import RefusedTarget, read_target
-from m2m.statistics import bootstrap_over_people, over_folds
+from m2m.evaluate.statistics import bootstrap_over_people, over_folds
 
 N, FEATURES = 100, 12
 FOLDS, ALONE = np.arange(N) % 5, np.arange(N)

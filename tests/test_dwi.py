@@ -7,10 +7,10 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from m2m import dwi
-from m2m.programs import ProgramError
-from m2m.stage import DataError
-from m2m.volume import Volume
+from m2m.diffusion import dwi
+from m2m.io.errors import DataError
+from m2m.io.programs import ProgramError
+from m2m.io.volume import Volume
 
 TILT = Rotation.from_euler("xyz", [12, -20, 33], degrees=True).as_matrix()
 SPREAD = np.array(

@@ -11,11 +11,12 @@ from small_cohort import small_model, train_arguments, write_cohort
 from typer.testing import CliRunner
 
 from m2m.cli import app
-from m2m.dataset import SliceBatches, find_subjects
-from m2m.networks.features import SliceEncoder, Vgg19Features
+from m2m.io.errors import DataError
+from m2m.io.files import read_json
+from m2m.networks.feature_encoder import SliceEncoder, Vgg19Features
 from m2m.options import Encoder, Perceptual
-from m2m.slices import PLANES
-from m2m.stage import DataError, read_json
+from m2m.structural.slices import PLANES
+from m2m.train.dataset import SliceBatches, find_subjects
 from m2m.train.encoder import load_encoder, train_encoder
 
 

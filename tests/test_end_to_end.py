@@ -14,11 +14,13 @@ from PIL import Image
 from safetensors.numpy import load_file
 from workflow import CHECKOUT, PLAN, planned, snakemake
 
-from m2m import bids, tensors
-from m2m.modalities import MODALITIES
+from m2m.diffusion import tensors
+from m2m.diffusion.scales import log_density
+from m2m.io import bids
+from m2m.io.files import file_digest, read_json
+from m2m.io.modalities import MODALITIES
+from m2m.io.tables import read_table
 from m2m.options import load_config
-from m2m.scales import log_density
-from m2m.stage import file_digest, read_json, read_table
 
 pytestmark = pytest.mark.end_to_end
 MODELS = ("macro2micro", "mean", "t1")

@@ -8,12 +8,13 @@ import pytest
 import report_tree as tree
 from nibabel.streamlines import ArraySequence
 
-from m2m.bids import unit_path
+from m2m.evaluate.metric_tables import TABLES
 from m2m.evaluate.streamlines import density_r, region_of
 from m2m.evaluate.subjects import refuse_leak, test_units
-from m2m.evaluate.tables import TABLES
-from m2m.stage import read_json, read_table, write_json, write_table, write_text
-from m2m.volume import Volume
+from m2m.io.bids import unit_path
+from m2m.io.files import read_json, write_json, write_text
+from m2m.io.tables import read_table, write_table
+from m2m.io.volume import Volume
 
 test_units.__test__ = False
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import report_tree as tree
 
-from m2m.bids import unit_path
 from m2m.evaluate import perceptual
-from m2m.modalities import MODALITIES
-from m2m.stage import read_table, write_text
+from m2m.io.bids import unit_path
+from m2m.io.files import write_text
+from m2m.io.modalities import MODALITIES
+from m2m.io.tables import read_table
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from m2m.evaluate.uncertainty import (
+from m2m.evaluate.uncertainty_scores import (
     KEPT,
     NOMINAL,
     calibration,

@@ -11,11 +11,12 @@ from conftest import not_here
 from line_model import run, write_line
 from small_cohort import SHAPE, small_model, train_arguments, write_cohort
 
-from m2m.catalogue import describe_models
-from m2m.model import load_model
+from m2m.io.files import read_json
+from m2m.io.tables import write_table
 from m2m.models.building import load_network
+from m2m.models.catalogue import describe_models
+from m2m.models.record import load_model
 from m2m.options.families.unet import UNet
-from m2m.stage import read_json, write_table
 
 SUMMARY = ("model", "region", "metric", "mean", "low", "high", "n_subjects")
 

@@ -15,20 +15,15 @@ import yaml
 from typer.testing import CliRunner
 from workflow import CHECKOUT, snakemake
 
-from m2m import cli, density, volume
+from m2m import cli
 from m2m.cohort.split import load_split, write_split
-from m2m.model import load_model, save_weights
+from m2m.diffusion import density
+from m2m.io import volume
+from m2m.io.errors import DataError, StorageError
+from m2m.io.files import file_digest, read_json, whole, write_json, write_text
+from m2m.io.unit_status import recorded
+from m2m.models.record import load_model, save_weights
 from m2m.options import Split
-from m2m.stage import (
-    DataError,
-    StorageError,
-    file_digest,
-    read_json,
-    recorded,
-    whole,
-    write_json,
-    write_text,
-)
 
 sys.path.insert(0, str(CHECKOUT / "benchmarks"))
 from faults import NOTHING, Kill, Study, disturb, leftovers, results, verdict
@@ -209,7 +204,7 @@ def test_slices_cut_while_they_are_read_end_the_process_by_a_signal_and_without_
     np.save(tmp_path / "sub-01_axial.npy", np.ones((100, 1, 64, 64), np.float16))
     code = """if True:
         import os, pathlib
-        from m2m.dataset import Subject
+        from m2m.train.dataset import Subject
         slices = Subject("sub-01", "sub-01", pathlib.Path(), {}).open("axial")
         os.truncate("sub-01_axial.npy", 4096)
         print(slices[-1].sum())

@@ -9,21 +9,21 @@ from small_cohort import write_cohort
 from torch import nn
 from workflow import CHECKOUT
 
-from m2m import losses
-from m2m.dataset import collate, find_subjects, read_slice
 from m2m.models.building import build_network, build_objective
 from m2m.models.given import Synthesis
 from m2m.networks.correction import LabelCorrection
 from m2m.networks.discriminators import DifferenceProjectionDiscriminator
-from m2m.networks.features import SliceEncoder
-from m2m.networks.inputs import SliceInputs
+from m2m.networks.feature_encoder import SliceEncoder
 from m2m.networks.restormer import RestormerTranslator, TransposedAttention
+from m2m.networks.slice_inputs import SliceInputs
 from m2m.networks.translation import Translation
-from m2m.objectives.base import StepContext
+from m2m.objectives import losses
+from m2m.objectives.objective import StepContext
 from m2m.options import Task, load_config
 from m2m.options.families.fgdl_cms import FgdlCms
 from m2m.options.families.fgdl_sr import FgdlSr
 from m2m.train.checkpoint import Checkpoints
+from m2m.train.dataset import collate, find_subjects, read_slice
 from m2m.train.history import read_rows
 from m2m.train.launch import make_fabric
 from m2m.train.loop import Loop, fit_network

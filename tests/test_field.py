@@ -5,17 +5,18 @@ import pytest
 import torch
 from nibabel.affines import apply_affine
 
+from m2m.diffusion.scales import density_of_log, log_density
+from m2m.evaluate.metrics import pearson, psnr
 from m2m.field.fit import Profile, fit, weights
+from m2m.field.fit_field import fit_unit, read_field
 from m2m.field.network import DenseGrid, FieldNetwork, HashGrid
 from m2m.field.sample import at_points, extent, on_grid
-from m2m.field.slices import Box, Slice, box_of, cut, gather
-from m2m.field.stage import fit_unit, read_field
-from m2m.metrics import pearson, psnr
+from m2m.field.slice_samples import Box, Slice, box_of, cut, gather
+from m2m.io.errors import DataError
+from m2m.io.files import read_json
+from m2m.io.volume import Volume, load, save
 from m2m.options import SliceField
-from m2m.scales import density_of_log, log_density
-from m2m.slices import PLANES
-from m2m.stage import DataError, read_json
-from m2m.volume import Volume, load, save
+from m2m.structural.slices import PLANES
 
 FEW = SliceField(features=2, hidden=(16,), spacings=(2, 4, 8), steps=150, batch_size=1024)
 AFFINE = np.array([[-2.0, 0, 0, 20], [0, 0, 2, -15], [0, 2, 0, -5], [0, 0, 0, 1]])  # LSA

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from m2m.bids import unit_path
-from m2m.figures.fields import draw, draw_fields, field_rows, view_name
+from m2m.figures.field_views import draw, draw_fields, field_rows, view_name
+from m2m.io.bids import unit_path
+from m2m.io.files import write_json
+from m2m.io.tables import read_table
 from m2m.options import Render
-from m2m.stage import read_table, write_json
 
 SECTION = Render(stills=((270.0, 0.0), (0.0, 90.0)))
 UNIT = "sub-01_ses-2"

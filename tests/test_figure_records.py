@@ -23,9 +23,9 @@ from m2m.figures.figure_records import (
     paths_of_study,
 )
 from m2m.figures.study import Study
-from m2m.modalities import MODALITIES
+from m2m.io.modalities import MODALITIES
+from m2m.io.tables import read_table
 from m2m.options import Report, Task
-from m2m.stage import read_table
 
 ROOT = Path(__file__).parents[1]
 EVERY = {
@@ -63,7 +63,8 @@ def test_the_records_are_read_without_a_heavy_library():
 
 def test_no_rule_and_no_page_names_a_figure():
     rules = "\n".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
-    pages = "\n".join(path.read_text() for path in (ROOT / "m2m/templates").glob("*.html.j2"))
+    templates = (ROOT / "m2m/report/templates").glob("*.html.j2")
+    pages = "\n".join(path.read_text() for path in templates)
     for name in FIGURES:
         assert not re.search(rf"/{name}\.(png|pdf|svg)", rules), name
         assert f"picture(figures.{name})" not in pages, name

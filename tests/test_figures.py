@@ -9,13 +9,14 @@ from matplotlib.colors import to_rgb
 from nibabel.streamlines import ArraySequence
 from PIL import Image
 
-from m2m.bids import unit_path
-from m2m.evaluate.maps import compared
-from m2m.figures import cohort, study, style, training, views
+from m2m.evaluate.measured_maps import compared
+from m2m.figures import cohort_flow, study, style, training_curves, views
 from m2m.figures.draw import draw_study
 from m2m.figures.figure_records import paths_of_study
+from m2m.io.bids import unit_path
+from m2m.io.files import write_text
+from m2m.io.tables import read_table
 from m2m.options import Report, Task
-from m2m.stage import read_table, write_text
 
 NAMES = paths_of_study({name: task.target for name, task in tree.TASKS.items()}, sees_low=False)
 
@@ -233,7 +234,7 @@ def test_failed_and_excluded_units_leave_the_flow_between_paired_and_used():
     units = [{"unit": str(i), "participant_id": str(i), "state": "paired"} for i in range(5)]
     states = ("used", "used", "failed", "excluded", "incomplete")
     quality = [{"unit": str(i), "state": state} for i, state in enumerate(states)]
-    steps = cohort.cohort_steps(units, dict.fromkeys("01234", "test"), quality, 2)
+    steps = cohort_flow.cohort_steps(units, dict.fromkeys("01234", "test"), quality, 2)
     assert [r["n"] for r in steps if r["step"] == "lost"] == [1, 1, 1]
     assert [r["n"] for r in steps if r["step"] == "part"] == [0, 0, 2]
 
@@ -249,7 +250,7 @@ def test_every_step_of_training_is_drawn(drawn):
 def test_nested_training_records_become_one_name_each(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 3, "split": "train", "grad_norm": {"generator": 2.0}, "ok": true}\n')
-    (row,) = training.read_curves(path, "m")
+    (row,) = training_curves.read_curves(path, "m")
     assert (row["name"], row["value"], row["step"]) == ("grad_norm/generator", 2.0, 3)
 
 

@@ -5,15 +5,15 @@ import pytest
 import torch
 from scipy import ndimage
 
-from m2m import inference
-from m2m.field import fusion as of_field
-from m2m.fusion import View, average, inverse_variance
-from m2m.metrics import mean_absolute_error
+from m2m.evaluate.metrics import mean_absolute_error
+from m2m.field import field_fusion as of_field
+from m2m.models import inference
+from m2m.models.fusion import View, average, inverse_variance
 from m2m.networks.translation import Translation
 from m2m.options import SliceField
 from m2m.options.families.macro2micro import Macro2Micro
 from m2m.options.families.unet import UNet
-from m2m.slices import PLANES
+from m2m.structural.slices import PLANES
 from m2m.train import configuration
 
 FEW = SliceField(features=2, hidden=(16,), spacings=(1.2, 2.4, 4.7), steps=150, batch_size=1024)

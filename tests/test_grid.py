@@ -9,15 +9,16 @@ from nibabel.affines import apply_affine
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from m2m import anat, grid
-from m2m.bids import unit_files
-from m2m.modalities import MODALITIES
+from m2m.io.bids import unit_files
+from m2m.io.errors import DataError
+from m2m.io.files import read_json, write_json
+from m2m.io.modalities import MODALITIES
+from m2m.io.qc import RED, Panel, draw
+from m2m.io.volume import Volume, load, resample, save
 from m2m.options import Anat, Grid
-from m2m.qc import RED, Panel, draw
-from m2m.register import Registration
-from m2m.stage import DataError, read_json, write_json
-from m2m.template import load_template
-from m2m.volume import Volume, load, resample, save
+from m2m.structural import anat, coregistration
+from m2m.structural.register import Registration
+from m2m.structural.template import load_template
 
 OPTIONS = Anat()
 
@@ -173,7 +174,7 @@ def dwi(masked):
 
 @pytest.fixture(scope="module")
 def carried(masked, dwi):
-    return grid.carry(masked.t1, masked.brain, dwi[0], dwi[2], "rigid")
+    return coregistration.carry(masked.t1, masked.brain, dwi[0], dwi[2], "rigid")
 
 
 def test_the_motion_between_t1_and_dwi_is_found_to_half_a_voxel(masked, carried):
@@ -194,7 +195,7 @@ def test_fa_lies_on_the_t1s_white_matter_and_nowhere_outside_the_target(masked, 
 
 
 def test_quality_numbers_are_those_of_the_simulated_pair(masked, carried):
-    numbers = grid.quality(
+    numbers = coregistration.quality(
         masked.t1, masked.brain.data, masked.wm.data, carried, Grid(min_coverage=0.5)
     )
     assert numbers["excluded"] == []
@@ -211,12 +212,12 @@ def test_quality_numbers_are_those_of_the_simulated_pair(masked, carried):
 
 def test_poor_quality_is_excluded_with_each_reason(masked, carried):
     strict = Grid(fa_mean=(0.6, 0.9), min_coverage=0.995, max_shift_mm=0.5)
-    numbers = grid.quality(masked.t1, masked.brain.data, masked.wm.data, carried, strict)
+    numbers = coregistration.quality(masked.t1, masked.brain.data, masked.wm.data, carried, strict)
     assert [reason.split()[0] for reason in numbers["excluded"]] == ["mean", "DWI", "shift"]
 
 
 def test_colour_fa_turns_directions_back_with_the_head(dwi, carried):
-    colour = grid.colour_fa(dwi[1], carried)
+    colour = coregistration.colour_fa(dwi[1], carried)
     inside = ndimage.binary_erosion(carried.target.data, iterations=2)
     fa = carried.fa.data[inside]
     np.testing.assert_allclose(colour[inside, 0], fa, rtol=0.01)
@@ -224,7 +225,7 @@ def test_colour_fa_turns_directions_back_with_the_head(dwi, carried):
 
 
 def test_without_registration_the_headers_stand(masked, dwi):
-    still = grid.carry(masked.t1, masked.brain, dwi[0], dwi[2], "none")
+    still = coregistration.carry(masked.t1, masked.brain, dwi[0], dwi[2], "none")
     assert still.registration.kept == "headers"
     np.testing.assert_array_equal(still.registration.transform, np.eye(4))
 
@@ -233,31 +234,33 @@ def test_without_registration_the_headers_stand(masked, dwi):
 def shifting_warp(monkeypatch):
     """Stand-in for SyN that shifts all by two voxels, after a linear transform given."""
     shift_mm = np.array([6.0, 0, 0])
-    monkeypatch.setattr(grid, "warp", lambda *_: np.broadcast_to(shift_mm, (*OPTIONS.shape, 3)))
+    monkeypatch.setattr(
+        coregistration, "warp", lambda *_: np.broadcast_to(shift_mm, (*OPTIONS.shape, 3))
+    )
 
     def after(transform):
         fixed = Registration(transform, 0.1, 0.2, "registration")
-        monkeypatch.setattr(grid, "align", lambda *_, **__: fixed)
+        monkeypatch.setattr(coregistration, "align", lambda *_, **__: fixed)
 
     return after
 
 
 def test_syn_is_not_kept_where_the_linear_registration_is_better(masked, dwi, shifting_warp):
     shifting_warp(T1_TO_DWI)
-    found = grid.carry(masked.t1, masked.brain, dwi[0], dwi[2], "syn")
+    found = coregistration.carry(masked.t1, masked.brain, dwi[0], dwi[2], "syn")
     assert found.displacement is None and not found.syn["kept"]
     assert found.syn["mi_syn"] < found.syn["mi_linear"]
-    numbers = grid.quality(masked.t1, masked.brain.data, masked.wm.data, found, Grid())
+    numbers = coregistration.quality(masked.t1, masked.brain.data, masked.wm.data, found, Grid())
     assert numbers["syn"] == found.syn
 
 
 def test_syn_moves_fa_by_its_displacement_where_it_helps(masked, dwi, shifting_warp):
     shift = similarity((0, 0, 0), (6, 0, 0))
     shifting_warp(T1_TO_DWI @ np.linalg.inv(shift))
-    found = grid.carry(masked.t1, masked.brain, dwi[0], dwi[2], "syn")
+    found = coregistration.carry(masked.t1, masked.brain, dwi[0], dwi[2], "syn")
     assert found.syn["kept"]
     shifting_warp(T1_TO_DWI)
-    right = grid.carry(masked.t1, masked.brain, dwi[0], dwi[2], "rigid")
+    right = coregistration.carry(masked.t1, masked.brain, dwi[0], dwi[2], "rigid")
     both = found.target.data & right.target.data
     assert dice(found.target.data, right.target.data) > 0.99
     np.testing.assert_allclose(found.fa.data[both], right.fa.data[both], atol=1e-3)
@@ -268,7 +271,7 @@ def test_a_dwi_of_another_place_is_bad_data(masked, dwi):
     far[:3, 3] += 600
     fa, mask = Volume(dwi[0].data, far), Volume(dwi[2].data, far)
     with pytest.raises(DataError, match="does not meet the T1's brain"):
-        grid.carry(masked.t1, masked.brain, fa, mask, "none")
+        coregistration.carry(masked.t1, masked.brain, fa, mask, "none")
 
 
 def test_the_picture_shows_outlines_where_the_mask_ends_and_left_at_the_left():
@@ -306,12 +309,12 @@ OPTIONS_STILL = Grid(registration="none", min_coverage=0.3)
 
 
 def test_the_grid_stage_writes_maps_picture_and_status(stage_files, masked, dwi, tmp_path):
-    grid.main(tmp_path, "sub-01", OPTIONS_STILL.model_dump_json(), "ses-1", ["fa"])
+    coregistration.main(tmp_path, "sub-01", OPTIONS_STILL.model_dump_json(), "ses-1", ["fa"])
     status = read_json(stage_files["grid-status"])
     assert status["unit"] == "sub-01_ses-1"
     assert status["status"] == "ok" and status["kept"] == "headers" and status["excluded"] == []
     fa, target = load(stage_files["fa"]), load(stage_files["target-mask"])
-    still = grid.carry(masked.t1, masked.brain, dwi[0], dwi[2], "none")
+    still = coregistration.carry(masked.t1, masked.brain, dwi[0], dwi[2], "none")
     np.testing.assert_allclose(fa.affine, masked.t1.affine, atol=1e-4)
     np.testing.assert_allclose(fa.data, still.fa.data, atol=1e-3)
     assert set(np.unique(target.data)) == {0, 1} and fa.data[target.data == 0].max() == 0
@@ -322,7 +325,7 @@ def test_the_grid_stage_writes_maps_picture_and_status(stage_files, masked, dwi,
 def test_a_failed_fit_is_passed_on_with_empty_files(stage_files):
     finding = {"problem": "has no b0", "file": "x_dwi.nii.gz", "value": "", "remedy": ""}
     write_json(stage_files["dti-status"], {"status": "failed", "stage": "dti", "finding": finding})
-    grid.bring_all("sub-01", stage_files, (), OPTIONS_STILL)
+    coregistration.bring_all("sub-01", stage_files, (), OPTIONS_STILL)
     problem = read_json(stage_files["grid-status"])["finding"]["problem"]
     assert problem == "stage dti failed: has no b0"
     for name in ("fa", "target-mask", "picture"):
@@ -335,20 +338,20 @@ def test_a_failed_tracking_leaves_no_map_that_looks_like_data(stage_files):
     failed = {"status": "failed", "stage": "tractography", "finding": finding}
     write_json(stage_files["tractography-status"], failed)
     stage_files["tractogram"].write_text("")
-    grid.bring_all("sub-01", stage_files, [MODALITIES["tdi"]], OPTIONS_STILL)
+    coregistration.bring_all("sub-01", stage_files, [MODALITIES["tdi"]], OPTIONS_STILL)
     problem = read_json(stage_files["grid-status"])["finding"]["problem"]
     assert problem == "stage tractography failed: tckgen ended with exit status 1: [ERROR] no seeds"
     assert all(stage_files[kind].stat().st_size == 0 for kind in ("fa", "tdi", "count"))
 
 
 def test_a_scalar_map_is_carried_as_fa_is(dwi, carried):
-    found = grid.carry_scalar(dwi[0], dwi[2], carried)
+    found = coregistration.carry_scalar(dwi[0], dwi[2], carried)
     np.testing.assert_array_equal(found.data, carried.fa.data)
 
 
 def test_a_map_that_the_series_does_not_give_is_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match="'t1' is no map of the diffusion series: fa"):
-        grid.main(tmp_path, "sub-01", "{}", maps=["t1"])
+        coregistration.main(tmp_path, "sub-01", "{}", maps=["t1"])
 
 
 def test_an_unreadable_t1_is_named_in_the_status(tmp_path):

@@ -6,11 +6,11 @@ from nibabel.affines import apply_affine
 from nibabel.streamlines import ArraySequence
 from scipy.spatial.transform import Rotation
 
-from m2m import grid
-from m2m.register import Registration
-from m2m.stage import DataError
-from m2m.tensors import from_matrix, measures
-from m2m.volume import Volume
+from m2m.diffusion.tensors import from_matrix, measures
+from m2m.io.errors import DataError
+from m2m.io.volume import Volume
+from m2m.structural import coregistration
+from m2m.structural.register import Registration
 
 SHAPE = (20, 22, 18)
 T1_AFFINE = np.array([[3.0, 0, 0, -30], [0, 3, 0, -33], [0, 0, 3, -27], [0, 0, 0, 1]])
@@ -28,7 +28,7 @@ def carried():
     target[6:14, 7:15, 6:12] = True
     fa = Volume(np.where(target, 0.5, 0).astype(np.float32), T1_AFFINE)
     registration = Registration(MOVED, 0.1, 0.2, "registered")
-    return grid.Carried(fa, Volume(target, T1_AFFINE), registration)
+    return coregistration.Carried(fa, Volume(target, T1_AFFINE), registration)
 
 
 def test_a_tensor_points_where_the_tissue_points_in_the_t1(carried):
@@ -37,7 +37,7 @@ def test_a_tensor_points_where_the_tissue_points_in_the_t1(carried):
     tensor = from_matrix(3e-4 * np.eye(3) + 1.2e-3 * np.outer(along_dwi, along_dwi))
     field = np.broadcast_to(tensor, (*DWI_SHAPE, 6)).astype(np.float32)
     mask = Volume(np.ones(DWI_SHAPE), DWI_AFFINE)
-    found = grid.carry_tensor(Volume(field, DWI_AFFINE), mask, carried).data
+    found = coregistration.carry_tensor(Volume(field, DWI_AFFINE), mask, carried).data
     inside = carried.target.data
     assert not found[~inside].any()
     fa, md, v1 = measures(found[inside])
@@ -48,7 +48,7 @@ def test_a_tensor_points_where_the_tissue_points_in_the_t1(carried):
 def test_a_voxel_without_a_fit_is_isotropic_and_no_hole(carried):
     field = np.zeros((*DWI_SHAPE, 6), np.float32)
     mask = Volume(np.ones(DWI_SHAPE), DWI_AFFINE)
-    found = grid.carry_tensor(Volume(field, DWI_AFFINE), mask, carried).data
+    found = coregistration.carry_tensor(Volume(field, DWI_AFFINE), mask, carried).data
     fa, md, _ = measures(found[carried.target.data])
     assert fa.max() < 1e-3 and np.allclose(md, 0.7e-3, rtol=1e-3)
 
@@ -64,7 +64,7 @@ def test_streamlines_are_counted_where_they_lie_in_the_t1(carried, method, needs
     if method == "tckmap":
         needs_tool("tckmap")
     streamlines = ArraySequence([line((2, 10, 8), (18, 10, 8)), line((9, 10, 8), (9, 10, 16))])
-    tdi, count = grid.carry_density(streamlines, 4, 2 * 27.0, carried, method)
+    tdi, count = coregistration.carry_density(streamlines, 4, 2 * 27.0, carried, method)
     expected = np.zeros(SHAPE, int)
     expected[6:14, 10, 8] += 1
     expected[9, 10, 8:12] += 1
@@ -75,12 +75,14 @@ def test_streamlines_are_counted_where_they_lie_in_the_t1(carried, method, needs
 
 def test_streamlines_beside_the_brain_are_bad_data(carried):
     with pytest.raises(DataError, match="no streamline meets the brain"):
-        grid.carry_density(ArraySequence([line((0, 0, 0), (4, 0, 0))]), 1, 27.0, carried, "dipy")
+        coregistration.carry_density(
+            ArraySequence([line((0, 0, 0), (4, 0, 0))]), 1, 27.0, carried, "dipy"
+        )
 
 
 def test_a_tckmap_that_is_not_there_is_bad_data_that_says_so(carried, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(DataError, match="tckmap is not on PATH"):
-        grid.carry_density(
+        coregistration.carry_density(
             ArraySequence([line((2, 10, 8), (18, 10, 8))]), 1, 27.0, carried, "tckmap"
         )

@@ -14,7 +14,7 @@ import yaml
 from cohort_tree import dataset
 from workflow import CHECKOUT, planned, snakemake
 
-from m2m.stage import read_table
+from m2m.io.tables import read_table
 
 sys.path.insert(0, str(CHECKOUT / "benchmarks"))
 from scale import lay_out, write_config

@@ -4,15 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from m2m.field.compare import COLUMNS, cases, compare_case, compare_unit
-from m2m.field.held_out import Case, interpolated, score, weighted
-from m2m.figures.held_out import draw_held_out, held_out_rows
+from m2m.diffusion.scales import density_of_log
+from m2m.evaluate.compare_fields import COLUMNS, cases, compare_case, compare_unit
+from m2m.evaluate.held_out import Case, interpolated, score, weighted
+from m2m.figures.held_out_panels import draw_held_out, held_out_rows
+from m2m.io.errors import DataError
+from m2m.io.files import read_json
+from m2m.io.tables import read_table, write_table
+from m2m.io.volume import Volume, save
 from m2m.options import SliceField
-from m2m.report.fields import cells, means, sentences
-from m2m.scales import density_of_log
-from m2m.slices import PLANES
-from m2m.stage import DataError, read_json, read_table, write_table
-from m2m.volume import Volume, save
+from m2m.report.field_page import cells, means, sentences
+from m2m.structural.slices import PLANES
 
 SHAPE = (18, 18, 18)
 X, Y, Z = np.indices(SHAPE) / 18

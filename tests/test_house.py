@@ -15,10 +15,11 @@ import pytest
 import yaml
 
 import m2m
-from m2m import cli, modalities
+from m2m import cli
 from m2m.cli import COMMANDS
+from m2m.io import modalities
 from m2m.options import Config
-from m2m.options.base import Name
+from m2m.options.section import Name
 from m2m.workflow import snakemake_patches
 
 ROOT = Path(__file__).parents[1]
@@ -204,11 +205,11 @@ def rules():
 def test_the_map_lists_every_rule_with_its_command():
     architecture = (ROOT / "docs" / "architecture.md").read_text()
     rows = re.findall(r"^\| (\w+)(?: \([\w ]+\))? \| (`m2m .+?`) \|", architecture, re.M)
-    parts = re.split(r"^ *(?:rule|checkpoint) (\w+):", rules(), flags=re.M)[1:]
+    parts = re.split(r"^ *(?:rule|checkpoint) ?(\w*):", rules(), flags=re.M)[1:]
     calls = {
         name: commands
         for name, text in zip(parts[::2], parts[1::2], strict=True)
-        if (commands := re.findall(r"\bm2m ([a-z-]+) (?=[-{])", text))
+        if name and (commands := re.findall(r"\bm2m ([a-z-]+) (?=[-{])", text))
     }
     assert {name: re.findall(r"m2m ([\w-]+)", cell) for name, cell in rows} == calls
 

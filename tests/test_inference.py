@@ -5,10 +5,10 @@ import pytest
 import torch
 from small_cohort import write_cohort
 
-from m2m import inference
-from m2m.dataset import find_subjects, whole_subject
+from m2m.io.errors import DataError
+from m2m.models import inference
 from m2m.networks.translation import Translation
-from m2m.stage import DataError
+from m2m.train.dataset import find_subjects, whole_subject
 
 PLANES = ("axial", "coronal", "sagittal")
 SHAPE = (23, 27, 21)

@@ -17,11 +17,20 @@ from small_cohort import (
 )
 from typer.testing import CliRunner
 
-from m2m.bids import unit_path
 from m2m.cli import app
-from m2m.configured import split_of
-from m2m.dataset import Subject, find_subjects
-from m2m.labels import (
+from m2m.io.bids import unit_path
+from m2m.io.files import read_json, write_json
+from m2m.io.volume import Volume
+from m2m.networks.correction import warp
+from m2m.options import Correction, Phantom
+from m2m.options.configured import split_of
+from m2m.options.families.macro2micro import Macro2Micro
+from m2m.phantom import brain, people
+from m2m.phantom.anatomy import load_template
+from m2m.phantom.simulate import COARSE_MM, grid
+from m2m.structural.slices import PLANES, extract, in_plane
+from m2m.train.dataset import Subject, find_subjects
+from m2m.train.labels import (
     correct_slices,
     found_in,
     joint_misalignment,
@@ -32,15 +41,6 @@ from m2m.labels import (
     true_misalignment,
     undoing,
 )
-from m2m.networks.correction import warp
-from m2m.options import Correction, Phantom
-from m2m.options.families.macro2micro import Macro2Micro
-from m2m.phantom import brain, people
-from m2m.phantom.anatomy import load_template
-from m2m.phantom.stage import COARSE_MM, grid
-from m2m.slices import PLANES, extract, in_plane
-from m2m.stage import read_json, write_json
-from m2m.volume import Volume
 
 
 @pytest.fixture(scope="module")
@@ -253,8 +253,8 @@ def test_labels_are_moved_for_the_training_part_alone(tmp_path, monkeypatch):
         "model": "first", "source": "t1", "target": "fa",
         "options": Macro2Micro(correct_labels=Correction(smooth_mm=3)).model_dump(mode="json"),
     }  # fmt: skip
-    monkeypatch.setattr("m2m.labels.load_model", lambda *_: ({}, record))
-    monkeypatch.setattr("m2m.labels.load_correction", lambda *_: Off(1.0))
+    monkeypatch.setattr("m2m.train.labels.load_model", lambda *_: ({}, record))
+    monkeypatch.setattr("m2m.train.labels.load_correction", lambda *_: Off(1.0))
     correct_slices(Path("w"), tmp_path / "slices", *split_of(tmp_path), tmp_path / "moved")
     measured, _ = find_subjects(tmp_path / "slices", parts, "t1", "fa")
     found, _ = find_subjects(tmp_path / "slices", parts, "t1", "fa", labels_dir=tmp_path / "moved")

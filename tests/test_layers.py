@@ -5,11 +5,12 @@ import graphlib
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from m2m.cli import EXTRAS
+from m2m.cli import EXTRAS, PHASES
 from m2m.options import FAMILIES
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +39,8 @@ def layer_table():
     """Layer number and libraries of each module or package named in the table."""
     layers, libraries = {}, {}
     text = (ROOT / "docs" / "architecture.md").read_text()
-    for number, names, heavy in re.findall(r"^\| (\d+) \| (.+?) \| (.+?) \|$", text, re.M):
+    rows = re.findall(r"^\| (\d+) \| (.+?) \| .+? \| (.+?) \|$", text, re.M)
+    for number, names, heavy in rows:
         for name in names.split(","):
             layers[name.strip().rstrip("/")] = int(number)
             libraries[name.strip().rstrip("/")] = {h.strip() for h in re.split("[,;]", heavy)}
@@ -49,7 +51,7 @@ LAYERS, LIBRARIES = layer_table()
 
 
 def part(module):
-    """`m2m.phantom.stage` belongs to the row of `phantom`; the package itself to none."""
+    """`m2m.phantom.simulate` belongs to the row of `phantom`; the package itself to none."""
     return module.split(".")[1] if "." in module else None
 
 
@@ -83,6 +85,24 @@ def test_every_row_of_the_table_exists():
     assert set(LAYERS) == {part(name) for name in MODULES if part(name)}
 
 
+def test_no_module_stands_loose_in_the_root():
+    loose = {
+        name for name, path in MODULES.items() if name.count(".") == 1 and path.stem == part(name)
+    }
+    assert loose == {"m2m.cli"}
+
+
+def test_no_two_modules_share_a_name():
+    names = Counter(path.stem for path in MODULES.values() if path.stem != "__init__")
+    assert not [name for name, n in names.items() if n > 1]
+
+
+def test_rules_go_by_the_names_of_the_rooms():
+    rules = {path.stem for path in (ROOT / "rules").glob("*.smk")}
+    assert rules - {"common"} == set(PHASES)
+    assert set(PHASES) < set(LAYERS)
+
+
 def test_modules_never_import_in_a_circle():
     graph = {module: set(own(module)) - {module} for module in MODULES}
     graphlib.TopologicalSorter(graph).prepare()
@@ -97,14 +117,14 @@ def test_a_heavy_library_stays_inside_its_layer(module):
 
 def test_a_translation_needs_no_extra():
     """`pip install m2m` is enough for it: nothing on the way imports what an extra installs."""
-    found, waiting = set(), {"m2m.translate.folder", "m2m.translate", "m2m.catalogue"}
+    found, waiting = set(), {"m2m.translate.folder", "m2m.translate", "m2m.models.catalogue"}
     # Imported by the name that a family's section gives.
     waiting |= {module.SECTION.implementation for module in FAMILIES.values()}
     while waiting:
         module = waiting.pop()
         found.add(module)
         waiting |= set(own(module)) - found
-    assert {"m2m.anat", "m2m.inference", "m2m.networks.basic_unet"} <= found
+    assert {"m2m.structural.anat", "m2m.models.inference", "m2m.networks.basic_unet"} <= found
     for module in found:
         assert not {name.split(".")[0] for name in imports(module)} & set(EXTRAS), module
 
@@ -112,7 +132,7 @@ def test_a_translation_needs_no_extra():
 def test_the_workflow_parses_without_heavy_libraries():
     workflow = [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")]
     text = "\n".join(path.read_text() for path in workflow)
-    lines = re.findall(r"^(?:from m2m.*|import m2m.*)$", text, re.M)
+    lines = re.findall(r"^(?:from m2m[\w.]* import (?:\([^)]*\)|.+)|import m2m.*)$", text, re.M)
     assert lines
     code = "\n".join([*lines, "import sys", "print(*sys.modules)"])
     result = subprocess.run(

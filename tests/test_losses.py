@@ -7,7 +7,7 @@ from scipy import ndimage
 from skimage.metrics import structural_similarity
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
-from m2m import losses
+from m2m.objectives import losses
 
 
 def images(height: int = 64, width: int = 80, n: int = 2) -> tuple[torch.Tensor, torch.Tensor]:

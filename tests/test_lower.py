@@ -6,16 +6,17 @@ import torch
 from small_cohort import AFFINE, SHAPE, person, train_arguments, write_cohort
 from test_translate import run, write_grid_person, write_line
 
-from m2m.dataset import SliceBatches, collate, find_subjects, mirror, read_slice
-from m2m.lower import lower
-from m2m.lowres import crop_kspace, enlarge, low_grid
+from m2m.diffusion.lowres import crop_kspace, enlarge, low_grid
+from m2m.io.errors import DataError
+from m2m.io.files import read_json, write_json
+from m2m.io.volume import Volume, load, save
 from m2m.objectives.judging import centre
 from m2m.options import Config
-from m2m.slices import PLANES
-from m2m.stage import DataError, read_json, write_json
+from m2m.structural.lower import lower
+from m2m.structural.slices import PLANES
+from m2m.train.dataset import SliceBatches, collate, find_subjects, mirror, read_slice
 from m2m.translate.native import require_model_of_t1
 from m2m.translate.predict import Network, load_low, predict_file
-from m2m.volume import Volume, load, save
 
 TASK = {"source": "t1", "target": "fa", "low": {"ratio": 2, "of": "map", "after": "cms"}}
 

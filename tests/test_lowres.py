@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from nibabel.affines import apply_affine
 
-from m2m.lowres import crop_kspace, enlarge, low_grid
-from m2m.stage import DataError
-from m2m.volume import Volume
+from m2m.diffusion.lowres import crop_kspace, enlarge, low_grid
+from m2m.io.errors import DataError
+from m2m.io.volume import Volume
 
 AFFINE = np.array([[-3.0, 0, 0, 40], [0, 3, 0, -50], [0, 0, 3, -30], [0, 0, 0, 1]])
 SHAPE = (16, 24, 12)

@@ -8,14 +8,16 @@ import pytest
 import yaml
 
 import m2m
+from m2m.io.errors import DataError
+from m2m.io.files import write_json
+from m2m.io.tables import write_table
 from m2m.options import Config, merged
 from m2m.report.methods import bibliography, write_methods
-from m2m.report.models import fits
-from m2m.stage import DataError, write_json, write_table
+from m2m.report.model_sentences import fits
 
 ROOT = Path(__file__).parents[1]
 BASE = yaml.safe_load((ROOT / "tests/config.yaml").read_text())
-LIBRARY = (ROOT / "m2m/templates/references.bib").read_text()
+LIBRARY = (ROOT / "m2m/report/templates/references.bib").read_text()
 REAL = {"cohort": {"source": "bids", "bids_dir": "bids"}}
 MRTRIX = {
     "preprocess": {"chain": "mrtrix3", "degibbs": False, "bias": True},

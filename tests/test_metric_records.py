@@ -9,7 +9,6 @@ import pytest
 import report_tree as tree
 from test_report import Page
 
-from m2m.bids import unit_path
 from m2m.evaluate.metric_records import (
     METRICS,
     REGIONS,
@@ -19,11 +18,12 @@ from m2m.evaluate.metric_records import (
     in_report,
     panels,
 )
+from m2m.evaluate.metric_tables import columns_of
 from m2m.evaluate.pairs import of_images
-from m2m.evaluate.tables import columns_of
 from m2m.figures.results import draw_metrics
-from m2m.report.tables import summary_cells
-from m2m.stage import read_table
+from m2m.io.bids import unit_path
+from m2m.io.tables import read_table
+from m2m.report.paper_tables import summary_cells
 
 ROOT = Path(__file__).parents[1]
 NATURES = ("scalar", "density", "tensor")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from m2m import metrics, statistics
-from m2m.tensors import from_matrix
+from m2m.diffusion.tensors import from_matrix
+from m2m.evaluate import metrics, statistics
 
 SHAPE = (24, 26, 5)
 

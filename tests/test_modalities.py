@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from m2m import bids, tensors
-from m2m.modalities import MODALITIES
-from m2m.scales import TOP_DENSITY, log_density, log_tensor, tensor_of_log
+from m2m.diffusion import tensors
+from m2m.diffusion.scales import TOP_DENSITY, log_density, log_tensor, tensor_of_log
+from m2m.io import bids
+from m2m.io.modalities import MODALITIES
 
 
 def tissue(rng, shape=(6, 5, 4)):

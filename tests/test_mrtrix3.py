@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from m2m import mrtrix3
-from m2m.programs import ProgramError
+from m2m.diffusion import mrtrix3
+from m2m.io.programs import ProgramError
 
 A, B, T = Path("a.mif"), Path("b.mif"), Path("scratch")
 C, D, G, M = Path("c.mif"), Path("d.mif"), Path("gradients.b"), Path("mask.mif")

@@ -12,10 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from m2m.networks import octave
 from m2m.networks.basic_unet import UNetTranslator
 from m2m.networks.discriminators import ImageDiscriminator, PatchDiscriminator, brain_crops
-from m2m.networks.features import Autoencoder, Vgg19Features
-from m2m.networks.inputs import SliceInputs, TemplateMap, wave_features
+from m2m.networks.feature_encoder import Autoencoder, Vgg19Features
 from m2m.networks.octave import Octave, OctaveConv2d, OctaveTranslator
 from m2m.networks.published import PublishedTranslator
+from m2m.networks.slice_inputs import SliceInputs, TemplateMap, wave_features
 from m2m.networks.translation import Translation
 
 PLANES = torch.tensor([0, 1, 2])

@@ -12,17 +12,18 @@ from fibre_fields import OBLIQUE, SHAPE, gradients, straight
 from nibabel.streamlines import ArraySequence
 from pydantic import ValidationError
 
-from m2m import density, preprocess, volume
+from m2m.diffusion import density, preprocess
+from m2m.diffusion.tractography import main as tractography
+from m2m.diffusion.tractography.tracks import Tractogram
+from m2m.io import volume
+from m2m.io.files import read_json, write_json
+from m2m.io.programs import Call
 from m2m.options import Grid, Preprocess, Tractography
 from m2m.options.backends import Backend
 from m2m.options.chains import CHAINS
-from m2m.options.scans import MAPPERS
+from m2m.options.imaging_options import MAPPERS
 from m2m.options.trackers import TRACKERS, Tracker
-from m2m.programs import Call
 from m2m.report.methods import program_versions
-from m2m.stage import read_json, write_json
-from m2m.tractography import main as tractography
-from m2m.tractography.tracks import Tractogram
 
 LINE = np.float32([[0, 0, 0], [10, 0, 0], [20, 0, 0]])
 

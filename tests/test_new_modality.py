@@ -11,17 +11,19 @@ from fibre_fields import gradients, signal
 from line_model import SHAPE, run, write_line
 from nibabel.affines import apply_affine
 
-from m2m import bids, grid, modalities, slices
-from m2m.bids import unit_files, unit_of, unit_path
-from m2m.dataset import SliceBatches, find_subjects
-from m2m.dti import fit_tensor
-from m2m.evaluate.maps import compared
-from m2m.modalities import MODALITIES
+from m2m.diffusion.dti import fit_tensor
+from m2m.diffusion.tensors import from_matrix
+from m2m.evaluate.measured_maps import compared
+from m2m.io import bids, modalities
+from m2m.io.bids import unit_files, unit_of, unit_path
+from m2m.io.files import read_json, write_json
+from m2m.io.modalities import MODALITIES
+from m2m.io.tables import read_table
+from m2m.io.volume import Volume, load, save
 from m2m.options import Config, Evaluation, Grid, Task
-from m2m.options.downstream import DESCRIBED
-from m2m.stage import read_json, read_table, write_json
-from m2m.tensors import from_matrix
-from m2m.volume import Volume, load, save
+from m2m.options.downstream_options import DESCRIBED
+from m2m.structural import coregistration, slices
+from m2m.train.dataset import SliceBatches, find_subjects
 
 AFFINE = np.diag([6.0, 6, 6, 1])
 AFFINE[:3, 3] = -60
@@ -76,7 +78,7 @@ def test_md_of_isotropic_voxels_is_their_diffusivity():
 
 @pytest.mark.parametrize(("name", "value"), [("md", 0.8e-3), ("rd", 0.6e-3)])
 def test_a_map_that_is_the_same_everywhere_stays_so_on_the_grid(toy, person, tmp_path, name, value):
-    grid.main(tmp_path, "sub-01", STILL, maps=["fa", name])
+    coregistration.main(tmp_path, "sub-01", STILL, maps=["fa", name])
     assert read_json(person["grid-status"])["status"] == "ok"
     target = load(person["target-mask"]).data > 0
     data = load(unit_path(tmp_path, name, "sub-01", "sub-01")).data
@@ -85,7 +87,7 @@ def test_a_map_that_is_the_same_everywhere_stays_so_on_the_grid(toy, person, tmp
 
 
 def test_nothing_of_a_map_is_made_that_no_task_needs(person, tmp_path):
-    grid.main(tmp_path, "sub-01", STILL, maps=["fa"])
+    coregistration.main(tmp_path, "sub-01", STILL, maps=["fa"])
     slices.main(tmp_path, "sub-01", "{}", maps=["fa"])
     assert not person["md"].exists()
     record = read_json(tmp_path / "slices/sub-01/sub-01_slices.json")
@@ -93,7 +95,7 @@ def test_nothing_of_a_map_is_made_that_no_task_needs(person, tmp_path):
 
 
 def test_a_new_record_is_carried_cut_learned_from_and_compared(toy, person, tmp_path):
-    grid.main(tmp_path, "sub-01", STILL, maps=["fa", "rd"])
+    coregistration.main(tmp_path, "sub-01", STILL, maps=["fa", "rd"])
     slices.main(tmp_path, "sub-01", "{}", maps=["fa", "rd"])
     record = read_json(tmp_path / "slices/sub-01/sub-01_slices.json")
     assert record["channels"] == ["t1", "fa", "rd", "brain", "target_mask"]

@@ -8,17 +8,17 @@ import pytest
 from nibabel.affines import apply_affine
 from typer.testing import CliRunner
 
-from m2m import tensors
 from m2m.cli import app
+from m2m.diffusion import tensors
+from m2m.diffusion.scales import log_density
+from m2m.diffusion.tractography.tracking import track
+from m2m.diffusion.tractography.tracks import Field
 from m2m.field.directions import DIRECTIONS, as_tensors, directions
 from m2m.field.fit import Fitted, network_of
-from m2m.field.slices import Box
-from m2m.field.stage import write_field
+from m2m.field.fit_field import write_field
+from m2m.field.slice_samples import Box
+from m2m.io.volume import Volume, load, same_grid, save
 from m2m.options import SliceField, Tractography
-from m2m.scales import log_density
-from m2m.tractography.stage import track
-from m2m.tractography.tracks import Field
-from m2m.volume import Volume, load, same_grid, save
 
 BOX = Box(np.array([0.0, 0, 0]), np.array([30.0, 40, 20]))
 # One grid with nodes at the box's corners, and no hidden layer: linear in x.

@@ -3,15 +3,15 @@ import math
 import pytest
 import torch
 
-from m2m import losses, options
+from m2m import options
 from m2m.models.building import build_network, build_objective
-from m2m.models.families.macro2micro_model import Macro2MicroObjective
-from m2m.networks.features import SliceEncoder
-from m2m.networks.inputs import SliceInputs
+from m2m.networks.feature_encoder import SliceEncoder
 from m2m.networks.octave import OctaveTranslator
 from m2m.networks.published import PublishedTranslator
+from m2m.networks.slice_inputs import SliceInputs
 from m2m.networks.translation import Translation
-from m2m.objectives.base import Objective, StepContext
+from m2m.objectives import losses
+from m2m.objectives.objective import Objective, StepContext
 from m2m.options.families.cyclegan import CycleGan
 from m2m.options.families.macro2micro import Macro2Micro
 from m2m.options.families.macro2micro_2023 import Published2023
@@ -22,7 +22,7 @@ TERMS = ("image", "low", "high", "ms_ssim", "adversarial", "patch_adversarial")
 SMALL = options.Discriminators(width=8, crops=4, crop_size=8)
 
 
-def objective(**weights: float) -> Macro2MicroObjective:
+def objective(**weights: float) -> Objective:
     """Only the terms named; all of them, with their default weights, where none is named."""
     if weights:
         weights = dict.fromkeys((*TERMS, "log_sd"), 0.0) | weights

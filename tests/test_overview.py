@@ -5,14 +5,14 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgba
 
-from m2m.evaluate.maps import compared
+from m2m.evaluate.measured_maps import compared
 from m2m.evaluate.metric_records import panels
 from m2m.figures.forest import draw_forest
 from m2m.figures.overview import box_words, draw_overview
 from m2m.figures.study import Person, Study
 from m2m.figures.task_figures import overview_figure
+from m2m.io.files import write_json
 from m2m.options import Report, Task
-from m2m.stage import write_json
 
 SHAPE, SPACING_MM, CORNER_MM = (12, 14, 10), 4.0, -20.0
 MODELS = ("full", "a-off", "b-off", "c-off")

@@ -8,9 +8,9 @@ from dipy.core.gradients import gradient_table
 from dipy.reconst.dti import TensorModel
 from dipy.sims import voxel
 
-from m2m import tensors
+from m2m.diffusion import tensors
 from m2m.options import Phantom
-from m2m.phantom import anatomy, brain, people, shape, signal, stage
+from m2m.phantom import anatomy, brain, people, shape, signal, simulate
 from m2m.phantom.anatomy import CSF, GREY, WHITE
 from m2m.phantom.bundles import BUNDLES, NAMES, locate, strands
 
@@ -37,7 +37,7 @@ def scan(subject, scheme):
     """The default scan: truth, and DIPY's WLS fit of the noisy signal (volume order, T1 axes)."""
     bvals, directions = scheme
     to_t1 = subject.person.dwi_to_t1
-    affine, grid = stage.grid(3.0, flip_x=True)
+    affine, grid = simulate.grid(3.0, flip_x=True)
     directions = directions @ to_t1[:3, :3].T
     truth = brain.simulate_diffusion(subject, to_t1 @ affine, grid, bvals, directions)
     noisy = signal.add_rician_noise(truth.signal, 1 / 30, np.random.default_rng(1))
@@ -109,7 +109,7 @@ def test_noise_is_rician():
 
 @pytest.mark.parametrize("flip_x", [False, True])
 def test_vectors_follow_fsls_convention(flip_x):
-    affine, _ = stage.grid(3.0, flip_x=flip_x)
+    affine, _ = simulate.grid(3.0, flip_x=flip_x)
     # Stored rightwards (positive determinant) FSL flips x; stored leftwards the image does.
     written = signal.fsl_bvecs(np.array([[0.6, 0.0, 0.8]]), affine)
     np.testing.assert_allclose(written[:, 0], [-0.6, 0.0, 0.8])
@@ -251,7 +251,7 @@ def test_fibres_follow_the_anatomy_when_the_head_turns(template):
 
 
 def test_myelin_shows_in_white_matter_of_t1_and_not_in_grey(subject):
-    affine, grid = stage.grid(6.0)
+    affine, grid = simulate.grid(6.0)
     tissue = subject.tissue(brain.grid_points(affine, grid)).reshape(*grid, 3)
     person = subject.person
     images = [

@@ -12,9 +12,9 @@ from dipy.reconst.dti import TensorModel
 from scipy import ndimage
 from typer.testing import CliRunner
 
-from m2m import tensors
-from m2m.bids import files_of
 from m2m.cli import app
+from m2m.diffusion import tensors
+from m2m.io.bids import files_of
 from m2m.options import Effects, Phantom
 from m2m.phantom import anatomy, brain, labels, people, signal
 from m2m.phantom.bundles import BUNDLES, NAMES

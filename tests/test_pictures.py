@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from m2m.evaluate.metrics import pearson
+from m2m.field.animation import Picture, crossing, fit_pictures, gather_rays, seen
 from m2m.field.network import FieldNetwork
-from m2m.field.pictures import Picture, crossing, fit_pictures, gather_rays, seen
 from m2m.field.render import Camera, integrate
 from m2m.field.sample import on_grid
-from m2m.field.slices import Box
-from m2m.metrics import pearson
+from m2m.field.slice_samples import Box
+from m2m.io.errors import DataError
 from m2m.options import SliceField
-from m2m.stage import DataError
 
 BOX = Box(np.array([-25.0, -25, -20]), np.array([25.0, 25, 20]))
 # Centre and standard deviation in mm of two Gaussian blobs.

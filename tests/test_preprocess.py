@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from m2m import dwi, fsl_chain, mrtrix3, preprocess
+from m2m.diffusion import dwi, fsl_chain, mrtrix3, preprocess
+from m2m.io.programs import ProgramError
 from m2m.options import Mask, Preprocess
-from m2m.programs import ProgramError
 
 TILTED = np.diag([-2.5, 2.5, 3.0, 1.0])
 TILTED[:3, :3] = (

@@ -18,8 +18,9 @@ from small_cohort import small_model, train_arguments, write_cohort
 from typer.testing import CliRunner
 
 from m2m.cli import app
-from m2m.model import load_model
-from m2m.stage import DataError, read_json
+from m2m.io.errors import DataError
+from m2m.io.files import read_json
+from m2m.models.record import load_model
 from m2m.train.checkpoint import Checkpoints
 from m2m.train.history import read_rows
 from m2m.train.launch import find_processes, make_fabric

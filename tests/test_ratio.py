@@ -2,10 +2,10 @@
 
 import pytest
 
-from m2m.evaluate.tables import SUMMARY_COLUMNS
+from m2m.evaluate.metric_tables import SUMMARY_COLUMNS
 from m2m.figures.ratio import COLUMNS, draw_ratio, ratio_rows
+from m2m.io.tables import write_table
 from m2m.options import Task
-from m2m.stage import write_table
 
 LOW = {"after": "cms", "beside": ["fgdl-cms"], "of": "map"}
 TASKS = {

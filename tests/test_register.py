@@ -8,10 +8,10 @@ from nibabel.affines import apply_affine
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from m2m import register, template
-from m2m.register import align, find_transform, mutual_information, warp
-from m2m.template import load_template
-from m2m.volume import Volume, resample
+from m2m.io.volume import Volume, resample
+from m2m.structural import register, template
+from m2m.structural.register import align, find_transform, mutual_information, warp
+from m2m.structural.template import load_template
 
 SPACING_MM = 4.0
 

@@ -6,14 +6,14 @@ import torch
 from nibabel.affines import apply_affine
 from PIL import Image
 
-from m2m import tensors
+from m2m.diffusion import tensors
+from m2m.diffusion.scales import density_of_log
+from m2m.field.fit_field import fit_unit, read_field
 from m2m.field.render import Camera, integrate
-from m2m.field.stage import fit_unit, read_field
-from m2m.field.views import medium_of, picture, render_unit
+from m2m.field.render_views import medium_of, picture, render_unit
+from m2m.io.files import read_json
+from m2m.io.volume import Volume, save
 from m2m.options import Render, SliceField
-from m2m.scales import density_of_log
-from m2m.stage import read_json
-from m2m.volume import Volume, save
 
 SIZES_MM = torch.tensor([60.0, 40.0, 25.0])
 FEW = SliceField(features=2, hidden=(16,), spacings=(1.3, 2.7), steps=200, batch_size=512)

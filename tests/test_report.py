@@ -11,13 +11,14 @@ import report_tree as tree
 import yaml
 from PIL import Image
 
-from m2m.bids import unit_path
 from m2m.evaluate.metric_records import METRICS, REGIONS
 from m2m.figures.figure_records import of_target
+from m2m.io.bids import unit_path
+from m2m.io.files import write_text
+from m2m.io.tables import read_table
 from m2m.options import Config, Task, load_config
 from m2m.report import pictures, words
 from m2m.report.page import PEOPLE_METRICS, training_course
-from m2m.stage import read_table, write_text
 
 
 class Page(HTMLParser):

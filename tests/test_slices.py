@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from nibabel.affines import apply_affine
 
-from m2m import slices
-from m2m.bids import unit_files
-from m2m.modalities import MODALITIES
+from m2m.diffusion.scales import density_of_log, tensor_of_log
+from m2m.diffusion.tensors import from_matrix, to_matrix
+from m2m.io.bids import unit_files
+from m2m.io.errors import DataError
+from m2m.io.files import read_json, write_json
+from m2m.io.modalities import MODALITIES
+from m2m.io.volume import Volume, save
 from m2m.options import Slices
-from m2m.scales import density_of_log, tensor_of_log
-from m2m.stage import DataError, read_json, write_json
-from m2m.tensors import from_matrix, to_matrix
-from m2m.volume import Volume, save
+from m2m.structural import slices
 
 SHAPE = (5, 8, 7)
 AFFINE = np.array([[3.0, 0, 0, -7], [0, 3, 0, -10], [0, 0, 3, -9], [0, 0, 0, 1]])

@@ -17,7 +17,7 @@ from slurm_cluster import Cluster, missing
 from small_cohort import small_model, train_arguments, write_cohort
 from workflow import CHECKOUT
 
-from m2m.stage import file_digest
+from m2m.io.files import file_digest
 from m2m.train.history import read_rows
 
 pytestmark = pytest.mark.end_to_end

@@ -2,7 +2,7 @@
 
 import pytest
 
-from m2m.slurm import jobs_left, note_run
+from m2m.workflow.slurm import jobs_left, note_run
 
 
 @pytest.fixture

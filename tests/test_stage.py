@@ -5,22 +5,13 @@ import json
 import pytest
 from pydantic import ValidationError
 
+from m2m.io.errors import DataError
+from m2m.io.files import digest, file_digest, read_json, whole, write_json, write_text
+from m2m.io.tables import read_table, write_table
+from m2m.io.unit_status import recorded, require_ok
+from m2m.io.versions import VERSIONS
 from m2m.options import Mask, Split
-from m2m.stage import (
-    VERSIONS,
-    DataError,
-    digest,
-    file_digest,
-    parse_options,
-    read_json,
-    read_table,
-    recorded,
-    require_ok,
-    whole,
-    write_json,
-    write_table,
-    write_text,
-)
+from m2m.options.section import parse_options
 
 
 def test_bad_data_ends_in_a_record_and_empty_maps(tmp_path, capsys):

@@ -7,7 +7,7 @@ import pytest
 
 from m2m import cli
 from m2m.options import Config
-from m2m.options.base import Section
+from m2m.options.section import Section
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "stages"
@@ -20,19 +20,22 @@ def pages():
 
 
 def test_the_committed_pages_are_those_that_make_docs_writes(pages):
-    committed = {path.name: path.read_text() for path in PAGES.glob("*.md")}
+    committed = {
+        path.relative_to(PAGES).as_posix(): path.read_text() for path in PAGES.rglob("*.md")
+    }
     assert committed.keys() == pages.keys(), "run `make docs`"
     stale = [name for name, text in pages.items() if committed[name] != text]
     assert not stale, "run `make docs`"
 
 
 def test_each_command_has_a_page_that_the_index_names(pages):
-    assert pages.keys() == {f"{name}.md" for name in cli.COMMANDS} | {"README.md"}
-    assert all(f"({name}.md)" in pages["README.md"] for name in cli.COMMANDS)
+    named = {name: f"{cli.phase(name)}/{name}.md" for name in cli.COMMANDS}
+    assert pages.keys() == {*named.values(), "README.md"}
+    assert all(f"({path})" in pages["README.md"] for path in named.values())
 
 
 def test_a_page_has_the_rule_the_flags_the_options_and_the_citations(pages):
-    page = pages["dti.md"]
+    page = pages["diffusion/dti.md"]
     assert "| dti | unit | DWI | mask, FA, MD, AD, RD, V1, tensor, mean b0 |" in page
     assert "| `--bvec` | yes | Directions, FSL format |" in page
     assert "| `fit` | `WLS`, `OLS`, `NLLS`, `RESTORE` | `WLS` |" in page

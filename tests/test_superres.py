@@ -7,20 +7,20 @@ import torch.nn.functional as F
 from test_lower import write_lower_cohort
 from torch import nn
 
-from m2m.inference import translate_volume
+from m2m.io.errors import DataError
 from m2m.models.building import build_network, build_objective, load_network
 from m2m.models.given import Synthesis
+from m2m.models.inference import translate_volume
 from m2m.networks import superres
 from m2m.networks.correction import LabelCorrection
-from m2m.networks.inputs import SliceInputs
 from m2m.networks.restormer import RestormerTranslator
+from m2m.networks.slice_inputs import SliceInputs
 from m2m.networks.superres import IncrementalModulation, Restored, SuperResolution
-from m2m.objectives.base import StepContext
+from m2m.objectives.objective import StepContext
 from m2m.options import Task
 from m2m.options.families.fgdl_cms import FgdlCms
 from m2m.options.families.fgdl_sr import FgdlSr
 from m2m.options.families.mean import MeanMap
-from m2m.stage import DataError
 from m2m.train import configuration, first_stage
 from m2m.train.checkpoint import Checkpoints
 from m2m.train.launch import make_fabric

@@ -5,9 +5,9 @@ import re
 import pytest
 
 from m2m.evaluate.metric_records import METRICS
-from m2m.evaluate.tables import COMPARISON_COLUMNS, FLOW, SUMMARY_COLUMNS
-from m2m.report.tables import unbeaten, write_tables
-from m2m.stage import read_table, write_table
+from m2m.evaluate.metric_tables import COMPARISON_COLUMNS, FLOW, SUMMARY_COLUMNS
+from m2m.io.tables import read_table, write_table
+from m2m.report.paper_tables import unbeaten, write_tables
 
 MODELS = ("macro2micro", "pix2pix_2", "mean")
 COUNTS = dict(zip(FLOW, (9, 1, 1, 1, 6), strict=True))

@@ -6,7 +6,7 @@ from dipy.reconst.dti import fractional_anisotropy
 from scipy.linalg import expm, logm
 from scipy.spatial.transform import Rotation
 
-from m2m import tensors
+from m2m.diffusion import tensors
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from fibre_fields import (
 )
 from nibabel.streamlines import ArraySequence
 
-from m2m import density
-from m2m.tractography.stage import track
-from m2m.tractography.tracks import of_length, random_seeds
+from m2m.diffusion import density
+from m2m.diffusion.tractography.tracking import track
+from m2m.diffusion.tractography.tracks import of_length, random_seeds
 
 
 @pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES)

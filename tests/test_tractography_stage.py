@@ -14,15 +14,17 @@ from fibre_fields import (
 )
 from nibabel.streamlines import ArraySequence
 
-from m2m import density, mrtrix3, volume
-from m2m.dwi import fsl_axes
+from m2m.diffusion import density, mrtrix3
+from m2m.diffusion.dwi import fsl_axes
+from m2m.diffusion.tractography import mrtrix_backend, picture
+from m2m.diffusion.tractography.shells import highest_shell
+from m2m.diffusion.tractography.tracking import Anatomy, load_field, track, track_unit
+from m2m.diffusion.tractography.tracks import where_to_seed
+from m2m.io import volume
+from m2m.io.errors import DataError
+from m2m.io.files import read_json, write_json
+from m2m.io.volume import Volume
 from m2m.options import Dti
-from m2m.stage import DataError, read_json, write_json
-from m2m.tractography import mrtrix_backend, picture
-from m2m.tractography.shells import highest_shell
-from m2m.tractography.stage import Anatomy, load_field, track, track_unit
-from m2m.tractography.tracks import where_to_seed
-from m2m.volume import Volume
 
 # -- what MRtrix3 can do besides -----------------------------------------------------------------
 

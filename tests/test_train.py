@@ -12,14 +12,15 @@ from small_cohort import person, small_model, train_arguments, write_cohort, wri
 from typer.testing import CliRunner
 
 from m2m.cli import app
-from m2m.dataset import SliceBatches, collate, find_subjects, read_slice
-from m2m.model import load_model
+from m2m.io.errors import DataError
+from m2m.io.files import read_json
+from m2m.models.record import load_model
 from m2m.options import Correction, Task
-from m2m.stage import DataError, read_json
 from m2m.train import configuration
 from m2m.train import loop as loop_module
 from m2m.train.checkpoint import Checkpoints
 from m2m.train.closed_form import template_prior
+from m2m.train.dataset import SliceBatches, collate, find_subjects, read_slice
 from m2m.train.history import History, read_rows
 from m2m.train.launch import make_fabric
 from m2m.train.loop import Loop, evenly, fit_network

@@ -9,15 +9,17 @@ import torch
 from line_model import SHAPE, UNCERTAINTY, run, write_line
 from small_cohort import small_model, train_arguments, write_cohort
 
-from m2m import anat, inference
-from m2m.dataset import find_subjects
-from m2m.model import Fit, load_model, save_model
-from m2m.scales import log_density, log_tensor
-from m2m.stage import DataError, read_json, write_json
-from m2m.tensors import to_matrix
+from m2m.diffusion.scales import log_density, log_tensor
+from m2m.diffusion.tensors import to_matrix
+from m2m.io.errors import DataError
+from m2m.io.files import read_json, write_json
+from m2m.io.volume import Volume, load, resample, same_grid, save
+from m2m.models import inference
+from m2m.models.record import Fit, load_model, save_model
+from m2m.structural import anat
+from m2m.train.dataset import find_subjects
 from m2m.translate import native, parse_planes
 from m2m.translate.predict import Network, Person, predict
-from m2m.volume import Volume, load, resample, same_grid, save
 
 PLANES = ("axial", "coronal", "sagittal")
 # Voxels run right to left and front to back, and axes are swapped: as scanners do.

@@ -8,12 +8,14 @@ from PIL import Image
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from m2m.anat import Anatomy
-from m2m.stage import DataError, read_json, read_table
-from m2m.template import load_template
-from m2m.translate.checks import contrast, require_t1
+from m2m.io.errors import DataError
+from m2m.io.files import read_json
+from m2m.io.tables import read_table
+from m2m.io.volume import Volume, load, resample, same_grid, save
+from m2m.structural.anat import Anatomy
+from m2m.structural.template import load_template
 from m2m.translate.native import outputs_beside
-from m2m.volume import Volume, load, resample, same_grid, save
+from m2m.translate.t1_checks import contrast, require_t1
 
 GRID = {"shape": [64, 80, 64], "t1_range_percent": [1, 99]}
 RAS = np.array([[2.0, 0, 0, -88], [0, 2, 0, -122], [0, 0, 2, -88], [0, 0, 0, 1]])

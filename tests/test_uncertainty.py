@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from m2m.uncertainty import SMALLEST, Prediction, calibrate, deviation
+from m2m.models.uncertainty import SMALLEST, Prediction, calibrate, deviation
 
 
 def people(rng, n=4, voxels=5000):

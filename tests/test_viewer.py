@@ -10,13 +10,13 @@ import pytest
 import report_tree as tree
 from nibabel.streamlines import ArraySequence
 
-from m2m.bids import unit_path
-from m2m.density import save_tractogram
+from m2m.diffusion.density import save_tractogram
 from m2m.evaluate.streamlines import true_streamlines
+from m2m.io.bids import unit_path
+from m2m.io.errors import DataError
+from m2m.io.volume import Volume, load
 from m2m.options import Report
 from m2m.report import niivue, viewer
-from m2m.stage import DataError
-from m2m.volume import Volume, load
 
 PEOPLE = {"sub-01": "train", "sub-02": "test", "sub-03": "test", "sub-04": "test"}
 TASKS = {name: tree.TASKS[name] for name in (tree.TASK, "t1-dti")}

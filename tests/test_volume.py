@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from m2m.stage import DataError
-from m2m.volume import (
+from m2m.io.errors import DataError
+from m2m.io.volume import (
     Volume,
     blur_to,
     coarsen,

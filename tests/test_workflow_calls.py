@@ -10,9 +10,8 @@ from snakemake.logging import DefaultFilter, LogEvent
 from snakemake.settings.enums import Quietness
 from workflow import CHECKOUT
 
-from m2m import slurm
 from m2m.options import Config, load_config
-from m2m.workflow import calls, snakemake_patches
+from m2m.workflow import calls, slurm, snakemake_patches
 from m2m.workflow.study_paths import Layout
 
 

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from m2m.io.tables import write_table
 from m2m.options import Config
-from m2m.stage import write_table
 from m2m.workflow.cohort_tables import Cohort, table
 from m2m.workflow.shards import Shards, growing
 from m2m.workflow.study_paths import Layout

@@ -13,13 +13,13 @@ from small_cohort import write_subject
 from typer.testing import CliRunner
 
 import m2m
-from m2m.bids import unit_path
 from m2m.cli import app
+from m2m.io.bids import unit_path
+from m2m.io.tables import read_table
 from m2m.options import Config, Task
-from m2m.report.models import model_sentences, training_sentences
+from m2m.report.model_sentences import model_sentences, training_sentences
 from m2m.report.page import model_rows
-from m2m.slices import normalise
-from m2m.stage import read_table
+from m2m.structural.slices import normalise
 
 TASK, MODEL = "t1-fa", "toy"
 PARTS = {

@@ -22,7 +22,7 @@ from nibabel.spatialimages import HeaderDataError, SpatialImage
 from numpy.typing import NDArray
 
 from m2m.cohort.gradients import check_gradients, volumes_text
-from m2m.stage import DataError, unreadable
+from m2m.io.errors import DataError, unreadable
 
 # The affine's columns against the header's voxel sizes, relative.
 SIZE_TOLERANCE = 0.05

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from m2m.cohort.split import load_split, part_by_participant
-from m2m.stage import read_json, read_table, write_table
+from m2m.io.files import read_json
+from m2m.io.tables import read_table, write_table
 
 COLUMNS = ("unit", "participant_id", "part", "status", "reasons", "sha256")
 

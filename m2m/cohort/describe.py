@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 
 from m2m import __version__
-from m2m.configured import read_config
-from m2m.stage import write_json, write_text
-from m2m.stage_flags import ConfigFile, Root
+from m2m.io.files import write_json, write_text
+from m2m.options.configured import read_config
+from m2m.options.stage_flags import ConfigFile, Root
 
 # What is the workflow's own and not BIDS, and what BIDS has proposed but not yet taken up: names of
 # proposal 16. The validator hides a folder only where no slash ends its name.

@@ -11,10 +11,12 @@ import typer
 
 from m2m.cohort.participants import Row
 from m2m.cohort.split import deal, groups_of, load_split, part_sizes, write_split
-from m2m.configured import section_of
+from m2m.io.errors import DataError
+from m2m.io.files import digest, write_json
+from m2m.io.tables import read_table, write_table
 from m2m.options import Split
-from m2m.stage import DataError, digest, read_table, write_json, write_table
-from m2m.stage_flags import ConfigFile
+from m2m.options.configured import section_of
+from m2m.options.stage_flags import ConfigFile
 
 
 def fold_people(people: list[Row], n_folds: int, options: Split) -> dict[str, str]:

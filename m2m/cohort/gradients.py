@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.stage import DataError, unreadable
+from m2m.io.errors import DataError, unreadable
 
 # DIPY's convention (`gradient_table(b0_threshold=50)`): b-values up to here are unweighted.
 B0_MAX_S_PER_MM2 = 50.0

@@ -16,9 +16,10 @@ import typer
 from bids import BIDSLayout, BIDSLayoutIndexer
 from bids.layout import parse_file_entities
 
-from m2m.configured import section_of
-from m2m.stage import DataError, write_table
-from m2m.stage_flags import ConfigFile
+from m2m.io.errors import DataError
+from m2m.io.tables import write_table
+from m2m.options.configured import section_of
+from m2m.options.stage_flags import ConfigFile
 
 COLUMNS = (
     "participant_id", "session_id", "run", "direction", "suffix",

@@ -4,7 +4,8 @@ import csv
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from m2m.stage import DataError, read_table
+from m2m.io.errors import DataError
+from m2m.io.tables import read_table
 
 Row = dict[str, str | None]
 # Years: nobody's age is above.

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from m2m.bids import unit_path
 from m2m.cohort.participants import Row
 from m2m.cohort.split import load_split, part_by_participant
-from m2m.stage import read_json, read_table, write_json, write_table
+from m2m.io.bids import unit_path
+from m2m.io.files import read_json, write_json
+from m2m.io.tables import read_table, write_table
 
 # In the order in which they run, by a unit's state. A failed preprocess shows in dti's status.
 STAGES = {

@@ -7,7 +7,8 @@ from pathlib import Path, PurePath
 
 from m2m.cohort.checks import Checked, check_scan
 from m2m.cohort.participants import Row
-from m2m.stage import DataError, file_digest
+from m2m.io.errors import DataError
+from m2m.io.files import file_digest
 
 
 def name_problem(row: Row) -> DataError | None:

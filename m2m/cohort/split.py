@@ -19,17 +19,12 @@ import numpy as np
 import typer
 
 from m2m.cohort.participants import Row, age_of, read_people
-from m2m.configured import section_of
+from m2m.io.errors import DataError
+from m2m.io.files import digest, read_json, write_json
+from m2m.io.tables import read_table, write_table
 from m2m.options import Split
-from m2m.stage import (
-    DataError,
-    digest,
-    read_json,
-    read_table,
-    write_json,
-    write_table,
-)
-from m2m.stage_flags import ConfigFile
+from m2m.options.configured import section_of
+from m2m.options.stage_flags import ConfigFile
 
 PARTS = ("train", "validation", "test")
 SHAPED_BY = ("family_id", "site", "age", "sex")

@@ -7,11 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from m2m.bids import unit_path
 from m2m.cohort.participants import Row
 from m2m.cohort.quality import NOT_RUN, STAGES, count_flow, outcome, read_statuses
 from m2m.cohort.split import load_split, part_by_participant
-from m2m.stage import DataError, read_json, read_table
+from m2m.io.bids import unit_path
+from m2m.io.errors import DataError
+from m2m.io.files import read_json
+from m2m.io.tables import read_table
 
 COLUMNS = ("unit", "scans", "part", "dti", "anat", "grid", "slices", "translated", "state", "why")
 # A larger cohort is printed without those about whom there is nothing to say.

@@ -11,14 +11,15 @@ from typing import Annotated
 
 import typer
 
-from m2m.bids import unit_folder
 from m2m.cohort.checks import Checked
 from m2m.cohort.participants import Row, check_people, participant_id, read_people
 from m2m.cohort.scans import check_scans, copies
-from m2m.configured import section_of
+from m2m.io.bids import unit_folder
+from m2m.io.errors import DataError, Finding
+from m2m.io.tables import read_table, write_table
 from m2m.options import Cohort
-from m2m.stage import DataError, Finding, read_table, write_table
-from m2m.stage_flags import ConfigFile
+from m2m.options.configured import section_of
+from m2m.options.stage_flags import ConfigFile
 
 UNIT_COLUMNS = (
     "unit", "folder", "participant_id", "session_id",

@@ -13,17 +13,18 @@ import typer
 from numpy.typing import NDArray
 
 from m2m.cohort.participants import known_people
-from m2m.configured import described_images, measured_of, read_config
 from m2m.downstream import analysis
 from m2m.downstream.cnn import read_predictions
 from m2m.downstream.inputs import People, combinations, load_people
 from m2m.downstream.prediction import Permuted, permutation_test
 from m2m.downstream.targets import RefusedTarget, Target, read_target
-from m2m.evaluate.tables import printed
+from m2m.evaluate.metric_tables import printed
+from m2m.io.files import file_digest, read_json, write_json
+from m2m.io.tables import write_table
 from m2m.options import Downstream
-from m2m.options.downstream import inputs_of
-from m2m.stage import file_digest, read_json, write_json, write_table
-from m2m.stage_flags import NeededConfig, Root
+from m2m.options.configured import described_images, measured_of, read_config
+from m2m.options.downstream_options import inputs_of
+from m2m.options.stage_flags import NeededConfig, Root
 
 COLUMNS = {
     "predictions": ("target", "input", "predictor", "participant_id", "fold", "true", "predicted",

@@ -28,9 +28,9 @@ from m2m.downstream.prediction import (
     usual_of,
 )
 from m2m.downstream.targets import Target
+from m2m.evaluate.statistics import Estimate, bootstrap_over_people, holm, over_folds
 from m2m.options import Downstream
-from m2m.options.downstream import FA, NOISE_FREE, T1
-from m2m.statistics import Estimate, bootstrap_over_people, holm, over_folds
+from m2m.options.downstream_options import FA, NOISE_FREE, T1
 
 Row = dict[str, Any]
 # By (input, predictor).

@@ -20,15 +20,16 @@ from torch import Tensor
 
 from m2m.cohort.folds import load_folds
 from m2m.cohort.participants import known_people
-from m2m.configured import read_config
 from m2m.downstream.maps import Head, Source, require_unseen, sources_of
 from m2m.downstream.prediction import Kind
 from m2m.downstream.targets import RefusedTarget, Target, read_target
+from m2m.io.errors import DataError
+from m2m.io.tables import read_table, write_table
 from m2m.networks.volumes import VolumeNetwork
 from m2m.options import Cnn, Downstream, Slices, Training
-from m2m.options.downstream import images_of
-from m2m.stage import DataError, read_table, write_table
-from m2m.stage_flags import NeededConfig, Root
+from m2m.options.configured import read_config
+from m2m.options.downstream_options import images_of
+from m2m.options.stage_flags import NeededConfig, Root
 from m2m.train.launch import make_fabric
 from m2m.train.stepping import make_reproducible, require_finite, schedule
 

@@ -8,14 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m.cohort.folds import load_folds
-from m2m.configured import compared_by, read_config
 from m2m.downstream.maps import Head, Source, require_unseen, sources_of, used_units
-from m2m.evaluate.tables import printed
-from m2m.metrics import roi_means
+from m2m.evaluate.metric_tables import printed
+from m2m.evaluate.metrics import roi_means
+from m2m.evaluate.regions import RoiSource, roi_names, roi_source
+from m2m.io.errors import DataError
+from m2m.io.tables import read_table, write_table
 from m2m.options import Evaluation, Slices
-from m2m.regions import RoiSource, roi_names, roi_source
-from m2m.stage import DataError, read_table, write_table
-from m2m.stage_flags import NeededConfig, Root
+from m2m.options.configured import compared_by, read_config
+from m2m.options.stage_flags import NeededConfig, Root
 
 BINS = 16
 BIN = "bin"

@@ -1,6 +1,6 @@
 """What predictors see: columns of features.tsv, put together by name.
 
-Images and inputs are named in `m2m.options.downstream`.
+Images and inputs are named in `m2m.options.downstream_options`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from m2m.cohort.participants import Row, number
 from m2m.downstream.features import COVARIATE
-from m2m.options.downstream import images_of, inputs_of
+from m2m.options.downstream_options import images_of, inputs_of
 
 COVARIATES = "covariates"
 

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from m2m import volume
-from m2m.bids import unit_path
-from m2m.configured import Written, described_images
-from m2m.modalities import MODALITIES
-from m2m.slices import normalise
-from m2m.stage import read_json
+from m2m.io import volume
+from m2m.io.bids import unit_path
+from m2m.io.files import read_json
+from m2m.io.modalities import MODALITIES
+from m2m.options.configured import Written, described_images
+from m2m.structural.slices import normalise
 
 
 class Source(BaseModel):

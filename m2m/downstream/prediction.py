@@ -26,7 +26,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR
 
-from m2m.metrics import pearson
+from m2m.evaluate.metrics import pearson
 
 Kind = Literal["regression", "classification"]
 LINEAR, KERNEL = "linear", "kernel"

@@ -1,6 +1,6 @@
 """The truth against synthetic maps: per subject (`main`), then per model (`compare`)."""
 
-from m2m.evaluate.models import compare
+from m2m.evaluate.comparison import compare
 from m2m.evaluate.subjects import main
 
 __all__ = ["compare", "main"]

@@ -7,7 +7,7 @@ through `METRICS`; its order is that of the columns of metrics.tsv and of the ro
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from m2m import metrics as measures
+from m2m.evaluate import metrics as measures
 from m2m.evaluate import pairs
 from m2m.evaluate.pairs import Measure, Pair, of_images
 
@@ -28,7 +28,7 @@ class Panel:
     place : int
         Panels stand in this order.
     natures : tuple of str
-        Of targets (`m2m.modalities`) that have the panel; empty: every one.
+        Of targets (`m2m.io.modalities`) that have the panel; empty: every one.
     """
 
     region: str
@@ -58,7 +58,7 @@ class Metric:
         Where `measure` is None: what computes it together with other numbers.
     unit : str
     natures : tuple of str
-        Of targets (`m2m.modalities`) that have it; empty: every one.
+        Of targets (`m2m.io.modalities`) that have it; empty: every one.
     short : str
         In figures; `title` where empty.
     headlines : mapping of str to str
@@ -93,10 +93,13 @@ class Metric:
         return self.short or self.title
 
 
-_IMAGE = {"regions": ("slice", "brain", "wm", "truth"), "source": "m2m.metrics:region_metrics"}
+_IMAGE = {
+    "regions": ("slice", "brain", "wm", "truth"),
+    "source": "m2m.evaluate.metrics:region_metrics",
+}
 _SPECTRUM = {"regions": ("brain",), "source": "m2m.evaluate.spectra:spectrum"}
-_TRUST = {"regions": ("brain",), "source": "m2m.evaluate.uncertainty:compare_uncertainty"}
-_ROIS = {"regions": ("rois",), "source": "m2m.regions:agreement"}
+_TRUST = {"regions": ("brain",), "source": "m2m.evaluate.uncertainty_scores:compare_uncertainty"}
+_ROIS = {"regions": ("rois",), "source": "m2m.evaluate.regions:agreement"}
 _BUNDLES = {
     "regions": ("bundles",), "source": "m2m.evaluate.streamlines:agreement",
     "natures": ("tensor",),
@@ -235,12 +238,12 @@ METRICS: dict[str, Metric] = {
         "identification rate", 2, "higher", ("rois",),
         "whether a person's synthetic regional means are nearest to that person's own true ones "
         "(summary.tsv and comparison.tsv only)",
-        source="m2m.metrics:identified", of_people=True,
+        source="m2m.evaluate.metrics:identified", of_people=True,
     ),
     "correlation_across_people": Metric(
         "Pearson's r across people, mean of ROIs", 3, "higher", ("rois",),
         "Pearson's r over people of each region's mean (summary.tsv only)",
-        source="m2m.metrics:correlation_across_people", of_people=True,
+        source="m2m.evaluate.metrics:correlation_across_people", of_people=True,
     ),
 }  # fmt: skip
 

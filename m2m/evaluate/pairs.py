@@ -1,7 +1,7 @@
 """One person's true and synthetic map, and what metrics ask of them: a value of a region.
 
 Each function here takes a `Pair` and the name of a region, as `m2m.evaluate.metric_records` wants
-them, and hands arrays to `m2m.metrics`.
+them, and hands arrays to `m2m.evaluate.metrics`.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m import metrics as measures
-from m2m.evaluate.maps import Compared
+from m2m.evaluate import metrics as measures
+from m2m.evaluate.measured_maps import Compared
 from m2m.evaluate.perceptual import Perceptual
 
 # True FA above which a direction means something.

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.slices import extract
+from m2m.structural.slices import extract
 
 Perceptual = Callable[[NDArray, NDArray, NDArray], float]
 # Slices with less mask than this share of the largest slice's are left out.

@@ -14,11 +14,11 @@ from nibabel.affines import apply_affine
 from nibabel.streamlines import ArraySequence
 from numpy.typing import NDArray
 
-from m2m import density
-from m2m import metrics as measures
-from m2m.bids import unit_path
-from m2m.stage import read_json
-from m2m.volume import Volume
+from m2m.diffusion import density
+from m2m.evaluate import metrics as measures
+from m2m.io.bids import unit_path
+from m2m.io.files import read_json
+from m2m.io.volume import Volume
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Whole-slice values stand beside the brain's and the white matter's for comparison with the
 literature only: they are mostly background. Lin's concordance is over a person's ROI means.
-`m2m.evaluate.maps` says which image of each modality is compared.
+`m2m.evaluate.measured_maps` says which image of each modality is compared.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -13,24 +13,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m import metrics as measures
-from m2m import regions as roi
-from m2m import volume
-from m2m.bids import unit_path
 from m2m.cohort.split import load_split, part_by_participant
-from m2m.configured import Written, compared_by, read_config, split_of
+from m2m.evaluate import metrics as measures
+from m2m.evaluate import regions as roi
 from m2m.evaluate import streamlines as tracts
-from m2m.evaluate.maps import compared
+from m2m.evaluate.measured_maps import compared
 from m2m.evaluate.metric_records import measured
+from m2m.evaluate.metric_tables import TABLES, columns_of, printed
 from m2m.evaluate.pairs import Pair
 from m2m.evaluate.perceptual import Perceptual, perceptual_distance
 from m2m.evaluate.spectra import spectrum
-from m2m.evaluate.tables import TABLES, columns_of, printed
-from m2m.evaluate.uncertainty import compare_uncertainty
-from m2m.modalities import MODALITIES
+from m2m.evaluate.uncertainty_scores import compare_uncertainty
+from m2m.io import volume
+from m2m.io.bids import unit_path
+from m2m.io.errors import DataError
+from m2m.io.files import read_json
+from m2m.io.modalities import MODALITIES
+from m2m.io.tables import read_table, write_table
 from m2m.options import Evaluation, Task
-from m2m.stage import DataError, read_json, read_table, write_table
-from m2m.stage_flags import ModelName, NeededConfig, Root, TaskName
+from m2m.options.configured import Written, compared_by, read_config, split_of
+from m2m.options.stage_flags import ModelName, NeededConfig, Root, TaskName
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 """A continuous field fitted to the slices of one person: the stage `field`."""
 
-from m2m.field.stage import main
+from m2m.field.fit_field import main
 
 __all__ = ["main"]

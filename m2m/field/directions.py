@@ -6,7 +6,7 @@ A vector and its opposite mean the same fibre and would cancel; their products a
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m import tensors
+from m2m.diffusion import tensors
 
 # Channels of a field that knows directions, after its density.
 DIRECTIONS = tuple(f"direction-{i}" for i in ("xx", "xy", "xz", "yy", "yz", "zz"))

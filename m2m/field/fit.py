@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from tqdm import trange
 
 from m2m.field.network import FieldNetwork
-from m2m.field.slices import Box, Slice, gather, pixel_mm_of
+from m2m.field.slice_samples import Box, Slice, gather, pixel_mm_of
+from m2m.io.errors import DataError
 from m2m.options import SliceField
-from m2m.stage import DataError
 
 # Standard deviation, in scaled values, that every slice begins with.
 FIRST_SD = 0.1

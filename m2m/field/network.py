@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from m2m.field.slices import Box
+from m2m.field.slice_samples import Box
 
 # Of Mueller et al.: a node's place in the table is the exclusive or of its indices times these.
 PRIMES = (1, 2_654_435_761, 805_459_861)

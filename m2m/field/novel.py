@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 from m2m.field.directions import DIRECTIONS
+from m2m.field.fit_field import read_field, save_tensors, unscaled
 from m2m.field.sample import on_grid
-from m2m.field.stage import read_field, save_tensors, unscaled
-from m2m.inference import choose_device
-from m2m.modalities import MODALITIES
-from m2m.stage import DataError
-from m2m.volume import load, save
+from m2m.io.errors import DataError
+from m2m.io.modalities import MODALITIES
+from m2m.io.volume import load, save
+from m2m.models.inference import choose_device
 
 
 def main(

@@ -6,9 +6,9 @@ from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
 from m2m.field.network import FieldNetwork
-from m2m.field.slices import Box
-from m2m.stage import DataError
-from m2m.volume import Volume
+from m2m.field.slice_samples import Box
+from m2m.io.errors import DataError
+from m2m.io.volume import Volume
 
 # Points at a time.
 CHUNK = 1 << 16

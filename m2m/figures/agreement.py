@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from m2m.evaluate.statistics import limits_of_agreement
 from m2m.figures.figure_records import FIGURES
 from m2m.figures.style import (
     DOUBLE_MM,
@@ -19,7 +20,6 @@ from m2m.figures.style import (
     new_figure,
     per_line,
 )
-from m2m.statistics import limits_of_agreement
 
 COLUMNS = FIGURES["agreement"].columns
 

@@ -10,16 +10,17 @@ from typing import Annotated, Any
 import typer
 
 from m2m.cohort.split import load_split, part_by_participant
-from m2m.configured import figures_folder, read_config, split_of
+from m2m.evaluate.metric_tables import FLOW, load_tables
 from m2m.evaluate.subjects import test_units
-from m2m.evaluate.tables import FLOW, load_tables
 from m2m.figures.figure_records import TIMED, of_study, of_target
 from m2m.figures.study import Study
 from m2m.figures.style import SIMULATED, draw_all
 from m2m.figures.task_figures import Cohort
+from m2m.io.files import read_json
+from m2m.io.tables import read_table
 from m2m.options import Report, Task
-from m2m.stage import read_json, read_table
-from m2m.stage_flags import NeededConfig, Root, StudyName
+from m2m.options.configured import figures_folder, read_config, split_of
+from m2m.options.stage_flags import NeededConfig, Root, StudyName
 
 
 def timed_units(units: Sequence[Mapping[str, Any]], parts: Mapping[str, str]) -> dict[str, str]:

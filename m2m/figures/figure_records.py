@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from m2m.modalities import MODALITIES
+from m2m.io.modalities import MODALITIES
 
 # Test people at most whose translations are timed: for each Snakemake looks for a file.
 TIMED = 30
@@ -33,7 +33,7 @@ class FigureSpec:
         In the page: PNG for lines and letters, JPEG for images.
     scope : {"task", "study", "downstream", "fields"}
         What it is of: `m2m.figures.study.Study`, `m2m.figures.task_figures.Cohort`,
-        `m2m.figures.downstream.Validation`, `m2m.figures.fields.Shown`.
+        `m2m.figures.downstream_figures.Validation`, `m2m.figures.field_views.Shown`.
     section : str
         Of the page, one of `SECTIONS`.
     natures : tuple of str
@@ -65,7 +65,7 @@ class FigureSpec:
 
 _TASK = "m2m.figures.task_figures:"
 _DOWNSTREAM = {"scope": "downstream", "needs": "phenotypes"}
-_DRAW = "m2m.figures.downstream:draw_"
+_DRAW = "m2m.figures.downstream_figures:draw_"
 
 FIGURES: dict[str, FigureSpec] = {
     "overview": FigureSpec(
@@ -265,7 +265,7 @@ FIGURES: dict[str, FigureSpec] = {
         "the map, in log-scaled density over the voxels on no kept slice. Lines: means over "
         "people, who are the dots. Of splines along one orientation the best by PSNR is shown "
         "where there are three, which nobody could have chosen beforehand.",
-        "m2m.figures.fields:held_out_figure",
+        "m2m.figures.field_views:held_out_figure",
         ("every", "n_planes", "method", "unit", "psnr", "ssim", "pearson", "seconds", "n_voxels"),
         scope="fields", rounded=False,
     ),
@@ -273,7 +273,7 @@ FIGURES: dict[str, FigureSpec] = {
         "Views of fields",
         "Emission and absorption along parallel rays; colour is direction: red left to right, "
         "green back to front, blue up and down.",
-        "m2m.figures.fields:fields_figure",
+        "m2m.figures.field_views:fields_figure",
         ("unit", "of", "view", "azimuth_deg", "elevation_deg", "picture", "problem"),
         scope="fields", rounded=False,
     ),

@@ -13,8 +13,8 @@ from m2m.figures.panel import placing, source_style
 from m2m.figures.study import Person, Study
 from m2m.figures.style import DOUBLE_MM, INK, MUTED, PALETTE, new_figure
 from m2m.figures.views import AXIS, PLANES, SIDES, crop, cut, windows
-from m2m.modalities import MODALITIES
-from m2m.stage import read_json
+from m2m.io.files import read_json
+from m2m.io.modalities import MODALITIES
 
 # Left edges and widths in mm: source, its slices, network, synthetic map, true map.
 SOURCE, SLICES, BOX = (2.0, 36.0), (46.0, 20.0), (74.0, 32.0)

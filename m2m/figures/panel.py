@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from m2m.figures.study import Person, Study
 from m2m.figures.style import DOUBLE_MM, FEW, MUTED, new_figure
-from m2m.figures.uncertainty import error_and_sd
+from m2m.figures.uncertainty_maps import error_and_sd
 from m2m.figures.views import (
     AXIS,
     DIRECTIONS,
@@ -25,7 +25,7 @@ from m2m.figures.views import (
     draw_scale,
     windows,
 )
-from m2m.modalities import MODALITIES
+from m2m.io.modalities import MODALITIES
 
 ERROR, SD = " error", " SD"
 SD_COLOURS = "inferno"

@@ -27,7 +27,7 @@ from m2m.figures.views import (
     project_colours,
     windows,
 )
-from m2m.stage import DataError
+from m2m.io.errors import DataError
 
 LEFT_MM, TOP_MM, GAP_MM = 9.0, 10.0, 1.0
 

@@ -9,7 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from m2m.evaluate.metric_records import METRICS, REGIONS, panels
-from m2m.evaluate.tables import individuality
+from m2m.evaluate.metric_tables import individuality
+from m2m.evaluate.metrics import concordance, correlation_across_people
+from m2m.evaluate.statistics import MIN_SUBJECTS, band
 from m2m.figures.figure_records import FIGURES
 from m2m.figures.style import (
     DOUBLE_MM,
@@ -26,8 +28,6 @@ from m2m.figures.style import (
     new_figure,
     per_line,
 )
-from m2m.metrics import concordance, correlation_across_people
-from m2m.statistics import MIN_SUBJECTS, band
 
 PER_LINE = 4
 PROFILE_COLUMNS = FIGURES["profile"].columns
@@ -41,7 +41,7 @@ def draw_metrics(
     Parameters
     ----------
     values : DataFrame
-        Rows of `m2m.evaluate.tables.by_participant`.
+        Rows of `m2m.evaluate.metric_tables.by_participant`.
     summary : DataFrame
         summary.tsv.
     models : sequence of str

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from m2m.evaluate.statistics import band
 from m2m.figures.figure_records import FIGURES
 from m2m.figures.style import (
     DOUBLE_MM,
@@ -20,7 +21,6 @@ from m2m.figures.style import (
     letters,
     new_figure,
 )
-from m2m.statistics import band
 
 COLUMNS = FIGURES["spectrum"].columns
 

@@ -12,7 +12,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from m2m.bids import measure
 from m2m.figures.figure_records import FIGURES
 from m2m.figures.study import Study
 from m2m.figures.style import (
@@ -25,6 +24,7 @@ from m2m.figures.style import (
     marker,
     new_figure,
 )
+from m2m.io.bids import measure
 
 COLUMNS = FIGURES["speed"].columns
 # Of whole slices, background and all, as others report them.

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from m2m import volume
-from m2m.bids import unit_path
-from m2m.evaluate.maps import Compared, compared
+from m2m.evaluate.measured_maps import Compared, compared
 from m2m.figures.views import LOOKS, Look
-from m2m.modalities import MODALITIES, Modality
+from m2m.io import volume
+from m2m.io.bids import unit_path
+from m2m.io.errors import DataError
+from m2m.io.modalities import MODALITIES, Modality
 from m2m.options import Report, Task
-from m2m.stage import DataError
 
 
 @dataclass(frozen=True)

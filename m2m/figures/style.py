@@ -11,9 +11,10 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 
-from m2m.evaluate.tables import printed
+from m2m.evaluate.metric_tables import printed
 from m2m.figures.figure_records import FigureSpec
-from m2m.stage import whole, write_table
+from m2m.io.files import whole
+from m2m.io.tables import write_table
 
 # A figure, and the rows of its source table.
 Drawn = tuple[Figure, list[dict[str, Any]]]

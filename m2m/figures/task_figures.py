@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from m2m.cohort.split import part_by_participant
-from m2m.evaluate.tables import by_participant, load_tables
+from m2m.evaluate.metric_tables import by_participant, load_tables
 from m2m.figures.agreement import draw_agreement
-from m2m.figures.bundles import draw_bundles
-from m2m.figures.cohort import cohort_steps, draw_cohort
+from m2m.figures.bundle_scatter import draw_bundles
+from m2m.figures.cohort_flow import cohort_steps, draw_cohort
 from m2m.figures.forest import draw_forest
 from m2m.figures.overview import draw_overview
 from m2m.figures.panel import draw_panel
@@ -22,8 +22,8 @@ from m2m.figures.spectrum import draw_spectrum
 from m2m.figures.speed import draw_speed, speed_rows
 from m2m.figures.study import Study
 from m2m.figures.style import Drawn, empty_figure
-from m2m.figures.training import draw_training, read_curves
-from m2m.figures.uncertainty import draw_uncertainty
+from m2m.figures.training_curves import draw_training, read_curves
+from m2m.figures.uncertainty_maps import draw_uncertainty
 
 NOBODY = "No test subject was evaluated: nothing to show."
 

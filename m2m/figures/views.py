@@ -16,8 +16,8 @@ from nibabel.affines import apply_affine
 from nibabel.streamlines import ArraySequence
 from numpy.typing import NDArray
 
-from m2m.evaluate.maps import Compared
-from m2m.modalities import MODALITIES, Display
+from m2m.evaluate.measured_maps import Compared
+from m2m.io.modalities import MODALITIES, Display
 
 PLANES = ("axial", "coronal", "sagittal")
 AXIS = {"axial": 2, "coronal": 1, "sagittal": 0}

@@ -7,15 +7,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from m2m.modalities import MODALITIES
+from m2m.io.errors import DataError
+from m2m.io.modalities import MODALITIES
 from m2m.models.given import Synthesis
 from m2m.models.implementation import implementation
 from m2m.networks.correction import LabelCorrection
-from m2m.networks.inputs import TemplateMap
-from m2m.objectives.base import Objective
+from m2m.networks.slice_inputs import TemplateMap
 from m2m.objectives.moved_labels import MovedLabels
+from m2m.objectives.objective import Objective
 from m2m.options import Trained, section_of
-from m2m.stage import DataError
 
 # Before the names of a label correction's weights, in a file beside the translator's.
 CORRECTION = "correction."

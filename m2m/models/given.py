@@ -5,8 +5,8 @@ from typing import NamedTuple
 from torch import nn
 
 from m2m.networks.correction import LabelCorrection
-from m2m.networks.inputs import SliceInputs, TemplateMap
-from m2m.options.training import SliceWindow
+from m2m.networks.slice_inputs import SliceInputs, TemplateMap
+from m2m.options.training_options import SliceWindow
 
 
 class Synthesis(NamedTuple):

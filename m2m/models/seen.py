@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.volume import Volume
+from m2m.io.volume import Volume
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from monai.networks.nets import BasicUNet, PatchDiscriminator
 from torch import Tensor, nn
 
-from m2m.networks.inputs import SliceInputs
+from m2m.networks.slice_inputs import SliceInputs
 from m2m.networks.translation import Translation
 
 

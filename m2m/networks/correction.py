@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from m2m.slices import PLANES, in_plane
+from m2m.structural.slices import PLANES, in_plane
 
 AXES = ("x", "y", "z")
 LEAK = 0.2
@@ -96,7 +96,7 @@ class LabelCorrection(nn.Module):
         beside : Tensor, shape (N, context, channels + 1, H, W)
             The target, inside its mask, and the source; the slice itself in the middle.
         plane : Tensor of int, shape (N,)
-            Orientations, as of `m2m.slices.PLANES`.
+            Orientations, as of `m2m.structural.slices.PLANES`.
         """
         height, width = beside.shape[-2:]
         pad = (0, -width % self.multiple, 0, -height % self.multiple)

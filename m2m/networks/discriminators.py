@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from m2m.processes import place, share
+from m2m.networks.processes import place, share
 
 LEAK = 0.2
 

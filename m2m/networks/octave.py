@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from m2m.networks.activation import activate
-from m2m.networks.inputs import SliceInputs
 from m2m.networks.resampling import double, halve
+from m2m.networks.slice_inputs import SliceInputs
 from m2m.networks.translation import Translation
 
 

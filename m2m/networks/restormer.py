@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from m2m.networks.inputs import SliceInputs
+from m2m.networks.slice_inputs import SliceInputs
 from m2m.networks.translation import Translation
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from m2m import losses
+from m2m.objectives import losses
 
 
 def judge_frozen(discriminator: nn.Module, *inputs: Tensor) -> Tensor:

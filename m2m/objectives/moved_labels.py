@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from m2m import losses
 from m2m.networks.correction import LabelCorrection, inverse, warp
 from m2m.networks.translation import Translation
-from m2m.objectives.base import Terms
+from m2m.objectives import losses
+from m2m.objectives.objective import Terms
 
 
 class Moved(NamedTuple):

@@ -18,18 +18,25 @@ from pydantic import (
     model_validator,
 )
 
-from m2m.modalities import natures, sources, targets
-from m2m.options.base import DataPath, Name, Section, one_of, problems
+from m2m.io.modalities import natures, sources, targets
 from m2m.options.chains import Preprocess
-from m2m.options.cohort import Cohort, Effects, Phantom, Split
-from m2m.options.downstream import Cnn, Downstream, cross_fitted
+from m2m.options.cohort_options import Cohort, Effects, Phantom, Split
+from m2m.options.downstream_options import Cnn, Downstream, cross_fitted
 from m2m.options.families import FAMILIES, Model, section_of
 from m2m.options.family import Family, Trained
-from m2m.options.models import Discriminators, Encoder, Losses, PatchJudge, Perceptual, UNetwork
-from m2m.options.rendering import HeldOut, Render, Report, SliceField
-from m2m.options.scans import Anat, Dti, Grid, Mask, Slices
+from m2m.options.imaging_options import Anat, Dti, Grid, Mask, Slices
+from m2m.options.model_parts import (
+    Discriminators,
+    Encoder,
+    Losses,
+    PatchJudge,
+    Perceptual,
+    UNetwork,
+)
+from m2m.options.rendering_options import HeldOut, Render, Report, SliceField
+from m2m.options.section import DataPath, Name, Section, one_of, problems
 from m2m.options.trackers import DipyTracking, MrtrixTracking, Tractography
-from m2m.options.training import Correction, Training, Weight
+from m2m.options.training_options import Correction, Training, Weight
 
 __all__ = [
     "FAMILIES", "Anat", "Cnn", "Cohort", "Config", "Correction", "DipyTracking", "Discriminators",

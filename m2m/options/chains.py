@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field, PositiveFloat
 
 from m2m.options.backends import Backend, listed, no_commands
-from m2m.options.base import Fraction, Section, one_of
+from m2m.options.section import Fraction, Section, one_of
 
 CORRECTIONS = {
     "denoise": "denoised [@veraart2016]",
@@ -60,11 +60,12 @@ def nothing_done(section: "Preprocess") -> str:
 CHAINS = {
     "none": Backend("", no_commands, nothing_done),
     "mrtrix3": Backend(
-        "m2m.mrtrix3_chain:correct", mrtrix3_commands, mrtrix3_sentence, "MRtrix3",
+        "m2m.diffusion.mrtrix3_chain:correct", mrtrix3_commands, mrtrix3_sentence, "MRtrix3",
         ("mrconvert", "dwidenoise", "mrdegibbs", "dwifslpreproc", "dwibiascorrect"), "mrtrix3",
     ),
     "fsl": Backend(
-        "m2m.fsl_chain:correct", fsl_commands, fsl_sentence, "FSL", ("bet", "eddy", "fast"), "fsl"
+        "m2m.diffusion.fsl_chain:correct", fsl_commands, fsl_sentence, "FSL",
+        ("bet", "eddy", "fast"), "fsl",
     ),
 }  # fmt: skip
 Chain = one_of(lambda: CHAINS)

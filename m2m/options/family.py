@@ -11,9 +11,9 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from m2m.options.base import Name, Section
-from m2m.options.models import FEATURES, Perceptual, TermWeights
-from m2m.options.training import Correction, LabelCorrection, SliceWindow, Training
+from m2m.options.model_parts import FEATURES, Perceptual, TermWeights
+from m2m.options.section import Name, Section
+from m2m.options.training_options import Correction, LabelCorrection, SliceWindow, Training
 
 Listed = Callable[[Iterable[str]], str]
 

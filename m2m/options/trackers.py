@@ -1,7 +1,7 @@
 """Section about streamlines, and a record of each backend that draws them.
 
 A backend is a function ``(field, options, threads, anatomy)`` that gives a `Tractogram`
-(`m2m.tractography.tracks`).
+(`m2m.diffusion.tractography.tracks`).
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from m2m.options.backends import Backend, no_commands
-from m2m.options.base import Fraction, Range, Section, one_of
+from m2m.options.section import Fraction, Range, Section, one_of
 
 DIRECTIONS = {
     "tensor": "the tensor", "csa": "orientation distributions of constant solid angle [@aganj2010]",
@@ -100,10 +100,12 @@ def weights_of_sift2(section: "Tractography") -> dict[str, str]:
 
 TRACKERS = {
     "dipy": Tracker(
-        "m2m.tractography.dipy_backend:track", no_commands, dipy_sentence, "DIPY", minutes=60
+        "m2m.diffusion.tractography.dipy_backend:track", no_commands, dipy_sentence, "DIPY",
+        minutes=60,
     ),
     "mrtrix3": Tracker(
-        "m2m.tractography.mrtrix_backend:track", mrtrix3_commands, mrtrix3_sentence, "MRtrix3",
+        "m2m.diffusion.tractography.mrtrix_backend:track", mrtrix3_commands, mrtrix3_sentence,
+        "MRtrix3",
         ("tckgen", "dwi2response", "dwi2fod", "5ttgen", "tcksift2"), "mrtrix3", minutes=720,
         scans=scans_for_act, files=files_for_act, outputs=weights_of_sift2,
     ),

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from m2m import template
 from m2m.phantom.bundles import BUNDLES, locate
+from m2m.structural import template
 
 GREY, WHITE, CSF = range(3)
 # An average over people is blurred; one person's voxel is mostly one tissue.

@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from m2m.diffusion.tensors import measures
 from m2m.options import Phantom
 from m2m.phantom import anatomy, signal
 from m2m.phantom.anatomy import CSF, GREY, WHITE, Template
 from m2m.phantom.bundles import BUNDLES, locate
 from m2m.phantom.people import Person, stream
 from m2m.phantom.shape import Shape, flow, growth_velocity, random_velocity
-from m2m.tensors import measures
 
 FASCICLES = 3
 MIN_WHITE = 0.02

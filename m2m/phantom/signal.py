@@ -12,7 +12,7 @@ from dipy.core.gradients import generate_bvecs
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from m2m.tensors import COLUMNS, ROWS
+from m2m.diffusion.tensors import COLUMNS, ROWS
 
 SCHEME_SEED = 7
 

@@ -6,6 +6,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 def templates(autoescape: bool = True) -> Environment:
     """Templates of the package; a value that is missing is an error."""
     return Environment(
-        loader=PackageLoader("m2m", "templates"), autoescape=autoescape,
+        loader=PackageLoader("m2m.report"), autoescape=autoescape,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip

@@ -12,16 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import m2m
-from m2m.bids import unit_folder, unit_path
-from m2m.configured import figures_folder
-from m2m.modalities import MODALITIES, REGISTERED, natures
+from m2m.io.bids import unit_folder, unit_path
+from m2m.io.errors import DataError
+from m2m.io.files import read_json, write_text
+from m2m.io.modalities import MODALITIES, REGISTERED, natures
+from m2m.io.tables import read_table
 from m2m.options import Config, Family, Task
 from m2m.options.chains import CHAINS
-from m2m.options.downstream import fold_task
-from m2m.options.scans import MAPPERS
+from m2m.options.configured import figures_folder
+from m2m.options.downstream_options import fold_task
+from m2m.options.imaging_options import MAPPERS
+from m2m.options.stage_flags import NeededConfig, Root, StudyName
 from m2m.options.trackers import TRACKERS
 from m2m.report.jinja import templates
-from m2m.report.models import (
+from m2m.report.model_sentences import (
     fits,
     keys_of,
     model_sentences,
@@ -29,8 +33,6 @@ from m2m.report.models import (
     training_sentences,
 )
 from m2m.report.words import Row, enumerate_words, task_titles
-from m2m.stage import DataError, read_json, read_table, write_text
-from m2m.stage_flags import NeededConfig, Root, StudyName
 
 FITS = {
     "WLS": "weighted least squares [@chung2006]", "OLS": "ordinary least squares",
@@ -200,7 +202,7 @@ def bibliography(text: str) -> str:
     DataError
         A key has no entry.
     """
-    path = Path(__file__).parents[1] / "templates" / "references.bib"
+    path = Path(__file__).parent / "templates" / "references.bib"
     blocks = path.read_text(encoding="utf-8").strip().split("\n\n")
     entries = {re.match(r"@\w+\{([^,]+),", block)[1]: block for block in blocks}
     wanted = keys_of(text)

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from m2m.stage import DataError
+from m2m.io.errors import DataError
 
 PACKAGE = "ipyniivue"
 # ipyniivue's module exports a widget only. Its one instance of NiiVue's class is made in

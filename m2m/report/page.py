@@ -17,11 +17,15 @@ from typing import Any
 import yaml
 
 import m2m
-from m2m.configured import figures_folder, read_config, titled
 from m2m.evaluate.metric_records import METRICS
 from m2m.figures.figure_records import of_study, of_target
-from m2m.modalities import MODALITIES
+from m2m.io.files import read_json, write_text
+from m2m.io.modalities import MODALITIES
+from m2m.io.tables import read_table
+from m2m.io.versions import VERSIONS
 from m2m.options import Report, Task
+from m2m.options.configured import figures_folder, read_config, titled
+from m2m.options.stage_flags import NeededConfig, Root, StudyName
 from m2m.report.jinja import templates
 from m2m.report.pictures import shown, subjects
 from m2m.report.viewer import viewer
@@ -38,8 +42,6 @@ from m2m.report.words import (
     summary_rows,
     task_titles,
 )
-from m2m.stage import VERSIONS, read_json, read_table, write_text
-from m2m.stage_flags import NeededConfig, Root, StudyName
 
 MAX_FINDINGS = 300
 MAX_PEOPLE = 400

@@ -8,8 +8,8 @@ from typing import Any
 
 from PIL import Image
 
-from m2m.bids import unit_folder, unit_path
 from m2m.figures.figure_records import SECTIONS, FigureSpec
+from m2m.io.bids import unit_folder, unit_path
 from m2m.report.words import Row, printed
 
 # Of a figure in a page, at most, in pixels.

@@ -17,16 +17,18 @@ import numpy as np
 from nibabel.streamlines import ArraySequence, TckFile, Tractogram
 from numpy.typing import NDArray
 
-from m2m import density, volume
-from m2m.bids import unit_path
-from m2m.evaluate.maps import compared
+from m2m.diffusion import density
+from m2m.evaluate.measured_maps import compared
 from m2m.evaluate.streamlines import true_streamlines
-from m2m.modalities import MODALITIES, of_nature
+from m2m.io import volume
+from m2m.io.bids import unit_path
+from m2m.io.errors import DataError
+from m2m.io.modalities import MODALITIES, of_nature
+from m2m.io.tables import read_table
+from m2m.io.volume import Volume
 from m2m.options import Report, Task
 from m2m.report.niivue import find_bundle
 from m2m.report.words import Row
-from m2m.stage import DataError, read_table
-from m2m.volume import Volume
 
 MARGIN_MM = 6.0
 # Between points of streamlines in the page, and to what they are rounded.

@@ -9,7 +9,7 @@ from typing import Any
 
 from m2m.evaluate.metric_records import METRICS, REGIONS, in_report
 from m2m.evaluate.metric_records import headlines as main_results
-from m2m.modalities import MODALITIES
+from m2m.io.modalities import MODALITIES
 from m2m.options import Task
 
 Row = Mapping[str, str | None]

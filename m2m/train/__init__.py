@@ -12,27 +12,22 @@ import typer
 from pydantic import TypeAdapter
 
 import m2m
-from m2m.bids import low_root
 from m2m.cohort.split import load_split, part_by_participant
-from m2m.configured import fitted_model, fitted_task, read_config, require_one, split_of
-from m2m.dataset import find_subjects
-from m2m.modalities import MODALITIES
-from m2m.model import METRIC, load_model, save_model
+from m2m.io.bids import low_root
+from m2m.io.errors import DataError
+from m2m.io.files import digest, file_digest, read_json, write_text
+from m2m.io.modalities import MODALITIES
+from m2m.io.versions import VERSIONS
 from m2m.models.building import load_synthesis
 from m2m.models.given import Synthesis
+from m2m.models.record import METRIC, load_model, save_model
 from m2m.options import Family, Model, Task
-from m2m.stage import (
-    VERSIONS,
-    DataError,
-    digest,
-    file_digest,
-    parse_options,
-    read_json,
-    write_text,
-)
-from m2m.stage_flags import ConfigFile, ModelName, Root, TaskName
+from m2m.options.configured import fitted_model, fitted_task, read_config, require_one, split_of
+from m2m.options.section import parse_options
+from m2m.options.stage_flags import ConfigFile, ModelName, Root, TaskName
 from m2m.train.checkpoint import Checkpoints
 from m2m.train.closed_form import fit_at_once
+from m2m.train.dataset import find_subjects
 from m2m.train.encoder import load_encoder
 from m2m.train.history import METRICS, json_lines
 from m2m.train.judge import Subjects

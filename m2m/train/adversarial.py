@@ -17,12 +17,12 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
-from m2m.dataset import Batch
 from m2m.models.building import CORRECTION, build_moved_labels, build_network, build_objective
 from m2m.models.given import Synthesis
-from m2m.networks.inputs import TemplateMap
-from m2m.objectives.base import StepContext
+from m2m.networks.slice_inputs import TemplateMap
+from m2m.objectives.objective import StepContext
 from m2m.options import Trained
+from m2m.train.dataset import Batch
 from m2m.train.stepping import scheduled
 
 
@@ -64,7 +64,8 @@ class Loop:
     makers, judges : dict of str to Module
         What learns on the generator's side, and the discriminators, by name.
     beside : int
-        As of `m2m.dataset.read_slice`: slices of target and source that are looked at besides.
+        As of `m2m.train.dataset.read_slice`: slices of target and source that are looked at
+        besides.
     learning_rate : float
         The generator's, in the step done last.
     """

@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from m2m.stage import DataError, digest, read_json, whole, write_json
+from m2m.io.errors import DataError
+from m2m.io.files import digest, read_json, whole, write_json
 
 CONFIGURATION = "configuration.json"
 CHECKSUM_BYTES = 32

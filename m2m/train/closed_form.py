@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from m2m import baselines
-from m2m.dataset import Subject
-from m2m.model import Fit
+from m2m.models import baselines
 from m2m.models.implementation import implementation
+from m2m.models.record import Fit
 from m2m.models.seen import Known
-from m2m.networks.inputs import TemplateMap
+from m2m.models.uncertainty import Prediction
+from m2m.networks.slice_inputs import TemplateMap
 from m2m.options import Family, Task
+from m2m.train.dataset import Subject
 from m2m.train.judge import Subjects, evenly, judge, to_mni
-from m2m.uncertainty import Prediction
 
 
 def known(subject: Subject, task: Task) -> Known:

@@ -19,17 +19,18 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from m2m import losses
 from m2m.cohort.split import load_split, part_by_participant
-from m2m.configured import section_of, split_of
-from m2m.dataset import SliceBatches, find_subjects
-from m2m.modalities import MODALITIES
-from m2m.model import save_weights
-from m2m.networks.features import Autoencoder, SliceEncoder, Vgg19Features
+from m2m.io.errors import DataError
+from m2m.io.files import file_digest, read_json, write_json
+from m2m.io.modalities import MODALITIES
+from m2m.models.record import save_weights
+from m2m.networks.feature_encoder import Autoencoder, SliceEncoder, Vgg19Features
+from m2m.objectives import losses
 from m2m.options import Encoder, Perceptual
-from m2m.slices import PLANES
-from m2m.stage import DataError, file_digest, read_json, write_json
-from m2m.stage_flags import ConfigFile, Root
+from m2m.options.configured import section_of, split_of
+from m2m.options.stage_flags import ConfigFile, Root
+from m2m.structural.slices import PLANES
+from m2m.train.dataset import SliceBatches, find_subjects
 from m2m.train.stepping import make_reproducible, require_finite, schedule
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from m2m.stage import write_text
+from m2m.io.files import write_text
 
 METRICS = "metrics.jsonl"
 

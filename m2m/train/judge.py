@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.dataset import Subject
-from m2m.modalities import MODALITIES
-from m2m.model import METRIC
+from m2m.io.modalities import MODALITIES
+from m2m.models.record import METRIC
+from m2m.models.uncertainty import Prediction, calibrate
 from m2m.options import Task
-from m2m.uncertainty import Prediction, calibrate
+from m2m.train.dataset import Subject
 
 Subjects = Mapping[str, Sequence[Subject]]
 
@@ -45,8 +45,8 @@ def judge(
         ``metric``, ``value`` (mean absolute error inside the target mask, mean over subjects) and
         ``n_subjects``; None without validation people.
     uncertainty : dict
-        Of `m2m.uncertainty.calibrate`, ``part`` and ``n_subjects``. Without validation people it
-        is fitted on those trained on, whose errors are smaller than others' will be.
+        Of `m2m.models.uncertainty.calibrate`, ``part`` and ``n_subjects``. Without validation
+        people it is fitted on those trained on, whose errors are smaller than others' will be.
     """
     part = "validation" if subjects["validation"] else "train"
     modality, maes = MODALITIES[task.target], []

@@ -12,9 +12,9 @@ from lightning_fabric.plugins.environments import (
     TorchElasticEnvironment,
 )
 
-from m2m.inference import choose_device
+from m2m.io.errors import DataError
+from m2m.models.inference import choose_device
 from m2m.options import Training
-from m2m.stage import DataError
 
 
 def make_fabric(options: Training) -> Fabric:

@@ -9,21 +9,21 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from m2m.dataset import SliceBatches, Subject, whole_subject
-from m2m.field.fusion import fusion_of
-from m2m.inference import translate_volume, views_of
-from m2m.modalities import MODALITIES
-from m2m.model import METRIC, Fit
+from m2m.field.field_fusion import fusion_of
+from m2m.io.modalities import MODALITIES
 from m2m.models.building import CORRECTION
 from m2m.models.given import Synthesis
+from m2m.models.inference import translate_volume, views_of
+from m2m.models.record import METRIC, Fit
+from m2m.models.uncertainty import Prediction
 from m2m.options import Task, Trained
 from m2m.train.adversarial import Loop
 from m2m.train.checkpoint import Checkpoints
 from m2m.train.closed_form import template_prior
+from m2m.train.dataset import SliceBatches, Subject, whole_subject
 from m2m.train.history import History
 from m2m.train.judge import evenly, judge, to_mni
 from m2m.train.stepping import make_reproducible, require_finite
-from m2m.uncertainty import Prediction
 
 LOG_EVERY = 10
 STOPPED = 128 + signal.SIGTERM

@@ -12,9 +12,9 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from m2m.model import load_model
-from m2m.slices import PLANES
-from m2m.stage import recorded, require_ok
+from m2m.io.unit_status import recorded, require_ok
+from m2m.models.record import load_model
+from m2m.structural.slices import PLANES
 from m2m.translate.predict import Network, predict_file, save_maps
 
 WORKFLOW = "For a source on the common grid, as the workflow has it"

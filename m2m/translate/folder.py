@@ -7,14 +7,17 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from m2m.bids import measure, unit_folder, unit_path
 from m2m.cohort import describe
 from m2m.cohort.index import COLUMNS, build_manifest, list_files
 from m2m.cohort.participants import Row
 from m2m.cohort.scans import check_scans
 from m2m.cohort.validate import STATUS_COLUMNS, CohortFinding, choose_scan, sessions_of
-from m2m.modalities import MODALITIES
-from m2m.stage import DataError, StorageError, read_json, recorded, write_table
+from m2m.io.bids import measure, unit_folder, unit_path
+from m2m.io.errors import DataError, StorageError
+from m2m.io.files import read_json
+from m2m.io.modalities import MODALITIES
+from m2m.io.tables import write_table
+from m2m.io.unit_status import recorded
 from m2m.translate.native import Outputs, require_model_of_t1, translate_t1
 from m2m.translate.predict import Network, Record, Tensors
 

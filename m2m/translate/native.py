@@ -11,14 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from m2m.anat import Anatomy, prepare
 from m2m.cohort.checks import check_scan
-from m2m.modalities import MODALITIES
-from m2m.model import load_model
+from m2m.io.errors import DataError
+from m2m.io.files import whole
+from m2m.io.modalities import MODALITIES
+from m2m.io.qc import CYAN, Panel, draw, grey
+from m2m.io.volume import Volume, blur_to, load, resample, resample_inside
+from m2m.models.record import load_model
 from m2m.options import Anat
-from m2m.qc import CYAN, Panel, draw, grey
-from m2m.stage import DataError, whole
-from m2m.translate.checks import contrast, require_t1
+from m2m.structural.anat import Anatomy, prepare
 from m2m.translate.predict import (
     Network,
     Person,
@@ -29,7 +30,7 @@ from m2m.translate.predict import (
     save_maps,
     unscaled,
 )
-from m2m.volume import Volume, blur_to, load, resample, resample_inside
+from m2m.translate.t1_checks import contrast, require_t1
 
 # What the picture shows as white, in scaled units: of the image, of its standard deviation.
 WHITE, WHITE_SD = 0.8, 0.2

@@ -7,15 +7,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.lowres import enlarge
-from m2m.modalities import MODALITIES
+from m2m.diffusion.lowres import enlarge
+from m2m.io.errors import DataError
+from m2m.io.files import read_json
+from m2m.io.modalities import MODALITIES
+from m2m.io.unit_status import require_ok
+from m2m.io.volume import Volume, load, require_same_grid, save
 from m2m.models.implementation import implementation
 from m2m.models.seen import Seen
+from m2m.models.uncertainty import Prediction, deviation
 from m2m.options import Trained, section_of
-from m2m.slices import normalise
-from m2m.stage import DataError, read_json, require_ok
-from m2m.uncertainty import Prediction, deviation
-from m2m.volume import Volume, load, require_same_grid, save
+from m2m.structural.slices import normalise
 
 LOW_FA = (-0.2, 1.2)  # values of a low-resolution FA map: beyond 0 and 1 it may ring
 Tensors = Mapping[str, NDArray]
@@ -140,8 +142,8 @@ def _by_network(
 ) -> Prediction:
     """Orientations, and the mirrored person, joined as the model's `fusion` says."""
     # Torch takes longer to load than a baseline takes to compute.
-    from m2m import inference
-    from m2m.field.fusion import fusion_of
+    from m2m.field.field_fusion import fusion_of
+    from m2m.models import inference
     from m2m.models.building import load_network
 
     views = inference.views_of(options, record["target"])

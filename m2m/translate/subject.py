@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from m2m import bids
-from m2m.bids import files_of, low_root, unit_of
-from m2m.configured import Written, read_config
-from m2m.model import load_model
+from m2m.io import bids
+from m2m.io.bids import files_of, low_root, unit_of
+from m2m.io.unit_status import recorded, require_ok
+from m2m.models.record import load_model
 from m2m.options import Task
-from m2m.stage import recorded, require_ok
-from m2m.stage_flags import ModelName, NeededConfig, Root, Session, Subject, TaskName
+from m2m.options.configured import Written, read_config
+from m2m.options.stage_flags import ModelName, NeededConfig, Root, Session, Subject, TaskName
 from m2m.translate.predict import Network, predict_file, save_maps
 
 

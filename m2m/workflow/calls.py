@@ -8,10 +8,9 @@ from typing import Any, TextIO
 
 from snakemake.exceptions import WorkflowError
 
-from m2m import slurm
+from m2m.io.files import write_text
 from m2m.options import Config
-from m2m.stage import write_text
-from m2m.workflow import snakemake_patches
+from m2m.workflow import slurm, snakemake_patches
 from m2m.workflow.study_paths import Layout
 
 # Open files: a lock lasts as long as its file, and is gone when the process is.

@@ -4,7 +4,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from m2m.stage import parse_table, read_table
+from m2m.io.tables import parse_table, read_table
 from m2m.workflow.study_paths import Layout
 
 Row = dict[str, str | None]

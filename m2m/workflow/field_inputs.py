@@ -5,8 +5,8 @@ from typing import Any
 
 from snakemake.exceptions import WorkflowError
 
-from m2m import bids
 from m2m.figures.figure_records import of_scope
+from m2m.io import bids
 from m2m.workflow.job_flags import repeated
 from m2m.workflow.task_inputs import Tasks, tensors_needed, tracts_needed
 

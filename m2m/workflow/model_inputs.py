@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from m2m import bids
-from m2m.modalities import MODALITIES
+from m2m.io import bids
+from m2m.io.modalities import MODALITIES
 from m2m.workflow.task_inputs import Tasks
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from snakemake.exceptions import WorkflowError
 
-from m2m import bids
+from m2m.io import bids
 from m2m.options import Config
 from m2m.phantom import labels
 from m2m.workflow.cohort_tables import Cohort

@@ -1,15 +1,14 @@
 """Digests of what each stage takes from the configuration: a rule's parameter, so that it re-runs.
 
 A job is handed the whole configuration as a file, by its path. What changes when a job must run
-again is the digest of its own sections, exactly as the stage takes them (`m2m.configured`).
+again is the digest of its own sections, exactly as the stage takes them (`m2m.options.configured`).
 """
 
 from collections.abc import Iterable
 from typing import Any
 
-from m2m import configured
-from m2m.options import Config
-from m2m.stage import digest
+from m2m.io.files import digest
+from m2m.options import Config, configured
 from m2m.workflow.study_paths import Layout
 
 

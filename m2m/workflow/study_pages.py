@@ -5,9 +5,9 @@ from typing import Any
 
 from snakemake.exceptions import WorkflowError
 
-from m2m import bids
-from m2m.configured import figures_folder
 from m2m.figures.figure_records import TIMED, is_timed, of_study, paths_of_study
+from m2m.io import bids
+from m2m.options.configured import figures_folder
 from m2m.workflow.task_inputs import Tasks
 
 

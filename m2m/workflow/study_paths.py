@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from m2m import bids
+from m2m.io import bids
 from m2m.options import Config
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from m2m import bids
-from m2m.modalities import MODALITIES, natures, on_grid
+from m2m.io import bids
+from m2m.io.modalities import MODALITIES, natures, on_grid
 from m2m.options import Config, Low, Task
 from m2m.workflow.cohort_tables import Cohort
 from m2m.workflow.study_paths import Layout

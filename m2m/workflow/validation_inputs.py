@@ -5,10 +5,10 @@ from typing import Any
 
 from snakemake.exceptions import WorkflowError
 
-from m2m.configured import described_images, measured_of
 from m2m.figures.figure_records import of_scope
-from m2m.modalities import MODALITIES
-from m2m.options.downstream import NOISE_FREE, inputs_of
+from m2m.io.modalities import MODALITIES
+from m2m.options.configured import described_images, measured_of
+from m2m.options.downstream_options import NOISE_FREE, inputs_of
 from m2m.workflow.person_inputs import People
 from m2m.workflow.task_inputs import Tasks
 

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from m2m import losses
 from m2m.models.given import Synthesis, slice_inputs
 from m2m.networks.basic_unet import PatchGan, UNetTranslator
-from m2m.networks.inputs import SliceInputs, TemplateMap
-from m2m.objectives.base import Objective, StepContext, Terms
+from m2m.networks.processes import share, whole_batch
+from m2m.networks.slice_inputs import SliceInputs, TemplateMap
+from m2m.objectives import losses
 from m2m.objectives.judging import centre, judge_frozen
+from m2m.objectives.objective import Objective, StepContext, Terms
 from m2m.options.families.cyclegan import CycleGan
-from m2m.processes import share, whole_batch
 
 
 def build_network(

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from m2m import losses
 from m2m.models.given import Synthesis, slice_inputs
 from m2m.networks.discriminators import DifferenceProjectionDiscriminator
-from m2m.networks.inputs import TemplateMap
 from m2m.networks.restormer import RestormerTranslator
+from m2m.networks.slice_inputs import TemplateMap
 from m2m.networks.translation import Translation
-from m2m.objectives.base import Objective, StepContext, Terms
+from m2m.objectives import losses
 from m2m.objectives.judging import Perception, judge_frozen
+from m2m.objectives.objective import Objective, StepContext, Terms
 from m2m.options.families.fgdl_cms import FgdlCms
 
 

@@ -9,12 +9,12 @@ https://doi.org/10.1109/TMI.2024.3445969.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from m2m import losses
 from m2m.models.families.fgdl_cms_model import FgdlObjective
 from m2m.models.given import Synthesis
-from m2m.networks.inputs import TemplateMap
+from m2m.networks.slice_inputs import TemplateMap
 from m2m.networks.superres import Restored, SuperResolution
-from m2m.objectives.base import StepContext, Terms
+from m2m.objectives import losses
+from m2m.objectives.objective import StepContext, Terms
 from m2m.options.families.fgdl_sr import FgdlSr
 
 

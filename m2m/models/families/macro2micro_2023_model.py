@@ -10,9 +10,9 @@ from torch import nn
 
 from m2m.models.families.macro2micro_model import Macro2MicroObjective, crops_of
 from m2m.models.given import Synthesis
-from m2m.networks.inputs import TemplateMap
 from m2m.networks.published import PublishedTranslator
-from m2m.objectives.base import StepContext, Terms
+from m2m.networks.slice_inputs import TemplateMap
+from m2m.objectives.objective import StepContext, Terms
 from m2m.options.families.macro2micro_2023 import Published2023
 
 # All terms of its loss have weight 1; it had no structural similarity and no uncertainty.

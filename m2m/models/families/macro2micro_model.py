@@ -11,16 +11,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from m2m import losses
 from m2m.models.given import Synthesis, slice_inputs
 from m2m.networks.discriminators import ImageDiscriminator, PatchDiscriminator, brain_crops
-from m2m.networks.inputs import TemplateMap
 from m2m.networks.octave import OctaveTranslator
-from m2m.objectives.base import Objective, StepContext, Terms
+from m2m.networks.slice_inputs import TemplateMap
+from m2m.objectives import losses
 from m2m.objectives.judging import Perception, centre, judge_frozen
+from m2m.objectives.objective import Objective, StepContext, Terms
 from m2m.options import Discriminators
 from m2m.options.families.macro2micro import Macro2Micro
-from m2m.slices import PLANES
+from m2m.structural.slices import PLANES
 
 
 def build_network(

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 
 from numpy.typing import NDArray
 
-from m2m import baselines
+from m2m.models import baselines
 from m2m.models.seen import Known, Seen
-from m2m.uncertainty import Prediction
+from m2m.models.uncertainty import Prediction
 
 
 def fit(people: Iterable[Known], spacing_mm: float) -> dict[str, NDArray]:

@@ -8,12 +8,12 @@ Isola et al. (2017), pix2pix, arXiv:1611.07004.
 import torch
 from torch import nn
 
-from m2m import losses
 from m2m.models.given import Synthesis, slice_inputs
 from m2m.networks.basic_unet import PatchGan, UNetTranslator
-from m2m.networks.inputs import TemplateMap
-from m2m.objectives.base import Objective, StepContext, Terms
+from m2m.networks.slice_inputs import TemplateMap
+from m2m.objectives import losses
 from m2m.objectives.judging import centre, judge_frozen
+from m2m.objectives.objective import Objective, StepContext, Terms
 from m2m.options.families.pix2pix import Pix2Pix
 
 

@@ -2,11 +2,11 @@
 
 from torch import nn
 
-from m2m import losses
 from m2m.models.given import Synthesis, slice_inputs
 from m2m.networks.basic_unet import UNetTranslator
-from m2m.networks.inputs import TemplateMap
-from m2m.objectives.base import Objective, StepContext, Terms
+from m2m.networks.slice_inputs import TemplateMap
+from m2m.objectives import losses
+from m2m.objectives.objective import Objective, StepContext, Terms
 from m2m.options.families.unet import UNet
 
 

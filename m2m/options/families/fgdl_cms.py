@@ -5,10 +5,10 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from m2m.options.base import Section
 from m2m.options.family import Trained
-from m2m.options.models import PERCEPTUAL, Perceptual, TermWeights
-from m2m.options.training import Correction, LabelCorrection, Odd, SliceWindow, Weight
+from m2m.options.model_parts import PERCEPTUAL, Perceptual, TermWeights
+from m2m.options.section import Section
+from m2m.options.training_options import Correction, LabelCorrection, Odd, SliceWindow, Weight
 
 
 class Restormer(SliceWindow):

@@ -5,11 +5,11 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from m2m.options.base import Name
 from m2m.options.families.fgdl_cms import FgdlCms, FgdlLosses, ProjectionJudge
 from m2m.options.family import Family, Trained
-from m2m.options.models import Perceptual, TermWeights
-from m2m.options.training import Odd, SliceWindow, Weight
+from m2m.options.model_parts import Perceptual, TermWeights
+from m2m.options.section import Name
+from m2m.options.training_options import Odd, SliceWindow, Weight
 
 
 class SuperResolver(SliceWindow):

@@ -5,8 +5,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from m2m.options.family import Listed, Trained
-from m2m.options.models import Discriminators, Losses, Perceptual, TermWeights
-from m2m.options.training import SliceWindow
+from m2m.options.model_parts import Discriminators, Losses, Perceptual, TermWeights
+from m2m.options.training_options import SliceWindow
 
 
 class Network(SliceWindow):

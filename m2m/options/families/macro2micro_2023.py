@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import PositiveFloat
 
 from m2m.options.family import Listed, Trained
-from m2m.options.models import FEATURES, PERCEPTUAL, Discriminators, Perceptual
+from m2m.options.model_parts import FEATURES, PERCEPTUAL, Discriminators, Perceptual
 
 
 class Published2023(Trained):

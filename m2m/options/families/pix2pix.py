@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from m2m.options.family import Trained
-from m2m.options.models import PatchJudge, UNetwork
-from m2m.options.training import SliceWindow, Weight
+from m2m.options.model_parts import PatchJudge, UNetwork
+from m2m.options.training_options import SliceWindow, Weight
 
 
 class Pix2Pix(Trained):

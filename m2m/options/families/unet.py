@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from m2m.options.family import Trained
-from m2m.options.models import UNetwork
-from m2m.options.training import SliceWindow, Weight
+from m2m.options.model_parts import UNetwork
+from m2m.options.training_options import SliceWindow, Weight
 
 
 class UNet(Trained):

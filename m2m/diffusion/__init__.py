@@ -1,0 +1,1 @@
+"""From a diffusion series to tensors, streamlines and their density."""

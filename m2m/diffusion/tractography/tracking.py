@@ -1,0 +1,249 @@
+"""The stage `tractography`: whole-brain streamlines of a diffusion series, or of tensors alone."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from dipy.tracking.streamline import length
+from numpy.typing import NDArray
+
+from m2m import options as sections
+from m2m.diffusion import density, dwi, tensors
+from m2m.diffusion.tractography import picture
+from m2m.diffusion.tractography.tracks import Anatomy, Field, Tractogram
+from m2m.io import bids, volume
+from m2m.io.bids import files_of, unit_of
+from m2m.io.errors import DataError
+from m2m.io.files import whole, write_text
+from m2m.io.unit_status import recorded, require_ok
+from m2m.io.volume import Volume
+from m2m.options.configured import section_of
+from m2m.options.stage_flags import ConfigFile, MapsOf, Root, Session, Subject
+
+Finder = Callable[[str], Path]
+
+
+def track(
+    field: Field,
+    options: sections.Tractography,
+    threads: int = 1,
+    anatomy: Anatomy | None = None,
+) -> Tractogram:
+    """Track by the chosen backend; equal runs give equal streamlines.
+
+    Parameters
+    ----------
+    field : Field
+    options : Tractography
+    threads : int
+    anatomy : Anatomy, optional
+        For ACT, where the backend has it.
+
+    Raises
+    ------
+    DataError
+        See the backend's own function, which `m2m.options.trackers` names.
+    """
+    return options.record.load()(field, options, threads, anatomy or Anatomy())
+
+
+def load_field(
+    tensor: Path,
+    mask: Path,
+    scan: tuple[Path, Path, Path] | None = None,
+    b0_threshold: float = dwi.B0_S_PER_MM2,
+    max_b: float = np.inf,
+) -> Field:
+    """Load tensors, their mask and, if there is one, the series (image, bval, bvec).
+
+    Parameters
+    ----------
+    b0_threshold, max_b : float
+        Of the tensor fit, s/mm2, so that the same volumes are taken.
+
+    Raises
+    ------
+    DataError
+        A file cannot be used, or the grids differ.
+    """
+    six, brain = volume.load(tensor), volume.load(mask)
+    if six.data.shape[3:] != (6,):
+        raise DataError(
+            "is not an image of six tensor elements", file=tensor, value=six.data.shape,
+            remedy="fit the tensors again",
+        )  # fmt: skip
+    _require_grid(brain, six, mask)
+    series = fitted = None
+    if scan is not None:
+        series = dwi.load(*scan)
+        _require_grid(series.volume, six, scan[0])
+        fitted = dwi.volumes_to_fit(series.bvals, series.bvecs, b0_threshold, max_b)
+        bvals = np.where(series.bvals > b0_threshold, series.bvals, 0.0)
+        series = dwi.Dwi(series.volume, bvals, series.bvecs)
+    return Field(six.data, brain.data > 0, six.affine, series, fitted)
+
+
+def _require_grid(image: Volume, like: Volume, path: Path) -> None:
+    """Refuse an image on another grid than the tensors'."""
+    if not volume.same_grid(image, like):
+        raise DataError(
+            f"is not on the tensors' grid {like.shape}", file=path, value=image.shape,
+            remedy="fit the tensors again, to this series",
+        )  # fmt: skip
+
+
+def summary(found: Tractogram, backend: str) -> dict[str, Any]:
+    """What the status says about a tractogram."""
+    lengths = np.atleast_1d(length(found.streamlines))
+    sift2 = {} if found.sift2_mu is None else {"sift2_mu": found.sift2_mu}
+    return {
+        "backend": backend,
+        "model": found.model,
+        "algorithm": found.algorithm,
+        "act": found.act,
+        "n_seeds": found.n_seeds,
+        "seeded_mm3": round(found.seeded_mm3, 3),
+        "n_streamlines": len(found.streamlines),
+        "n_dropped_short": found.n_dropped_short,
+        "n_dropped_long": found.n_dropped_long,
+        "mean_length_mm": round(float(lengths.mean()), 3),
+        "median_length_mm": round(float(np.median(lengths)), 3),
+        **sift2,
+        "programs": [call.described() for call in found.calls],
+    }
+
+
+def save_maps(
+    field: Field, found: Tractogram, paths: dict[str, Path | None], sources: list[Path]
+) -> None:
+    """Save the maps that have a path: FA, MD, V1 of the tensors, density of the streamlines."""
+    if not any(paths.values()):
+        return
+    measures = tensors.measures(np.where(field.mask[..., None], field.tensor, 0))
+    axes = {"EncodingAxis": 3, "Reference": "xyz", "AntipodalSymmetry": True, "FillValue": 0.0}
+    vector = {"OrientationEncoding": axes | {"Type": "unit3vector"}}
+    maps: dict[str, tuple[NDArray, dict[str, Any]]] = {
+        "fa": (measures.fa, {"Description": "Fractional anisotropy, 0 to 1", "Units": "1"}),
+        "md": (measures.md, {"Description": "Mean diffusivity", "Units": "mm^2/s"}),
+        "v1": (measures.v1, {"Description": "First eigenvector, world axes"} | vector),
+    }
+    if paths["tdi"]:
+        count = density.count_map(found.streamlines, field.affine, field.mask.shape)
+        per_seed = density.normalised(count, found.n_seeds, found.seeded_mm3, field.affine)
+        described = "Streamlines per voxel, for each one seeded per volume of a voxel"
+        maps["tdi"] = (per_seed, {"Description": described, "Units": "1"})
+    for name, (data, sidecar) in maps.items():
+        if paths[name]:
+            volume.save(paths[name], Volume(data, field.affine), sources, **sidecar)
+
+
+def _save(found: Tractogram, tractogram: Path, picture_path: Path, weights: Path | None) -> None:
+    """Save streamlines, their picture and, if there are any, their weights."""
+    density.save_tractogram(tractogram, found.streamlines)
+    with whole(picture_path) as temporary:
+        picture.draw(found.streamlines).save(temporary)
+    if weights:
+        numbers = [] if found.weights is None else found.weights
+        write_text(weights, "".join(f"{number:.9g}\n" for number in numbers))
+
+
+def main(
+    root: Root,
+    subject: Subject,
+    session: Session = None,
+    maps: MapsOf = None,
+    field: Annotated[
+        bool, typer.Option("--field", help="Of a field's tensors, along its directions")
+    ] = False,
+    dwi_path: Annotated[Path | None, typer.Option("--dwi", help="Diffusion series, 4D")] = None,
+    bval: Annotated[Path | None, typer.Option(help="b-values, FSL format")] = None,
+    bvec: Annotated[Path | None, typer.Option(help="Directions, FSL format")] = None,
+    five_tissue: Annotated[Path | None, typer.Option(help="5TT image, for ACT")] = None,
+    t1w: Annotated[Path | None, typer.Option(help="T1, for 5ttgen-fsl")] = None,
+    config: ConfigFile = None,
+    options: Annotated[str | None, typer.Option(help="Section tractography, JSON")] = None,
+    dti_options: Annotated[str | None, typer.Option(help="Section dti, JSON")] = None,
+    threads: Annotated[int, typer.Option(help="Threads")] = 1,
+) -> None:
+    """Draw streamlines through the whole brain: of a series, synthetic tensors, or a field."""
+    scan = (dwi_path, bval, bvec) if dwi_path and bval and bvec else None
+    if scan is None and (dwi_path or bval or bvec):
+        raise typer.BadParameter("--dwi, --bval and --bvec belong together")
+    if bool(scan) == bool(maps or field):
+        raise typer.BadParameter("give --dwi, or --maps, --field or both for other tensors")
+    unit, section = unit_of(subject, session), section_of("tractography", config, options)
+    own, at = files_of(unit, root), files_of(unit, maps or root)
+    if field:
+        files = files_of_field(at, own("brain" if maps else "target-mask"))
+    elif maps:
+        files = files_of_synthetic(at, own("brain"))
+    else:
+        files = files_of_series(at, section)
+    # How the tensors were fitted matters where their series is looked at again.
+    fit = section_of("dti", config, dti_options, needed=False) if scan else sections.Dti()
+    anatomy = Anatomy(five_tissue, t1w)
+    track_unit(unit, section=section, fit=fit, scan=scan, anatomy=anatomy, threads=threads, **files)
+
+
+def files_of_series(at: Finder, section: sections.Tractography) -> dict[str, Any]:
+    """Arguments of `track_unit` for a measured series."""
+    return {
+        "tensor": at("dwi-tensor"), "mask": at("dwi-mask"), "require": [at("dti-status")],
+        "tractogram": at("tractogram"), "picture_path": at("tractography-picture"),
+        "status": at("tractography-status"),
+    } | {name: at(kind) for name, kind in section.record.outputs(section).items()}  # fmt: skip
+
+
+def files_of_synthetic(at: Finder, mask: Path) -> dict[str, Any]:
+    """Arguments of `track_unit` for synthetic tensors; maps of them are made too."""
+    translated = str(at("synth-status")).format(measure=bids.measure("synth-tensor"))
+    return {
+        "tensor": at("synth-tensor"), "mask": mask, "require": [Path(translated)],
+        "tractogram": at("synth-tractogram"), "picture_path": at("tractography-picture"),
+        "status": at("synth-tractography-status"),
+    } | {name: at(f"synth-{name}") for name in ("fa", "md", "v1", "tdi")}  # fmt: skip
+
+
+def files_of_field(at: Finder, mask: Path) -> dict[str, Any]:
+    """Arguments of `track_unit` for the tensors of a field."""
+    return {
+        "tensor": at("field-tensor"), "mask": mask, "require": [at("field-status")],
+        "tractogram": at("field-tractogram"), "picture_path": at("field-tractogram-picture"),
+        "status": at("field-tractography-status"),
+    }  # fmt: skip
+
+
+def track_unit(
+    unit: str,
+    tensor: Path,
+    mask: Path,
+    tractogram: Path,
+    picture_path: Path,
+    status: Path,
+    section: sections.Tractography,
+    fit: sections.Dti | None = None,
+    scan: tuple[Path, Path, Path] | None = None,
+    require: Sequence[Path] = (),
+    anatomy: Anatomy | None = None,
+    weights: Path | None = None,
+    fa: Path | None = None,
+    md: Path | None = None,
+    v1: Path | None = None,
+    tdi: Path | None = None,
+    threads: int = 1,
+) -> None:
+    """Track one unit's tensors; bad data end in its status, with empty files."""
+    fit = fit or sections.Dti()
+    maps = {"fa": fa, "md": md, "v1": v1, "tdi": tdi}
+    outputs = [p for p in (tractogram, picture_path, weights, *maps.values()) if p]
+    with recorded("tractography", unit, status, outputs) as record:
+        require_ok(*require)
+        with dwi.findings_about(scan[0] if scan else tensor):
+            threshold, max_b = fit.b0_threshold_s_per_mm2, fit.max_b_s_per_mm2
+            field = load_field(tensor, mask, scan, threshold, max_b)
+            found = track(field, section, threads, anatomy)
+        _save(found, tractogram, picture_path, weights)
+        save_maps(field, found, maps, [tensor, mask])
+        record |= summary(found, section.backend)

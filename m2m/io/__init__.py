@@ -1,0 +1,1 @@
+"""What is read and written: errors, whole files, tables, images, paths, programs."""

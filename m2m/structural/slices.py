@@ -1,0 +1,251 @@
+"""Slices of three orientations: normalised, stacked, opened memory-mapped; all invertible.
+
+An axial slice shows anterior at the top, coronal and sagittal slices superior at the top;
+columns run from the person's left to right, in sagittal slices from posterior to anterior.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from m2m.io.bids import slices_path, unit_files, unit_folder, unit_of
+from m2m.io.errors import DataError
+from m2m.io.files import read_json, whole, write_text
+from m2m.io.modalities import MODALITIES, REGISTERED, carried_modality
+from m2m.io.unit_status import recorded, require_ok
+from m2m.io.volume import load, require_same_grid
+from m2m.options.configured import section_of
+from m2m.options.stage_flags import ConfigFile, Root, Session, Subject
+
+PLANES = ("axial", "coronal", "sagittal")
+# Per plane the volume's axes as (slice, row, column); rows run down the image.
+_AXES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
+
+
+def extract(volume: NDArray, plane: str) -> NDArray:
+    """Cut a volume into all its slices of one orientation.
+
+    Parameters
+    ----------
+    volume : ndarray, shape (X, Y, Z)
+        RAS+.
+    plane : {"axial", "coronal", "sagittal"}
+
+    Returns
+    -------
+    ndarray, shape (n_slices, H, W)
+        A view; slices in the order of the axis they cut.
+    """
+    return np.flip(np.transpose(volume, _AXES[plane]), 1)
+
+
+def assemble(slices: NDArray, plane: str) -> NDArray:
+    """Stack slices to the volume they were cut from: the inverse of `extract`.
+
+    Parameters
+    ----------
+    slices : ndarray, shape (n_slices, H, W)
+    plane : {"axial", "coronal", "sagittal"}
+
+    Returns
+    -------
+    ndarray, shape (X, Y, Z)
+        A view.
+    """
+    return np.transpose(np.flip(slices, 1), np.argsort(_AXES[plane]))
+
+
+def in_plane(vectors: NDArray, plane: str) -> tuple[NDArray, NDArray]:
+    """Components of vectors along a slice's rows' order and along its columns'.
+
+    Parameters
+    ----------
+    vectors : ndarray, shape (X, Y, Z, 3)
+        Along the volume's axes.
+    plane : {"axial", "coronal", "sagittal"}
+
+    Returns
+    -------
+    tuple of two ndarray, shape (X, Y, Z)
+        Positive where row and column numbers grow.
+    """
+    _, row, column = _AXES[plane]
+    return -vectors[..., row], vectors[..., column]
+
+
+def positions(
+    to_mni: NDArray, shape: tuple[int, int, int], plane: str, indices: NDArray[np.intp]
+) -> NDArray[np.float32]:
+    """MNI152 coordinates of the pixels of slices.
+
+    Parameters
+    ----------
+    to_mni : ndarray, shape (4, 4)
+        From voxels of the volume to MNI152 mm.
+    shape : (int, int, int)
+        Of the volume.
+    plane : {"axial", "coronal", "sagittal"}
+    indices : ndarray of int, shape (n,)
+        Of the slices; they may lie beyond the volume.
+
+    Returns
+    -------
+    ndarray, shape (n, 3, H, W)
+        mm.
+    """
+    along, row, column = _AXES[plane]
+    rows, columns = np.arange(shape[row])[::-1], np.arange(shape[column])
+    parts = np.ix_(indices, [0], rows, columns)  # (n, 1, 1, 1), ..., (1, 1, 1, W)
+    axes = [to_mni[:3, axis].reshape(3, 1, 1) for axis in (along, row, column, 3)]
+    place = axes[0] * parts[0] + axes[1] * parts[2] + axes[2] * parts[3] + axes[3]
+    return place.astype(np.float32)
+
+
+def normalise(
+    volume: NDArray, mask: NDArray, percent: tuple[float, float]
+) -> tuple[NDArray[np.float32], tuple[float, float]]:
+    """Map a robust range inside a mask to 0..1; nothing is clipped, outside the mask is 0.
+
+    Parameters
+    ----------
+    volume, mask : ndarray, shape (X, Y, Z)
+        On one grid.
+    percent : (float, float)
+        Percentiles that become 0 and 1.
+
+    Returns
+    -------
+    volume : ndarray, shape (X, Y, Z)
+    range : (float, float)
+        What became 0 and 1, in the volume's own units: `denormalise` needs it.
+
+    Raises
+    ------
+    DataError
+        The mask is empty, or the volume does not vary inside it.
+    """
+    inside = mask > 0
+    low, high = np.percentile(volume[inside], percent) if inside.any() else (0.0, 0.0)
+    if not high > low:
+        raise DataError(
+            "the image does not vary inside the brain", value=f"{low:g} to {high:g}",
+            remedy="look at the image and the mask",
+        )  # fmt: skip
+    data = np.where(inside, (volume - low) / (high - low), 0)
+    return data.astype(np.float32), (float(low), float(high))
+
+
+def denormalise(volume: NDArray, mask: NDArray, limits: tuple[float, float]) -> NDArray:
+    """Inverse of `normalise` inside the mask; outside it is 0."""
+    low, high = limits
+    return np.where(mask > 0, volume * (high - low) + low, 0)
+
+
+def stack(volumes: Mapping[str, NDArray], plane: str) -> NDArray[np.float16]:
+    """Slices of several volumes, one channel each, shape (n_slices, channels, H, W)."""
+    return np.stack([extract(v, plane) for v in volumes.values()], axis=1).astype(np.float16)
+
+
+def gather(
+    t1w: Path,
+    brain: Path,
+    truth: Mapping[str, Path],
+    target_mask: Path,
+    percent: tuple[float, float],
+) -> tuple[dict[str, NDArray], dict[str, Any]]:
+    """Load a unit's volumes on the common grid as channels, and what the record says of them.
+
+    Parameters
+    ----------
+    t1w, brain, target_mask : path
+    truth : mapping of str to path
+        Measured maps by modality; they are scaled as `m2m.io.modalities` says.
+    percent : (float, float)
+        Of `normalise`, for T1.
+    """
+    t1, mask, target = load(t1w), load(brain), load(target_mask)
+    volumes = {name: load(path) for name, path in truth.items()}
+    for name, volume in {"brain": mask, "target mask": target, **volumes}.items():
+        require_same_grid(t1, volume, f"T1 and {name}")
+    data, limits = normalise(t1.data, mask.data, percent)
+    channels = {"t1": data}
+    for name, volume in volumes.items():
+        modality = MODALITIES[name]
+        scaled = modality.scale(volume.data).reshape(*volume.shape, -1)
+        channels |= dict(zip(modality.channels, np.moveaxis(scaled, -1, 0), strict=True))
+    channels |= {"brain": mask.data > 0, "target_mask": target.data > 0}
+    return channels, {
+        "channels": list(channels),
+        "t1_range": list(limits),
+        "affine": t1.affine.tolist(),
+        "shape": list(t1.shape),
+        "spacing_mm": round(float(t1.spacing_mm.mean()), 4),
+        "t1_range_percent": list(percent),
+    }
+
+
+def cut(
+    unit: str,
+    files: Mapping[str, Path],
+    maps: Sequence[str],
+    outputs: Mapping[str, Path],
+    record: Path,
+    percent: tuple[float, float],
+) -> None:
+    """Cut a unit's slices; a failed or excluded one gets empty files.
+
+    Parameters
+    ----------
+    unit : str
+    files : mapping of str to path
+        Of the unit, by kind.
+    maps : sequence of str
+        Modalities of the measured maps, in the order of their channels.
+    outputs : mapping of str to path
+        Array of each orientation.
+    record : path
+        Status, scaling and hash, JSON.
+    percent : (float, float)
+        Of `normalise`, for T1.
+    """
+    statuses = files["anat-status"], files["grid-status"]
+    truth = {name: files[carried_modality(name).kind] for name in maps}
+    with recorded("slices", unit, record, outputs.values()) as content:
+        require_ok(*statuses)
+        content["excluded"] = [r for path in statuses for r in read_json(path)["excluded"]]
+        content["grid_to_mni"] = read_json(statuses[0])["grid_to_mni"]
+        channels, about = gather(files["t1w"], files["brain"], truth, files["target-mask"], percent)
+        sha256 = hashlib.sha256()
+        for plane, path in outputs.items():
+            if content["excluded"]:
+                write_text(path, "")
+                continue
+            array = stack(channels, plane)
+            sha256.update(array.tobytes())
+            with whole(path) as temporary, temporary.open("wb") as stream:
+                np.save(stream, array)
+        content |= about | {"sha256": sha256.hexdigest()}
+
+
+def main(
+    root: Root,
+    subject: Subject,
+    session: Session = None,
+    config: ConfigFile = None,
+    options: Annotated[str | None, typer.Option(help="JSON of the section slices")] = None,
+    maps: Annotated[
+        list[str] | None, typer.Option(help="Measured map to cut, by modality; repeat.")
+    ] = None,
+) -> None:
+    """Cut normalised slices in three orientations; a failed or excluded unit gets empty files."""
+    unit = unit_of(subject, session)
+    percent = section_of("slices", config, options).t1_range_percent
+    place = unit_folder(unit), unit
+    outputs = {plane: Path(slices_path(root, f"{plane}.npy", *place)) for plane in PLANES}
+    record = Path(slices_path(root, "slices.json", *place))
+    cut(unit, unit_files(root, unit), maps or [REGISTERED], outputs, record, percent)

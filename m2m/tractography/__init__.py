@@ -1,5 +1,0 @@
-"""Whole-brain streamlines from a diffusion series or from tensors: the stage `tractography`."""
-
-from m2m.tractography.stage import main, track_unit
-
-__all__ = ["main", "track_unit"]

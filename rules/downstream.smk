@@ -1,0 +1,103 @@
+"""Biological validation: phenotypes predicted from measured and synthetic maps."""
+
+if tasks.cross_fitted:
+
+    rule features:
+        """Regional means and histograms of measured maps, and of synthetic maps by networks that
+        never saw the person (cross-fitting: Chernozhukov et al. 2018, Econom J 21:C1).
+        """
+        input:
+            validation.described_maps,
+            records=validation.cross_fitted_records,
+            units=files.units,
+            folds=files.folds,
+            folds_record=files.folds_record,
+            quality=files.quality,
+        output:
+            table=f"{files.downstream}/features.tsv",
+        log:
+            log("features", "features"),
+        benchmark:
+            bench("features", "features")
+        conda:
+            M2M_ENV
+        resources:
+            mem_mb=memory(2000),
+            runtime=minutes(240),
+        params:
+            root=files.dataset_root,
+            config=files.config_file,
+            images=digest(validation.images()),
+            options=digests.evaluation,
+            slices=digest(CONFIG.slices),
+            version=VERSIONS["features"],
+        shell:
+            "m2m features --root {params.root:q} --config {params.config:q} > {log:q} 2>&1"
+
+    rule predict_from_volumes:
+        """A small 3D network (Peng et al. 2021, Med Image Anal 68:101871) on the same folds."""
+        input:
+            validation.described_maps,
+            features=f"{files.downstream}/features.tsv",
+            records=validation.cross_fitted_records,
+            units=files.units,
+            folds=files.folds,
+            folds_record=files.folds_record,
+            participants=people.participants_table,
+        output:
+            table=f"{files.downstream}/cnn/{{phenotype}}/{{seen}}.tsv",
+        log:
+            log("predict_from_volumes", "{phenotype}_{seen}"),
+        benchmark:
+            bench("predict_from_volumes", "{phenotype}_{seen}")
+        conda:
+            M2M_ENV
+        resources:
+            mem_mb=memory(6000),
+            runtime=minutes(720),
+            gpu=1,
+        params:
+            root=files.dataset_root,
+            config=files.config_file,
+            images=digest(validation.images()),
+            options=digest(CONFIG.downstream),
+            slices=digest(CONFIG.slices),
+            version=VERSIONS["cnn"],
+        shell:
+            "m2m cnn --root {params.root:q} --config {params.config:q}"
+            " --phenotype {wildcards.phenotype:q} --seen {wildcards.seen:q}"
+            " --participants {input.participants:q} > {log:q} 2>&1"
+
+    rule predict_phenotypes:
+        """Nested cross-validation (Varma and Simon 2006, BMC Bioinformatics 7:91) by person and
+        family; permutation tests (Ojala and Garriga 2010, J Mach Learn Res 11:1833).
+        """
+        input:
+            features=f"{files.downstream}/features.tsv",
+            cnn=validation.cnn_tables,
+            folds_record=files.folds_record,
+            participants=people.participants_table,
+        output:
+            record=f"{files.downstream}/downstream.json",
+            tables=expand(
+                f"{files.downstream}/{{table}}.tsv", table=validation_inputs.TABLES
+            ),
+        log:
+            log("predict_phenotypes", "predict_phenotypes"),
+        benchmark:
+            bench("predict_phenotypes", "predict_phenotypes")
+        conda:
+            M2M_ENV
+        resources:
+            mem_mb=memory(4000),
+            runtime=minutes(720),
+        params:
+            root=files.dataset_root,
+            config=files.config_file,
+            cnn=validation.cnn_flag,
+            measured=digest(validation.measured_of()),
+            options=digest(CONFIG.downstream),
+            version=VERSIONS["downstream"],
+        shell:
+            "m2m downstream --root {params.root:q} --config {params.config:q}"
+            " --participants {input.participants:q} {params.cnn:q} > {log:q} 2>&1"

@@ -1,0 +1,108 @@
+"""How far the prediction can be trusted: each model against the reference, and each other."""
+
+
+rule compare_field:
+    """What a field, and interpolation, guess of slices of a measured map that they were not given."""
+    input:
+        map=at("tdi"),
+        mask=at("target-mask"),
+        status=at("grid-status"),
+    output:
+        table=at("held-out"),
+        status=at("held-out-status"),
+    log:
+        log("compare_field", "{folder}/{unit}"),
+    benchmark:
+        bench("compare_field", "{folder}/{unit}")
+    conda:
+        M2M_ENV
+    threads: 2
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(120),
+    params:
+        root=files.dataset_root,
+        subject=subject_flags,
+        config=files.config_file,
+        options=digest(CONFIG.held_out),
+        field=digest(CONFIG.field),
+        version=VERSIONS["compare-fields"],
+    shell:
+        "m2m compare-fields --root {params.root:q} {params.subject:q}"
+        " --config {params.config:q} > {log:q} 2>&1"
+
+
+rule evaluate_model:
+    """SSIM (Wang et al. 2004, IEEE TIP 13:600), PSNR, MAE; concordance (Lin 1989, Biometrics 45:255).
+
+    Dice (1945, Ecology 26:297) of tracts; log-Euclidean distance (Arsigny et al. 2006, MRM 56:411);
+    Fourier shell correlation (van Heel and Schatz 2005, J Struct Biol 151:250); calibration of the
+    uncertainty (Kuleshov et al. 2018, ICML).
+    """
+    input:
+        synthetic=judging.test_synthesis,
+        mean=judging.mean_maps,
+        truth=judging.test_truth,
+        units=files.units,
+        split=files.split,
+        split_record=files.split_record,
+        quality=files.quality,
+        record=tasks.model_records,
+    output:
+        metrics=f"{files.evaluation}/{{model}}/metrics.tsv",
+        profile=f"{files.evaluation}/{{model}}/profile.tsv",
+        rois=f"{files.evaluation}/{{model}}/rois.tsv",
+        bundles=f"{files.evaluation}/{{model}}/bundles.tsv",
+        spectrum=f"{files.evaluation}/{{model}}/spectrum.tsv",
+        uncertainty=f"{files.evaluation}/{{model}}/uncertainty.tsv",
+    log:
+        log("evaluate_model", "{task}_{model}"),
+    benchmark:
+        bench("evaluate_model", "{task}_{model}")
+    conda:
+        M2M_ENV
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(120),
+    params:
+        root=files.dataset_root,
+        config=files.config_file,
+        target=tasks.target_of,
+        mean=judging.mean_model,
+        options=digests.evaluation,
+        version=VERSIONS["evaluate"],
+    shell:
+        "m2m evaluate --root {params.root:q} --config {params.config:q}"
+        " --task {wildcards.task} --model {wildcards.model} > {log:q} 2>&1"
+
+
+rule compare_models:
+    """Paired differences on the same subjects, intervals by bootstrap (Efron & Tibshirani 1993).
+
+    p by signed ranks (Wilcoxon 1945, Biometrics Bull 1:80), corrected (Holm 1979, Scand J Stat 6:65).
+    """
+    input:
+        metrics=tasks.models_of("evaluation/{task}/{model}/metrics.tsv"),
+        rois=tasks.models_of("evaluation/{task}/{model}/rois.tsv"),
+        flow=files.flow,
+    output:
+        summary=f"{files.evaluation}/summary.tsv",
+        comparison=f"{files.evaluation}/comparison.tsv",
+    log:
+        log("compare_models", "{task}"),
+    benchmark:
+        bench("compare_models", "{task}")
+    conda:
+        M2M_ENV
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(60),
+    params:
+        root=files.dataset_root,
+        config=files.config_file,
+        models=tasks.model_names,
+        options=digests.evaluation,
+        version=VERSIONS["compare"],
+    shell:
+        "m2m compare --root {params.root:q} --config {params.config:q}"
+        " --task {wildcards.task} > {log:q} 2>&1"

@@ -1,0 +1,70 @@
+"""Simulated participants: raw T1w and DWI with their reference maps, as a BIDS dataset."""
+
+if files.simulated:
+
+    rule participants:
+        """Age, sex and site of simulated people, and the dataset's tables (BIDS)."""
+        output:
+            participants=f"{files.rawdata}/participants.tsv",
+            sidecar=f"{files.rawdata}/participants.json",
+            description=f"{files.rawdata}/dataset_description.json",
+            readme=f"{files.rawdata}/README",
+            truth=f"{files.truth}/dataset_description.json",
+            labels=f"{files.truth}/desc-bundles_dseg.tsv",
+        log:
+            log("participants", "participants"),
+        benchmark:
+            bench("participants", "participants")
+        conda:
+            M2M_ENV
+        resources:
+            mem_mb=memory(1000),
+            runtime=minutes(10),
+        params:
+            root=files.dataset_root,
+            config=files.config_file,
+            options=digest(CONFIG.cohort.phantom),
+            version=VERSIONS["simulate"],
+        shell:
+            "m2m participants --root {params.root:q} --config {params.config:q}"
+            " > {log:q} 2>&1"
+
+    rule simulate:
+        """One person's raw T1w and DWI from the MNI152 anatomy and a multi-tensor model.
+
+        Fonov et al. (2011) NeuroImage 54:313; Garyfallidis et al. (2014) Front Neuroinform 8:8.
+        """
+        output:
+            **people.phantom_truth(),
+            t1w=f"{files.rawdata}/sub-{{participant}}/anat/sub-{{participant}}_T1w.nii.gz",
+            dwi=f"{files.rawdata}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.nii.gz",
+            bval=f"{files.rawdata}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.bval",
+            bvec=f"{files.rawdata}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.bvec",
+            truth_fa=bids.unit_path(
+                files.truth, "truth-fa", "sub-{participant}", "sub-{participant}"
+            ),
+            truth_tensor=bids.unit_path(
+                files.truth, "truth-tensor", "sub-{participant}", "sub-{participant}"
+            ),
+            truth_bundles=bids.unit_path(
+                files.truth, "truth-bundles", "sub-{participant}", "sub-{participant}"
+            ),
+        log:
+            log("simulate", "sub-{participant}"),
+        benchmark:
+            bench("simulate", "sub-{participant}")
+        group:
+            shards.of("simulation", people.place_of_participant)
+        conda:
+            M2M_ENV
+        resources:
+            mem_mb=memory(1500),
+            runtime=minutes(15),
+        params:
+            root=files.dataset_root,
+            config=files.config_file,
+            options=digests.person,
+            version=VERSIONS["simulate"],
+        shell:
+            "m2m simulate --root {params.root:q} --config {params.config:q}"
+            " --subject sub-{wildcards.participant} > {log:q} 2>&1"

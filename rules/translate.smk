@@ -1,0 +1,75 @@
+"""Translation of whole volumes; streamlines of synthetic tensors."""
+
+
+rule translate_volume:
+    """A whole volume translated, three orientations averaged or joined otherwise (Kim et al., arXiv:2412.11277)."""
+    input:
+        source=tasks.source_image,
+        anat=at("anat-status"),
+        weights=tasks.model_weights,
+        low=tasks.low_image,
+    output:
+        map=at("synth", files.synthetic),
+        sd=at("synthsd", files.synthetic),
+        status=at("synth-status", files.synthetic),
+    log:
+        log("translate_volume", "{task}_{model}/{folder}/{unit}_{measure}"),
+    benchmark:
+        bench("translate_volume", "{task}_{model}/{folder}/{unit}_{measure}")
+    conda:
+        M2M_ENV
+    resources:
+        mem_mb=memory(3000),
+        runtime=minutes(30),
+    params:
+        root=files.dataset_root,
+        subject=subject_flags,
+        config=files.config_file,
+        version=VERSIONS["translate"],
+    shell:
+        "m2m synthesise --root {params.root:q} {params.subject:q}"
+        " --config {params.config:q} --task {wildcards.task} --model {wildcards.model}"
+        " > {log:q} 2>&1"
+
+
+if tasks.tensor:
+
+    rule track_synthetic:
+        """FA, MD, V1 and streamlines of synthetic tensors, tracked as the measured ones are
+        (Garyfallidis et al. 2014, Front Neuroinform 8:8).
+        """
+        input:
+            tensor=at("synth-tensor", files.synthetic),
+            brain=at("brain"),
+        output:
+            fa=at("synth-fa", files.synthetic),
+            md=at("synth-md", files.synthetic),
+            v1=at("synth-v1", files.synthetic),
+            tdi=at("synth-tdi", files.synthetic),
+            tractogram=at("synth-tractogram", files.synthetic),
+            picture=at("tractography-picture", files.synthetic),
+            status=at("synth-tractography-status", files.synthetic),
+        log:
+            log("track_synthetic", "{task}_{model}/{folder}/{unit}"),
+        benchmark:
+            bench("track_synthetic", "{task}_{model}/{folder}/{unit}")
+        wildcard_constraints:
+            task="|".join(tasks.tensor),
+        conda:
+            TRACKER_ENV
+        resources:
+            mem_mb=memory(4000),
+            runtime=minutes(TRACKER.minutes),
+        params:
+            root=files.dataset_root,
+            subject=subject_flags,
+            maps=files.synthetic,
+            config=files.config_file,
+            options=digest(CONFIG.tractography),
+            version=VERSIONS["tractography"],
+        shell:
+            "m2m tractography --root {params.root:q} {params.subject:q}"
+            " --config {params.config:q} --maps {params.maps:q} > {log:q} 2>&1"
+
+    # Both could make the FA of a task that predicts tensors.
+    ruleorder: track_synthetic > translate_volume
