@@ -26,7 +26,6 @@ from m2m.cohort.split import load_split, part_by_participant
 from m2m.evaluate.compare_fields import cases, compare_case
 from m2m.evaluate.held_out import Case, fitted_field, score
 from m2m.evaluate.metrics import pearson, psnr, ssim_map
-from m2m.field.field_fusion import fusion_of
 from m2m.field.slice_samples import Slice
 from m2m.io import bids
 from m2m.io.files import read_json, write_text
@@ -34,7 +33,7 @@ from m2m.io.modalities import MODALITIES
 from m2m.io.volume import Volume, load
 from m2m.models import inference
 from m2m.models.building import load_network
-from m2m.models.fusion import View, average
+from m2m.models.fusion import View, average, fusion_of
 from m2m.models.record import load_model
 from m2m.options import SliceField, Trained, section_of
 from m2m.translate.predict import Person
@@ -145,7 +144,7 @@ def compare_fusions(root: Path, people: list[str], named: str) -> list[str]:
         true, inside = made.true, made.inside
         for fusion in FUSIONS:
             begun = time.perf_counter()
-            fuse = fusion_of(made.options.model_copy(update={"fusion": fusion}), "cpu")
+            fuse = fusion_of(fusion, "cpu")
             image = fuse(made.views, made.brain).image[..., 0].clip(*made.limits)
             seconds = time.perf_counter() - begun
             image = np.where(inside & made.brain, image, 0)

@@ -8,10 +8,9 @@ from scipy import ndimage
 from m2m.evaluate.metrics import mean_absolute_error
 from m2m.field import field_fusion as of_field
 from m2m.models import inference
-from m2m.models.fusion import View, average, inverse_variance
+from m2m.models.fusion import View, average, fusion_of, inverse_variance
 from m2m.networks.translation import Translation
 from m2m.options import SliceField
-from m2m.options.families.macro2micro import Macro2Micro
 from m2m.options.families.unet import UNet
 from m2m.structural.slices import PLANES
 from m2m.train import configuration
@@ -86,13 +85,13 @@ def test_a_model_s_views_are_joined_as_its_section_says(fusion, error, rng):
     source = truth(rng)[..., 0] + 0.1
     found = inference.translate_volume(
         Turned(), source, np.eye(4), context=1, planes=PLANES, batch_size=8,
-        fuse=of_field.fusion_of(Macro2Micro(fusion=fusion), "cpu"),
+        fuse=fusion_of(fusion, "cpu"),
     ).image  # fmt: skip
     assert np.allclose(found - source, error, atol=1e-3)
 
 
 def test_the_third_way_is_a_field_on_the_model_s_device():
-    fuse = of_field.fusion_of(UNet(fusion="field"), "meta")
+    fuse = fusion_of("field", "meta")
     assert fuse.func is of_field.by_field and fuse.keywords == {"device": "meta"}
 
 

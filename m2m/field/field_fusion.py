@@ -1,7 +1,6 @@
 """Fusion of synthetic slices: a field fitted to all that orientations give, or a mean of them."""
 
 from collections.abc import Iterable
-from functools import partial
 
 import numpy as np
 from nibabel.affines import apply_affine
@@ -11,9 +10,9 @@ from m2m.field.fit import fit
 from m2m.field.sample import at_points
 from m2m.field.slice_samples import box_of, cut
 from m2m.io.volume import Volume
-from m2m.models.fusion import Fuse, View, average, inverse_variance
+from m2m.models.fusion import View, average
 from m2m.models.uncertainty import Prediction
-from m2m.options import SliceField, Trained
+from m2m.options import SliceField
 
 # About the brain, in voxels.
 MARGIN = 2.0
@@ -46,9 +45,3 @@ def by_field(views: Iterable[View], inside: NDArray[np.bool_], device: str = "cp
     image = mean.image.copy()
     image[inside] = at_points(fitted.network, apply_affine(grid, np.argwhere(inside)))
     return mean._replace(image=image)
-
-
-def fusion_of(options: Trained, device: str) -> Fuse:
-    """How a model's views are joined, as its section says."""
-    named = {"average": average, "inverse-variance": inverse_variance}
-    return partial(by_field, device=device) if options.fusion == "field" else named[options.fusion]

@@ -4,7 +4,9 @@ Joined by a plain average, or weighted in each voxel by the inverse of each view
 The third way, a field fitted to all slices, is `m2m.field.field_fusion`.
 """
 
+import importlib
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -86,3 +88,23 @@ def variances(views: Sequence[View], mean: NDArray) -> list[NDArray]:
         near = (*[NEAR_VOXELS] * 3, 0)
         found = [ndimage.gaussian_filter((view.image - mean) ** 2, near) for view in views]
     return [np.maximum(variance, SMALLEST**2) for variance in found]
+
+
+JOINED_BY = {"average": average, "inverse-variance": inverse_variance}
+# Module and function of a room above this one, looked up only when a model asks for it.
+FITTED = {"field": ("m2m.field.field_fusion", "by_field")}
+
+
+def fusion_of(name: str, device: str) -> Fuse:
+    """Function that joins a model's views, by the name that its section gives.
+
+    Parameters
+    ----------
+    name : {"average", "inverse-variance", "field"}
+    device : str
+        That a field is fitted on.
+    """
+    if name in JOINED_BY:
+        return JOINED_BY[name]
+    module, function = FITTED[name]
+    return partial(getattr(importlib.import_module(module), function), device=device)

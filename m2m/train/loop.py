@@ -9,9 +9,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from m2m.field.field_fusion import fusion_of
 from m2m.io.modalities import MODALITIES
 from m2m.models.building import CORRECTION
+from m2m.models.fusion import fusion_of
 from m2m.models.given import Synthesis
 from m2m.models.inference import translate_volume, views_of
 from m2m.models.record import METRIC, Fit
@@ -164,7 +164,7 @@ def predictor(
         return translate_volume(
             network, source.data, to_mni(subject) @ source.affine,
             batch_size=options.training.batch_size, device=device,
-            fuse=fusion_of(options, device),
+            fuse=fusion_of(options.fusion, device),
             low=subject.low_volume() if subject.low else None,
             **views_of(options, task.target),
         )  # fmt: skip

@@ -13,6 +13,7 @@ from m2m.io.files import read_json
 from m2m.io.modalities import MODALITIES
 from m2m.io.unit_status import require_ok
 from m2m.io.volume import Volume, load, require_same_grid, save
+from m2m.models.fusion import fusion_of
 from m2m.models.implementation import implementation
 from m2m.models.seen import Seen
 from m2m.models.uncertainty import Prediction, deviation
@@ -142,7 +143,6 @@ def _by_network(
 ) -> Prediction:
     """Orientations, and the mirrored person, joined as the model's `fusion` says."""
     # Torch takes longer to load than a baseline takes to compute.
-    from m2m.field.field_fusion import fusion_of
     from m2m.models import inference
     from m2m.models.building import load_network
 
@@ -153,7 +153,7 @@ def _by_network(
     return inference.translate_volume(
         load_network(tensors, record), person.source(record),
         person.to_mni @ person.image.affine,
-        batch_size=network.batch_size, device=device, fuse=fusion_of(options, device),
+        batch_size=network.batch_size, device=device, fuse=fusion_of(options.fusion, device),
         low=None if person.low is None else person.low.data, **views,
     )  # fmt: skip
 
