@@ -77,7 +77,7 @@ rule render:
 
 rule evaluate:
     input:
-        tasks.every_task("evaluation/{task}/summary.tsv"),
+        tasks.every_task("evaluate/{task}/summary.tsv"),
 
 
 rule downstream:

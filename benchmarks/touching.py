@@ -30,13 +30,13 @@ OF_MODEL = {
         ("model.safetensors", "model.json", "model_card.md", "metrics.jsonl"),
     ),
     "evaluate": (
-        "evaluation/{task}/{model}",
+        "evaluate/{task}/{model}",
         [f"{name}.tsv" for name in ("profile", "rois", "bundles", "spectrum", "uncertainty")]
         + ["metrics.tsv"],
     ),
-    "compare": ("evaluation/{task}", ("summary.tsv", "comparison.tsv")),
+    "compare": ("evaluate/{task}", ("summary.tsv", "comparison.tsv")),
     "tables": (
-        "evaluation/{task}",
+        "evaluate/{task}",
         [f"{name}.{end}" for name in ("summary", "comparison") for end in ("md", "tex")],
     ),
 }

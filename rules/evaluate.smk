@@ -82,8 +82,8 @@ rule compare_models:
     p by signed ranks (Wilcoxon 1945, Biometrics Bull 1:80), corrected (Holm 1979, Scand J Stat 6:65).
     """
     input:
-        metrics=tasks.models_of("evaluation/{task}/{model}/metrics.tsv"),
-        rois=tasks.models_of("evaluation/{task}/{model}/rois.tsv"),
+        metrics=tasks.models_of("evaluate/{task}/{model}/metrics.tsv"),
+        rois=tasks.models_of("evaluate/{task}/{model}/rois.tsv"),
         flow=files.flow,
     output:
         summary=f"{files.evaluation}/summary.tsv",

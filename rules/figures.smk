@@ -44,9 +44,9 @@ for STUDY, TASKS in tasks.studies.items():
         name:
             f"figures_of_{STUDY}"
         input:
-            tasks.every_model("evaluation/{task}/{model}/metrics.tsv", TASKS),
+            tasks.every_model("evaluate/{task}/{model}/metrics.tsv", TASKS),
             tasks.every_fit("models/{task}/{model}/metrics.jsonl", TASKS),
-            tasks.every_task("evaluation/{task}/comparison.tsv", TASKS),
+            tasks.every_task("evaluate/{task}/comparison.tsv", TASKS),
             pages.translation_seconds(STUDY),
             units=files.units,
             split=files.split,

@@ -68,7 +68,7 @@ for STUDY, TASKS in tasks.studies.items():
             f"methods_of_{STUDY}"
         input:
             tasks.every_fit("models/{task}/{model}/model.json", TASKS),
-            summaries=tasks.every_task("evaluation/{task}/summary.tsv", TASKS),
+            summaries=tasks.every_task("evaluate/{task}/summary.tsv", TASKS),
             quality=files.quality,
             flow=files.flow,
             record=files.split_record,
@@ -102,7 +102,7 @@ for STUDY, TASKS in tasks.studies.items():
         input:
             fitting.label_tables(TASKS),
             figures=pages.last_figure(STUDY),
-            summaries=tasks.every_task("evaluation/{task}/summary.tsv", TASKS),
+            summaries=tasks.every_task("evaluate/{task}/summary.tsv", TASKS),
             status=f"{files.root}/cohort/cohort_status.tsv",
             quality=files.quality,
             flow=files.flow,

@@ -303,7 +303,7 @@ def run_evaluation(root, models=None, options=None, task=TASK):
     options = options or evaluation_options(root)
     cohort = root / "cohort"
     for model in models:
-        folder = root / "evaluation" / task / model
+        folder = root / "evaluate" / task / model
         tables = [folder / f"{name}.tsv" for name in TABLES]
         evaluate_model(
             task, model, section.target, root, cohort / "units.tsv", cohort / "split.tsv",
@@ -316,7 +316,7 @@ def run_evaluation(root, models=None, options=None, task=TASK):
 
 def run_compare(root, models=MODELS, options=None, task=TASK):
     options = options or evaluation_options(root)
-    evaluation = root / "evaluation" / task
+    evaluation = root / "evaluate" / task
     compare_models(
         task, root, list(models), root / "cohort/flow.json", evaluation / "summary.tsv",
         evaluation / "comparison.tsv", options,

@@ -57,7 +57,7 @@ def test_no_person_stops_the_others(study):
     assert "Traceback" not in output
     assert "Good and bad people" in (root / "report.html").read_text()
     tested = {r["unit"] for r in quality(root) if (r["part"], r["state"]) == ("test", "used")}
-    for row in read_table(root / "evaluation/t1-fa/summary.tsv"):
+    for row in read_table(root / "evaluate/t1-fa/summary.tsv"):
         assert int(row["n_input"]) == len(GOOD) + 1 + len(BAD)
         assert int(row["n_used"]) == len(GOOD) + 1
         assert int(row["n_subjects"]) == len(tested) > 1

@@ -96,7 +96,7 @@ def column(page, table, head):
 
 def test_a_table_is_sorted_by_keyboard_and_says_so(chromium, report):
     table = f"people-{tree.TASK}"
-    evaluation = report.parent / "evaluation" / tree.TASK
+    evaluation = report.parent / "evaluate" / tree.TASK
     ssim = [
         float(row["ssim"])
         for model in tree.MODELS

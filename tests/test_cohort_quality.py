@@ -157,11 +157,11 @@ def test_status_tells_everybodys_state_and_counts(root, capsys, monkeypatch):
 
 
 def test_status_tells_which_models_wait_for_what(root):
-    for name in ("models/t1-fa/a/training", "models/t1-fa/b/training", "evaluation/t1-fa/c"):
+    for name in ("models/t1-fa/a/training", "models/t1-fa/b/training", "evaluate/t1-fa/c"):
         (root / name).mkdir(parents=True)
     (root / "models/t1-fa/c").mkdir()
     for name in ("models/t1-fa/b/model.json", "models/t1-fa/c/model.json",
-                 "evaluation/t1-fa/c/metrics.tsv"):  # fmt: skip
+                 "evaluate/t1-fa/c/metrics.tsv"):  # fmt: skip
         (root / name).touch()
     lines = status.describe_results(root).splitlines()
     assert "trained: t1-fa/b, t1-fa/c" in lines and "evaluated: t1-fa/c" in lines

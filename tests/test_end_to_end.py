@@ -120,7 +120,7 @@ def test_no_test_person_is_among_those_that_a_model_was_fitted_on(tiny, task):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_summary_counts_everybody(tiny, task):
-    rows = read_table(tiny / "evaluation" / task / "summary.tsv")
+    rows = read_table(tiny / "evaluate" / task / "summary.tsv")
     assert {row["model"] for row in rows} == set(MODELS)
     for row in rows:
         assert int(row["n_input"]) == 6
@@ -146,7 +146,7 @@ def test_the_standard_s_validator_finds_no_error(tiny, folder):
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_compares_its_models_on_the_test_people_and_has_a_page(studied, name):
     page = (studied / f"{STUDIES[name].study}.html").read_text()
-    rows = read_table(studied / "evaluation" / name / "summary.tsv")
+    rows = read_table(studied / "evaluate" / name / "summary.tsv")
     assert {row["model"] for row in rows} == set(STUDIES[name].models)
     assert all(model in page for model in STUDIES[name].models)
     for model in STUDIES[name].models:

@@ -32,7 +32,7 @@ def study(tmp_path):
 
 
 def table(root, name):
-    return read_table(root / "evaluation" / tree.TASK / f"{name}.tsv")
+    return read_table(root / "evaluate" / tree.TASK / f"{name}.tsv")
 
 
 def value(rows, **wanted):
@@ -145,7 +145,7 @@ def test_nobody_to_test_gives_tables_with_headers_only(study, capsys):
     assert "nothing to evaluate" in capsys.readouterr().out
     for name in (*(f"mean/{name}" for name in TABLES), "summary", "comparison"):
         assert table(study, name) == []
-        assert (study / "evaluation/t1-fa" / f"{name}.tsv").read_text().count("\n") == 1
+        assert (study / "evaluate/t1-fa" / f"{name}.tsv").read_text().count("\n") == 1
 
 
 def test_without_a_label_image_there_is_no_concordance_and_it_is_said(study, capsys):
@@ -183,7 +183,7 @@ def test_only_used_units_of_the_test_part_with_both_scans_are_tested():
 
 def test_two_sessions_of_a_person_are_one_subject(tmp_path):
     root = tree.run_evaluation(tree.build(tmp_path / "ds"), ["mean"])
-    again = root / "evaluation/t1-fa/mean/metrics.tsv"
+    again = root / "evaluate/t1-fa/mean/metrics.tsv"
     text = again.read_text().replace("sub-08\tsub-08\t", "sub-08\tsub-07\t")
     again.write_text(text)
     tree.run_compare(root, ["mean"])
@@ -199,7 +199,7 @@ def several(tmp_path_factory):
 
 
 def test_tract_density_is_compared_on_its_logarithmic_scale_and_by_dice(several):
-    row = value(read_table(several / "evaluation/fa-tdi/mean/metrics.tsv"), unit="sub-07",
+    row = value(read_table(several / "evaluate/fa-tdi/mean/metrics.tsv"), unit="sub-07",
                 region="brain")  # fmt: skip
     where = "sub-07", "sub-07"
     true = tree.load(unit_path(several, "tdi", *where))
@@ -215,7 +215,7 @@ def test_tract_density_is_compared_on_its_logarithmic_scale_and_by_dice(several)
 
 
 def test_regional_means_of_a_density_are_in_natural_units(several):
-    rows = read_table(several / "evaluation/fa-tdi/mean/rois.tsv")
+    rows = read_table(several / "evaluate/fa-tdi/mean/rois.tsv")
     true = tree.load(unit_path(several, "tdi", "sub-07", "sub-07"))
     row = value(rows, unit="sub-07", roi="genu")
     assert float(row["true"]) == pytest.approx(true[tree.bundles() == 1].mean(), rel=1e-4)
@@ -224,7 +224,7 @@ def test_regional_means_of_a_density_are_in_natural_units(several):
 
 def test_tensors_are_off_by_the_turn_and_the_diffusivity_they_were_made_with(several):
     for model in ("macro2micro", "mean"):
-        rows = read_table(several / f"evaluation/t1-dti/{model}/metrics.tsv")
+        rows = read_table(several / f"evaluate/t1-dti/{model}/metrics.tsv")
         wm = value(rows, unit="sub-08", region="wm")
         assert float(wm["angle_deg"]) == pytest.approx(tree.TURN_DEG[model], abs=0.1)
         brain = value(rows, unit="sub-08", region="brain")
@@ -234,8 +234,8 @@ def test_tensors_are_off_by_the_turn_and_the_diffusivity_they_were_made_with(sev
 
 
 def test_tensors_are_compared_by_the_fa_they_have(several):
-    ours = read_table(several / "evaluation/t1-dti/mean/metrics.tsv")
-    same = read_table(several / "evaluation/t1-fa/mean/metrics.tsv")
+    ours = read_table(several / "evaluate/t1-dti/mean/metrics.tsv")
+    same = read_table(several / "evaluate/t1-fa/mean/metrics.tsv")
     for unit, region in (("sub-06", "brain"), ("sub-11", "wm")):
         a, b = (value(rows, unit=unit, region=region) for rows in (ours, same))
         assert float(a["ssim"]) == pytest.approx(float(b["ssim"]), rel=1e-4)
@@ -243,13 +243,13 @@ def test_tensors_are_compared_by_the_fa_they_have(several):
 
 
 def test_a_bundle_that_the_synthesis_lacks_counts_as_zero(several):
-    rows = read_table(several / "evaluation/t1-dti/mean/bundles.tsv")
+    rows = read_table(several / "evaluate/t1-dti/mean/bundles.tsv")
     lost = value(rows, unit="sub-09", bundle=tree.BUNDLES[tree.LACKING])
     assert int(lost["true_n"]) >= 5
     assert (lost["synthetic_n"], lost["synthetic_volume_mm3"], lost["density_r"]) == ("0",) * 3
     assert lost["synthetic_length_mm"] is None
     own = [row for row in rows if row["unit"] == "sub-09"]
-    metric = value(read_table(several / "evaluation/t1-dti/mean/metrics.tsv"), unit="sub-09",
+    metric = value(read_table(several / "evaluate/t1-dti/mean/metrics.tsv"), unit="sub-09",
                    region="bundles")  # fmt: skip
     mean = np.mean([float(row["density_r"]) for row in own])
     assert float(metric["density_r"]) == pytest.approx(mean, rel=1e-4)
@@ -257,12 +257,12 @@ def test_a_bundle_that_the_synthesis_lacks_counts_as_zero(several):
 
 def test_true_streamlines_meet_the_synthetic_ones_in_the_space_of_the_t1(several):
     """Only the transform of the grid's status brings the two together."""
-    rows = read_table(several / "evaluation/t1-dti/macro2micro/bundles.tsv")
+    rows = read_table(several / "evaluate/t1-dti/macro2micro/bundles.tsv")
     labels = {name: label for label, name in tree.BUNDLES.items()}
     for row in rows:
         expected = tree.length_mm(labels[row["bundle"]])
         assert float(row["true_length_mm"]) == pytest.approx(expected, rel=1e-4)
-    summary = read_table(several / "evaluation/t1-dti/summary.tsv")
+    summary = read_table(several / "evaluate/t1-dti/summary.tsv")
     r = {row["model"]: float(row["mean"]) for row in summary if row["metric"] == "density_r"}
     assert r["macro2micro"] > 0.9 > 0.5 > r["mean"]
     lengths = [row for row in summary if row["metric"] == "length_concordance"]
@@ -276,13 +276,13 @@ def test_failed_streamlines_cost_the_bundles_and_not_the_map(tmp_path, capsys):
     write_text(path, "")
     tree.run_evaluation(root, task="t1-dti")
     assert "bundles left out: sub-03" in capsys.readouterr().out
-    rows = read_table(root / "evaluation/t1-dti/mean/metrics.tsv")
+    rows = read_table(root / "evaluate/t1-dti/mean/metrics.tsv")
     bundles = value(rows, region="bundles")
     assert bundles["density_r"] is None and "cannot be read" in bundles["problem"]
     assert float(value(rows, region="brain")["ssim"]) > 0.5
-    for row in read_table(root / "evaluation/t1-dti/summary.tsv"):
+    for row in read_table(root / "evaluate/t1-dti/summary.tsv"):
         assert row["n_failed"] == "0"
-    assert read_table(root / "evaluation/t1-dti/mean/bundles.tsv") == []
+    assert read_table(root / "evaluate/t1-dti/mean/bundles.tsv") == []
 
 
 def test_without_a_label_image_streamlines_are_not_compared_and_it_is_said(tmp_path, capsys):
@@ -290,7 +290,7 @@ def test_without_a_label_image_streamlines_are_not_compared_and_it_is_said(tmp_p
     root = tree.build(tmp_path / "ds", parts, ["t1-dti"])
     tree.run_evaluation(root, ["mean"], "{}", "t1-dti")
     assert "ROI concordance and bundles are not computed" in capsys.readouterr().out
-    assert read_table(root / "evaluation/t1-dti/mean/bundles.tsv") == []
+    assert read_table(root / "evaluate/t1-dti/mean/bundles.tsv") == []
 
 
 def test_a_chain_is_refused_for_either_of_its_networks(tmp_path):

@@ -23,7 +23,7 @@ def root(tmp_path_factory):
 
 
 def rows(root, model, region="brain", task=tree.TASK, table="metrics"):
-    found = read_table(root / "evaluation" / task / model / f"{table}.tsv")
+    found = read_table(root / "evaluate" / task / model / f"{table}.tsv")
     return {row["unit"]: row for row in found if row.get("region", region) == region}
 
 
@@ -62,7 +62,7 @@ def test_the_detail_of_the_mean_map_is_nobodys(root):
 
 
 def test_every_frequency_of_every_unit_is_in_the_table_of_spectra(root):
-    found = read_table(root / "evaluation/t1-fa/t1/spectrum.tsv")
+    found = read_table(root / "evaluate/t1-fa/t1/spectrum.tsv")
     frequencies = [float(r["frequency_per_mm"]) for r in found if r["unit"] == "sub-07"]
     assert len(found) == 6 * len(frequencies)
     assert frequencies == sorted(frequencies) and frequencies[-1] < 0.5 / tree.SPACING_MM
@@ -80,7 +80,7 @@ def test_deviations_that_are_the_errors_are_ordered_as_the_oracle_does(root, tas
     for row in rows(root, "mean", task=task).values():
         assert float(row["sd_error_r"]) == pytest.approx(1, abs=1e-4)
         assert float(row["retention_gain"]) > 0.3
-    curves = read_table(root / "evaluation" / task / "mean/uncertainty.tsv")
+    curves = read_table(root / "evaluate" / task / "mean/uncertainty.tsv")
     ends = {r["curve"]: float(r["y"]) for r in curves if (r["unit"], r["x"]) == ("sub-09", "1")}
     modality = MODALITIES[tree.TASKS[task].target]
     where = "sub-09", "sub-09"
@@ -100,12 +100,12 @@ def test_without_maps_of_deviations_uncertainty_is_left_out_and_it_is_said(root,
     tree.run_compare(root)
     row = rows(root, "t1")["sub-06"]
     assert row["calibration_error"] is row["retention_gain"] is None and row["ssim"]
-    assert read_table(root / "evaluation/t1-fa/t1/uncertainty.tsv") == []
+    assert read_table(root / "evaluate/t1-fa/t1/uncertainty.tsv") == []
 
 
 def test_p_is_corrected_over_the_baselines_of_one_model(root):
     found = [
-        row for row in read_table(root / "evaluation/t1-fa/comparison.tsv")
+        row for row in read_table(root / "evaluate/t1-fa/comparison.tsv")
         if (row["model"], row["region"], row["metric"]) == ("macro2micro", "brain", "mae")
     ]  # fmt: skip
     assert [row["baseline"] for row in found] == ["mean", "t1"]

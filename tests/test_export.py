@@ -123,7 +123,7 @@ def test_models_are_listed_with_what_they_were_trained_on_and_how_good_they_are(
     folder = tmp_path / "results" / "models" / "t1-fa" / "t1"
     folder.mkdir(parents=True)
     write_line(folder)
-    write_table(tmp_path / "results" / "evaluation" / "t1-fa" / "summary.tsv",
+    write_table(tmp_path / "results" / "evaluate" / "t1-fa" / "summary.tsv",
                 [{"model": "t1", "region": "brain", "metric": "ssim", "mean": "0.71", "low": "0.5",
                   "high": "0.8", "n_subjects": "8"}], SUMMARY)  # fmt: skip
     (row,) = describe_models(tmp_path / "results")

@@ -102,7 +102,7 @@ def test_no_two_models_share_a_colour_and_all_can_be_told_apart_in_grey():
 
 
 def test_the_metrics_drawn_are_the_metrics_measured(drawn):
-    measured = read_table(drawn.parent / "evaluation/t1-fa/mean/metrics.tsv")
+    measured = read_table(drawn.parent / "evaluate/t1-fa/mean/metrics.tsv")
     expected = {r["participant_id"]: float(r["ssim"]) for r in measured if r["region"] == "brain"}
     shown = {
         r["participant_id"]: float(r["value"])
@@ -113,7 +113,7 @@ def test_the_metrics_drawn_are_the_metrics_measured(drawn):
 
 
 def test_the_profile_is_the_mean_over_units(drawn):
-    rows = read_table(drawn.parent / "evaluation/t1-fa/t1/profile.tsv")
+    rows = read_table(drawn.parent / "evaluate/t1-fa/t1/profile.tsv")
     expected = np.mean([float(r["mae"]) for r in rows if float(r["offset_mm"]) == 0])
     (shown,) = [
         r for r in read_table(drawn / "t1-fa/profile.tsv")
@@ -125,7 +125,7 @@ def test_the_profile_is_the_mean_over_units(drawn):
 
 
 def test_dots_of_agreement_are_differences_and_lines_their_bias_and_limits(drawn):
-    measured = read_table(drawn.parent / "evaluation/t1-fa/t1/rois.tsv")
+    measured = read_table(drawn.parent / "evaluate/t1-fa/t1/rois.tsv")
     differences = [float(r["synthetic"]) - float(r["true"]) for r in measured]
     shown = [r for r in read_table(drawn / "t1-fa/agreement.tsv") if r["model"] == "t1"]
     assert [float(r["difference"]) for r in shown] == pytest.approx(differences, abs=1e-5)
@@ -137,7 +137,7 @@ def test_dots_of_agreement_are_differences_and_lines_their_bias_and_limits(drawn
 
 
 def test_the_spectrum_drawn_is_the_mean_over_units(drawn):
-    measured = read_table(drawn.parent / "evaluation/t1-fa/mean/spectrum.tsv")
+    measured = read_table(drawn.parent / "evaluate/t1-fa/mean/spectrum.tsv")
     place = measured[12]["frequency_per_mm"]
     own = [r for r in measured if r["frequency_per_mm"] == place]
     power = {k: np.array([float(r[f"{k}_power"]) for r in own]) for k in ("true", "synthetic")}
@@ -157,7 +157,7 @@ def test_the_uncertainty_drawn_is_that_of_the_models_that_have_one(drawn):
     assert {r["model"] for r in rows} == {"macro2micro", "mean"}
     (kept,) = [r for r in rows if (r["model"], r["curve"], r["x"]) == ("mean", "retention", "1")]
     maes = [
-        float(r["mae"]) for r in read_table(drawn.parent / "evaluation/t1-fa/mean/metrics.tsv")
+        float(r["mae"]) for r in read_table(drawn.parent / "evaluate/t1-fa/mean/metrics.tsv")
         if r["region"] == "brain"
     ]  # fmt: skip
     assert float(kept["y"]) == pytest.approx(np.mean(maes), rel=1e-4)
@@ -176,13 +176,13 @@ def test_many_models_are_drawn_in_lines_of_axial_slices(drawn, tmp_path, monkeyp
     """Names are long, colours come again: no model looks like another."""
     root = drawn.parent
     names = ["macro2micro", *(f"discriminators-{i:02d}" for i in range(11))]
-    for kind in ("synthetic", "evaluation", "models"):
+    for kind in ("synthetic", "evaluate", "models"):
         (tmp_path / kind / "t1-fa").mkdir(parents=True)
         for name in names:
             (tmp_path / kind / "t1-fa" / name).symlink_to(root / kind / "t1-fa/macro2micro")
     for table in ("summary", "comparison"):
-        (tmp_path / f"evaluation/t1-fa/{table}.tsv").symlink_to(
-            root / f"evaluation/t1-fa/{table}.tsv"
+        (tmp_path / f"evaluate/t1-fa/{table}.tsv").symlink_to(
+            root / f"evaluate/t1-fa/{table}.tsv"
         )
     for folder in (*root.glob("sub-*"), root / "cohort", root / "truth"):
         (tmp_path / folder.name).symlink_to(folder)
@@ -198,7 +198,7 @@ def test_many_models_are_drawn_in_lines_of_axial_slices(drawn, tmp_path, monkeyp
 
 
 def test_the_panel_shows_the_best_the_median_and_the_worst_by_the_first_model(drawn):
-    rows = read_table(drawn.parent / "evaluation/t1-fa/macro2micro/metrics.tsv")
+    rows = read_table(drawn.parent / "evaluate/t1-fa/macro2micro/metrics.tsv")
     ssim = {r["unit"]: float(r["ssim"]) for r in rows if r["region"] == "brain"}
     shown = {r["rank"]: r["unit"] for r in read_table(drawn / "t1-fa/panel.tsv")}
     assert ssim[shown["best"]] == max(ssim.values())
@@ -318,7 +318,7 @@ def test_the_bundles_drawn_are_the_bundles_measured(drawn):
         for row in read_table(drawn / "t1-dti/bundles.tsv")
         if row["model"] == "mean"
     ]
-    assert shown == read_table(drawn.parent / "evaluation/t1-dti/mean/bundles.tsv")
+    assert shown == read_table(drawn.parent / "evaluate/t1-dti/mean/bundles.tsv")
 
 
 def test_the_error_of_a_tensor_in_the_panel_is_that_of_its_fa(drawn):

@@ -120,7 +120,7 @@ def test_a_test_person_s_grid_job_that_was_killed_before_its_slices_runs_again(f
     root = finished / "results/growing"
     split = read_table(root / "cohort/split.tsv")
     person = next(row["participant_id"] for row in split if row["part"] == "test")
-    for path in (root / "slices" / person, root / "cohort/quality.tsv", root / "evaluation"):
+    for path in (root / "slices" / person, root / "cohort/quality.tsv", root / "evaluate"):
         subprocess.run(["rm", "-r", path], check=True)
     assert f"grid/{person}/{person}.log" in run(finished)
     assert (root / f"slices/{person}/{person}_slices.json").exists()

@@ -47,7 +47,7 @@ def write(folder, changes=None, study="report", counts=COUNTS, masks=("supplied"
         write_json(folder / "models" / task / model / "model.json", record)
     for name in tasks:
         summary = [{"region": "rois", "metric": "concordance"}, *further]
-        write_table(folder / "evaluation" / name / "summary.tsv", summary, ("region", "metric"))
+        write_table(folder / "evaluate" / name / "summary.tsv", summary, ("region", "metric"))
     out, references = folder / "methods.md", folder / "references.bib"
     write_methods(folder, tasks, config, out, references)
     return out.read_text(), references.read_text()

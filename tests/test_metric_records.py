@@ -108,7 +108,7 @@ def evaluated(toy, tmp_path):
 
 
 def test_a_further_metric_runs_from_the_maps_to_the_page(evaluated):
-    folder = evaluated / "evaluation" / tree.TASK
+    folder = evaluated / "evaluate" / tree.TASK
     where = "sub-04", "sub-04"
     brain = tree.load(unit_path(evaluated, "target-mask", *where)) > 0
     maps = (

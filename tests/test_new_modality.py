@@ -179,7 +179,7 @@ def compared_md(tmp_path_factory):
 
 def test_md_is_compared_on_its_scale_and_regions_in_um2_per_ms(compared_md):
     root, _ = compared_md
-    unit, where = "sub-07", root / "evaluation/t1-md/macro2micro"
+    unit, where = "sub-07", root / "evaluate/t1-md/macro2micro"
     true, brain = (tree.load(unit_path(root, kind, unit, unit)) for kind in ("md", "target-mask"))
     made = tree.load(unit_path(root / "synthetic/t1-md/macro2micro", "synth-md", unit, unit))
     rows = {(r["unit"], r["region"]): r for r in read_table(where / "metrics.tsv")}

@@ -24,8 +24,8 @@ def rows(tmp_path):
              "mean": PSNR.get((name, model), 25.0), "low": 24.0, "high": 31.0, "n_subjects": 8}
             for model in task.models for region in ("brain", "wm")
         ]  # fmt: skip
-        (tmp_path / "evaluation" / name).mkdir(parents=True)
-        write_table(tmp_path / "evaluation" / name / "summary.tsv", table, SUMMARY_COLUMNS)
+        (tmp_path / "evaluate" / name).mkdir(parents=True)
+        write_table(tmp_path / "evaluate" / name / "summary.tsv", table, SUMMARY_COLUMNS)
     return ratio_rows(tmp_path, TASKS)
 
 

@@ -83,7 +83,7 @@ def numbers(cell):
 def test_every_number_of_the_summary_is_the_number_of_the_table(root, page, task):
     table = {
         (r["region"], r["metric"], r["model"]): r
-        for r in read_table(root / f"evaluation/{task}/summary.tsv")
+        for r in read_table(root / f"evaluate/{task}/summary.tsv")
     }
     regions = {name: key for key, name in REGIONS.items()}
     metrics = {metric.title: key for key, metric in METRICS.items()}
@@ -105,7 +105,7 @@ def test_every_number_of_the_summary_is_the_number_of_the_table(root, page, task
 
 @pytest.mark.parametrize("task", tree.TASKS)
 def test_every_paired_difference_is_the_number_of_the_table(root, page, task):
-    table = read_table(root / f"evaluation/{task}/comparison.tsv")
+    table = read_table(root / f"evaluate/{task}/comparison.tsv")
     rows = page.tables[f"comparison-{task}"][1:]
     assert len(rows) == len(table)
     names = {key: metric.title for key, metric in METRICS.items()}
@@ -128,7 +128,7 @@ def test_the_table_at_the_top_has_every_tasks_headlines(root, page):
     ]  # fmt: skip
     column = header.index("brain SSIM")
     for (task, section), row in zip(tree.TASKS.items(), rows, strict=True):
-        table = read_table(root / f"evaluation/{task}/summary.tsv")
+        table = read_table(root / f"evaluate/{task}/summary.tsv")
         (ssim,) = [
             r for r in table
             if (r["model"], r["region"], r["metric"]) == ("macro2micro", "brain", "ssim")
@@ -168,7 +168,7 @@ def test_the_minute_says_who_took_part_and_what_came_of_each_task(root, text):
     for task in tree.TASKS:
         (ssim,) = [
             words.printed(row["mean"], 3)
-            for row in read_table(root / f"evaluation/{task}/summary.tsv")
+            for row in read_table(root / f"evaluate/{task}/summary.tsv")
             if (row["model"], row["region"], row["metric"]) == ("macro2micro", "brain", "ssim")
         ]
         assert f"macro2micro reaches a brain SSIM of {ssim}" in minute
@@ -185,7 +185,7 @@ def test_every_test_person_has_the_metrics_of_the_table(root, page, task):
     models = tree.TASKS[task].models
     assert len(rows) == 6 * len(models)
     for model in models:
-        for row in read_table(root / f"evaluation/{task}/{model}/metrics.tsv"):
+        for row in read_table(root / f"evaluate/{task}/{model}/metrics.tsv"):
             if row["region"] == "brain":
                 known = [words.printed(row[key], METRICS[key].digits) for key in PEOPLE_METRICS]
                 assert rows[row["unit"], model] == known

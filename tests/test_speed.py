@@ -25,7 +25,7 @@ def study(tmp_path):
             ("brain", "psnr", 24),
         )
     )  # fmt: skip
-    folder = tmp_path / "evaluation/t1-fa"
+    folder = tmp_path / "evaluate/t1-fa"
     folder.mkdir(parents=True)
     table.to_csv(folder / "summary.tsv", sep="\t", index=False)
     for model, seconds in SECONDS.items():

@@ -37,7 +37,7 @@ def test_the_study_of_misaligned_labels_is_planned_over_the_demo(tmp_path):
 
 
 def test_the_comparison_on_many_people_is_planned_over_the_demo(tmp_path):
-    table = "results/many/evaluation/same-steps/summary.tsv"
+    table = "results/many/evaluate/same-steps/summary.tsv"
     run = snakemake(tmp_path, table, *PLAN, "--configfile", "config.yaml", "tests/many.yaml")
     assert run.returncode == 0, run.stdout
     jobs = planned(run.stdout)

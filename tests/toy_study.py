@@ -84,7 +84,7 @@ def main(family, root):
         }
     )
     task = Task(models=(MODEL, "mean"))
-    summary = read_table(root / "evaluation" / TASK / "summary.tsv")
+    summary = read_table(root / "evaluate" / TASK / "summary.tsv")
     return {
         "package": str(Path(m2m.__file__).parent),
         "sentences": [

@@ -12,7 +12,7 @@ from m2m.options.stage_flags import ConfigFile, Root
 # What is the workflow's own and not BIDS, and what BIDS has proposed but not yet taken up: names of
 # proposal 16. The validator hides a folder only where no slash ends its name.
 NOT_BIDS = (
-    *("benchmarks", "cohort", "encoders", "downstream", "evaluation", "figures", "logs", "models"),
+    *("benchmarks", "cohort", "encoders", "downstream", "evaluate", "figures", "logs", "models"),
     *("rawdata", "slices", "synthetic", "truth", "*.html", "*_status.json"),
     *("*_dwimap.*", "*_dwiref.*", "*_tractogram.*", "*_field.*"),
 )

@@ -139,7 +139,7 @@ def _progress(root: Path) -> list[str]:
     def named(pattern: str) -> set[str]:
         return {"/".join(path.parts[-3:-1]) for path in root.glob(pattern)}
 
-    trained, evaluated = named("models/*/*/model.json"), named("evaluation/*/*/metrics.tsv")
+    trained, evaluated = named("models/*/*/model.json"), named("evaluate/*/*/metrics.tsv")
     lines = {
         "trained": trained,
         "evaluated": evaluated,

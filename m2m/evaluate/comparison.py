@@ -122,7 +122,7 @@ def _wilcoxon(difference: NDArray) -> float:
 
 def compare(root: Root, task: TaskName, config: NeededConfig) -> None:
     """Compare models on the same test subjects, with bootstrap intervals over subjects."""
-    written, folder = read_config(config), root / "evaluation" / task
+    written, folder = read_config(config), root / "evaluate" / task
     compare_models(
         task, root, written.models(task), root / "cohort" / "flow.json", folder / "summary.tsv",
         folder / "comparison.tsv",

@@ -60,7 +60,7 @@ def load_tables(root: Path, task: str, models: Sequence[str], name: str) -> pd.D
     """Read one of evaluate's tables for several models, with the column ``model``."""
     tables = [
         pd.read_csv(
-            root / "evaluation" / task / model / f"{name}.tsv", sep="\t",
+            root / "evaluate" / task / model / f"{name}.tsv", sep="\t",
             dtype=dict.fromkeys(_WORDS, str),
         ).assign(model=model)
         for model in models

@@ -284,7 +284,7 @@ def main(root: Root, task: TaskName, model: ModelName, config: NeededConfig) -> 
     evaluate_model(
         task, model, section.target, root, cohort / "units.tsv", *split_of(root),
         cohort / "quality.tsv", [root / "models" / home / model / "model.json" for home in homes],
-        *(root / "evaluation" / task / model / f"{name}.tsv" for name in names),
+        *(root / "evaluate" / task / model / f"{name}.tsv" for name in names),
         compared_by(written.section("evaluation"), written.phantom, root),
         mean_model=mean_map_of(written, section),
         streamlines=MODALITIES[section.target].nature == "tensor",

@@ -34,7 +34,7 @@ def ratio_rows(root: Path, tasks: Mapping[str, Task]) -> list[dict[str, Any]]:
     """Means and intervals of a study's models, each where it was fitted; ratio None: T1 alone."""
     rows = []
     for name, task in tasks.items():
-        summary = pd.read_csv(root / "evaluation" / name / "summary.tsv", sep="\t")
+        summary = pd.read_csv(root / "evaluate" / name / "summary.tsv", sep="\t")
         for row in summary.to_dict("records"):
             shown = (row["region"], row["metric"]) in SHOWN
             if shown and task.home(name, row["model"]) == name:

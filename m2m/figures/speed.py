@@ -63,7 +63,7 @@ def _seconds(path: Path) -> float:
 
 def speed_rows(study: Study) -> list[dict[str, Any]]:
     """Means and intervals of a study's models with their median seconds, then published figures."""
-    summary = pd.read_csv(study.root / "evaluation" / study.name / "summary.tsv", sep="\t")
+    summary = pd.read_csv(study.root / "evaluate" / study.name / "summary.tsv", sep="\t")
     chosen = summary[(summary["region"] == "slice") & summary["metric"].isin(METRICS)]
     rows = []
     for model in study.models:

@@ -82,13 +82,13 @@ def metrics_figure(study: Study) -> Drawn:
     values = by_participant(study.evaluated)
     if values.empty:
         return empty_figure(NOBODY), []
-    summary = pd.read_csv(study.root / "evaluation" / study.name / "summary.tsv", sep="\t")
+    summary = pd.read_csv(study.root / "evaluate" / study.name / "summary.tsv", sep="\t")
     return draw_metrics(values, summary, study.models, study.target.nature)
 
 
 def forest_figure(study: Study) -> Drawn:
     """The main model against each other one."""
-    table = pd.read_csv(study.root / "evaluation" / study.name / "comparison.tsv", sep="\t")
+    table = pd.read_csv(study.root / "evaluate" / study.name / "comparison.tsv", sep="\t")
     if table.empty:
         alone = len(study.models) == 1 and not study.evaluated.empty
         return empty_figure(f"{study.models[0]} stands alone." if alone else NOBODY), []

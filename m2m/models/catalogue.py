@@ -10,7 +10,7 @@ from m2m.io.errors import DataError
 from m2m.io.files import read_json
 from m2m.io.tables import read_table
 
-# Of the test people, inside the brain; the others are in evaluation/<task>/summary.tsv.
+# Of the test people, inside the brain; the others are in evaluate/<task>/summary.tsv.
 METRICS = ("ssim", "psnr", "pearson")
 COLUMNS = ("task", "model", "from", "to", "grid", "trained on", "validation", *METRICS, "file")
 INTERVAL = ("mean", "low", "high")
@@ -19,7 +19,7 @@ NONE = "-"
 
 def measured(root: Path, task: str) -> dict[tuple[str, str], str]:
     """Read mean and interval of each model's `METRICS` in the brain, as text; by model, metric."""
-    path = root / "evaluation" / task / "summary.tsv"
+    path = root / "evaluate" / task / "summary.tsv"
     rows = read_table(path) if path.exists() else []
     return {
         (row["model"], row["metric"]): "{mean} ({low} to {high})".format(

@@ -100,7 +100,7 @@ def package_versions(config: Config, models: Iterable[Family], biology: bool) ->
 def evaluated(root: Path, tasks: Mapping[str, Task]) -> set[tuple[str | None, str | None]]:
     """Region and metric of everything that a summary holds."""
     rows: list[Row] = [
-        row for task in tasks for row in read_table(root / "evaluation" / task / "summary.tsv")
+        row for task in tasks for row in read_table(root / "evaluate" / task / "summary.tsv")
     ]
     return {(row["region"], row["metric"]) for row in rows}
 

@@ -76,7 +76,7 @@ def label_rows(root: Path, name: str, models: Sequence[str]) -> list[dict[str, s
     """How far each model's labels were moved, people averaged; none for labels left as they are."""
     rows = []
     for model in models:
-        path = root / "evaluation" / name / model / "labels.tsv"
+        path = root / "evaluate" / name / model / "labels.tsv"
         if not path.exists():
             continue
         people = read_table(path)
@@ -91,7 +91,7 @@ def people_rows(root: Path, name: str, models: Sequence[str]) -> list[dict[str, 
     """Every test subject under every model: unit, model, cells (`PEOPLE_METRICS` in the brain)."""
     rows = []
     for model in models:
-        for row in read_table(root / "evaluation" / name / model / "metrics.tsv"):
+        for row in read_table(root / "evaluate" / name / model / "metrics.tsv"):
             if row["region"] == "brain":
                 cells = [printed(row[metric], METRICS[metric].digits) for metric in PEOPLE_METRICS]
                 rows.append({"unit": row["unit"], "model": model, "cells": cells})
@@ -152,7 +152,7 @@ def task_context(root: Path, figures: Path, name: str, tasks: Mapping[str, Task]
     """What the page says of one task."""
     task = tasks[name]
     models: Sequence[str] = task.models
-    evaluation = root / "evaluation" / name
+    evaluation = root / "evaluate" / name
     summary = read_table(evaluation / "summary.tsv")
     comparison = read_table(evaluation / "comparison.tsv")
     tiles = headlines(summary, comparison, models[0])

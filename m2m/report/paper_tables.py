@@ -149,7 +149,7 @@ def latex(table: pd.DataFrame, marked: Sequence[set[str]] = ()) -> str:
 
 def main(root: Root, task: TaskName, config: NeededConfig) -> None:
     """Write the summary and the comparison of a task as Markdown and LaTeX."""
-    sources = [root / "evaluation" / task / f"{name}.tsv" for name in ("summary", "comparison")]
+    sources = [root / "evaluate" / task / f"{name}.tsv" for name in ("summary", "comparison")]
     outs = [path.with_suffix(suffix) for path in sources for suffix in (".md", ".tex")]
     write_tables(*sources, read_config(config).models(task), outs)
 

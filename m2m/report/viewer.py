@@ -258,7 +258,7 @@ def viewer(
     """
     name = viewed_task(tasks)
     task = tasks[name]
-    metrics = read_table(root / "evaluation" / name / task.models[0] / "metrics.tsv")
+    metrics = read_table(root / "evaluate" / name / task.models[0] / "metrics.tsv")
     shown = {"name": name, "model": task.models[0]}
     maps, words = {}, dict(chosen_units(metrics, section.viewer_subjects))
     for unit in words:

@@ -252,7 +252,7 @@ def main(root: Root, task: TaskName, model: ModelName, config: NeededConfig) -> 
     measure_model(
         root / "models" / task / model / "model.safetensors", root / "slices",
         *split_of(root, written.task(task).fold), root,
-        root / "evaluation" / task / model / "labels.tsv", root / "truth" if known else None,
+        root / "evaluate" / task / model / "labels.tsv", root / "truth" if known else None,
     )  # fmt: skip
 
 

@@ -171,7 +171,7 @@ def card_with_tests(card: str, rows: list[Mapping[str, str | None]], licence: st
     card : str
         Of `m2m train`.
     rows : list of mapping
-        The model's rows of evaluation/<task>/summary.tsv; none: not tested.
+        The model's rows of evaluate/<task>/summary.tsv; none: not tested.
     licence : str
     """
     text = [
@@ -280,7 +280,7 @@ def main(
     format: Annotated[Format, typer.Option(help="A bundle, or the network alone.")] = Format.MONAI,
     record: Annotated[Path | None, typer.Option(help="Default: model.json by the weights.")] = None,
     summary: Annotated[
-        Path | None, typer.Option(help="evaluation/<task>/summary.tsv, for the model card.")
+        Path | None, typer.Option(help="evaluate/<task>/summary.tsv, for the model card.")
     ] = None,
     licence: Annotated[str, typer.Option(help="Who may use the weights, for the card.")] = "",
 ) -> None:

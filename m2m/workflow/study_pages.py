@@ -28,7 +28,7 @@ class Pages:
     def paper(self, study: str) -> list[str]:
         """What a paper takes: figures, of which the last is named, tables and methods."""
         tables = self.tasks.every_task(
-            "evaluation/{task}/summary.tex", self.tasks.studies.get(study, [])
+            "evaluate/{task}/summary.tex", self.tasks.studies.get(study, [])
         )
         return [self.last_figure(study), f"{self.figures(study)}/methods.md", *tables]
 

@@ -46,7 +46,7 @@ class Layout:
         # What a model's label correction made of the training part.
         self.labels = f"{root}/labels/{{task}}/{{model}}"
         self.synthetic = f"{root}/synthetic/{{task}}/{{model}}"
-        self.evaluation = f"{root}/evaluation/{{task}}"
+        self.evaluation = f"{root}/evaluate/{{task}}"
         self.downstream = f"{root}/downstream"
         self.figures = f"{root}/figures"
         self.config = f"{root}/logs/config.json"
