@@ -22,7 +22,7 @@ if files.simulated:
             runtime=minutes(10),
         params:
             root=files.dataset_root,
-            config=files.config_file,
+            config=files.config,
             options=digest(CONFIG.cohort.phantom),
             version=VERSIONS["simulate"],
         shell:
@@ -62,7 +62,7 @@ if files.simulated:
             runtime=minutes(15),
         params:
             root=files.dataset_root,
-            config=files.config_file,
+            config=files.config,
             options=digests.person,
             version=VERSIONS["simulate"],
         shell:
@@ -89,7 +89,7 @@ rule describe:
     params:
         root=files.dataset_root,
         source=files.rawdata,
-        config=files.config_file,
+        config=files.config,
         synthetic=digest(tasks.every_model("synthetic/{task}/{model}")),
         version=VERSIONS["describe"],
     shell:
@@ -115,7 +115,7 @@ rule index:
         runtime=minutes(120),
     params:
         bids_dir=files.rawdata,
-        config=files.config_file,
+        config=files.config,
         options=digests.cohort,
         subjects=people.listed_subjects,
         version=VERSIONS["index"],
@@ -145,7 +145,7 @@ rule validate:
         runtime=minutes(240),
     params:
         participants=flag("--participants", "participants"),
-        config=files.config_file,
+        config=files.config,
         options=digests.cohort,
         version=VERSIONS["validate"],
     shell:
@@ -173,7 +173,7 @@ checkpoint split:
         runtime=minutes(10),
     params:
         participants=flag("--participants", "participants"),
-        config=files.config_file,
+        config=files.config,
         options=digest(CONFIG.split),
         version=VERSIONS["split"],
     shell:
@@ -209,7 +209,7 @@ if tasks.cross_fitted:
         params:
             folder=output_folder,
             number=CONFIG.downstream.folds,
-            config=files.config_file,
+            config=files.config,
             options=digest(CONFIG.split),
             version=VERSIONS["folds"],
         shell:

@@ -30,7 +30,7 @@ if CONFIG.preprocess.chain != "none":
         params:
             root=files.dataset_root,
             subject=subject_flags,
-            config=files.config_file,
+            config=files.config,
             options=digest(CONFIG.preprocess),
             version=VERSIONS["preprocess"],
         shell:
@@ -73,7 +73,7 @@ rule dti:
     params:
         root=files.dataset_root,
         subject=subject_flags,
-        config=files.config_file,
+        config=files.config,
         mask=flag("--supplied-mask", "mask"),
         low=[],
         options=digest(CONFIG.dti),
@@ -113,7 +113,7 @@ rule track:
     params:
         root=files.dataset_root,
         subject=subject_flags,
-        config=files.config_file,
+        config=files.config,
         five_tissue=flag("--five-tissue", "five_tissue"),
         t1w=flag("--t1w", "t1w"),
         dti=digest(CONFIG.dti),

@@ -35,7 +35,7 @@ rule evaluate_model:
         runtime=minutes(120),
     params:
         root=files.dataset_root,
-        config=files.config_file,
+        config=files.config,
         target=tasks.target_of,
         mean=judging.mean_model,
         options=digests.evaluation,
@@ -67,7 +67,7 @@ rule measure_labels:
         runtime=minutes(60),
     params:
         root=files.dataset_root,
-        config=files.config_file,
+        config=files.config,
         truth=bool(files.simulated and CONFIG.cohort.phantom.distortion_mm),
         version=VERSIONS["labels"],
     shell:
@@ -98,7 +98,7 @@ rule compare_models:
         runtime=minutes(60),
     params:
         root=files.dataset_root,
-        config=files.config_file,
+        config=files.config,
         models=tasks.model_names,
         options=digests.evaluation,
         version=VERSIONS["compare"],
@@ -130,7 +130,7 @@ rule tables_of_task:
         runtime=minutes(10),
     params:
         root=files.dataset_root,
-        config=files.config_file,
+        config=files.config,
         models=tasks.model_names,
         version=VERSIONS["tables"],
     shell:
@@ -164,7 +164,7 @@ if tasks.cross_fitted:
             runtime=minutes(240),
         params:
             root=files.dataset_root,
-            config=files.config_file,
+            config=files.config,
             images=digest(validation.images()),
             options=digests.evaluation,
             slices=digest(CONFIG.slices),
@@ -196,7 +196,7 @@ if tasks.cross_fitted:
             gpu=1,
         params:
             root=files.dataset_root,
-            config=files.config_file,
+            config=files.config,
             images=digest(validation.images()),
             options=digest(CONFIG.downstream),
             slices=digest(CONFIG.slices),
@@ -231,7 +231,7 @@ if tasks.cross_fitted:
             runtime=minutes(720),
         params:
             root=files.dataset_root,
-            config=files.config_file,
+            config=files.config,
             cnn=validation.cnn_flag,
             measured=digest(validation.measured_of()),
             options=digest(CONFIG.downstream),

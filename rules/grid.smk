@@ -28,7 +28,7 @@ rule anat:
     params:
         root=files.dataset_root,
         subject=subject_flags,
-        config=files.config_file,
+        config=files.config,
         mask=flag("--t1w-mask", "mask"),
         options=digest(CONFIG.anat),
         version=VERSIONS["anat"],
@@ -141,7 +141,7 @@ if CONFIG.lows:
         params:
             root=files.dataset_root,
             subject=subject_flags,
-            config=files.config_file,
+            config=files.config,
             mask=flag("--supplied-mask", "mask"),
             low=low_flag,
             options=digests.low_dti,

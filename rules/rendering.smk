@@ -33,7 +33,7 @@ rule fit_field:
         subject=subject_flags,
         maps=fields.maps,
         directions=fields.directions,
-        config=files.config_file,
+        config=files.config,
         options=digest(CONFIG.field),
         version=VERSIONS["field"],
     shell:
@@ -66,7 +66,7 @@ rule render_field:
         root=files.dataset_root,
         subject=subject_flags,
         maps=fields.maps,
-        config=files.config_file,
+        config=files.config,
         options=digest(CONFIG.render),
         version=VERSIONS["render"],
     shell:
@@ -103,7 +103,7 @@ if TENSORS:
             root=files.dataset_root,
             subject=subject_flags,
             maps=fields.maps,
-            config=files.config_file,
+            config=files.config,
             options=digest(CONFIG.tractography),
             version=VERSIONS["tractography"],
         shell:
@@ -133,7 +133,7 @@ rule compare_field:
     params:
         root=files.dataset_root,
         subject=subject_flags,
-        config=files.config_file,
+        config=files.config,
         options=digest(CONFIG.held_out),
         field=digest(CONFIG.field),
         version=VERSIONS["compare-fields"],
@@ -169,7 +169,7 @@ rule figures_of_fields:
     params:
         root=files.dataset_root,
         shown=fields.shown_flags,
-        config=files.config_file,
+        config=files.config,
         options=digest(CONFIG.render),
         simulated=files.simulated,
         version=VERSIONS["draw-fields"],
@@ -198,7 +198,7 @@ rule page_of_fields:
     params:
         root=files.dataset_root,
         shown=fields.shown_flags,
-        config=files.config_file,
+        config=files.config,
         options=digests.whole,
         version=VERSIONS["report-fields"],
     shell:

@@ -44,7 +44,7 @@ for STUDY, TASKS in tasks.studies.items():
         params:
             root=files.dataset_root,
             study=STUDY,
-            config=files.config_file,
+            config=files.config,
             tasks=digests.tasks(TASKS),
             options=digest(CONFIG.report),
             simulated=files.simulated,
@@ -78,7 +78,7 @@ for STUDY, TASKS in tasks.studies.items():
         params:
             root=files.dataset_root,
             study=STUDY,
-            config=files.config_file,
+            config=files.config,
             tasks=digests.tasks(TASKS),
             options=digests.whole,
             version=VERSIONS["methods"],
@@ -112,7 +112,7 @@ for STUDY, TASKS in tasks.studies.items():
         params:
             root=files.dataset_root,
             study=STUDY,
-            config=files.config_file,
+            config=files.config,
             tasks=digests.tasks(TASKS),
             options=[digests.whole, digests.report(STUDY)],
             simulated=files.simulated,
@@ -157,7 +157,7 @@ if tasks.cross_fitted:
             runtime=minutes(60),
         params:
             root=files.dataset_root,
-            config=files.config_file,
+            config=files.config,
             measured=digest(validation.measured_of()),
             simulated=files.simulated,
             version=VERSIONS["draw-downstream"],
@@ -189,7 +189,7 @@ if tasks.cross_fitted:
             runtime=minutes(30),
         params:
             root=files.dataset_root,
-            config=files.config_file,
+            config=files.config,
             tasks=digests.tasks(tasks.cross_fitted),
             options=digests.whole,
             version=VERSIONS["methods"],
@@ -221,7 +221,7 @@ if tasks.cross_fitted:
             runtime=minutes(60),
         params:
             root=files.dataset_root,
-            config=files.config_file,
+            config=files.config,
             options=digests.whole,
             version=VERSIONS["report-downstream"],
         shell:

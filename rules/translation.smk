@@ -22,7 +22,7 @@ rule train_encoder:
         runtime=minutes(240),
     params:
         root=files.dataset_root,
-        config=files.config_file,
+        config=files.config,
         options=digest(CONFIG.encoder),
         version=VERSIONS["encoder"],
     shell:
@@ -60,7 +60,7 @@ rule train_model:
         gpu=fitting.training_need("devices", 0),
     params:
         root=files.dataset_root,
-        config=files.config_file,
+        config=files.config,
         task=digests.task,
         options=digests.model,
         simulated=files.simulated,
@@ -93,7 +93,7 @@ rule correct_labels:
         runtime=minutes(240),
     params:
         root=files.dataset_root,
-        config=files.config_file,
+        config=files.config,
         version=VERSIONS["correct-labels"],
     shell:
         "m2m correct-labels --root {params.root:q} --config {params.config:q}"
@@ -123,7 +123,7 @@ rule translate_volume:
     params:
         root=files.dataset_root,
         subject=subject_flags,
-        config=files.config_file,
+        config=files.config,
         version=VERSIONS["translate"],
     shell:
         "m2m synthesise --root {params.root:q} {params.subject:q}"
@@ -162,13 +162,13 @@ if tasks.tensor:
         params:
             root=files.dataset_root,
             subject=subject_flags,
-            maps=files.synthetic,
-            config=files.config_file,
+            maps=tasks.maps_flag,
+            config=files.config,
             options=digest(CONFIG.tractography),
             version=VERSIONS["tractography"],
         shell:
             "m2m tractography --root {params.root:q} {params.subject:q}"
-            " --config {params.config:q} --maps {params.maps:q} > {log:q} 2>&1"
+            " --config {params.config:q} {params.maps:q} > {log:q} 2>&1"
 
     # Both could make the FA of a task that predicts tensors.
     ruleorder: track_synthetic > translate_volume

@@ -9,7 +9,6 @@ from scipy.spatial.transform import Rotation
 
 from m2m import dti, dwi, mrtrix3, volume
 from m2m.lowres import low_grid
-from m2m.options import Dti
 from m2m.volume import Volume
 
 ELEMENTS = ((0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2))
@@ -286,7 +285,7 @@ def person(tmp_path):
             bvec=tmp_path / "dwi.bvec",
             **{name: tmp_path / f"{name}.nii.gz" for name in NAMES},
             status=tmp_path / "status.json",
-            section=Dti.model_validate(options),
+            section=dti.sections.Dti.model_validate(options),
             supplied_mask=supplied,
             preprocess_status=preprocess,
         )
