@@ -1,6 +1,5 @@
 """Evaluation of a results tree whose models are known to be good, middling and bad."""
 
-import json
 import shutil
 
 import numpy as np
@@ -12,6 +11,7 @@ from m2m.bids import unit_path
 from m2m.evaluate.streamlines import density_r, region_of
 from m2m.evaluate.subjects import refuse_leak, test_units
 from m2m.evaluate.tables import TABLES
+from m2m.options import Evaluation, Rois
 from m2m.stage import read_json, read_table, write_json, write_table, write_text
 from m2m.volume import Volume
 
@@ -148,7 +148,7 @@ def test_nobody_to_test_gives_tables_with_headers_only(study, capsys):
 
 
 def test_without_a_label_image_there_is_no_concordance_and_it_is_said(study, capsys):
-    tree.run_evaluation(study, options="{}")
+    tree.run_evaluation(study, options=Evaluation())
     assert "ROI concordance is not computed" in capsys.readouterr().out
     assert {row["region"] for row in table(study, "summary")} == {"slice", "brain", "wm"}
 
@@ -162,7 +162,7 @@ def test_labels_in_template_space_are_carried_by_the_affine(study):
     write_json(status, read_json(status) | {"grid_to_mni": shift.tolist()})
     tree.run_evaluation(study)
     own = table(study, "mean/rois")
-    options = f'{{"rois": {{"image": "{labels}", "space": "MNI152"}}}}'
+    options = Evaluation(rois=Rois(image=str(labels), space="MNI152"))
     tree.run_evaluation(study, options=options)
     carried = table(study, "mean/rois")
     assert [r["true"] for r in carried] == [r["true"] for r in own]
@@ -333,8 +333,8 @@ def test_the_simulated_truth_is_a_region_of_its_own(study):
     path = unit_path(truth, "truth-fa", "sub-03", "sub-03")
     write_text(path, "")
     shutil.copy(synthetic, path)
-    options = json.loads(tree.evaluation_options(study)) | {"truth": str(truth)}
-    root = tree.run_evaluation(study, options=json.dumps(options))
+    options = tree.evaluation_options(study).model_copy(update={"truth": truth})
+    root = tree.run_evaluation(study, options=options)
     row = value(table(root, "mean/metrics"), unit="sub-03", region="truth")
     assert float(row["mae"]) == 0 and float(row["ssim"]) == pytest.approx(1)
     measured = value(table(root, "mean/metrics"), unit="sub-03", region="brain")
