@@ -287,7 +287,7 @@ def test_failed_streamlines_cost_the_bundles_and_not_the_map(tmp_path, capsys):
 def test_without_a_label_image_streamlines_are_not_compared_and_it_is_said(tmp_path, capsys):
     parts = {"sub-01": "train", "sub-02": "validation", "sub-03": "test"}
     root = tree.build(tmp_path / "ds", parts, ["t1-dti"])
-    tree.run_evaluation(root, ["mean"], "{}", "t1-dti")
+    tree.run_evaluation(root, ["mean"], Evaluation(), "t1-dti")
     assert "ROI concordance and bundles are not computed" in capsys.readouterr().out
     assert read_table(root / "evaluation/t1-dti/mean/bundles.tsv") == []
 
