@@ -20,7 +20,7 @@ rule describe:
     params:
         root=files.dataset_root,
         source=files.rawdata,
-        config=files.config_file,
+        config=files.config,
         synthetic=digest(tasks.every_model("synthetic/{task}/{model}")),
         version=VERSIONS["describe"],
     shell:
@@ -46,7 +46,7 @@ rule index:
         runtime=minutes(120),
     params:
         bids_dir=files.rawdata,
-        config=files.config_file,
+        config=files.config,
         options=digests.cohort,
         subjects=people.listed_subjects,
         version=VERSIONS["index"],
@@ -76,7 +76,7 @@ rule validate:
         runtime=minutes(240),
     params:
         participants=flag("--participants", "participants"),
-        config=files.config_file,
+        config=files.config,
         options=digests.cohort,
         version=VERSIONS["validate"],
     shell:
@@ -104,7 +104,7 @@ checkpoint split:
         runtime=minutes(10),
     params:
         participants=flag("--participants", "participants"),
-        config=files.config_file,
+        config=files.config,
         options=digest(CONFIG.split),
         version=VERSIONS["split"],
     shell:
@@ -140,7 +140,7 @@ if tasks.cross_fitted:
         params:
             folder=output_folder,
             number=CONFIG.downstream.folds,
-            config=files.config_file,
+            config=files.config,
             options=digest(CONFIG.split),
             version=VERSIONS["folds"],
         shell:

@@ -28,7 +28,7 @@ if CONFIG.preprocess.chain != "none":
         params:
             root=files.dataset_root,
             subject=subject_flags,
-            config=files.config_file,
+            config=files.config,
             options=digest(CONFIG.preprocess),
             version=VERSIONS["preprocess"],
         shell:
@@ -71,7 +71,7 @@ rule dti:
     params:
         root=files.dataset_root,
         subject=subject_flags,
-        config=files.config_file,
+        config=files.config,
         mask=flag("--supplied-mask", "mask"),
         low=[],
         options=digest(CONFIG.dti),
@@ -111,7 +111,7 @@ rule track:
     params:
         root=files.dataset_root,
         subject=subject_flags,
-        config=files.config_file,
+        config=files.config,
         further=people.track_flags,
         dti=digest(CONFIG.dti),
         options=digest(CONFIG.tractography),

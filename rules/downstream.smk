@@ -26,7 +26,7 @@ if tasks.cross_fitted:
             runtime=minutes(240),
         params:
             root=files.dataset_root,
-            config=files.config_file,
+            config=files.config,
             images=digest(validation.images()),
             options=digests.evaluation,
             slices=digest(CONFIG.slices),
@@ -58,7 +58,7 @@ if tasks.cross_fitted:
             gpu=1,
         params:
             root=files.dataset_root,
-            config=files.config_file,
+            config=files.config,
             images=digest(validation.images()),
             options=digest(CONFIG.downstream),
             slices=digest(CONFIG.slices),
@@ -93,7 +93,7 @@ if tasks.cross_fitted:
             runtime=minutes(720),
         params:
             root=files.dataset_root,
-            config=files.config_file,
+            config=files.config,
             cnn=validation.cnn_flag,
             measured=digest(validation.measured_of()),
             options=digest(CONFIG.downstream),

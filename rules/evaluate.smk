@@ -23,7 +23,7 @@ rule compare_field:
     params:
         root=files.dataset_root,
         subject=subject_flags,
-        config=files.config_file,
+        config=files.config,
         options=digest(CONFIG.held_out),
         field=digest(CONFIG.field),
         version=VERSIONS["compare-fields"],
@@ -66,7 +66,7 @@ rule evaluate_model:
         runtime=minutes(120),
     params:
         root=files.dataset_root,
-        config=files.config_file,
+        config=files.config,
         target=tasks.target_of,
         mean=judging.mean_model,
         options=digests.evaluation,
@@ -99,7 +99,7 @@ rule compare_models:
         runtime=minutes(60),
     params:
         root=files.dataset_root,
-        config=files.config_file,
+        config=files.config,
         models=tasks.model_names,
         options=digests.evaluation,
         version=VERSIONS["compare"],

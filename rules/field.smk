@@ -33,7 +33,7 @@ rule fit_field:
         subject=subject_flags,
         maps=fields.maps,
         directions=fields.directions,
-        config=files.config_file,
+        config=files.config,
         options=digest(CONFIG.field),
         version=VERSIONS["field"],
     shell:
@@ -66,7 +66,7 @@ rule render_field:
         root=files.dataset_root,
         subject=subject_flags,
         maps=fields.maps,
-        config=files.config_file,
+        config=files.config,
         options=digest(CONFIG.render),
         version=VERSIONS["render"],
     shell:
@@ -103,7 +103,7 @@ if TENSORS:
             root=files.dataset_root,
             subject=subject_flags,
             maps=fields.maps,
-            config=files.config_file,
+            config=files.config,
             options=digest(CONFIG.tractography),
             version=VERSIONS["tractography"],
         shell:

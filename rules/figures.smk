@@ -28,7 +28,7 @@ rule figures_of_fields:
     params:
         root=files.dataset_root,
         shown=fields.shown_flags,
-        config=files.config_file,
+        config=files.config,
         options=digest(CONFIG.render),
         simulated=files.simulated,
         version=VERSIONS["draw-fields"],
@@ -82,7 +82,7 @@ for STUDY, TASKS in tasks.studies.items():
         params:
             root=files.dataset_root,
             study=STUDY,
-            config=files.config_file,
+            config=files.config,
             tasks=digests.tasks(TASKS),
             options=digest(CONFIG.report),
             simulated=files.simulated,
@@ -127,7 +127,7 @@ if tasks.cross_fitted:
             runtime=minutes(60),
         params:
             root=files.dataset_root,
-            config=files.config_file,
+            config=files.config,
             measured=digest(validation.measured_of()),
             simulated=files.simulated,
             version=VERSIONS["draw-downstream"],

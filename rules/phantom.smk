@@ -22,7 +22,7 @@ if files.simulated:
             runtime=minutes(10),
         params:
             root=files.dataset_root,
-            config=files.config_file,
+            config=files.config,
             options=digest(CONFIG.cohort.phantom),
             version=VERSIONS["simulate"],
         shell:
@@ -62,7 +62,7 @@ if files.simulated:
             runtime=minutes(15),
         params:
             root=files.dataset_root,
-            config=files.config_file,
+            config=files.config,
             options=digests.person,
             version=VERSIONS["simulate"],
         shell:

@@ -21,7 +21,7 @@ rule page_of_fields:
     params:
         root=files.dataset_root,
         shown=fields.shown_flags,
-        config=files.config_file,
+        config=files.config,
         options=digests.whole,
         version=VERSIONS["report-fields"],
     shell:
@@ -52,7 +52,7 @@ rule tables_of_task:
         runtime=minutes(10),
     params:
         root=files.dataset_root,
-        config=files.config_file,
+        config=files.config,
         models=tasks.model_names,
         version=VERSIONS["tables"],
     shell:
@@ -87,7 +87,7 @@ for STUDY, TASKS in tasks.studies.items():
         params:
             root=files.dataset_root,
             study=STUDY,
-            config=files.config_file,
+            config=files.config,
             tasks=digests.tasks(TASKS),
             options=digests.whole,
             version=VERSIONS["methods"],
@@ -121,7 +121,7 @@ for STUDY, TASKS in tasks.studies.items():
         params:
             root=files.dataset_root,
             study=STUDY,
-            config=files.config_file,
+            config=files.config,
             tasks=digests.tasks(TASKS),
             options=[digests.whole, digests.report(STUDY)],
             simulated=files.simulated,
@@ -157,7 +157,7 @@ if tasks.cross_fitted:
             runtime=minutes(30),
         params:
             root=files.dataset_root,
-            config=files.config_file,
+            config=files.config,
             tasks=digests.tasks(tasks.cross_fitted),
             options=digests.whole,
             version=VERSIONS["methods"],
@@ -189,7 +189,7 @@ if tasks.cross_fitted:
             runtime=minutes(60),
         params:
             root=files.dataset_root,
-            config=files.config_file,
+            config=files.config,
             options=digests.whole,
             version=VERSIONS["report-downstream"],
         shell:

@@ -28,7 +28,7 @@ rule anat:
     params:
         root=files.dataset_root,
         subject=subject_flags,
-        config=files.config_file,
+        config=files.config,
         mask=flag("--t1w-mask", "mask"),
         options=digest(CONFIG.anat),
         version=VERSIONS["anat"],
@@ -74,7 +74,7 @@ rule grid:
     params:
         root=files.dataset_root,
         subject=subject_flags,
-        config=files.config_file,
+        config=files.config,
         maps=repeated("--maps", modalities.on_grid(CONFIG.modalities)),
         cut=repeated("--maps", modalities.in_slices(CONFIG.modalities)),
         options=[digest(CONFIG.grid), digest(CONFIG.slices)],
@@ -106,7 +106,7 @@ if CONFIG.lows:
         params:
             root=files.dataset_root,
             subject=subject_flags,
-            config=files.config_file,
+            config=files.config,
             mask=flag("--supplied-mask", "mask"),
             low=low_flag,
             options=digests.low_dti,

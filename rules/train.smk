@@ -22,7 +22,7 @@ rule train_encoder:
         runtime=minutes(240),
     params:
         root=files.dataset_root,
-        config=files.config_file,
+        config=files.config,
         options=digest(CONFIG.encoder),
         version=VERSIONS["encoder"],
     shell:
@@ -60,7 +60,7 @@ rule train_model:
         gpu=fitting.training_need("devices", 0),
     params:
         root=files.dataset_root,
-        config=files.config_file,
+        config=files.config,
         task=digests.task,
         options=digests.model,
         simulated=files.simulated,
@@ -93,7 +93,7 @@ rule correct_labels:
         runtime=minutes(240),
     params:
         root=files.dataset_root,
-        config=files.config_file,
+        config=files.config,
         version=VERSIONS["correct-labels"],
     shell:
         "m2m correct-labels --root {params.root:q} --config {params.config:q}"
@@ -122,7 +122,7 @@ rule measure_labels:
         runtime=minutes(60),
     params:
         root=files.dataset_root,
-        config=files.config_file,
+        config=files.config,
         truth=bool(files.simulated and CONFIG.cohort.phantom.distortion_mm),
         version=VERSIONS["labels"],
     shell:

@@ -24,7 +24,7 @@ rule translate_volume:
     params:
         root=files.dataset_root,
         subject=subject_flags,
-        config=files.config_file,
+        config=files.config,
         version=VERSIONS["translate"],
     shell:
         "m2m synthesise --root {params.root:q} {params.subject:q}"
@@ -63,13 +63,13 @@ if tasks.tensor:
         params:
             root=files.dataset_root,
             subject=subject_flags,
-            maps=files.synthetic,
-            config=files.config_file,
+            maps=tasks.maps_flag,
+            config=files.config,
             options=digest(CONFIG.tractography),
             version=VERSIONS["tractography"],
         shell:
             "m2m tractography --root {params.root:q} {params.subject:q}"
-            " --config {params.config:q} --maps {params.maps:q} > {log:q} 2>&1"
+            " --config {params.config:q} {params.maps:q} > {log:q} 2>&1"
 
     # Both could make the FA of a task that predicts tensors.
     ruleorder: track_synthetic > translate_volume

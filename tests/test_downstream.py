@@ -1,7 +1,5 @@
 """Biological validation on made-up maps: what is planted is found, where it is planted only."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -346,7 +344,7 @@ def test_volumes_of_two_shapes_are_refused_by_name(root, tmp_path):
 
 def test_volumes_are_averaged_over_cubes(root):
     about = [{"unit": p, "folder": p} for p in people()[0][:2]]
-    images = {"fa": Source.model_validate(json.loads(sources(root))["fa"])}
+    images = {"fa": sources(root)["fa"]}
     fold_of = dict.fromkeys(people()[0], "1")
     rows = [row | {"participant_id": row["unit"]} for row in about]
     fine, coarse = (load_volumes(rows, fold_of, root, images, (1, 99), n) for n in (1, 2))

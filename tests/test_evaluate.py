@@ -1,6 +1,5 @@
 """Evaluation of a results tree whose models are known to be good, middling and bad."""
 
-import json
 import shutil
 
 import numpy as np
@@ -15,6 +14,7 @@ from m2m.io.bids import unit_path
 from m2m.io.files import read_json, write_json, write_text
 from m2m.io.tables import read_table, write_table
 from m2m.io.volume import Volume
+from m2m.options import Evaluation, Rois
 
 test_units.__test__ = False
 
@@ -149,7 +149,7 @@ def test_nobody_to_test_gives_tables_with_headers_only(study, capsys):
 
 
 def test_without_a_label_image_there_is_no_concordance_and_it_is_said(study, capsys):
-    tree.run_evaluation(study, options="{}")
+    tree.run_evaluation(study, options=Evaluation())
     assert "ROI concordance is not computed" in capsys.readouterr().out
     assert {row["region"] for row in table(study, "summary")} == {"slice", "brain", "wm"}
 
@@ -163,7 +163,7 @@ def test_labels_in_template_space_are_carried_by_the_affine(study):
     write_json(status, read_json(status) | {"grid_to_mni": shift.tolist()})
     tree.run_evaluation(study)
     own = table(study, "mean/rois")
-    options = f'{{"rois": {{"image": "{labels}", "space": "MNI152"}}}}'
+    options = Evaluation(rois=Rois(image=str(labels), space="MNI152"))
     tree.run_evaluation(study, options=options)
     carried = table(study, "mean/rois")
     assert [r["true"] for r in carried] == [r["true"] for r in own]
@@ -288,7 +288,7 @@ def test_failed_streamlines_cost_the_bundles_and_not_the_map(tmp_path, capsys):
 def test_without_a_label_image_streamlines_are_not_compared_and_it_is_said(tmp_path, capsys):
     parts = {"sub-01": "train", "sub-02": "validation", "sub-03": "test"}
     root = tree.build(tmp_path / "ds", parts, ["t1-dti"])
-    tree.run_evaluation(root, ["mean"], "{}", "t1-dti")
+    tree.run_evaluation(root, ["mean"], Evaluation(), "t1-dti")
     assert "ROI concordance and bundles are not computed" in capsys.readouterr().out
     assert read_table(root / "evaluate/t1-dti/mean/bundles.tsv") == []
 
@@ -334,8 +334,8 @@ def test_the_simulated_truth_is_a_region_of_its_own(study):
     path = unit_path(truth, "truth-fa", "sub-03", "sub-03")
     write_text(path, "")
     shutil.copy(synthetic, path)
-    options = json.loads(tree.evaluation_options(study)) | {"truth": str(truth)}
-    root = tree.run_evaluation(study, options=json.dumps(options))
+    options = tree.evaluation_options(study).model_copy(update={"truth": truth})
+    root = tree.run_evaluation(study, options=options)
     row = value(table(root, "mean/metrics"), unit="sub-03", region="truth")
     assert float(row["mae"]) == 0 and float(row["ssim"]) == pytest.approx(1)
     measured = value(table(root, "mean/metrics"), unit="sub-03", region="brain")

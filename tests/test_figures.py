@@ -181,9 +181,7 @@ def test_many_models_are_drawn_in_lines_of_axial_slices(drawn, tmp_path, monkeyp
         for name in names:
             (tmp_path / kind / "t1-fa" / name).symlink_to(root / kind / "t1-fa/macro2micro")
     for table in ("summary", "comparison"):
-        (tmp_path / f"evaluate/t1-fa/{table}.tsv").symlink_to(
-            root / f"evaluate/t1-fa/{table}.tsv"
-        )
+        (tmp_path / f"evaluate/t1-fa/{table}.tsv").symlink_to(root / f"evaluate/t1-fa/{table}.tsv")
     for folder in (*root.glob("sub-*"), root / "cohort", root / "truth"):
         (tmp_path / folder.name).symlink_to(folder)
     monkeypatch.setitem(tree.TASKS, "t1-fa", Task(models=names))

@@ -1,5 +1,7 @@
 """A map at low resolution: made, learned from beside the T1, enlarged, and refused by name."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from m2m.io.files import read_json, write_json
 from m2m.io.volume import Volume, load, save
 from m2m.objectives.judging import centre
 from m2m.options import Config
-from m2m.structural.lower import lower
+from m2m.structural.lower import lower, lower_unit
 from m2m.structural.slices import PLANES
 from m2m.train.dataset import SliceBatches, collate, find_subjects, mirror, read_slice
 from m2m.translate.native import require_model_of_t1
@@ -21,19 +23,18 @@ from m2m.translate.predict import Network, load_low, predict_file
 TASK = {"source": "t1", "target": "fa", "low": {"ratio": 2, "of": "map", "after": "cms"}}
 
 
-def lower_by_command(root, unit, fa, brain, ratio=2):
-    """Run `m2m lower` on a map of the common grid."""
-    save(root / f"{unit}_fa.nii.gz", Volume(fa, AFFINE))
-    save(root / f"{unit}_brain.nii.gz", Volume(brain, AFFINE), dtype=np.uint8)
-    status = {"status": "ok", "excluded": [], "t1_to_dwi": np.eye(4).tolist()}
-    write_json(root / f"{unit}_grid.json", status)
+def lower_a_map(root, unit, fa, brain, ratio=2):
+    """Run the stage `lower` on a map of the common grid."""
+    map_path, brain_path = root / f"{unit}_fa.nii.gz", root / f"{unit}_brain.nii.gz"
+    save(map_path, Volume(fa, AFFINE))
+    save(brain_path, Volume(brain, AFFINE), dtype=np.uint8)
+    grid = root / f"{unit}_grid.json"
+    write_json(grid, {"status": "ok", "excluded": [], "t1_to_dwi": np.eye(4).tolist()})
     out = root / "low" / unit
-    outputs = [part for p in PLANES for part in (f"--{p}", f"{out}_{p}.npy")]
-    return run(
-        "lower", "--unit", unit, "--ratio", ratio, "--fa", root / f"{unit}_fa.nii.gz",
-        "--mask", root / f"{unit}_brain.nii.gz", "--brain", root / f"{unit}_brain.nii.gz",
-        "--require", root / f"{unit}_grid.json", "--grid-status", root / f"{unit}_grid.json",
-        "--out", f"{out}_low.nii.gz", "--status", f"{out}_slices.json", *outputs,
+    slices = {plane: Path(f"{out}_{plane}.npy") for plane in PLANES}
+    lower_unit(
+        unit, ratio, map_path, brain_path, brain_path, [grid], grid, Path(f"{out}_low.nii.gz"),
+        Path(f"{out}_slices.json"), **slices,
     )  # fmt: skip
 
 
@@ -42,7 +43,7 @@ def write_lower_cohort(root):
     parts = write_cohort(root, n_train=2, n_validation=1)
     for seed, unit in enumerate(parts):
         _, fa, brain, _ = person(seed)
-        assert lower_by_command(root, unit, fa, brain > 0).exit_code == 0
+        lower_a_map(root, unit, fa, brain > 0)
     return parts, find_subjects(root / "slices", parts, "t1", "fa", root / "low", 2)[0]
 
 

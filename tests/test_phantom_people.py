@@ -171,7 +171,7 @@ def test_truth_stands_where_the_head_was(dataset):
     """Truth's affine carries DWI voxels to T1 world, its tensors are in T1 axes."""
     paths = _paths(dataset, "0001")
     dwi, fa, tensor, t1 = (nib.load(paths[k]) for k in ("dwi", "truth-fa", "truth-tensor", "t1w"))
-    sidecar = json.loads(paths["truth-fa"].with_name("fa.json").read_text())
+    sidecar = json.loads(paths["truth-fa"].with_suffix("").with_suffix(".json").read_text())
     motion = np.array(sidecar["DwiWorldToT1World"])
     turn = np.degrees(np.arccos((np.trace(motion[:3, :3]) - 1) / 2))
     assert turn > 10  # or the rest proves nothing
@@ -210,11 +210,11 @@ def test_truth_tensor_and_regions_agree_with_the_truth_fa(dataset):
     again = tensors.measures(tensor.reshape(-1, 6)).fa.reshape(fa.shape)
     np.testing.assert_allclose(again, fa, atol=1e-4)
     assert set(np.unique(regions)) <= set(range(len(NAMES) + 1))
-    table = (dataset / "truth" / "dseg.tsv").read_text().splitlines()
+    table = (dataset / "truth" / "desc-bundles_dseg.tsv").read_text().splitlines()
     assert table[0] == "index\tname" and len(table) == len(NAMES) + 1
     assert fa[regions > 0].mean() > 2 * fa[(regions == 0) & (fa > 0)].mean()
 
 
 def test_a_label_that_is_no_number_is_refused(tmp_path):
-    result = _run("simulate", {"participant-label": "ann"} | _paths(tmp_path, "ann"))
+    result = _run("simulate", tmp_path, "--subject", "sub-ann")
     assert result.exit_code != 0 and "ann" in result.output

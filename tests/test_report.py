@@ -16,7 +16,7 @@ from m2m.figures.figure_records import of_target
 from m2m.io.bids import unit_path
 from m2m.io.files import write_text
 from m2m.io.tables import read_table
-from m2m.options import Config, Task, load_config
+from m2m.options import Config, Evaluation, Task, load_config
 from m2m.report import pictures, words
 from m2m.report.page import PEOPLE_METRICS, training_course
 
@@ -373,7 +373,7 @@ def test_a_study_without_test_subjects_still_has_its_page(tmp_path):
 
 def test_a_study_without_regions_says_so(tmp_path):
     root = tree.build(tmp_path / "ds", {"sub-01": "train", "sub-02": "test"}, ["t1-dti"])
-    tree.run_evaluation(root, options="{}", task="t1-dti")
+    tree.run_evaluation(root, options=Evaluation(), task="t1-dti")
     text = Page(tree.write_page(root, tasks=["t1-dti"])).text
     assert "ROI concordance was not computed" in text
     assert "Streamlines were not compared by bundle" in text

@@ -172,7 +172,7 @@ def test_no_path_or_title_is_run_by_the_shell(tmp_path):
     assert run.returncode == 0, run.stdout
     commands = re.findall(r"^ *(?:Shell command: )?(?:trap '' TERM; )?(m2m .+)$", run.stdout, re.M)
     called = {shlex.split(command)[1] for command in commands}
-    assert {"anat", "dti", "tractography", "grid", "train", "translate", "report"} <= called
+    assert {"anat", "dti", "tractography", "grid", "train", "synthesise", "report"} <= called
     for command in commands:
         # What is left of a command when its quoted arguments are taken out.
         bare = re.sub(r"""'[^']*'|"'"|\\.""", "", command)

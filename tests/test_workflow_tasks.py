@@ -142,6 +142,7 @@ def test_test_people_are_judged_by_the_status_that_is_written_last(study):
     made = study.judging.test_synthesis(job)
     assert made[0].endswith("desc-synth_model-tensor_param-tensor_status.json")
     assert made[1].endswith("desc-synthtractography_status.json")
+    assert study.tasks.maps_flag(job) == ["--maps", f"{ROOT}/synthetic/t1-dti/mean"]
     assert len(study.judging.test_synthesis(wildcards(task="t1-fa", model="mean"))) == 1
     assert study.judging.test_truth(job)[0].endswith("param-tensor_dwimap.nii.gz")
 

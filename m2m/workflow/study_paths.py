@@ -21,7 +21,7 @@ class Layout:
     root, rawdata, truth : str
         The dataset of results, the raw one, that of what is known of simulated people.
     config : str
-        The configuration as a file, which jobs take their sections from.
+        The configuration as a file, which jobs take their sections from: a parameter, no input.
     """
 
     def __init__(self, config: Config):
@@ -91,7 +91,3 @@ class Layout:
     def slices_folder(self, wildcards: Any) -> str:
         """Folder of everybody's slices."""
         return f"{self.root}/slices"
-
-    def config_file(self, wildcards: Any) -> str:
-        """The configuration as a file: no input, since what a job takes of it is a parameter."""
-        return self.config

@@ -145,6 +145,11 @@ class Tasks:
         root = self.files.synthetic.format(task=task, model=model)
         return self.files.of_people(self.synthetic_kind(task), units, root)
 
+    def maps_flag(self, wildcards: Any) -> list[str]:
+        """`--maps` with the dataset of the wildcards' model."""
+        where = {"task": wildcards.task, "model": wildcards.model}
+        return ["--maps", self.files.synthetic.format(**where)]
+
     def every_synthetic(self, tasks: Iterable[str]) -> list[str]:
         """Synthetic volumes of every model of tasks, of all whom they are to translate."""
         return [
