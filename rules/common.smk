@@ -13,13 +13,7 @@ from pydantic import ValidationError
 from snakemake.exceptions import WorkflowError
 
 from m2m import bids, slurm
-from m2m.figures.figure_records import (
-    TIMED,
-    is_timed,
-    of_scope,
-    of_study,
-    paths_of_study,
-)
+from m2m.figures import figure_records
 from m2m.options import Config, problems
 from m2m.options.downstream import NOISE_FREE, fold_task, inputs_of
 from m2m.phantom import labels

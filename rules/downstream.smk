@@ -11,7 +11,7 @@ DOWNSTREAM_TABLES = (
     "agreement",
     "embedding",
 )
-DOWNSTREAM_FIGURES = list(of_scope("downstream"))
+DOWNSTREAM_FIGURES = list(figure_records.of_scope("downstream"))
 
 
 def cross_fitted_images():

@@ -14,7 +14,7 @@ SYNTHETIC_FIELDS = [
 # A field lies with the map that it is of: {of} is empty for a measured one.
 FIELD = f"{ROOT}{{of}}"
 FIELD_OF = "|".join(["", *(root.removeprefix(ROOT) for root in SYNTHETIC_FIELDS)])
-FIELD_FIGURES = list(of_scope("fields"))
+FIELD_FIGURES = list(figure_records.of_scope("fields"))
 FIELD_VIEWS = ["field-turntable", *(["field-tractogram"] if TENSORS else [])]
 
 

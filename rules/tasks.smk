@@ -301,13 +301,13 @@ def sees_any_low(study):
 def figures_of(study):
     """Names of a study's figures below its folder, but for the last one."""
     targets = {task: CONFIG.tasks[task].target for task in STUDIES[study]}
-    found = paths_of_study(targets, sees_any_low(study))
+    found = figure_records.paths_of_study(targets, sees_any_low(study))
     return [name for name in found if name != last_of(study)]
 
 
 def last_of(study):
     """Name of the figure that is drawn last: then all figures are there."""
-    return list(of_study(sees_any_low(study)))[-1]
+    return list(figure_records.of_study(sees_any_low(study)))[-1]
 
 
 def last_figure(study):
@@ -328,9 +328,9 @@ def translation_seconds(study):
                 f"{home(task, model)}_{model}/{folder(unit)}/{unit}_{bids.measure(synthetic_kind(task))}",
             )
             for task in STUDIES[study]
-            if is_timed(CONFIG.tasks[task].target)
+            if figure_records.is_timed(CONFIG.tasks[task].target)
             for model in CONFIG.tasks[task].models
-            for unit in units_of_part("test")[:TIMED]
+            for unit in units_of_part("test")[: figure_records.TIMED]
         ]
 
     return wanted
