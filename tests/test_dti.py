@@ -7,16 +7,9 @@ from dipy.core.gradients import gradient_table
 from dipy.reconst.dti import design_matrix, fractional_anisotropy, wls_fit_tensor
 from scipy.spatial.transform import Rotation
 
-<<<<<<< HEAD
 from m2m.diffusion import dti, dwi, mrtrix3
 from m2m.diffusion.lowres import low_grid
 from m2m.io import volume
-from m2m.options import Dti
-=======
-from m2m import dti, dwi, mrtrix3, volume
-from m2m.lowres import low_grid
-from m2m.volume import Volume
->>>>>>> workflow
 
 ELEMENTS = ((0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2))
 TILT = Rotation.from_euler("xyz", [14, -23, 35], degrees=True).as_matrix()
