@@ -8,11 +8,12 @@ the cohort that the workflow reads the tables of are the real ones.
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
 from m2m.io import bids
+from m2m.io.modalities import MODALITIES
 
 REAL = ("describe", "index", "validate", "split")
 DTI = ("fa", "md", "ad", "rd", "v1", "tensor", "mask")
@@ -22,6 +23,7 @@ OF_PERSON = {
     "dti": (*(f"dwi-{name}" for name in DTI), "b0", "dti-status"),
     "tractography": ("tractogram", "tractography-picture", "tractography-status"),
     "synthesise": ("synth", "synthsd", "synth-status"),
+    "grid": ("target-mask", "picture", "grid-status"),  # and each map that is named
 }
 # Names of the files of a task and model, or of a task.
 OF_MODEL = {
@@ -51,22 +53,34 @@ def install(folder: Path) -> Path:
     return folder
 
 
-def written(command: str, flags: Mapping[str, str]) -> list[str]:
+def maps_of(arguments: Sequence[str]) -> list[str]:
+    """Kinds of the maps on the common grid that the flags `--maps` name."""
+    named = [MODALITIES[name] for flag, name in pairwise(arguments) if flag == "--maps"]
+    streamlines = ["count"] if "density" in {one.nature for one in named} else []
+    return [one.kind for one in named] + streamlines
+
+
+def written(command: str, arguments: Sequence[str]) -> list[str]:
     """Files that a stage writes below the dataset that it is given."""
+    flags = dict(pairwise(arguments))
     root = flags["--root"]
     if command in OF_MODEL:
         folder, names = OF_MODEL[command]
         where = {"task": flags["--task"], "model": flags.get("--model")}
         return [f"{root}/{folder.format(**where)}/{name}" for name in names]
-    if command not in OF_PERSON:
+    if command not in (*OF_PERSON, "slices"):
         return []
     unit, measure = bids.unit_of(flags["--subject"], flags.get("--session")), ""
+    if command == "slices":
+        names = ("axial.npy", "coronal.npy", "sagittal.npy", "slices.json")
+        return [bids.slices_path(root, name, bids.unit_folder(unit), unit) for name in names]
     if command == "synthesise":
         config = json.loads(Path(flags["--config"]).read_text(encoding="utf-8"))
         target = config["tasks"][flags["--task"]]["target"]
-        measure = bids.measure(bids.KIND_OF[target])
+        measure = bids.measure(MODALITIES[target].kind)
         root = f"{root}/synthetic/{flags['--task']}/{flags['--model']}"
-    files = (bids.files_of(unit, root)(kind) for kind in OF_PERSON[command])
+    kinds = [*OF_PERSON[command], *(maps_of(arguments) if command == "grid" else ())]
+    files = (bids.files_of(unit, root)(kind) for kind in kinds)
     return [str(path).format(measure=measure) for path in files]
 
 
@@ -86,10 +100,9 @@ def main() -> None:
 
         app()
     command, *arguments = sys.argv[1:]
-    flags = dict(pairwise(arguments))
     touch(arguments)
-    if "--root" in flags:
-        touch(written(command, flags))
+    if "--root" in arguments:
+        touch(written(command, arguments))
 
 
 if __name__ == "__main__":

@@ -170,12 +170,6 @@ def low_ratio(kind: str) -> int:
     return int(kind.rpartition("-")[2])
 
 
-def slice_files(root: str | Path, unit: str, planes: Iterable[str]) -> tuple[Path, dict[str, Path]]:
-    """Record of a unit's slices, and the slices of each orientation."""
-    folder = Path(root) / "slices" / unit_folder(unit)
-    return folder / f"{unit}_slices.json", {p: folder / f"{unit}_{p}.npy" for p in planes}
-
-
 def uri(path: str | Path, beside: str | Path) -> str:
     """Name a file as a sidecar does: by BIDS URI where it is in the sidecar's dataset.
 
@@ -209,6 +203,13 @@ def slices_path(root: str | Path, name: str, folder: str = "{folder}", unit: str
         As of `unit_path`.
     """
     return f"{root}/slices/{folder}/{unit}_{name}"
+
+
+def slice_files(root: str | Path, unit: str, planes: Iterable[str]) -> tuple[Path, dict[str, Path]]:
+    """Record of a unit's slices, and the slices of each orientation."""
+    where = unit_folder(unit), unit
+    slices = {plane: Path(slices_path(root, f"{plane}.npy", *where)) for plane in planes}
+    return Path(slices_path(root, "slices.json", *where)), slices
 
 
 def measure(kind: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from m2m.io.bids import slices_path, unit_files, unit_folder, unit_of
+from m2m.io.bids import slice_files, unit_files, unit_of
 from m2m.io.errors import DataError
 from m2m.io.files import read_json, whole, write_text
 from m2m.io.modalities import MODALITIES, REGISTERED, carried_modality
@@ -245,7 +245,5 @@ def main(
     """Cut normalised slices in three orientations; a failed or excluded unit gets empty files."""
     unit = unit_of(subject, session)
     percent = section_of("slices", config, options).t1_range_percent
-    place = unit_folder(unit), unit
-    outputs = {plane: Path(slices_path(root, f"{plane}.npy", *place)) for plane in PLANES}
-    record = Path(slices_path(root, "slices.json", *place))
+    record, outputs = slice_files(root, unit, PLANES)
     cut(unit, unit_files(root, unit), maps or [REGISTERED], outputs, record, percent)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from m2m.io import bids
 from m2m.io.bids import files_of, low_root, unit_of
+from m2m.io.modalities import MODALITIES
 from m2m.io.unit_status import recorded, require_ok
 from m2m.models.record import load_model
 from m2m.options import Task
@@ -15,7 +16,7 @@ from m2m.translate.predict import Network, predict_file, save_maps
 def synthetic_files(root: Path, task: str, model: str, unit: str, target: str) -> list[Path]:
     """Map, standard deviation and status of what a model makes of a unit."""
     at = files_of(unit, root / "synthetic" / task / model)
-    measure = bids.measure(bids.KIND_OF[target])
+    measure = bids.measure(MODALITIES[target].kind)
     kinds = ("synth", "synthsd", "synth-status")
     return [Path(str(at(kind)).format(measure=measure)) for kind in kinds]
 
@@ -34,8 +35,9 @@ def source_of(
         image, _, status = synthetic_files(root, first, model, unit, target)
         return image, [status], None
     low = task.low_of(model)
-    image = at(bids.KIND_OF[task.source])
-    made = [at("grid-status")] if task.source == "fa" and not low else []
+    image = at(MODALITIES[task.source].kind)
+    carried = MODALITIES[task.source].nature != "weighted"
+    made = [at("grid-status")] if carried and not low else []
     return image, made, files_of(unit, low_root(root, low.kind))("low-fa") if low else None
 
 
