@@ -178,3 +178,26 @@ class Trained(Family):
                 continue
             where = FEATURES[features] if key == "perceptual" else ""
             yield f"{words[key]}{where} (weight {weight:g})"
+
+
+class Windowed(Trained):
+    """A network whose section, `network`, says what it sees of a volume."""
+
+    @property
+    def window(self) -> SliceWindow:
+        """As `Trained.window`."""
+        return self.network
+
+
+class Weighted(Windowed):
+    """A network whose loss has terms by weight, `losses`, and a network to compare images in."""
+
+    @property
+    def features(self) -> Perceptual:
+        """As `Family.features`."""
+        return self.perceptual
+
+    @property
+    def weights(self) -> TermWeights:
+        """As `Family.weights`."""
+        return self.losses

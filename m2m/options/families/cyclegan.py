@@ -5,12 +5,12 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from m2m.options.family import Trained
+from m2m.options.family import Windowed
 from m2m.options.model_parts import PatchJudge, UNetwork
-from m2m.options.training_options import SliceWindow, Weight
+from m2m.options.training_options import Weight
 
 
-class CycleGan(Trained):
+class CycleGan(Windowed):
     """Two U-Nets, two PatchGANs, slices unpaired (Zhu et al. 2017, arXiv:1703.10593)."""
 
     implementation: ClassVar[str] = "m2m.models.families.cyclegan_model"
@@ -43,11 +43,6 @@ class CycleGan(Trained):
                 "unpaired slices from the batch (batch_size 2 or more)"
             )
         return self
-
-    @property
-    def window(self) -> SliceWindow:
-        """As `Trained.window`."""
-        return self.network
 
 
 SECTION = CycleGan

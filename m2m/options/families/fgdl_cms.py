@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from m2m.options.family import Trained
+from m2m.options.family import Weighted
 from m2m.options.model_parts import PERCEPTUAL, Perceptual, TermWeights
 from m2m.options.section import Section
 from m2m.options.training_options import Correction, LabelCorrection, Odd, SliceWindow, Weight
@@ -67,7 +67,7 @@ class ProjectionJudge(Section):
     )
 
 
-class FgdlCms(Trained):
+class FgdlCms(Weighted):
     """Cross-modality synthesis of FGDL (https://doi.org/10.1109/TMI.2024.3445969)."""
 
     implementation: ClassVar[str] = "m2m.models.families.fgdl_cms_model"
@@ -81,21 +81,6 @@ class FgdlCms(Trained):
     perceptual: Perceptual = Perceptual()
     discriminator: ProjectionJudge = ProjectionJudge()
     correct_labels: LabelCorrection = Correction()
-
-    @property
-    def window(self) -> SliceWindow:
-        """As `Trained.window`."""
-        return self.network
-
-    @property
-    def features(self) -> Perceptual:
-        """As `Family.features`."""
-        return self.perceptual
-
-    @property
-    def weights(self) -> TermWeights:
-        """As `Family.weights`."""
-        return self.losses
 
 
 SECTION = FgdlCms

@@ -6,8 +6,8 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from m2m.options.families.fgdl_cms import FgdlCms, FgdlLosses, ProjectionJudge
-from m2m.options.family import Family, Trained
-from m2m.options.model_parts import Perceptual, TermWeights
+from m2m.options.family import Family, Weighted
+from m2m.options.model_parts import Perceptual
 from m2m.options.section import Name
 from m2m.options.training_options import Odd, SliceWindow, Weight
 
@@ -40,7 +40,7 @@ class FgdlSrLosses(FgdlLosses):
     similarity: Weight = Field(10.0, description="Of similarity maps that tell what lacks")
 
 
-class FgdlSr(Trained):
+class FgdlSr(Weighted):
     """Super-resolution of FGDL, guided by its synthesis, which is trained before and frozen."""
 
     implementation: ClassVar[str] = "m2m.models.families.fgdl_sr_model"
@@ -62,21 +62,6 @@ class FgdlSr(Trained):
         if self.correct_labels or self.labels_from:
             raise ValueError("fgdl-sr takes the label correction of its cms, frozen: set it there")
         return self
-
-    @property
-    def window(self) -> SliceWindow:
-        """As `Trained.window`."""
-        return self.network
-
-    @property
-    def features(self) -> Perceptual:
-        """As `Family.features`."""
-        return self.perceptual
-
-    @property
-    def weights(self) -> TermWeights:
-        """As `Family.weights`."""
-        return self.losses
 
     @property
     def starts_from(self) -> str:

@@ -4,8 +4,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from m2m.options.family import Listed, Trained
-from m2m.options.model_parts import Discriminators, Losses, Perceptual, TermWeights
+from m2m.options.family import Listed, Weighted
+from m2m.options.model_parts import Discriminators, Losses, Perceptual
 from m2m.options.training_options import SliceWindow
 
 
@@ -22,7 +22,7 @@ class Network(SliceWindow):
     entry: bool = Field(True, description="Give the finest level a block on the way down, too")
 
 
-class Macro2Micro(Trained):
+class Macro2Micro(Weighted):
     """Octave GAN (arXiv 2412.11277), made sound."""
 
     implementation: ClassVar[str] = "m2m.models.families.macro2micro_model"
@@ -37,21 +37,6 @@ class Macro2Micro(Trained):
     perceptual: Perceptual = Perceptual()
     discriminators: Discriminators = Discriminators()
     mirror: bool = Field(True, description="Translate the mirrored person too, and average")
-
-    @property
-    def window(self) -> SliceWindow:
-        """As `Trained.window`."""
-        return self.network
-
-    @property
-    def features(self) -> Perceptual:
-        """As `Family.features`."""
-        return self.perceptual
-
-    @property
-    def weights(self) -> TermWeights:
-        """As `Family.weights`."""
-        return self.losses
 
     def network_sentence(self, listed: Listed) -> str:
         """As `Trained.network_sentence`."""

@@ -5,12 +5,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from m2m.options.family import Trained
+from m2m.options.family import Windowed
 from m2m.options.model_parts import PatchJudge, UNetwork
-from m2m.options.training_options import SliceWindow, Weight
+from m2m.options.training_options import Weight
 
 
-class Pix2Pix(Trained):
+class Pix2Pix(Windowed):
     """U-Net, PatchGAN that sees the source, L1 (Isola et al. 2017, arXiv:1611.07004)."""
 
     implementation: ClassVar[str] = "m2m.models.families.pix2pix_model"
@@ -23,11 +23,6 @@ class Pix2Pix(Trained):
     network: UNetwork = UNetwork(context=1)
     discriminator: PatchJudge = PatchJudge()
     l1: Weight = Field(100.0, description="Weight of L1 beside the adversarial term's 1")
-
-    @property
-    def window(self) -> SliceWindow:
-        """As `Trained.window`."""
-        return self.network
 
 
 SECTION = Pix2Pix

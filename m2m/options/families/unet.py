@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from m2m.options.family import Trained
+from m2m.options.family import Windowed
 from m2m.options.model_parts import UNetwork
-from m2m.options.training_options import SliceWindow, Weight
+from m2m.options.training_options import Weight
 
 
-class UNet(Trained):
+class UNet(Windowed):
     """2.5D U-Net with L1 and SSIM: regression, without an opponent."""
 
     implementation: ClassVar[str] = "m2m.models.families.unet_model"
@@ -19,11 +19,6 @@ class UNet(Trained):
     network: UNetwork = UNetwork()
     l1: Weight = 1.0
     ssim: Weight = 1.0
-
-    @property
-    def window(self) -> SliceWindow:
-        """As `Trained.window`."""
-        return self.network
 
 
 SECTION = UNet
