@@ -1,7 +1,7 @@
 """The configuration: one validated model per section, unknown keys forbidden.
 
-A misspelt key or an impossible value stops ``snakemake -n`` by name. A stage receives its
-own section only, as JSON.
+A misspelt key or an impossible value stops ``snakemake -n`` by name. A stage is given the whole as
+a file, or its own section as JSON, and sees its own sections only (`m2m.options.configured`).
 """
 
 from collections.abc import Mapping

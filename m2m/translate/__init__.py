@@ -1,8 +1,8 @@
-"""Translate whole volumes with a trained model: a T1 of its own, a folder of them, the workflow's.
+"""Translate whole volumes with a trained model: a T1, a folder of them, a participant's image.
 
-In the workflow the source, a T1 or an FA map, is on the common grid already (`predict`). A T1 of
-its own is brought there first, and the prediction is carried back to the T1's voxels (`native`); a
-BIDS folder is so many of them (`folder`).
+Of a participant of the workflow (`subject`, the stage `synthesise`) the source, a T1 or an FA map,
+is on the common grid already (`predict`). Any other T1 is brought there first, and the prediction
+is carried back to its voxels (`native`); a BIDS folder is so many of them (`folder`).
 """
 
 from contextlib import nullcontext
@@ -99,7 +99,7 @@ def main(
             found = predict_file(source, brain, anat_status, tensors, about, network, low)
             save_maps(found, out, out_sd, sources, about, task)
         else:
-            # Registration to the template, which the workflow's call has no need of.
+            # Registration to the template, which a source on the common grid has no need of.
             from m2m.translate.native import Outputs, outputs_beside, translate_t1
 
             beside = outputs_beside(out)
