@@ -28,7 +28,7 @@ from m2m.workflow.section_digests import Digests
 from m2m.workflow.shards import Shards, growing
 from m2m.workflow.study_pages import Pages
 from m2m.workflow.study_paths import Layout
-from m2m.workflow.task_inputs import Tasks, grid_maps, tensors_needed, tracts_needed
+from m2m.workflow.task_inputs import Tasks, grid_maps, tensors_needed
 from m2m.workflow.validation_inputs import Validation
 
 try:
@@ -40,8 +40,8 @@ if (skipped := snakemake_patches.patch_plan()) and workflow.is_main_process:
     logger.warning(skipped)
 
 M2M_ENV = "../envs/m2m.yaml"
-# What the tasks need besides FA: streamlines and their density, tensors on the common grid.
-TRACTS, TENSORS = tracts_needed(CONFIG), tensors_needed(CONFIG)
+# Whether tasks need tensors on the common grid.
+TENSORS = tensors_needed(CONFIG)
 GRID_MAPS = grid_maps(CONFIG)
 TRACKER = CONFIG.tractography.record
 TRACKER_ENV = f"../envs/{TRACKER.environment}.yaml"
