@@ -157,8 +157,8 @@ class Cohort:
             self.status(kind, stage)
         root, person = self.out / "results", self.people[kind]
         assert status == self.path(kind, "grid-status")
-        coregistration.main(root, person, "{}")
-        slices.main(root, person, "{}")
+        coregistration.main(root, person, options="{}")
+        slices.main(root, person, options="{}")
 
 
 def simulate(folder, truth, label="0001"):

@@ -309,7 +309,8 @@ OPTIONS_STILL = Grid(registration="none", min_coverage=0.3)
 
 
 def test_the_grid_stage_writes_maps_picture_and_status(stage_files, masked, dwi, tmp_path):
-    coregistration.main(tmp_path, "sub-01", OPTIONS_STILL.model_dump_json(), "ses-1", ["fa"])
+    options = OPTIONS_STILL.model_dump_json()
+    coregistration.main(tmp_path, "sub-01", "ses-1", options=options, maps=["fa"])
     status = read_json(stage_files["grid-status"])
     assert status["unit"] == "sub-01_ses-1"
     assert status["status"] == "ok" and status["kept"] == "headers" and status["excluded"] == []
@@ -351,7 +352,7 @@ def test_a_scalar_map_is_carried_as_fa_is(dwi, carried):
 
 def test_a_map_that_the_series_does_not_give_is_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match="'t1' is no map of the diffusion series: fa"):
-        coregistration.main(tmp_path, "sub-01", "{}", maps=["t1"])
+        coregistration.main(tmp_path, "sub-01", options="{}", maps=["t1"])
 
 
 def test_an_unreadable_t1_is_named_in_the_status(tmp_path):

@@ -1,6 +1,5 @@
 """A further chain, tracker or mapper is a module's function and its record; others are refused."""
 
-import json
 import shutil
 import sys
 import types
@@ -13,8 +12,8 @@ from nibabel.streamlines import ArraySequence
 from pydantic import ValidationError
 
 from m2m.diffusion import density, preprocess
-from m2m.diffusion.tractography import main as tractography
-from m2m.diffusion.tractography.tracks import Tractogram
+from m2m.diffusion.tractography.tracking import track_unit
+from m2m.diffusion.tractography.tracks import Anatomy, Tractogram
 from m2m.io import volume
 from m2m.io.files import read_json, write_json
 from m2m.io.programs import Call
@@ -60,10 +59,10 @@ def test_a_new_tracker_is_called_and_told_of_by_its_record(module, monkeypatch, 
     volume.save(tmp_path / "tensor.nii.gz", volume.Volume(straight().tensor, OBLIQUE))
     volume.save(tmp_path / "mask.nii.gz", volume.Volume(np.ones(SHAPE), OBLIQUE), dtype=np.uint8)
     status = tmp_path / "sub-1/dwi/sub-1_desc-tractography_status.json"
-    tractography(
+    track_unit(
         unit="sub-1", tensor=tmp_path / "tensor.nii.gz", mask=tmp_path / "mask.nii.gz",
         tractogram=tmp_path / "a.tck", picture_path=tmp_path / "a.png", status=status,
-        options=section.model_dump_json(), five_tissue="5tt.nii.gz", threads=3,
+        section=section, anatomy=Anatomy(five_tissue="5tt.nii.gz"), threads=3,
     )  # fmt: skip
     (line,) = density.load_tractogram(tmp_path / "a.tck")
     np.testing.assert_array_equal(line, LINE)
@@ -89,10 +88,10 @@ def test_a_new_chain_is_called_and_named_in_the_record(module, monkeypatch, tmp_
     record = Backend("toy_chain:correct", lambda section: ("toyclean",), lambda section: "Clean.")
     monkeypatch.setitem(CHAINS, "toy", record)
     status = tmp_path / "status.json"
-    preprocess.main(
+    preprocess.correct_unit(
         unit="sub-1", dwi_path=tmp_path / "dwi.nii.gz", bval=tmp_path / "bval",
         bvec=tmp_path / "bvec", out_dwi=tmp_path / "out.nii.gz", out_bval=tmp_path / "out.bval",
-        out_bvec=tmp_path / "out.bvec", status=status, options=json.dumps({"chain": "toy"}),
+        out_bvec=tmp_path / "out.bvec", status=status, section=Preprocess(chain="toy"),
     )  # fmt: skip
     np.testing.assert_array_equal(nib.load(tmp_path / "out.nii.gz").get_fdata(), data)
     called = {"arguments": ["toyclean", "a.mif"], "version": "3", "exit_status": 0}

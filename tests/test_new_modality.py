@@ -78,7 +78,7 @@ def test_md_of_isotropic_voxels_is_their_diffusivity():
 
 @pytest.mark.parametrize(("name", "value"), [("md", 0.8e-3), ("rd", 0.6e-3)])
 def test_a_map_that_is_the_same_everywhere_stays_so_on_the_grid(toy, person, tmp_path, name, value):
-    coregistration.main(tmp_path, "sub-01", STILL, maps=["fa", name])
+    coregistration.main(tmp_path, "sub-01", options=STILL, maps=["fa", name])
     assert read_json(person["grid-status"])["status"] == "ok"
     target = load(person["target-mask"]).data > 0
     data = load(unit_path(tmp_path, name, "sub-01", "sub-01")).data
@@ -87,16 +87,16 @@ def test_a_map_that_is_the_same_everywhere_stays_so_on_the_grid(toy, person, tmp
 
 
 def test_nothing_of_a_map_is_made_that_no_task_needs(person, tmp_path):
-    coregistration.main(tmp_path, "sub-01", STILL, maps=["fa"])
-    slices.main(tmp_path, "sub-01", "{}", maps=["fa"])
+    coregistration.main(tmp_path, "sub-01", options=STILL, maps=["fa"])
+    slices.main(tmp_path, "sub-01", options="{}", maps=["fa"])
     assert not person["md"].exists()
     record = read_json(tmp_path / "slices/sub-01/sub-01_slices.json")
     assert record["channels"] == ["t1", "fa", "brain", "target_mask"]
 
 
 def test_a_new_record_is_carried_cut_learned_from_and_compared(toy, person, tmp_path):
-    coregistration.main(tmp_path, "sub-01", STILL, maps=["fa", "rd"])
-    slices.main(tmp_path, "sub-01", "{}", maps=["fa", "rd"])
+    coregistration.main(tmp_path, "sub-01", options=STILL, maps=["fa", "rd"])
+    slices.main(tmp_path, "sub-01", options="{}", maps=["fa", "rd"])
     record = read_json(tmp_path / "slices/sub-01/sub-01_slices.json")
     assert record["channels"] == ["t1", "fa", "rd", "brain", "target_mask"]
     subjects, _ = find_subjects(tmp_path / "slices", {"sub-01": "train"}, "t1", "rd")

@@ -105,7 +105,7 @@ def unit(tmp_path, rng):
     files |= {key: place / f"sub-01_ses-1_{name}" for key, name in names.items()}
 
     def call(*maps):
-        slices.main(tmp_path, "sub-01", "{}", "ses-1", list(maps) or None)
+        slices.main(tmp_path, "sub-01", "ses-1", options="{}", maps=list(maps) or None)
 
     return volumes, files, call
 

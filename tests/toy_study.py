@@ -47,11 +47,7 @@ def write_slices(root, unit):
 def train(root, family):
     folder = root / "models" / TASK / MODEL
     options = {"family": family, "training": TRAINING}
-    run("train", "--task", TASK, "--model", MODEL, "--slices-dir", root / "slices",
-        "--split", root / "cohort/split.tsv", "--split-record", root / "cohort/split.json",
-        "--training-dir", folder / "training", "--weights", folder / "model.safetensors",
-        "--record", folder / "model.json", "--card", folder / "model_card.md",
-        "--metrics", folder / "metrics.jsonl", "--options", json.dumps(options),
+    run("train", "--root", root, "--task", TASK, "--model", MODEL, "--options", json.dumps(options),
         "--task-options", json.dumps({"source": "t1", "target": "fa"}))  # fmt: skip
     return folder / "model.safetensors"
 
