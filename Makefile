@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint docs clean
+.PHONY: help install demo test lint docs site clean
 
 VENV ?= .venv
 BIN ?= $(VENV)/bin
@@ -20,6 +20,7 @@ help:
 	@echo "make test    run the tests"
 	@echo "make lint    check code and workflow: errors, format, good practice"
 	@echo "make docs    write the page of each stage to docs/stages, from the code"
+	@echo "make site    build the documentation as a site: site/index.html"
 	@echo "make clean   remove the environment, the demo's results and the tools' caches"
 
 install: $(INSTALLED)
@@ -30,22 +31,28 @@ demo: $(INSTALLED)
 	@echo "Open results/demo/report.html"
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(COVERAGE)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/stages.py
 
+site: $(INSTALLED)
+	rm -rf site docs/api
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --jobs 2 docs site
+	@echo "Open site/index.html"
+
 clean:
-	rm -rf $(VENV) results/demo results/tiny .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) results/demo results/tiny site docs/api .pytest_cache .ruff_cache .mypy_cache .coverage *.egg-info
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "m2m needs Python 3.11 or newer: install it, or name it with 'make PYTHON=/path/to/python3'"; exit 1; }
 	$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing: on Debian or Ubuntu, install the package python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[workflow,train,evaluate,report,export,dev,cluster]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[workflow,train,evaluate,report,export,dev,docs,cluster]'
 	touch $@

@@ -1,4 +1,4 @@
-"""m2m: brain microstructure predicted from a T1, from scans to figures (see docs/architecture.md)."""
+"""m2m: predict brain microstructure from T1, from scans to figures (see docs/architecture.md)."""
 
 from snakemake.utils import min_version
 
@@ -28,9 +28,9 @@ rule all:
     input:
         pages.page("report"),
         pages.paper("report"),
-        # Named, so that a deleted map is made again although the report is there.
-        people.per_unit("dwi-fa", "paired", "dwi-only"),
-        people.per_unit(GRID_MAPS, "paired"),
+        # Listed, so that a deleted map is made again although the report exists.
+        subjects.per_unit("dwi-fa", "paired", "dwi-only"),
+        subjects.per_unit(GRID_MAPS, "paired"),
         tasks.every_translation,
 
 
@@ -41,17 +41,17 @@ rule cohort:
 
 rule groundtruth:
     input:
-        people.per_unit("dwi-fa", "paired", "dwi-only"),
+        subjects.per_unit("dwi-fa", "paired", "dwi-only"),
 
 
 rule tractography:
     input:
-        people.per_unit("tractogram", "paired", "dwi-only"),
+        subjects.per_unit("tractogram", "paired", "dwi-only"),
 
 
 rule slices:
     input:
-        people.slice_records,
+        subjects.slice_records,
 
 
 rule train:

@@ -1,10 +1,10 @@
-"""Kill -9 at random moments of a study: what is on disk after each kill, and how it all ends.
+"""Kill -9 at random moments of a run: the state on disk after each kill, and the final results.
 
-A study runs undisturbed; then again in another folder, where at random moments a running stage is
-killed, or everything at once, as when the power fails, and the workflow is called again. After each
-kill, every result on disk must be whole: equal to the undisturbed study's. At the end all must be
-there. What differs rightly is left out: logs, benchmarks, states of training, its seconds, and the
-figure of the seconds that jobs took.
+The workflow runs undisturbed; then again in another folder, where at random moments a running stage is
+killed, or all processes at once, as in a power failure, and the workflow is called again. After each
+kill, every result on disk must be complete: equal to that of the undisturbed run. At the end all must
+be present. What differs between any two runs is left out: logs, benchmarks, training states, training
+times, and the figure of the run times of jobs.
 
     python benchmarks/faults.py --kills 20 --out benchmarks/faults.md          # tests/config.yaml
     python benchmarks/faults.py --config config.yaml --kills 20 --keep studies # the demo
@@ -29,8 +29,8 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 NOT_RESULTS = {"logs", "benchmarks", "training"}
-# How long training took is in its course and, as minutes with one decimal, on the page; how long
-# jobs took is a figure of its own, and there.
+# Training times are in its log and, as minutes with one decimal, on the report page; run times of jobs
+# are a figure of their own, which is on the report page too.
 TIMES = {
     ".jsonl": re.compile(rb'"seconds": [\d.e-]+'),
     ".html": re.compile(rb'>\s*\d+\.\d\s*</td>|src="[^"]*" alt="Quality against time'),
@@ -43,7 +43,7 @@ NOTHING = "nothing: it had ended"
 
 @dataclass(frozen=True)
 class Kill:
-    """One kill: when, what, and what was on disk afterwards."""
+    """One kill: time, stage, and the state on disk afterwards."""
 
     seconds: float
     stage: str
@@ -60,17 +60,14 @@ class Kill:
 
 
 def verdict(kills: Sequence[Kill]) -> str:
-    """How many kills left whole results only, of those that found something to kill."""
+    """Count the kills after which all results were complete, among those that found a process to kill."""
     real = [kill for kill in kills if kill.stage != NOTHING]
     good = sum(not kill.broken for kill in real)
-    return (
-        f"{good} of {len(real)} kills left whole results only; "
-        f"{len(kills) - len(real)} found nothing to kill."
-    )
+    return f"{good} of {len(real)} kills left whole results only; {len(kills) - len(real)} found nothing to kill."
 
 
 def results(root: Path) -> dict[str, str]:
-    """Hash of each result below a folder, by its name there; temporary files are no results."""
+    """Hash each result below a folder, by its relative path; temporary files are not results."""
     found = {}
     for folder, names, files in os.walk(root):
         names[:] = [name for name in names if name not in NOT_RESULTS]
@@ -85,7 +82,7 @@ def results(root: Path) -> dict[str, str]:
 
 
 def leftovers(root: Path) -> list[Path]:
-    """Temporary files of killed writers."""
+    """List temporary files of killed writers."""
     return [path for path in root.rglob(".*") if LEFTOVER.fullmatch(path.name)]
 
 
@@ -95,10 +92,10 @@ class Study:
     Parameters
     ----------
     folder : Path
-        Results go below it.
+        Folder of the results.
     config : Path
     targets : sequence of str
-        The workflow's own where there is none.
+        Targets of the workflow; its default target where empty.
     """
 
     def __init__(self, folder: Path, config: Path, targets: Sequence[str] = ()):
@@ -115,34 +112,37 @@ class Study:
         return root
 
     def start(self) -> psutil.Popen:
-        """Call the workflow, in a session of its own; it goes on where it was."""
+        """Start the workflow in its own process group; it resumes where it stopped."""
         with self.log.open("a") as log:
             return psutil.Popen(
                 [*self.base, *self.targets, "--cores", "2"],
-                stdout=log, stderr=subprocess.STDOUT, cwd=self.folder, start_new_session=True,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                start_new_session=True,
                 env=os.environ | {"PYTHONPATH": str(ROOT)},
-            )  # fmt: skip
+            )
 
     def unlock(self) -> None:
-        """Take away the lock of a Snakemake that was killed."""
+        """Remove the lock of a killed Snakemake."""
         subprocess.run([*self.base, "--unlock"], check=True, capture_output=True, cwd=self.folder)
 
     def finish(self) -> None:
-        """Run to the end; stop here if that fails."""
+        """Run to the end; exit if that fails."""
         self.require_success(self.start())
 
     def require_success(self, snakemake: psutil.Popen) -> None:
-        """Wait for a call; where it failed, stop here with what it said."""
+        """Wait for a run; where it failed, exit with its log."""
         if snakemake.wait():
             sys.exit(self.log.read_text()[-20_000:])
 
     def jobs_done(self) -> int:
-        """Number of jobs that ended well in all calls so far."""
+        """Number of jobs that succeeded in all runs so far."""
         return self.log.read_text().count("Finished jobid") if self.log.exists() else 0
 
 
 def stages(process: psutil.Process) -> dict[psutil.Process, str]:
-    """Running stages below a Snakemake, with their names."""
+    """List the running stages started by a Snakemake process, with their names."""
     found = {}
     for child in _below(process):
         with suppress(psutil.Error):
@@ -153,21 +153,50 @@ def stages(process: psutil.Process) -> dict[psutil.Process, str]:
 
 
 def _below(process: psutil.Process) -> list[psutil.Process]:
-    """Children of a process and theirs; none where it has ended."""
+    """List all descendants of a process; none where it has ended."""
     try:
         return process.children(recursive=True)
     except psutil.NoSuchProcess:
         return []
 
 
-def moments(n_jobs: int, n_kills: int, chance: random.Random) -> Iterator[tuple[int, float]]:
-    """When to kill: after how many finished jobs, and how many seconds later; in order."""
-    after = sorted(chance.sample(range(n_jobs - 1), n_kills))
-    yield from ((n, chance.uniform(0, 5)) for n in after)
+def moments(n_jobs: int, n_kills: int, rng: random.Random) -> Iterator[tuple[int, float]]:
+    """Draw when to kill: the number of finished jobs, and the seconds after that, in order.
+
+    Parameters
+    ----------
+    n_jobs : int
+        Jobs of a whole run.
+    n_kills : int
+    rng : random.Random
+
+    Yields
+    ------
+    (int, float)
+    """
+    after = sorted(rng.sample(range(n_jobs - 1), n_kills))
+    yield from ((n, rng.uniform(0, 5)) for n in after)
 
 
-def kill_one(study: Study, done: int, wait: float, chance: random.Random) -> tuple[str, bool]:
-    """Run until so many jobs are done and a while longer; kill a stage, or all there is."""
+def kill_one(study: Study, done: int, wait: float, rng: random.Random) -> tuple[str, bool]:
+    """Run until a number of jobs is done and for some seconds more; kill a stage, or all processes.
+
+    Parameters
+    ----------
+    study : Study
+    done : int
+        Jobs to wait for.
+    wait : float
+        Seconds to wait after that.
+    rng : random.Random
+
+    Returns
+    -------
+    stage : str
+        Name of the killed stage.
+    everything : bool
+        Whether all processes were killed.
+    """
     snakemake = study.start()
     while study.jobs_done() < done and snakemake.poll() is None:
         time.sleep(POLL_S)
@@ -180,8 +209,8 @@ def kill_one(study: Study, done: int, wait: float, chance: random.Random) -> tup
     else:
         study.require_success(snakemake)
         return NOTHING, False
-    victim = chance.choice(sorted(running, key=running.__getitem__))
-    everything = chance.random() < 0.5
+    victim = rng.choice(sorted(running, key=running.__getitem__))
+    everything = rng.random() < 0.5
     if everything:
         below = _below(snakemake)
         with suppress(ProcessLookupError):
@@ -201,26 +230,28 @@ def _kill(process: psutil.Process) -> None:
         process.kill()
 
 
-def disturb(
-    study: Study, truth: dict[str, str], n_jobs: int, n_kills: int, chance: random.Random
-) -> list[Kill]:
-    """Kill so many times; then let it run to the end.
+def disturb(study: Study, expected: dict[str, str], n_jobs: int, n_kills: int, rng: random.Random) -> list[Kill]:
+    """Kill a number of times; then run to the end.
 
     Parameters
     ----------
     study : Study
-    truth : dict
-        Hashes of the undisturbed study's results.
+    expected : dict
+        Hashes of the results of the undisturbed run.
     n_jobs : int
-        That it takes.
+        Jobs of a whole run.
     n_kills : int
-    chance : random.Random
+    rng : random.Random
+
+    Returns
+    -------
+    list of Kill
     """
     kills, start = [], time.monotonic()
-    for done, wait in moments(n_jobs, n_kills, chance):
-        stage, everything = kill_one(study, done, wait, chance)
+    for done, wait in moments(n_jobs, n_kills, rng):
+        stage, everything = kill_one(study, done, wait, rng)
         seconds, found = time.monotonic() - start, results(study.results)
-        broken = tuple(name for name, value in found.items() if truth.get(name) != value)
+        broken = tuple(name for name, value in found.items() if expected.get(name) != value)
         left = len(leftovers(study.results))
         kills.append(Kill(seconds, stage, everything, len(found) - len(broken), left, broken))
         print(kills[-1].row(), flush=True)
@@ -229,38 +260,38 @@ def disturb(
 
 
 def main() -> None:
-    """Run a study twice, kill on the way, print and write what was found."""
+    """Run the workflow twice, once with kills; print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("targets", nargs="*", help="of the workflow; its own if none is named")
+    parser.add_argument("targets", nargs="*", help="targets of the workflow; its default target if none is named")
     parser.add_argument("--config", type=Path, default=ROOT / "tests/config.yaml")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--keep", type=Path, help="folder in which both studies stay")
+    parser.add_argument("--keep", type=Path, help="folder in which both runs are kept")
     wanted = parser.parse_args()
     with nullcontext(wanted.keep) if wanted.keep else tempfile.TemporaryDirectory() as name:
         folders = (Path(name, part).resolve() for part in ("undisturbed", "disturbed"))
         first, second = (Study(f, wanted.config.resolve(), wanted.targets) for f in folders)
         first.finish()
-        truth, n_jobs = results(first.results), first.jobs_done()
-        kills = disturb(second, truth, n_jobs, wanted.kills, random.Random(wanted.seed))
+        expected, n_jobs = results(first.results), first.jobs_done()
+        kills = disturb(second, expected, n_jobs, wanted.kills, random.Random(wanted.seed))
         end, left = results(second.results), leftovers(second.results)
-    same = sum(end.get(name) == value for name, value in truth.items())
-    further = sorted(end.keys() - truth.keys())
+    same = sum(end.get(name) == value for name, value in expected.items())
+    further = sorted(end.keys() - expected.keys())
     lines = [
         f"`python benchmarks/faults.py --kills {wanted.kills} --seed {wanted.seed}` on "
-        f"{wanted.config.name}: {n_jobs} jobs, {len(truth)} results.",
+        f"{wanted.config.name}: {n_jobs} jobs, {len(expected)} results.",
         "",
         "| s | killed | results on disk | leftovers | they are |",
         "|---|---|---|---|---|",
         *(kill.row() for kill in kills),
         "",
-        f"{verdict(kills)} At the end {same} of {len(truth)} results equal the undisturbed run's; "
+        f"{verdict(kills)} At the end {same} of {len(expected)} results equal the undisturbed run's; "
         f"{len(further)} more, {len(left)} leftovers.",
     ]
     text = "\n".join(lines) + "\n"
     print(text)
-    for name, value in truth.items():
+    for name, value in expected.items():
         if end.get(name) != value:
             print(f"differs: {name}")
     if wanted.out:

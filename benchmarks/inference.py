@@ -1,7 +1,7 @@
-"""Time of translating slices of 256 x 256 pixels: ours, the published network, pix2pix.
+"""Time of translating slices of 256 x 256 pixels: our network, the published one, pix2pix.
 
-All in one process, one after the other in every round, so that whatever else the machine does
-meets all of them. Weights are random: time does not depend on them. Multiply-accumulates are
+All run in one process, one after the other in every round, so that other load of the machine affects
+all of them. Weights are random: time does not depend on them. Multiply-accumulate operations are
 counted by PyTorch.
 
     python benchmarks/inference.py --out benchmarks/inference.md
@@ -35,13 +35,13 @@ MODELS = (
 
 
 def networks(small_only: bool) -> dict[str, tuple[nn.Module, int]]:
-    """Networks with random weights, and the slices that each sees."""
+    """Build networks with random weights; with each, its number of input slices."""
     found = {}
     for file, name in MODELS:
         if small_only and file != "config.yaml":
             continue
         model = load_config(ROOT / file).models[name]
-        # A prior of the template's size; what is in it does not matter.
+        # A prior of the template's size; its values do not matter.
         prior = TemplateMap(torch.zeros(1, 66, 78, 63), torch.eye(4))
         network = build_network(model, 1, prior).eval()
         key, context = f"{name} ({file})", model.window.context
@@ -53,24 +53,48 @@ def networks(small_only: bool) -> dict[str, tuple[nn.Module, int]]:
 
 
 def inputs(batch: int, context: int, device: str) -> tuple[torch.Tensor, ...]:
-    """Slices, orientations and places."""
+    """Make slices, orientations and positions.
+
+    Parameters
+    ----------
+    batch, context : int
+        Numbers of slices and of neighbouring slices.
+    device : str
+
+    Returns
+    -------
+    slices : Tensor, shape (batch, context, SIZE, SIZE)
+    planes : Tensor, shape (batch,)
+    position : Tensor, shape (batch, 3, SIZE, SIZE)
+    """
     slices = torch.rand(batch, context, SIZE, SIZE)
-    planes, place = torch.zeros(batch, dtype=torch.long), torch.zeros(batch, 3, SIZE, SIZE)
-    return tuple(x.to(device) for x in (slices, planes, place))
+    planes, position = torch.zeros(batch, dtype=torch.long), torch.zeros(batch, 3, SIZE, SIZE)
+    return tuple(x.to(device) for x in (slices, planes, position))
 
 
 def seconds(call: Callable[[], object], device: str) -> float:
-    """Time one call."""
-    begun = time.perf_counter()
+    """Time one call, in seconds."""
+    start = time.perf_counter()
     call()
     if device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
 @torch.inference_mode()
 def measure(device: str, batch: int, rounds: int) -> list[tuple[str, float, float, float, float]]:
-    """Name, parameters in millions, GMAC a slice, median and largest ms a slice of each network."""
+    """Measure each network.
+
+    Parameters
+    ----------
+    device : str
+    batch, rounds : int
+
+    Returns
+    -------
+    list of tuple
+        Name, parameters in millions, GMAC per slice, median and largest ms per slice.
+    """
     found = {
         name: (network.to(device), inputs(batch, context, device))
         # Networks of the published width take seconds for 16 slices on a CPU.
@@ -100,7 +124,8 @@ def main() -> None:
     arguments = parser.parse_args()
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     lines = [
-        f"`python benchmarks/inference.py`: slices of {SIZE} x {SIZE} pixels, ms a slice, median "
+        f"`python benchmarks/inference.py`: slices of {SIZE} x {SIZE} pixels, ms a slice in one pass "
+        "(a map of a model with `mirror` takes two), median "
         f"of {arguments.rounds} rounds after 3 (in brackets the slowest). "
         f"PyTorch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} threads"
         + (f"; {torch.cuda.get_device_name()}." if "cuda" in devices else "; no GPU."),
@@ -112,8 +137,7 @@ def main() -> None:
         for batch in (1, 16):
             for name, parameters, gmac, median, slowest in measure(device, batch, arguments.rounds):
                 lines.append(
-                    f"| {device} | {batch} | {name} | {parameters:.2f} | {gmac:.2f} | "
-                    f"{median:.1f} ({slowest:.1f}) |"
+                    f"| {device} | {batch} | {name} | {parameters:.2f} | {gmac:.2f} | {median:.1f} ({slowest:.1f}) |"
                 )
     text = "\n".join(lines) + "\n"
     print(text)

@@ -1,9 +1,9 @@
-"""A stand-in for `m2m`: it does no work, and writes an empty file for each output it is given.
+"""A stand-in for `m2m`: it computes nothing and writes an empty file for each output in its arguments.
 
-A folder whose `m2m` runs this goes first on PATH. An output is an argument that reads like a file
-and is not there: Snakemake deletes a job's outputs before it, and its inputs exist. Stages that are
-given a dataset find their files by themselves: here a table says which they write. The stages of
-the cohort that the workflow reads the tables of are the real ones.
+A folder with an `m2m` that runs this comes first on PATH. An output is an argument that looks like a
+file name and does not exist: Snakemake deletes a job's outputs before it starts, and its inputs exist.
+For stages that get a dataset and derive their files, a table here lists the files they write. Stages
+of the cohort whose tables the workflow reads are the real ones.
 """
 
 import json
@@ -17,15 +17,15 @@ from m2m.io.modalities import MODALITIES
 
 REAL = ("describe", "index", "validate", "split")
 DTI = ("fa", "md", "ad", "rd", "v1", "tensor", "mask")
-# Kinds of the files of a person.
-OF_PERSON = {
+# Kinds of files that each stage writes for a participant.
+OF_PARTICIPANT = {
     "anat": ("t1w", "brain", "wm", "anat-status"),
     "dti": (*(f"dwi-{name}" for name in DTI), "b0", "dti-status"),
-    "tractography": ("tractogram", "tractography-picture", "tractography-status"),
+    "tractography": ("tractogram", "tractography-figure", "tractography-status"),
     "synthesise": ("synth", "synthsd", "synth-status"),
-    "grid": ("target-mask", "picture", "grid-status"),  # and each map that is named
+    "grid": ("target-mask", "qc", "grid-status"),  # and each map in the arguments
 }
-# Names of the files of a task and model, or of a task.
+# Names of files that each stage writes for a task and model, or for a task.
 OF_MODEL = {
     "train": (
         "models/{task}/{model}",
@@ -33,8 +33,7 @@ OF_MODEL = {
     ),
     "evaluate": (
         "evaluate/{task}/{model}",
-        [f"{name}.tsv" for name in ("profile", "rois", "bundles", "spectrum", "uncertainty")]
-        + ["metrics.tsv"],
+        [f"{name}.tsv" for name in ("profile", "rois", "bundles", "spectrum", "uncertainty")] + ["metrics.tsv"],
     ),
     "compare": ("evaluate/{task}", ("summary.tsv", "comparison.tsv")),
     "tables": (
@@ -45,7 +44,7 @@ OF_MODEL = {
 
 
 def install(folder: Path) -> Path:
-    """Write `m2m` into a folder, for the head of PATH."""
+    """Write an `m2m` into a folder that is to come first on PATH."""
     folder.mkdir(parents=True, exist_ok=True)
     program = folder / "m2m"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{Path(__file__).resolve()}" "$@"\n')
@@ -54,21 +53,21 @@ def install(folder: Path) -> Path:
 
 
 def maps_of(arguments: Sequence[str]) -> list[str]:
-    """Kinds of the maps on the common grid that the flags `--maps` name."""
+    """List the kinds of the maps on the common grid, from the flags `--maps`."""
     named = [MODALITIES[name] for flag, name in pairwise(arguments) if flag == "--maps"]
     streamlines = ["count"] if "density" in {one.nature for one in named} else []
     return [one.kind for one in named] + streamlines
 
 
 def written(command: str, arguments: Sequence[str]) -> list[str]:
-    """Files that a stage writes below the dataset that it is given."""
+    """List the files that a stage writes below its dataset."""
     flags = dict(pairwise(arguments))
     root = flags["--root"]
     if command in OF_MODEL:
         folder, names = OF_MODEL[command]
         where = {"task": flags["--task"], "model": flags.get("--model")}
         return [f"{root}/{folder.format(**where)}/{name}" for name in names]
-    if command not in (*OF_PERSON, "slices"):
+    if command not in (*OF_PARTICIPANT, "slices"):
         return []
     unit, measure = bids.unit_of(flags["--subject"], flags.get("--session")), ""
     if command == "slices":
@@ -79,13 +78,13 @@ def written(command: str, arguments: Sequence[str]) -> list[str]:
         target = config["tasks"][flags["--task"]]["target"]
         measure = bids.measure(MODALITIES[target].kind)
         root = f"{root}/synthetic/{flags['--task']}/{flags['--model']}"
-    kinds = [*OF_PERSON[command], *(maps_of(arguments) if command == "grid" else ())]
+    kinds = [*OF_PARTICIPANT[command], *(maps_of(arguments) if command == "grid" else ())]
     files = (bids.files_of(unit, root)(kind) for kind in kinds)
     return [str(path).format(measure=measure) for path in files]
 
 
 def touch(arguments: list[str]) -> None:
-    """Write empty files where arguments name files that are not there."""
+    """Write an empty file for each argument that names a file which does not exist."""
     for argument in arguments:
         path = Path(argument)
         if "/" in argument and argument[0] not in "{[" and path.suffix and not path.exists():
@@ -94,7 +93,7 @@ def touch(arguments: list[str]) -> None:
 
 
 def main() -> None:
-    """Do what a stage would, or nearly nothing."""
+    """Run a real stage of the cohort, or write the empty outputs of another."""
     if sys.argv[1] in REAL:
         from m2m.cli import app
 

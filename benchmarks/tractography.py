@@ -1,7 +1,7 @@
 """Time of whole-brain tracking and of mapping its density: DIPY and MRtrix3 on one real scan.
 
-Each is run three times on the same seeds per voxel; medians go into benchmarks/tractography.md,
-with the correlation of the density maps.
+Each runs three times with the same number of seeds per voxel; benchmarks/tractography.md gets the
+medians and the correlation of the density maps.
 
     python benchmarks/tractography.py                           # ../shared/data/bids/sub-DEC
     python benchmarks/tractography.py BIDS/sub-01 --threads 2 --runs 3
@@ -47,9 +47,8 @@ def load(subject: Path) -> Field:
     series = dwi.load(image, f"{name}.bval", f"{name}.bvec")
     options = sections.Dti()
     b0, affine = dwi.mean_b0(series), series.volume.affine
-    fitted = dwi.volumes_to_fit(
-        series.bvals, series.bvecs, options.b0_threshold_s_per_mm2, options.max_b_s_per_mm2
-    )
+    limits = options.b0_threshold_s_per_mm2, options.max_b_s_per_mm2, options.b_tolerance_s_per_mm2
+    fitted = dwi.volumes_to_fit(series.bvals, series.bvecs, *limits)
     bvals = np.where(series.bvals > options.b0_threshold_s_per_mm2, series.bvals, 0.0)
     data = series.volume.data[..., fitted]
     weighted = Volume(data[..., bvals[fitted] > 0].mean(axis=-1), affine)
@@ -59,7 +58,7 @@ def load(subject: Path) -> Field:
 
 
 def timed(function: Callable, runs: int) -> tuple[object, float]:
-    """Last result, and the median of the seconds."""
+    """Run a function several times; return the last result and the median time in seconds."""
     seconds = []
     for _ in range(runs):
         start = time.perf_counter()
@@ -70,7 +69,21 @@ def timed(function: Callable, runs: int) -> tuple[object, float]:
 
 
 def row(name: str, found: Tractogram, field: Field, seconds: float, runs: int) -> str:
-    """One line of the table: tracking, then mapping by both."""
+    """Write one line of the table: tracking, then mapping by both backends.
+
+    Parameters
+    ----------
+    name : str
+    found : Tractogram
+    field : Field
+    seconds : float
+        Time of tracking.
+    runs : int
+
+    Returns
+    -------
+    str
+    """
     grid = (found.streamlines, field.affine, field.mask.shape)
     ours, dipy_s = timed(lambda: density.count_map(*grid), runs)
     theirs, tckmap_s = timed(lambda: density.count_by_tckmap(*grid), runs)
@@ -82,7 +95,7 @@ def row(name: str, found: Tractogram, field: Field, seconds: float, runs: int) -
 
 
 def correlations(counts: dict[str, np.ndarray], mask: np.ndarray) -> list[str]:
-    """Lines of a table: r of log(1 + count) inside the mask, each backend with each."""
+    """Write the table of r of log(1 + count) inside the mask, between all backends."""
     logs = np.array([np.log1p(count[mask]) for count in counts.values()])
     lines = [f"| r | {' | '.join(counts)} |", "|---" * (len(counts) + 1) + "|"]
     for name, values in zip(counts, np.corrcoef(logs), strict=True):
@@ -91,12 +104,13 @@ def correlations(counts: dict[str, np.ndarray], mask: np.ndarray) -> list[str]:
 
 
 def machine(threads: int) -> str:
-    """What it ran on."""
+    """Describe machine and software."""
     dipy = f"DIPY {version('dipy')}, MRtrix3 {mrtrix3.version()}"
     return f"{os.cpu_count()} cores, threads: {threads}; Python {platform.python_version()}, {dipy}"
 
 
 def main() -> None:
+    """Track, map, compare, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("subject", type=Path, nargs="?", default=DEFAULT)
     parser.add_argument("--threads", type=int, default=2)
@@ -120,8 +134,7 @@ def main() -> None:
         f"{machine(given.threads)}. Seconds are medians of {given.runs}; DIPY uses all threads, "
         "tckgen one, so that runs are equal.",
         "",
-        "| tracking | seeds | streamlines | track, s | map by DIPY, s | map by tckmap, s "
-        "| r of the two maps |",
+        "| tracking | seeds | streamlines | track, s | map by DIPY, s | map by tckmap, s | r of the two maps |",
         "|---|---|---|---|---|---|---|",
         *rows,
         "",

@@ -1,9 +1,9 @@
-"""Images per second of one full update, generator and discriminators: ours against the published.
+"""Images per second of one full update of generator and discriminators: our recipe and the published one.
 
 The published recipe: the network of 2023, StyleGAN2's residual discriminator (28.9 M parameters), a
 co-occurrence discriminator of the published size (24.5 M, 8 crops of 128 pixels), VGG19 features,
 discriminators in every step. Ours: macro2micro of config.yaml, as it trains there, and with its
-discriminators in every step. The same random slices, one process, rounds in turn.
+discriminators in every step. All use the same random slices, in one process, in alternating rounds.
 
     python benchmarks/training.py --size 256 --batch 8 --out benchmarks/training.md
 """
@@ -31,7 +31,7 @@ from m2m.train.loop import Loop
 from m2m.train.stepping import make_reproducible
 
 ROOT = Path(__file__).resolve().parents[1]
-CHANNELS = (128, 256, 512, 512, 512, 512, 512)  # of StyleGAN2 from 256 pixels down to 4
+CHANNELS = (128, 256, 512, 512, 512, 512, 512)  # of StyleGAN2, from 256 to 4 pixels
 
 
 class StyleBlock(nn.Module):
@@ -57,23 +57,19 @@ class StyleDiscriminator(nn.Module):
         self.stem = nn.Conv2d(1, CHANNELS[0], 1)
         self.blocks = nn.Sequential(*(StyleBlock(a, b) for a, b in pairwise(CHANNELS)))
         self.last = nn.Conv2d(CHANNELS[-1] + 1, CHANNELS[-1], 3, padding=1)
-        self.judge = nn.Sequential(
-            nn.Linear(16 * CHANNELS[-1], CHANNELS[-1]), nn.LeakyReLU(LEAK), nn.Linear(512, 1)
-        )
+        self.head = nn.Sequential(nn.Linear(16 * CHANNELS[-1], CHANNELS[-1]), nn.LeakyReLU(LEAK), nn.Linear(512, 1))
 
     def forward(self, image: Tensor, condition: Tensor) -> Tensor:
-        """Judge (N, 1, H, W); the source is not looked at."""
+        """Score images, (N, 1, H, W) to (N, 1); the source image is not used."""
         x = self.blocks(F.leaky_relu(self.stem(image), LEAK))  # (N, 512, H/64, W/64)
         spread = x.std(dim=0, correction=0).mean().expand(len(x), 1, *x.shape[2:])
         x = F.leaky_relu(self.last(torch.cat([x, spread], 1)), LEAK)  # (N, 512, H/64, W/64)
-        return self.judge(F.adaptive_avg_pool2d(x, 4).flatten(1))  # (N, 1)
+        return self.head(F.adaptive_avg_pool2d(x, 4).flatten(1))  # (N, 1)
 
 
 def published_loop() -> Loop:
-    """The published recipe at its published size."""
-    options = Published2023.model_validate(
-        {"discriminators": {"width": 8, "crops": 8, "crop_size": 128}}
-    )
+    """Build the published recipe at its published size."""
+    options = Published2023.model_validate({"discriminators": {"width": 8, "crops": 8, "crop_size": 128}})
     loop = Loop(make_fabric(options.training), options, encoder=Vgg19Features())
     loop.objective.discriminators["image_discriminator"] = StyleDiscriminator()
     loop.objective.discriminators["patch_discriminator"] = PatchDiscriminator(105, 128)
@@ -81,39 +77,53 @@ def published_loop() -> Loop:
 
 
 def rebuilt(loop: Loop, options: Trained) -> Loop:
-    """Give the exchanged discriminators their device and optimiser."""
+    """Move the replaced discriminators to the device and make their optimiser."""
     loop.objective.to(loop.fabric.device)
-    loop.judges = dict(loop.objective.discriminators)
+    loop.discriminators = dict(loop.objective.discriminators)
     loop.make_optimizers(options)
     return loop
 
 
 def own_loop(every: int | None = None) -> Loop:
-    """macro2micro of config.yaml; `every` steps the discriminators, if given."""
+    """Build macro2micro of config.yaml; `every` is the interval of discriminator steps, if given."""
     options = load_config(ROOT / "config.yaml").models["macro2micro"]
     assert isinstance(options, Macro2Micro)
     if every:
-        judges = options.discriminators.model_copy(update={"every": every})
-        options = options.model_copy(update={"discriminators": judges})
+        discriminators = options.discriminators.model_copy(update={"every": every})
+        options = options.model_copy(update={"discriminators": discriminators})
     prior = TemplateMap(torch.zeros(1, 66, 78, 63), torch.eye(4))
     return Loop(make_fabric(options.training), options, prior=prior)
 
 
 def batch_of(n: int, size: int, context: int, device: torch.device) -> dict[str, Tensor]:
-    """Random slices with a disc of brain."""
+    """Make random slices with a disc as brain.
+
+    Parameters
+    ----------
+    n, size, context : int
+        Slices in the batch, pixels along an edge, neighbouring slices.
+    device : torch.device
+
+    Returns
+    -------
+    dict of str to Tensor
+        Images have shape (n, channels, size, size).
+    """
     line = torch.linspace(-1, 1, size)
     brain = (line[:, None] ** 2 + line**2 < 0.6).float().expand(n, 1, size, size)
     given = {
         "source": torch.rand(n, context, size, size) * brain,
         "target": torch.rand(n, 1, size, size) * brain,
-        "mask": brain, "brain": brain, "position": torch.zeros(n, 3, size, size),
+        "mask": brain,
+        "brain": brain,
+        "position": torch.zeros(n, 3, size, size),
         "plane": torch.zeros(n, dtype=torch.long),
-    }  # fmt: skip
+    }
     return {name: value.to(device) for name, value in given.items()}
 
 
 def main() -> None:
-    """Time the loops in turn, print and write the table."""
+    """Time the recipes in alternating rounds, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch", type=int, default=8)
@@ -135,13 +145,13 @@ def main() -> None:
             context = 1 if name.startswith("published") else 3
             batch = batch_of(arguments.batch, arguments.size, context, device)
             cycle = loop.objective.every  # one cycle holds one step of the discriminators
-            begun = time.perf_counter()
+            start = time.perf_counter()
             for step in range(cycle):
                 loop.update(step, batch)
             if device.type == "cuda":
                 torch.cuda.synchronize()
             if i:
-                times[name].append(cycle * arguments.batch / (time.perf_counter() - begun))
+                times[name].append(cycle * arguments.batch / (time.perf_counter() - start))
     base = statistics.median(times["published recipe"])
     where = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
     lines = [
@@ -155,12 +165,10 @@ def main() -> None:
     for name, loop in built.items():
         sizes = [
             sum(p.numel() for network in side.values() for p in network.parameters()) / 1e6
-            for side in (loop.makers, loop.judges)
+            for side in (loop.generator_modules, loop.discriminators)
         ]
         rate = statistics.median(times[name])
-        lines.append(
-            f"| {name} | {sizes[0]:.2f}, {sizes[1]:.2f} | {rate:.2f} | {rate / base:.1f} |"
-        )
+        lines.append(f"| {name} | {sizes[0]:.2f}, {sizes[1]:.2f} | {rate:.2f} | {rate / base:.1f} |")
     text = "\n".join(lines) + "\n"
     print(text)
     if arguments.out:

@@ -1,8 +1,9 @@
-"""Choose each network's learning rate on validation people, with the same budget for all.
+"""Choose each network's learning rate on validation participants, with the same budget for all.
 
-Every network of the study `compare` is trained on the demo's training people for a few steps with
-each learning rate; the validation people decide. Test people's slices are never opened:
-`find_subjects` lists the other two parts only. Needs the slices of `snakemake slices`.
+Every network of the report page `compare` is trained on the demo's training participants for a few
+steps with each learning rate; the error on the validation participants decides. Slices of test
+participants are never opened: `find_subjects` lists the other two parts only. Needs the slices of
+`snakemake slices`.
 
     python benchmarks/tuning.py                    # prints and writes benchmarks/tuning.md
 """
@@ -27,26 +28,38 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def trial(name: str, rate: float, steps: int) -> tuple[str, float, float, float, float]:
-    """Name, learning rate, validation error, share of seconds, seconds of one training."""
+    """Train one network.
+
+    Parameters
+    ----------
+    name : str
+        Model of config.yaml.
+    rate : float
+        Learning rate.
+    steps : int
+
+    Returns
+    -------
+    tuple
+        Name, learning rate, validation error, number of validation participants, CPU seconds.
+    """
     torch.set_num_threads(1)
     config = load_config(ROOT / "config.yaml")
-    task = next(task for task in config.tasks.values() if task.study == "compare")
+    task = next(task for task in config.tasks.values() if task.page == "compare")
     cohort = ROOT / config.results / config.dataset / "cohort"
     parts = part_by_participant(load_split(cohort / "split.tsv", cohort / "split.json"))
     folder = cohort.parent / "slices"
     subjects, _ = find_subjects(folder, parts, task.source, task.target)
     model = config.models[name]
-    training = model.training.model_copy(
-        update={"steps": steps, "learning_rate": rate, "validate_every": steps}
-    )
+    training = model.training.model_copy(update={"steps": steps, "learning_rate": rate, "validate_every": steps})
     model = model.model_copy(update={"training": training})
-    begun = time.process_time()
+    start = time.process_time()
     with tempfile.TemporaryDirectory() as temporary:
         checkpoints = Checkpoints(temporary, {"name": name, "rate": rate})
         fabric = make_fabric(training)
         fabric.launch()
         fit = fit_network(fabric, subjects, task, model, checkpoints)
-    seconds = time.process_time() - begun
+    seconds = time.process_time() - start
     return name, rate, fit.validation["value"], len(subjects["validation"]), seconds
 
 
@@ -58,15 +71,15 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
     config = load_config(ROOT / "config.yaml")
-    task = next(task for task in config.tasks.values() if task.study == "compare")
+    task = next(task for task in config.tasks.values() if task.page == "compare")
     names = [n for n in task.models if config.models[n].trained]
     trials = [(name, rate, arguments.steps) for name in names for rate in arguments.rates]
     with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as pool:
         rows = list(pool.map(trial, *zip(*trials, strict=True)))
     lines = [
         f"`python benchmarks/tuning.py --steps {arguments.steps}`: mean absolute error of FA",
-        f"inside the brain by learning rate, mean over {rows[0][3]:.0f} validation people.",
-        "Lower is better. Test people were not looked at.",
+        f"inside the brain by learning rate, mean over {rows[0][3]:.0f} validation participants.",
+        "Lower is better. Test participants were not used.",
         "",
         "| model | " + " | ".join(f"{rate:g}" for rate in arguments.rates) + " | CPU s, mean |",
         "|---|" + "---|" * (len(arguments.rates) + 1),

@@ -1,7 +1,7 @@
 """Seconds and peak memory of translating a whole T1 to FA: 182 x 218 x 182 voxels of 1 mm.
 
-The T1 is the MNI152 template; `m2m translate` runs as the workflow calls it, three orientations, in
-a process of its own, with random weights of config.yaml's macro2micro.
+The T1 is the MNI152 template. `m2m translate` runs as in the workflow: three orientations, in a
+separate process, with random weights of config.yaml's macro2micro.
 
     python benchmarks/volume.py --out benchmarks/volume.md
 """
@@ -33,7 +33,7 @@ AFFINE = np.array([[1.0, 0, 0, -90], [0, 1, 0, -126], [0, 0, 1, -72], [0, 0, 0, 
 
 
 def lay_out(folder: Path, name: str) -> list[str]:
-    """Write T1, brain mask, status and model; give the command that translates it."""
+    """Write T1, brain mask, status and model; return the command that translates the T1."""
     brain = resample(load_template("brain", 1.0), AFFINE, SHAPE)
     t1 = resample(load_template("t1", 1.0), AFFINE, SHAPE)
     save(folder / "t1.nii.gz", t1)
@@ -47,27 +47,50 @@ def lay_out(folder: Path, name: str) -> list[str]:
     network = build_network(model, 1, TemplateMap(torch.from_numpy(mean.data)[None], to_voxel))
     tensors = {key: value.numpy() for key, value in network.state_dict().items()}
     uncertainty = {
-        "method": "predicted", "factors": {"predicted": 1.0, "constant": 0.1}, "nll": {},
-        "part": "validation", "n_subjects": 1,
-    }  # fmt: skip
+        "method": "predicted",
+        "factors": {"predicted": 1.0, "constant": 0.1},
+        "nll": {},
+        "part": "validation",
+        "n_subjects": 1,
+    }
     record = {
-        "task": "t1-fa", "model": name, "family": model.family, "source": "t1", "target": "fa",
-        "options": model.model_dump(mode="json"), "spacing_mm": 1.0, "shape": list(SHAPE),
-        "t1_range_percent": [1, 99], "n_train": 0, "n_validation": 0, "split_hash": "none",
-        "data_hash": "none", "code_version": "benchmark", "fingerprint": "benchmark",
-    }  # fmt: skip
+        "task": "t1-fa",
+        "model": name,
+        "family": model.family,
+        "source": "t1",
+        "target": "fa",
+        "options": model.model_dump(mode="json"),
+        "spacing_mm": 1.0,
+        "shape": list(SHAPE),
+        "t1_range_percent": [1, 99],
+        "n_train": 0,
+        "n_validation": 0,
+        "split_hash": "none",
+        "data_hash": "none",
+        "code_version": "benchmark",
+        "fingerprint": "benchmark",
+    }
     paths = [folder / file for file in ("model.safetensors", "model.json", "card.md")]
     save_model(Fit(tensors, None, uncertainty), record, *paths)
     return [
-        str(Path(sys.executable).with_name("m2m")), "translate", str(folder / "t1.nii.gz"),
-        "--brain", str(folder / "brain.nii.gz"), "--anat-status", str(folder / "anat.json"),
-        "--weights", str(paths[0]), "--out", str(folder / "fa.nii.gz"),
-        "--out-sd", str(folder / "sd.nii.gz"),
-    ]  # fmt: skip
+        str(Path(sys.executable).with_name("m2m")),
+        "translate",
+        str(folder / "t1.nii.gz"),
+        "--brain",
+        str(folder / "brain.nii.gz"),
+        "--anat-status",
+        str(folder / "anat.json"),
+        "--weights",
+        str(paths[0]),
+        "--out",
+        str(folder / "fa.nii.gz"),
+        "--out-sd",
+        str(folder / "sd.nii.gz"),
+    ]
 
 
 def main() -> None:
-    """Translate a few times, print and write medians."""
+    """Translate several times, print and write medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path)
@@ -85,10 +108,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as temporary:
             command, times = lay_out(Path(temporary), name), []
             for _ in range(arguments.rounds):
-                begun = time.perf_counter()
+                start = time.perf_counter()
                 subprocess.run(command, check=True)
-                times.append(time.perf_counter() - begun)
-        # Largest of all children so far: the first model's own, at least the second's.
+                times.append(time.perf_counter() - start)
+        # Largest of all child processes so far: exact for the first model, an upper bound for the second.
         peak_gb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
         lines.append(f"| {name} | {statistics.median(times):.1f} | {peak_gb:.2f} |")
     text = "\n".join(lines) + "\n"

@@ -19,8 +19,8 @@ from pydantic import TypeAdapter
 from m2m import cli
 from m2m.evaluate.metric_records import METRICS
 from m2m.options import Config
-from m2m.options.chains import CHAINS
 from m2m.options.imaging_options import MAPPERS
+from m2m.options.preprocess_backends import PREPROCESS_BACKENDS
 from m2m.options.trackers import TRACKERS
 
 ROOT = Path(__file__).parents[1]
@@ -35,15 +35,19 @@ BY_FAMILY = {"train": ("models", "objectives", "networks")}
 # Rooms of several stages that share little: a page cites what its own module asks for.
 APART = ("diffusion", "structural", "models")
 # What a stage looks up by the name of a backend.
-BY_BACKEND = {"preprocess": CHAINS, "tractography": TRACKERS, "grid": MAPPERS}
+BY_BACKEND = {"preprocess": PREPROCESS_BACKENDS, "tractography": TRACKERS, "grid": MAPPERS}
 
 # Sections of commands that take them from the whole configuration alone.
 FROM_FILE = {
-    "evaluate": ("evaluation",), "compare": ("evaluation",),
-    "features": ("evaluation", "slices"), "cnn": ("downstream", "slices"),
-    "downstream": ("downstream",), "figures": ("report",), "draw-fields": ("render",),
-    "report": ("report",), "report-downstream": ("report",), "report-fields": ("report",),
-}  # fmt: skip
+    "evaluate": ("evaluation",),
+    "features": ("evaluation", "slices"),
+    "predict-phenotype-cnn": ("downstream", "slices"),
+    "downstream": ("downstream",),
+    "draw-fields": ("render",),
+    "report": ("report",),
+    "report-downstream": ("report",),
+    "report-fields": ("report",),
+}
 
 
 def table(heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -74,7 +78,7 @@ def kind(schema: Mapping[str, Any]) -> str:
 
 def limits(schema: Mapping[str, Any]) -> str:
     """Bounds of a value, or of each value in a list."""
-    found = [words.format(schema[key]) for key, words in LIMITS.items() if key in schema]
+    found = [text.format(schema[key]) for key, text in LIMITS.items() if key in schema]
     parts = [*schema.get("anyOf", ()), *schema.get("prefixItems", ())]
     parts += [schema["items"]] if "items" in schema else []
     return "; ".join(dict.fromkeys([*found, *filter(None, map(limits, parts))]))
@@ -85,9 +89,9 @@ def fields(schema: Mapping[str, Any]) -> str:
     rows = []
     for name, field in schema["properties"].items():
         default = field.get("default", "needed")  # a section inside has its own
-        words = "" if isinstance(default, dict) else json.dumps(default).replace('"', "")
+        text = "" if isinstance(default, dict) else json.dumps(default).replace('"', "")
         what = field.get("description", "")
-        rows.append((f"`{name}`", kind(field), words and f"`{words}`", limits(field), what))
+        rows.append((f"`{name}`", kind(field), text and f"`{text}`", limits(field), what))
     return table(("option", "value", "default", "limits", "what"), rows)
 
 
@@ -179,7 +183,7 @@ def page(name: str, command: Any) -> str:
     if rows := re.findall(row, architecture, re.M):
         text += table(("rule", "a job per", "from", "to"), rows)
         docstrings = {row[0].split()[0]: methods()[row[0].split()[0]] for row in rows}
-        text += "".join(f"- `{rule}`: {words}\n" for rule, words in docstrings.items()) + "\n"
+        text += "".join(f"- `{rule}`: {text}\n" for rule, text in docstrings.items()) + "\n"
     text += f"Code: [`{code}`](../../../{code}). [All stages](../README.md).\n\n## Flags\n\n"
     rows = []
     for one in command.params:
@@ -212,9 +216,11 @@ def pages() -> dict[str, str]:
         "to cite. [architecture.md](../architecture.md) shows them in order,\n"
         "[methods.md](../methods.md) says why they do what they do.\n\n"
     )
-    for phase, names in {"called by a person": cli.BY_HAND, **cli.PHASES}.items():
+    for phase, names in {"called by users": cli.USER_COMMANDS, **cli.PHASES}.items():
         rows = [(f"[m2m {name}]({path_of(name)})", cli.COMMANDS[name][1]) for name in names]
         text += f"## {phase.capitalize()}\n\n{table(('command', 'what'), rows)}"
+    text += "## Exit codes\n\nOf every command.\n\n"
+    text += table(("code", "meaning"), [(str(code), meaning) for code, meaning in cli.EXIT_CODES.items()])
     return written | {"README.md": text.rstrip() + "\n"}
 
 
@@ -222,11 +228,15 @@ def metrics() -> str:
     """Table of every metric, from the records."""
     rows = [
         (
-            f"`{name}`", ", ".join(metric.regions), ", ".join(metric.natures) or "every",
-            metric.unit, metric.better, metric.description,
+            f"`{name}`",
+            ", ".join(metric.regions),
+            ", ".join(metric.natures) or "every",
+            metric.unit,
+            metric.better,
+            metric.description,
         )
         for name, metric in METRICS.items()
-    ]  # fmt: skip
+    ]
     return table(("metric", "regions", "targets", "unit", "better", "what"), rows)
 
 

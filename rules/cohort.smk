@@ -1,13 +1,18 @@
-"""Who takes part: scans indexed, validated, divided into parts; quality numbers gathered."""
+"""The cohort: scans listed and checked, participants divided into parts, quality measures collected."""
 
 
 rule describe:
-    """What the dataset of results is, and of each model's synthetic maps (BIDS derivatives)."""
+    """Descriptions of the results, of each model's synthetic maps and of each low resolution (BIDS derivatives)."""
     output:
         f"{files.root}/dataset_description.json",
         f"{files.root}/.bidsignore",
         tasks.every_model("synthetic/{task}/{model}/dataset_description.json"),
         tasks.every_model("synthetic/{task}/{model}/.bidsignore"),
+        expand(
+            f"{files.low_res}/{{name}}",
+            low_res=CONFIG.low_resolutions,
+            name=["dataset_description.json", ".bidsignore"],
+        ),
     log:
         log("describe", "describe"),
     benchmark:
@@ -22,6 +27,7 @@ rule describe:
         source=files.rawdata,
         config=files.config,
         synthetic=digest(tasks.every_model("synthetic/{task}/{model}")),
+        low_res=digest(sorted(CONFIG.low_resolutions)),
         version=VERSIONS["describe"],
     shell:
         "m2m describe --root {params.root:q} --config {params.config:q}"
@@ -31,8 +37,8 @@ rule describe:
 rule index:
     """Every scan of the dataset, one row each (PyBIDS; Yarkoni et al. 2019, JOSS 4:1294)."""
     input:
-        people.raw_scans,
-        participants=people.participants_table,
+        subjects.raw_scans,
+        participants=subjects.participants_table,
     output:
         manifest=f"{files.root}/cohort/manifest.tsv",
     log:
@@ -48,7 +54,7 @@ rule index:
         bids_dir=files.rawdata,
         config=files.config,
         options=digests.cohort,
-        subjects=people.listed_subjects,
+        subjects=subjects.listed_subjects,
         version=VERSIONS["index"],
     shell:
         "m2m index --config {params.config:q} --bids-dir {params.bids_dir:q}"
@@ -56,11 +62,11 @@ rule index:
 
 
 rule validate:
-    """Scans checked by header, gradients and voxels; who is in, with which files, and why not."""
+    """Scans checked by header, gradients and voxels; state and files of every unit, with reasons."""
     input:
         manifest=f"{files.root}/cohort/manifest.tsv",
-        participants=people.participants_table,
-        exclude=people.exclusion_table,
+        participants=subjects.participants_table,
+        exclude=subjects.exclusion_table,
     output:
         units=files.units,
         status=f"{files.root}/cohort/cohort_status.tsv",
@@ -78,6 +84,8 @@ rule validate:
         participants=flag("--participants", "participants"),
         config=files.config,
         options=digests.cohort,
+        dti=digests.selection,
+        sessions=subjects.session_tables,
         version=VERSIONS["validate"],
     shell:
         "m2m validate --config {params.config:q} --manifest {input.manifest:q}"
@@ -89,7 +97,7 @@ checkpoint split:
     """Parts by subject, family and site, stratified by age and sex; a checkpoint."""
     input:
         units=files.units,
-        participants=people.participants_table,
+        participants=subjects.participants_table,
     output:
         table=files.split,
         record=files.split_record,
@@ -106,6 +114,7 @@ checkpoint split:
         participants=flag("--participants", "participants"),
         config=files.config,
         options=digest(CONFIG.split),
+        sessions=subjects.session_tables,
         version=VERSIONS["split"],
     shell:
         "m2m split --config {params.config:q} --units {input.units:q}"
@@ -116,7 +125,7 @@ checkpoint split:
 if tasks.cross_fitted:
 
     checkpoint folds:
-        """For each fold the others train: nobody is translated by who was trained on them."""
+        """Folds of participants: a fold is translated by networks trained on the other folds."""
         input:
             split=files.split,
             record=files.split_record,
@@ -150,7 +159,7 @@ if tasks.cross_fitted:
 
 
 rule collect:
-    """The slices that models are fitted and chosen on, each with its hash."""
+    """The slices of the training and validation parts, each with its hash."""
     input:
         slices=tasks.slices_to_fit,
         units=files.units,
@@ -192,16 +201,17 @@ if tasks.cross_fitted:
 
 
 rule quality:
-    """Everybody's status and quality numbers, and the cohort's flow; no model is fitted from it."""
+    """Every participant's status and quality measures, and the cohort's flow; not used in training."""
     input:
         units=files.units,
         split=files.split,
         record=files.split_record,
-        # What grid writes last, so that a job that was killed before is made again, of test
-        # people too; dti's and anat's statuses are behind it.
-        grid=people.slice_records,
-        dti=people.per_unit("dti-status", "dwi-only"),
-        anat=people.per_unit("anat-status", "t1w-only"),
+        # The last output of the rule grid, so that a killed job is run again, also for test
+        # participants; the statuses of dti and anat are inputs of grid.
+        grid=subjects.slice_records,
+        dti=subjects.per_unit("dti-status", "dwi-only"),
+        anat=subjects.per_unit("anat-status", "t1w-only"),
+        deformation=tasks.reported_deformations,
     output:
         table=files.quality,
         flow=files.flow,

@@ -1,4 +1,4 @@
-"""What all rules use: the checked configuration and the objects that are made of it (m2m/workflow)."""
+"""Common objects of all rules: the validated configuration, and the classes of m2m/workflow."""
 
 import shlex
 import sys
@@ -17,17 +17,17 @@ from m2m.workflow.cohort_tables import Cohort
 from m2m.workflow.field_inputs import Fields
 from m2m.workflow.job_flags import (
     flag,
-    low_flag,
+    low_res_flag,
     output_folder,
     repeated,
     subject_flags,
 )
-from m2m.workflow.model_inputs import Fitting, Judging
-from m2m.workflow.person_inputs import People
-from m2m.workflow.section_digests import Digests
+from m2m.workflow.model_inputs import Evaluating, Fitting
+from m2m.workflow.report_pages import Pages
+from m2m.workflow.results_layout import Layout
+from m2m.workflow.section_digests import Digests, ordered_digest
 from m2m.workflow.shards import Shards, growing
-from m2m.workflow.study_pages import Pages
-from m2m.workflow.study_paths import Layout
+from m2m.workflow.subject_inputs import Subjects
 from m2m.workflow.task_inputs import Tasks, grid_maps, tensors_needed
 from m2m.workflow.validation_inputs import Validation
 
@@ -48,18 +48,18 @@ TRACKER_ENV = f"../envs/{TRACKER.environment}.yaml"
 
 files = Layout(CONFIG)
 cohort = Cohort(files, checkpoints)
-people = People(CONFIG, files, cohort)
+subjects = Subjects(CONFIG, files, cohort)
 tasks = Tasks(CONFIG, files, cohort)
-fitting, judging = Fitting(tasks), Judging(tasks)
+fitting, evaluating = Fitting(tasks), Evaluating(tasks)
 fields = Fields(tasks)
-validation = Validation(tasks, people)
+validation = Validation(tasks, subjects)
 pages = Pages(tasks)
 digests = Digests(CONFIG, files)
 shards = Shards(CONFIG.shard, snakemake_patches.parent_groups(workflow))
 at, log, bench = files.at, files.log, files.benchmark
 memory = minutes = growing  # MB, and minutes
 
-# Jobs call `m2m`: of the environment that the rule deploys, else of the one that runs Snakemake.
+# Jobs call `m2m` from the rule's environment, or otherwise from the one that runs Snakemake.
 shell.prefix(f'export PATH="$PATH:"{shlex.quote(str(Path(sys.executable).parent))}; ')
 
 
@@ -71,13 +71,15 @@ wildcard_constraints:
     model="|".join(CONFIG.models),
     target="|".join(modalities.targets()),
     fold="[0-9]+",
-    low="(dwi|map)-[248]",
+    low_res="(dwi|map)-[248]",
     measure="|".join(
         bids.measure(MODALITIES[name].kind) for name in modalities.targets()
     ),
 
 
-calls.stop_if_commands_are_missing(people.commands(), workflow)
+calls.stop_without_hooks(workflow)
+calls.stop_if_results_are_in_the_dataset(files)
+calls.stop_if_commands_are_missing(subjects.commands(), workflow)
 calls.warn_of_jobs_left(files, workflow, logger)
 
 

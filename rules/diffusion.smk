@@ -1,15 +1,52 @@
 """Diffusion: optional corrections, brain mask, tensor fit, tractography."""
 
-if CONFIG.preprocess.chain != "none":
+
+rule join_series:
+    """Series of one session that differ by shell only, as one, each scaled to the first by its b = 0
+    images (for participants who have such series).
+    """
+    input:
+        dwi=subjects.series("dwi"),
+        bval=subjects.series("bval"),
+        bvec=subjects.series("bvec"),
+    output:
+        dwi=at("joined-dwi"),
+        bval=at("joined-bval"),
+        bvec=at("joined-bvec"),
+        status=at("joined-status"),
+    log:
+        log("join_series", "{folder}/{unit}"),
+    benchmark:
+        bench("join_series", "{folder}/{unit}")
+    conda:
+        M2M_ENV
+    resources:
+        mem_mb=memory(4000),
+        runtime=minutes(30),
+    params:
+        root=files.dataset_root,
+        subject=subject_flags,
+        config=files.config,
+        dwi=flag("--dwi", "dwi"),
+        bval=flag("--bval", "bval"),
+        bvec=flag("--bvec", "bvec"),
+        options=digests.selection,
+        version=VERSIONS["join-series"],
+    shell:
+        "m2m join-series --root {params.root:q} {params.subject:q} --config {params.config:q}"
+        " {params.dwi:q} {params.bval:q} {params.bvec:q} > {log:q} 2>&1"
+
+
+if CONFIG.preprocess.backend != "none":
 
     rule preprocess:
         """Denoising (Veraart et al. 2016, NeuroImage 142:394), Gibbs ringing (Kellner et al. 2016,
         MRM 76:1574), eddy currents and motion (Andersson & Sotiropoulos 2016, NeuroImage 125:1063).
         """
         input:
-            dwi=people.scan("dwi"),
-            bval=people.scan("bval"),
-            bvec=people.scan("bvec"),
+            dwi=subjects.scan("dwi"),
+            bval=subjects.scan("bval"),
+            bvec=subjects.scan("bvec"),
         output:
             dwi=at("dwi"),
             bval=at("bval"),
@@ -30,6 +67,7 @@ if CONFIG.preprocess.chain != "none":
             subject=subject_flags,
             config=files.config,
             options=digest(CONFIG.preprocess),
+            dti=digests.selection,
             version=VERSIONS["preprocess"],
         shell:
             "m2m preprocess --root {params.root:q} {params.subject:q}"
@@ -40,12 +78,12 @@ if CONFIG.preprocess.chain != "none":
 rule dti:
     """Brain mask (median Otsu) and tensor fit (Chung et al. 2006, NeuroImage 33:531; DIPY)."""
     input:
-        dwi=people.corrected("dwi", "dwi"),
-        bval=people.corrected("bval", "bval"),
-        bvec=people.corrected("bvec", "bvec"),
-        mask=people.scan("dwi_mask"),
+        dwi=subjects.corrected("dwi", "dwi"),
+        bval=subjects.corrected("bval", "bval"),
+        bvec=subjects.corrected("bvec", "bvec"),
+        mask=subjects.scan("dwi_mask"),
         preprocessed=(
-            [] if CONFIG.preprocess.chain == "none" else at("preprocess-status")
+            [] if CONFIG.preprocess.backend == "none" else at("preprocess-status")
         ),
     output:
         fa=at("dwi-fa"),
@@ -62,7 +100,7 @@ rule dti:
     benchmark:
         bench("dti", "{folder}/{unit}")
     group:
-        shards.of("person", cohort.place)
+        shards.of("participant", cohort.place)
     conda:
         M2M_ENV
     resources:
@@ -73,13 +111,13 @@ rule dti:
         subject=subject_flags,
         config=files.config,
         mask=flag("--supplied-mask", "mask"),
-        low=[],
+        low_res=[],
         options=digest(CONFIG.dti),
         version=VERSIONS["dti"],
     shell:
         "m2m dti --root {params.root:q} {params.subject:q} --config {params.config:q}"
         " --dwi {input.dwi:q} --bval {input.bval:q} --bvec {input.bvec:q}"
-        " {params.mask:q} {params.low:q} > {log:q} 2>&1"
+        " {params.mask:q} {params.low_res:q} > {log:q} 2>&1"
 
 
 rule track:
@@ -87,22 +125,22 @@ rule track:
     Tournier et al. 2019, NeuroImage 202:116137, iFOD2: Tournier et al. 2010, ISMRM 1670).
     """
     input:
-        **people.track_inputs(),
-        dwi=people.corrected("dwi", "dwi"),
-        bval=people.corrected("bval", "bval"),
-        bvec=people.corrected("bvec", "bvec"),
+        **subjects.track_inputs(),
+        dwi=subjects.corrected("dwi", "dwi"),
+        bval=subjects.corrected("bval", "bval"),
+        bvec=subjects.corrected("bvec", "bvec"),
         status=at("dti-status"),
     output:
-        **people.track_outputs(),
+        **subjects.track_outputs(),
         tractogram=at("tractogram"),
-        picture=at("tractography-picture"),
+        figure=at("tractography-figure"),
         status=at("tractography-status"),
     log:
         log("track", "{folder}/{unit}"),
     benchmark:
         bench("track", "{folder}/{unit}")
     group:
-        shards.of("person", cohort.place)
+        shards.of("participant", cohort.place)
     conda:
         TRACKER_ENV
     resources:
@@ -112,7 +150,7 @@ rule track:
         root=files.dataset_root,
         subject=subject_flags,
         config=files.config,
-        further=people.track_flags,
+        further=subjects.track_flags,
         dti=digest(CONFIG.dti),
         options=digest(CONFIG.tractography),
         version=VERSIONS["tractography"],

@@ -3,8 +3,8 @@
 if tasks.cross_fitted:
 
     rule features:
-        """Regional means and histograms of measured maps, and of synthetic maps by networks that
-        never saw the person (cross-fitting: Chernozhukov et al. 2018, Econom J 21:C1).
+        """Regional means and histograms of measured maps, and of synthetic maps by networks trained
+        without the participant (cross-fitting: Chernozhukov et al. 2018, Econom J 21:C1).
         """
         input:
             validation.described_maps,
@@ -27,14 +27,14 @@ if tasks.cross_fitted:
         params:
             root=files.dataset_root,
             config=files.config,
-            images=digest(validation.images()),
+            images=ordered_digest(validation.images()),
             options=digests.evaluation,
             slices=digest(CONFIG.slices),
             version=VERSIONS["features"],
         shell:
             "m2m features --root {params.root:q} --config {params.config:q} > {log:q} 2>&1"
 
-    rule predict_from_volumes:
+    rule predict_phenotype_cnn:
         """A small 3D network (Peng et al. 2021, Med Image Anal 68:101871) on the same folds."""
         input:
             validation.described_maps,
@@ -43,13 +43,13 @@ if tasks.cross_fitted:
             units=files.units,
             folds=files.folds,
             folds_record=files.folds_record,
-            participants=people.participants_table,
+            participants=subjects.participants_table,
         output:
             table=f"{files.downstream}/cnn/{{phenotype}}/{{seen}}.tsv",
         log:
-            log("predict_from_volumes", "{phenotype}_{seen}"),
+            log("predict_phenotype_cnn", "{phenotype}_{seen}"),
         benchmark:
-            bench("predict_from_volumes", "{phenotype}_{seen}")
+            bench("predict_phenotype_cnn", "{phenotype}_{seen}")
         conda:
             M2M_ENV
         resources:
@@ -59,24 +59,25 @@ if tasks.cross_fitted:
         params:
             root=files.dataset_root,
             config=files.config,
-            images=digest(validation.images()),
+            images=ordered_digest(validation.images()),
             options=digest(CONFIG.downstream),
             slices=digest(CONFIG.slices),
-            version=VERSIONS["cnn"],
+            sessions=subjects.session_tables,
+            version=VERSIONS["predict-phenotype-cnn"],
         shell:
-            "m2m cnn --root {params.root:q} --config {params.config:q}"
-            " --phenotype {wildcards.phenotype:q} --seen {wildcards.seen:q}"
+            "m2m predict-phenotype-cnn --root {params.root:q} --config {params.config:q}"
+            " --phenotype {wildcards.phenotype:q} --inputs {wildcards.seen:q}"
             " --participants {input.participants:q} > {log:q} 2>&1"
 
     rule predict_phenotypes:
-        """Nested cross-validation (Varma and Simon 2006, BMC Bioinformatics 7:91) by person and
+        """Nested cross-validation (Varma and Simon 2006, BMC Bioinformatics 7:91) by participant and
         family; permutation tests (Ojala and Garriga 2010, J Mach Learn Res 11:1833).
         """
         input:
             features=f"{files.downstream}/features.tsv",
             cnn=validation.cnn_tables,
             folds_record=files.folds_record,
-            participants=people.participants_table,
+            participants=subjects.participants_table,
         output:
             record=f"{files.downstream}/downstream.json",
             tables=expand(
@@ -95,8 +96,9 @@ if tasks.cross_fitted:
             root=files.dataset_root,
             config=files.config,
             cnn=validation.cnn_flag,
-            measured=digest(validation.measured_of()),
+            measured=ordered_digest(validation.measured_of()),
             options=digest(CONFIG.downstream),
+            sessions=subjects.session_tables,
             version=VERSIONS["downstream"],
         shell:
             "m2m downstream --root {params.root:q} --config {params.config:q}"

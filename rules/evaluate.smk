@@ -1,8 +1,8 @@
-"""How far the prediction can be trusted: each model against the reference, and each other."""
+"""Evaluation: each model compared with the measured maps, and with the other models."""
 
 
 rule compare_field:
-    """What a field, and interpolation, guess of slices of a measured map that they were not given."""
+    """Held-out slices of a measured map, predicted by a field and by interpolation."""
     input:
         map=at("tdi"),
         mask=at("target-mask"),
@@ -40,9 +40,9 @@ rule evaluate_model:
     uncertainty (Kuleshov et al. 2018, ICML).
     """
     input:
-        synthetic=judging.test_synthesis,
-        mean=judging.mean_maps,
-        truth=judging.test_truth,
+        synthetic=evaluating.test_synthesis,
+        mean=evaluating.mean_maps,
+        measured=evaluating.test_references,
         units=files.units,
         split=files.split,
         split_record=files.split_record,
@@ -68,7 +68,7 @@ rule evaluate_model:
         root=files.dataset_root,
         config=files.config,
         target=tasks.target_of,
-        mean=judging.mean_model,
+        mean=evaluating.mean_model,
         options=digests.evaluation,
         version=VERSIONS["evaluate"],
     shell:
@@ -77,9 +77,9 @@ rule evaluate_model:
 
 
 rule compare_models:
-    """Paired differences on the same subjects, intervals by bootstrap (Efron & Tibshirani 1993).
+    """Paired differences on the same subjects, intervals and p by Student's t (Student 1908, Biometrika 6:1).
 
-    p by signed ranks (Wilcoxon 1945, Biometrics Bull 1:80), corrected (Holm 1979, Scand J Stat 6:65).
+    Rates: exact intervals (Clopper & Pearson 1934, Biometrika 26:404). p is corrected (Holm 1979, Scand J Stat 6:65).
     """
     input:
         metrics=tasks.models_of("evaluate/{task}/{model}/metrics.tsv"),
@@ -101,7 +101,6 @@ rule compare_models:
         root=files.dataset_root,
         config=files.config,
         models=tasks.model_names,
-        options=digests.evaluation,
         version=VERSIONS["compare"],
     shell:
         "m2m compare --root {params.root:q} --config {params.config:q}"

@@ -1,4 +1,4 @@
-"""Continuous fields of tract density and views of them, made when asked for."""
+"""Continuous fields of tract density and views of them, made on request."""
 
 
 rule fit_field:
@@ -86,7 +86,7 @@ if TENSORS:
             status=at("field-status", fields.pattern),
         output:
             tractogram=at("field-tractogram", fields.pattern),
-            picture=at("field-tractogram-picture", fields.pattern),
+            figure=at("field-tractogram-figure", fields.pattern),
             status=at("field-tractography-status", fields.pattern),
         log:
             log("track_field{of}", "{folder}/{unit}"),

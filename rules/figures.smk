@@ -2,7 +2,7 @@
 
 
 rule figures_of_fields:
-    """Views of measured and synthetic fields, and fields beside interpolation, as in a paper."""
+    """Views of measured and synthetic fields, and fields compared with interpolation, for a paper."""
     input:
         fields.shown("field-stills", "render-status"),
         tables=fields.compared,
@@ -12,7 +12,7 @@ rule figures_of_fields:
             name=field_inputs.FIGURES,
             extension=["pdf", "svg", "tsv"],
         ),
-        pictures=report(
+        png=report(
             expand(f"{files.figures}/{{name}}.png", name=field_inputs.FIGURES),
             category="Figures",
         ),
@@ -37,17 +37,17 @@ rule figures_of_fields:
         " {params.shown:q} > {log:q} 2>&1"
 
 
-for STUDY, TASKS in tasks.studies.items():
+for PAGE, TASKS in tasks.pages.items():
 
     rule:
-        """Every figure of a study's tasks as PDF, SVG and PNG, with its source data as TSV."""
+        """Every figure of a page's tasks as PDF, SVG and PNG, with its source data as TSV."""
         name:
-            f"figures_of_{STUDY}"
+            f"figures_of_{PAGE}"
         input:
             tasks.every_model("evaluate/{task}/{model}/metrics.tsv", TASKS),
             tasks.every_fit("models/{task}/{model}/metrics.jsonl", TASKS),
             tasks.every_task("evaluate/{task}/comparison.tsv", TASKS),
-            pages.translation_seconds(STUDY),
+            pages.translation_seconds(PAGE),
             units=files.units,
             split=files.split,
             record=files.split_record,
@@ -56,23 +56,23 @@ for STUDY, TASKS in tasks.studies.items():
         output:
             figures=expand(
                 "{folder}/{name}.{extension}",
-                folder=pages.figures(STUDY),
-                name=[pages.last_of(STUDY), *pages.figures_of(STUDY)],
+                folder=pages.figures(PAGE),
+                name=[pages.last_of(PAGE), *pages.figures_of(PAGE)],
                 extension=["pdf", "svg", "tsv"],
             ),
-            last=report(pages.last_figure(STUDY), category="Cohort"),
+            last=report(pages.last_figure(PAGE), category="Cohort"),
             tasks=report(
                 expand(
                     "{folder}/{name}.png",
-                    folder=pages.figures(STUDY),
-                    name=pages.figures_of(STUDY),
+                    folder=pages.figures(PAGE),
+                    name=pages.figures_of(PAGE),
                 ),
                 category="Figures",
             ),
         log:
-            log("figures", STUDY),
+            log("figures", PAGE),
         benchmark:
-            bench("figures", STUDY)
+            bench("figures", PAGE)
         conda:
             M2M_ENV
         threads: 4
@@ -81,15 +81,14 @@ for STUDY, TASKS in tasks.studies.items():
             runtime=minutes(60),
         params:
             root=files.dataset_root,
-            study=STUDY,
+            page=PAGE,
             config=files.config,
             tasks=digests.tasks(TASKS),
-            options=digest(CONFIG.report),
             simulated=files.simulated,
             version=VERSIONS["figures"],
         shell:
             "m2m figures --root {params.root:q} --config {params.config:q}"
-            " --study {params.study:q} --threads {threads} > {log:q} 2>&1"
+            " --page {params.page:q} --threads {threads} > {log:q} 2>&1"
 
 
 if tasks.cross_fitted:
@@ -102,14 +101,14 @@ if tasks.cross_fitted:
                 f"{files.downstream}/{{table}}.tsv", table=validation_inputs.TABLES
             ),
             record=f"{files.downstream}/downstream.json",
-            participants=people.participants_table,
+            participants=subjects.participants_table,
         output:
             figures=expand(
                 f"{files.root}/figures/downstream/{{name}}.{{extension}}",
                 name=validation_inputs.FIGURES,
                 extension=["pdf", "svg", "tsv"],
             ),
-            pictures=report(
+            png=report(
                 expand(
                     f"{files.root}/figures/downstream/{{name}}.png",
                     name=validation_inputs.FIGURES,
@@ -128,8 +127,9 @@ if tasks.cross_fitted:
         params:
             root=files.dataset_root,
             config=files.config,
-            measured=digest(validation.measured_of()),
+            measured=ordered_digest(validation.measured_of()),
             simulated=files.simulated,
+            sessions=subjects.session_tables,
             version=VERSIONS["draw-downstream"],
         shell:
             "m2m draw-downstream --root {params.root:q} --config {params.config:q}"

@@ -1,9 +1,9 @@
-"""Simulated participants: raw T1w and DWI with their reference maps, as a BIDS dataset."""
+"""Simulated participants: raw T1w and DWI with their ground truth, as a BIDS dataset."""
 
 if files.simulated:
 
     rule participants:
-        """Age, sex and site of simulated people, and the dataset's tables (BIDS)."""
+        """Age, sex and site of simulated participants, and the dataset's tables (BIDS)."""
         output:
             participants=f"{files.rawdata}/participants.tsv",
             sidecar=f"{files.rawdata}/participants.json",
@@ -24,18 +24,18 @@ if files.simulated:
             root=files.dataset_root,
             config=files.config,
             options=digest(CONFIG.cohort.phantom),
-            version=VERSIONS["simulate"],
+            version=VERSIONS["participants"],
         shell:
             "m2m participants --root {params.root:q} --config {params.config:q}"
             " > {log:q} 2>&1"
 
     rule simulate:
-        """One person's raw T1w and DWI from the MNI152 anatomy and a multi-tensor model.
+        """One participant's raw T1w and DWI from the MNI152 anatomy and a multi-tensor model.
 
         Fonov et al. (2011) NeuroImage 54:313; Garyfallidis et al. (2014) Front Neuroinform 8:8.
         """
         output:
-            **people.phantom_truth(),
+            **subjects.phantom_truth(),
             t1w=f"{files.rawdata}/sub-{{participant}}/anat/sub-{{participant}}_T1w.nii.gz",
             dwi=f"{files.rawdata}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.nii.gz",
             bval=f"{files.rawdata}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.bval",
@@ -54,7 +54,7 @@ if files.simulated:
         benchmark:
             bench("simulate", "sub-{participant}")
         group:
-            shards.of("simulation", people.place_of_participant)
+            shards.of("simulation", subjects.place_of_participant)
         conda:
             M2M_ENV
         resources:
@@ -63,7 +63,7 @@ if files.simulated:
         params:
             root=files.dataset_root,
             config=files.config,
-            options=digests.person,
+            options=digests.subject,
             version=VERSIONS["simulate"],
         shell:
             "m2m simulate --root {params.root:q} --config {params.config:q}"

@@ -1,8 +1,8 @@
-"""Tables, methods in words, and self-contained pages."""
+"""Tables, text of the methods, and self-contained report pages."""
 
 
 rule page_of_fields:
-    """One HTML page: fields from all sides, and what they are worth beside interpolation."""
+    """One HTML page: views of fields from all sides, and their comparison with interpolation."""
     input:
         fields.shown("field-turntable", "render-status"),
         figures=expand(f"{files.figures}/{{name}}.png", name=field_inputs.FIGURES),
@@ -30,7 +30,7 @@ rule page_of_fields:
 
 
 rule tables_of_task:
-    """A task's means and differences as Markdown and LaTeX, best marked by interval, not by value."""
+    """A task's means and differences as Markdown and LaTeX; the best are marked by the verdicts."""
     input:
         summary=f"{files.evaluation}/summary.tsv",
         comparison=f"{files.evaluation}/comparison.tsv",
@@ -54,18 +54,19 @@ rule tables_of_task:
         root=files.dataset_root,
         config=files.config,
         models=tasks.model_names,
+        inputs=digests.models,
         version=VERSIONS["tables"],
     shell:
         "m2m tables --root {params.root:q} --config {params.config:q}"
         " --task {wildcards.task} > {log:q} 2>&1"
 
 
-for STUDY, TASKS in tasks.studies.items():
+for PAGE, TASKS in tasks.pages.items():
 
     rule:
-        """The methods in words, from the configuration that ran, with what they cite as BibTeX."""
+        """Text of the methods, from the configuration of the run, with its references as BibTeX."""
         name:
-            f"methods_of_{STUDY}"
+            f"methods_of_{PAGE}"
         input:
             tasks.every_fit("models/{task}/{model}/model.json", TASKS),
             summaries=tasks.every_task("evaluate/{task}/summary.tsv", TASKS),
@@ -73,12 +74,12 @@ for STUDY, TASKS in tasks.studies.items():
             flow=files.flow,
             record=files.split_record,
         output:
-            text=f"{pages.figures(STUDY)}/methods.md",
-            references=f"{pages.figures(STUDY)}/references.bib",
+            text=f"{pages.figures(PAGE)}/methods.md",
+            references=f"{pages.figures(PAGE)}/references.bib",
         log:
-            log("methods", STUDY),
+            log("methods", PAGE),
         benchmark:
-            bench("methods", STUDY)
+            bench("methods", PAGE)
         conda:
             M2M_ENV
         resources:
@@ -86,33 +87,33 @@ for STUDY, TASKS in tasks.studies.items():
             runtime=minutes(30),
         params:
             root=files.dataset_root,
-            study=STUDY,
+            page=PAGE,
             config=files.config,
             tasks=digests.tasks(TASKS),
             options=digests.whole,
             version=VERSIONS["methods"],
         shell:
             "m2m methods --root {params.root:q} --config {params.config:q}"
-            " --study {params.study:q} > {log:q} 2>&1"
+            " --page {params.page:q} > {log:q} 2>&1"
 
     rule:
         """One HTML page that opens without a network."""
         name:
-            f"page_of_{STUDY}"
+            f"page_of_{PAGE}"
         input:
             fitting.label_tables(TASKS),
-            figures=pages.last_figure(STUDY),
+            figures=pages.last_figure(PAGE),
             summaries=tasks.every_task("evaluate/{task}/summary.tsv", TASKS),
             status=f"{files.root}/cohort/cohort_status.tsv",
             quality=files.quality,
             flow=files.flow,
             description=f"{files.root}/dataset_description.json",
         output:
-            page=pages.page(STUDY),
+            page=pages.page(PAGE),
         log:
-            log("report", STUDY),
+            log("report", PAGE),
         benchmark:
-            bench("report", STUDY)
+            bench("report", PAGE)
         conda:
             M2M_ENV
         resources:
@@ -120,21 +121,21 @@ for STUDY, TASKS in tasks.studies.items():
             runtime=minutes(60),
         params:
             root=files.dataset_root,
-            study=STUDY,
+            page=PAGE,
             config=files.config,
             tasks=digests.tasks(TASKS),
-            options=[digests.whole, digests.report(STUDY)],
+            options=[digests.whole, digests.report(PAGE)],
             simulated=files.simulated,
             version=VERSIONS["report"],
         shell:
             "m2m report --root {params.root:q} --config {params.config:q}"
-            " --study {params.study:q} > {log:q} 2>&1"
+            " --page {params.page:q} > {log:q} 2>&1"
 
 
 if tasks.cross_fitted:
 
     rule methods_of_downstream:
-        """The methods of the biological validation in words, with what they cite as BibTeX."""
+        """Text of the methods of the biological validation, with its references as BibTeX."""
         input:
             validation.cross_fitted_records,
             folds=files.folds_record,
@@ -163,7 +164,7 @@ if tasks.cross_fitted:
             version=VERSIONS["methods"],
         shell:
             "m2m methods --root {params.root:q} --config {params.config:q}"
-            " --study downstream > {log:q} 2>&1"
+            " --page downstream > {log:q} 2>&1"
 
     rule page_of_downstream:
         """One HTML page of the biological validation."""

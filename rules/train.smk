@@ -1,8 +1,8 @@
-"""Training: one rule serves every task and every model; encoder, label correction."""
+"""Training: one rule for all tasks and models; encoder, label correction."""
 
 
 rule train_encoder:
-    """Features to compare images in (denoising autoencoder: Vincent et al. 2008, ICML 1096)."""
+    """Encoder of the perceptual loss (denoising autoencoder: Vincent et al. 2008, ICML 1096)."""
     input:
         slices=files.slice_table,
         split=files.split,
@@ -33,15 +33,16 @@ rule train_encoder:
 rule train_model:
     """Fit one model to the training part (macro2micro: Kim et al., arXiv:2412.11277)."""
     input:
-        # The list stands for the slices: see m2m/cohort/collect.py.
-        slices=tasks.of_fold("slices.tsv"),
+        # This table stands for all slices, and deformations: see m2m/cohort/collect.py.
+        slices=tasks.table_to_fit,
         split=tasks.of_fold("split.tsv"),
         record=tasks.of_fold("split.json"),
         encoder=fitting.encoder,
         encoder_record=fitting.encoder_record,
-        low=tasks.low_table,
+        low_res=tasks.low_res_table,
         first=fitting.first_weights,
-        labels=fitting.moved_labels,
+        labels=fitting.corrected_labels,
+        given=fitting.given_files,
     output:
         weights=f"{files.model}/model.safetensors",
         record=f"{files.model}/model.json",
@@ -66,13 +67,13 @@ rule train_model:
         simulated=files.simulated,
         version=VERSIONS["train"],
     shell:
-        # At a job's time limit Slurm tells every process to end: training saves, and tee hears it out.
+        # At a job's time limit Slurm terminates every process: training saves a checkpoint, and tee goes on until then.
         "trap '' TERM; m2m train --root {params.root:q} --config {params.config:q}"
         " --task {wildcards.task} --model {wildcards.model} 2>&1 | tee {log:q}"
 
 
-rule correct_labels:
-    """Slices with labels moved by each person's joint field (Feng et al. 2024, IEEE TMI,
+rule apply_label_correction:
+    """Slices with labels warped by each participant's displacement field (Feng et al. 2024, IEEE TMI,
     doi:10.1109/TMI.2024.3445969), for the training of other models.
     """
     input:
@@ -83,9 +84,9 @@ rule correct_labels:
     output:
         slices=directory(files.labels),
     log:
-        log("correct_labels", "{task}_{model}"),
+        log("apply_label_correction", "{task}_{model}"),
     benchmark:
-        bench("correct_labels", "{task}_{model}")
+        bench("apply_label_correction", "{task}_{model}")
     conda:
         M2M_ENV
     resources:
@@ -94,15 +95,15 @@ rule correct_labels:
     params:
         root=files.dataset_root,
         config=files.config,
-        version=VERSIONS["correct-labels"],
+        version=VERSIONS["apply-label-correction"],
     shell:
-        "m2m correct-labels --root {params.root:q} --config {params.config:q}"
+        "m2m apply-label-correction --root {params.root:q} --config {params.config:q}"
         " --task {wildcards.task} --model {wildcards.model} > {log:q} 2>&1"
 
 
-rule measure_labels:
-    """How far a label correction moved what its model learned from (Feng et al. 2024, IEEE TMI,
-    doi:10.1109/TMI.2024.3445969), and how much of a simulated distortion that undid.
+rule measure_label_correction:
+    """Shift of training labels by a label correction (Feng et al. 2024, IEEE TMI,
+    doi:10.1109/TMI.2024.3445969), and the fraction of a simulated distortion that it corrects.
     """
     input:
         weights=f"{files.model}/model.safetensors",
@@ -112,9 +113,9 @@ rule measure_labels:
     output:
         table=f"{files.evaluation}/{{model}}/labels.tsv",
     log:
-        log("measure_labels", "{task}_{model}"),
+        log("measure_label_correction", "{task}_{model}"),
     benchmark:
-        bench("measure_labels", "{task}_{model}")
+        bench("measure_label_correction", "{task}_{model}")
     conda:
         M2M_ENV
     resources:
@@ -124,7 +125,7 @@ rule measure_labels:
         root=files.dataset_root,
         config=files.config,
         truth=bool(files.simulated and CONFIG.cohort.phantom.distortion_mm),
-        version=VERSIONS["labels"],
+        version=VERSIONS["measure-label-correction"],
     shell:
-        "m2m labels --root {params.root:q} --config {params.config:q}"
+        "m2m measure-label-correction --root {params.root:q} --config {params.config:q}"
         " --task {wildcards.task} --model {wildcards.model} > {log:q} 2>&1"

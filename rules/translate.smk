@@ -2,12 +2,13 @@
 
 
 rule translate_volume:
-    """A whole volume translated, three orientations averaged or joined otherwise (Kim et al., arXiv:2412.11277)."""
+    """Translation of a whole volume; three orientations are averaged or fused (Kim et al., arXiv:2412.11277)."""
     input:
         source=tasks.source_image,
         anat=at("anat-status"),
         weights=tasks.model_weights,
-        low=tasks.low_image,
+        low_res=tasks.low_res_image,
+        deformation=tasks.deformation,
     output:
         map=at("synth", files.synthetic),
         sd=at("synthsd", files.synthetic),
@@ -47,7 +48,7 @@ if tasks.tensor:
             v1=at("synth-v1", files.synthetic),
             tdi=at("synth-tdi", files.synthetic),
             tractogram=at("synth-tractogram", files.synthetic),
-            picture=at("tractography-picture", files.synthetic),
+            figure=at("tractography-figure", files.synthetic),
             status=at("synth-tractography-status", files.synthetic),
         log:
             log("track_synthetic", "{task}_{model}/{folder}/{unit}"),
@@ -71,5 +72,5 @@ if tasks.tensor:
             "m2m tractography --root {params.root:q} {params.subject:q}"
             " --config {params.config:q} {params.maps:q} > {log:q} 2>&1"
 
-    # Both could make the FA of a task that predicts tensors.
+    # Both rules could make the FA of a task that predicts tensors.
     ruleorder: track_synthetic > translate_volume

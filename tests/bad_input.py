@@ -1,4 +1,4 @@
-"""Damage to a simulated person's scans that the checks let through, or ought to."""
+"""Changes of a simulated participant's scans that pass the checks of the cohort, rightly or not."""
 
 from pathlib import Path
 
@@ -6,18 +6,18 @@ import nibabel as nib
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-TURN = np.eye(4)
-TURN[:3, :3] = Rotation.from_euler("xyz", [9, -14, 21], degrees=True).as_matrix()
+ROTATION = np.eye(4)
+ROTATION[:3, :3] = Rotation.from_euler("xyz", [9, -14, 21], degrees=True).as_matrix()
 TEXT = "Doe^Jane 1970-01-01"
 
 
 def t1(folder: Path) -> Path:
-    """T1 of a person."""
+    """T1 of a participant."""
     return folder / "anat" / f"{folder.name}_T1w.nii.gz"
 
 
 def dwi(folder: Path, kind: str = "nii.gz") -> Path:
-    """Diffusion series of a person, or its bval or bvec."""
+    """Diffusion series of a participant, or its bval or bvec."""
     return folder / "dwi" / f"{folder.name}_dwi.{kind}"
 
 
@@ -37,24 +37,24 @@ def rewrite(path: Path, change=lambda data, affine: (data, affine), dtype=np.int
 
 
 def oblique(data, affine):
-    """Turn the head in the scanner."""
-    return data, TURN @ affine
+    """Rotate the head in the scanner."""
+    return data, ROTATION @ affine
 
 
 def neurological(data, affine):
-    """Store the first axis the other way round; the world stays, and so do FSL's directions."""
+    """Reverse the first axis of storage; world coordinates and FSL's directions do not change."""
     flip = np.diag([-1.0, 1, 1, 1])
     flip[0, 3] = data.shape[0] - 1
     return data[::-1], affine @ flip
 
 
 def mirrored(data, affine):
-    """Call left right: the affine changes, the voxels do not."""
+    """Mirror left and right: the affine changes, the voxels do not."""
     return data, np.diag([-1.0, 1, 1, 1]) @ affine
 
 
 def finer(*times: int):
-    """Divide each voxel along each axis, the values unchanged."""
+    """Divide the voxels along each axis; values do not change."""
 
     def change(data, affine):
         for axis, n in enumerate(times):
@@ -90,23 +90,45 @@ def cut(*box: slice):
 
 
 def with_negatives(data, affine):
-    """Leave small negative values in the air, as interpolation does."""
+    """Add small negative values in the background, as from interpolation."""
     noise = np.random.default_rng(0).integers(-20, 1, data.shape)
     return np.where(data == 0, noise, data), affine
 
 
 def noise(data, affine):
-    """Show nothing at all."""
+    """Replace the image by noise."""
     return np.random.default_rng(0).normal(300, 80, data.shape).clip(0), affine
 
 
 def shuffled(data, affine):
-    """Keep every value, in no place of its own."""
+    """Permute the voxels."""
     return np.random.default_rng(0).permutation(data.ravel()).reshape(data.shape), affine
 
 
+def rotated(*rotations: tuple[int, int]):
+    """Turn the voxels by 90 degrees in planes of two axes; the affine says nothing of it."""
+
+    def change(data, affine):
+        for axes in rotations:
+            data = np.rot90(data, 1, axes)
+        return np.ascontiguousarray(data), affine
+
+    return change
+
+
+def reordered(order):
+    """Put volumes into another order than the gradient table has; `order` takes the number of volumes."""
+    return lambda data, affine: (data[..., order(data.shape[-1])], affine)
+
+
+def unweighted(data, affine):
+    """Replace every volume by the first one, with noise."""
+    noise = np.random.default_rng(0).normal(0, 0.02 * data.max(), data.shape)
+    return (data[..., :1] + noise).clip(0), affine
+
+
 def with_header_text(folder: Path) -> None:
-    """Put a name into every field of text that a NIfTI and its sidecar have."""
+    """Write a name to all text fields of a NIfTI and its sidecar."""
     for path in scans(folder):
         image = nib.load(path)
         header = image.header

@@ -1,4 +1,4 @@
-"""A real browser without a screen, and what it says of a page: Debian's Chromium, by Playwright."""
+"""A headless browser to check pages with: Debian's Chromium, by Playwright."""
 
 import io
 from collections.abc import Iterator
@@ -12,17 +12,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, Page, Playwright
 
-# WebGL without a graphics card; a sandbox cannot be had by root.
-ARGUMENTS = (
-    "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-)  # fmt: skip
+# WebGL without a graphics card; the sandbox does not work for root.
+ARGUMENTS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 WIDTHS = {"desktop": 1280, "phone": 390}
-# A busy machine draws slowly.
-PATIENCE_MS = 300_000
-# What `opened` notes of a page in which nothing is wrong.
+# A busy machine renders slowly.
+TIMEOUT_MS = 300_000
+# Problems that `opened` records for a page without any.
 CLEAN: dict[str, list[str]] = {"console": [], "errors": [], "requests": []}
-# What of a page is inside of it.
-INSIDE = ("file:", "data:", "blob:")
+# Schemes of addresses inside the page.
+INTERNAL = ("file:", "data:", "blob:")
 
 
 def launch(playwright: Playwright, program: str) -> Browser:
@@ -32,52 +30,60 @@ def launch(playwright: Playwright, program: str) -> Browser:
 
 @contextmanager
 def opened(browser: Browser, path: Path, width: int) -> Iterator[tuple[Page, dict[str, Any]]]:
-    """Open a file in a window of a width in pixels; what is wrong is noted as it comes.
+    """Open a file in a window and record problems.
+
+    Parameters
+    ----------
+    browser : Browser
+    path : Path
+        HTML file.
+    width : int
+        Of the window, in pixels.
 
     Yields
     ------
     page : Page
-    wrong : dict
+    problems : dict
         console (errors and warnings), errors (exceptions), requests (addresses outside the page).
     """
     page = browser.new_page(viewport={"width": width, "height": 900})
-    page.set_default_timeout(PATIENCE_MS)
-    wrong: dict[str, list[str]] = {"console": [], "errors": [], "requests": []}
+    page.set_default_timeout(TIMEOUT_MS)
+    problems: dict[str, list[str]] = {"console": [], "errors": [], "requests": []}
     page.on(
         "console",
-        lambda m: wrong["console"].append(m.text) if m.type in ("error", "warning") else None,
+        lambda m: problems["console"].append(m.text) if m.type in ("error", "warning") else None,
     )
-    page.on("pageerror", lambda error: wrong["errors"].append(str(error)))
+    page.on("pageerror", lambda error: problems["errors"].append(str(error)))
     page.on(
         "request",
-        lambda r: None if r.url.startswith(INSIDE) else wrong["requests"].append(r.url),
+        lambda r: None if r.url.startswith(INTERNAL) else problems["requests"].append(r.url),
     )
     try:
         page.goto(path.resolve().as_uri())
-        yield page, wrong
+        yield page, problems
     finally:
         page.close()
 
 
-def judged(page: Page) -> tuple[dict[str, str], set[str]]:
-    """Rules of axe-core that a page breaks, each with an element; and those that it keeps."""
+def checked(page: Page) -> tuple[dict[str, str], set[str]]:
+    """Rules of axe-core that a page violates, each with an element; and rules that it passes."""
     found = Axe().run(page).response
-    broken = {rule["id"]: rule["nodes"][0]["html"] for rule in found["violations"]}
-    return broken, {rule["id"] for rule in found["passes"]}
+    violations = {rule["id"]: rule["nodes"][0]["html"] for rule in found["violations"]}
+    return violations, {rule["id"] for rule in found["passes"]}
 
 
-def picture_of(page: Page, name: str) -> NDArray[np.uint8]:
-    """What an element shows, shape (height, width, 3)."""
-    shot = page.locator(name).screenshot(timeout=PATIENCE_MS)
+def figure_of(page: Page, name: str) -> NDArray[np.uint8]:
+    """Screenshot of an element, shape (height, width, 3)."""
+    shot = page.locator(name).screenshot(timeout=TIMEOUT_MS)
     return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"))
 
 
 def unfold(page: Page) -> None:
-    """Open everything that is folded, and let every picture load that waits to be seen."""
+    """Open all details elements, and load all images that are loaded lazily."""
     page.evaluate("""async () => {
         document.querySelectorAll("details").forEach((part) => { part.open = true; });
-        await Promise.all([...document.images].map((picture) => {
-            picture.loading = "eager";
-            return picture.decode().catch(() => {});
+        await Promise.all([...document.images].map((image) => {
+            image.loading = "eager";
+            return image.decode().catch(() => {});
         }));
     }""")

@@ -11,7 +11,7 @@ from m2m.options import DipyTracking, MrtrixTracking, Tractography
 
 SHAPE = (10, 11, 9)
 DIRECTION = np.array([0.8, 0.5, 0.33]) / np.linalg.norm([0.8, 0.5, 0.33])
-TURN = Rotation.from_rotvec(np.radians(35) * np.array([1, 2, 3]) / np.sqrt(14)).as_matrix()
+ROTATION = Rotation.from_rotvec(np.radians(35) * np.array([1, 2, 3]) / np.sqrt(14)).as_matrix()
 
 
 def affine_of(axes, shift=(20.0, -30.0, 10.0)):
@@ -22,8 +22,8 @@ def affine_of(axes, shift=(20.0, -30.0, 10.0)):
 
 AFFINES = {
     "stored leftwards": affine_of(np.diag([-2.0, 2.0, 2.0])),
-    "oblique, leftwards": affine_of(TURN @ np.diag([-2.0, 2.2, 2.5])),
-    "oblique, permuted": affine_of(TURN.T @ np.array([[0, 0, 2.0], [-2.0, 0, 0], [0, 2.0, 0]])),
+    "oblique, leftwards": affine_of(ROTATION @ np.diag([-2.0, 2.2, 2.5])),
+    "oblique, permuted": affine_of(ROTATION.T @ np.array([[0, 0, 2.0], [-2.0, 0, 0], [0, 2.0, 0]])),
 }
 OBLIQUE = AFFINES["oblique, leftwards"]
 
@@ -60,7 +60,7 @@ def field_of(six, affine, scan=False, n=60):
 
 
 def straight(affine=OBLIQUE, shape=SHAPE, **kwargs):
-    """One fibre everywhere."""
+    """The same fibre direction in all voxels."""
     return field_of(np.broadcast_to(six_of(DIRECTION), (*shape, 6)).copy(), affine, **kwargs)
 
 
@@ -71,9 +71,7 @@ def dipy(model="tensor", algorithm="eudx", **kwargs):
 
 def mrtrix(algorithm="iFOD2", response="tournier", sift2=False, five_tissue=None, **kwargs):
     chosen = {"seeds_per_voxel": 1, "length_mm": (8.0, 250.0)} | kwargs
-    own = MrtrixTracking(
-        algorithm=algorithm, response=response, sift2=sift2, five_tissue=five_tissue
-    )
+    own = MrtrixTracking(algorithm=algorithm, response=response, sift2=sift2, five_tissue=five_tissue)
     return Tractography(backend="mrtrix3", mrtrix3=own, **chosen)
 
 
@@ -95,14 +93,12 @@ def arc():
     radius = np.linalg.norm(points[..., :2], axis=-1)
     tangent = np.stack([-points[..., 1], points[..., 0], 0 * radius], -1) / radius[..., None]
     ring = (radius > 24) & (radius < 34)
-    outer = (
-        np.einsum("...i,...j->...ij", tangent, tangent) * np.where(ring, 1.4e-3, 0)[..., None, None]
-    )
+    outer = np.einsum("...i,...j->...ij", tangent, tangent) * np.where(ring, 1.4e-3, 0)[..., None, None]
     return field_of(tensors.from_matrix(0.3e-3 * np.eye(3) + outer), affine)
 
 
 def crossing():
-    """Bundles along x and y that cross in the middle, 8 mm wide, in air of low FA."""
+    """Bundles along x and y that cross in the middle, 8 mm wide, in a background of low FA."""
     x, y, _ = np.indices((21, 21, 4))
     along_x, along_y = abs(y - 10) <= 2, abs(x - 10) <= 2
     bvals, bvecs = gradients(b=3000.0)
@@ -112,7 +108,7 @@ def crossing():
     data[along_x & along_y] = rows.mean(axis=0)
     six = np.broadcast_to(six_of([0, 0, 1], False), (21, 21, 4, 6)).copy()
     six[along_x], six[along_y] = six_of([1, 0, 0]), six_of([0, 1, 0])
-    # What a tensor makes of the crossing: a disc.
+    # The tensor of the crossing is planar.
     six[along_x & along_y] = (six_of([1, 0, 0]) + six_of([0, 1, 0])) / 2
     affine = affine_of(np.diag([-2.0, 2.0, 2.0]), (20.0, -20.0, 0.0))
     series = Dwi(Volume(data, affine), bvals, bvecs)

@@ -1,4 +1,4 @@
-"""What the processes of tests/test_processes.py run: steps of every family, or m2m watched.
+"""Program of the processes in tests/test_processes.py: steps of every family, or m2m under observation.
 
 in_processes.py steps <slices folder> <file to write>
 in_processes.py stop <number of the process> <step> <arguments of m2m>
@@ -24,16 +24,15 @@ from m2m.train.loop import Loop, gather, training_batches
 from m2m.train.stepping import make_reproducible
 
 TRAINING = Training(steps=9, batch_size=4)
-# What makes a family's terms those of all its options.
+# Options that switch on all loss terms of a family.
 FURTHER = {
     "macro2micro": {
-        "losses": {"squared": 1.0, "perceptual": 1.0}, "perceptual": {"network": "self"},
+        "losses": {"mse": 1.0, "perceptual": 1.0},
+        "perceptual": {"network": "self"},
         "discriminators": {"width": 4, "crops": 2, "crop_size": 8, "every": 2},
     },
-    "fgdl-cms": {
-        "discriminator": {"width": 2, "every": 1}, "correct_labels": {"widths": (4, 4)}
-    },
-}  # fmt: skip
+    "fgdl-cms": {"discriminator": {"width": 2, "every": 1}, "correct_labels": {"widths": (4, 4)}},
+}
 FAMILIES = {name: small(name, training=TRAINING, **FURTHER.get(name, {})) for name in ALONE}
 
 
@@ -44,15 +43,15 @@ def steps(fabric, slices, n=3):
     subjects = find_subjects(slices, parts, "t1", "fa")[0]["train"]
     for name, options in FAMILIES.items():
         make_reproducible(1, fabric.device)
-        sees = options.features.network == "self"
-        encoder = SliceEncoder(1, (4, 4)) if sees else None
+        perceptual = options.features.network == "self"
+        encoder = SliceEncoder(1, (4, 4)) if perceptual else None
         prior = template_prior(subjects, Task()) if options.window.prior else None
         loop = Loop(fabric, options, encoder=encoder, prior=prior)
-        batches = training_batches(fabric, subjects, Task(), options, loop.beside)
+        batches = training_batches(fabric, subjects, Task(), options, loop.correction_context)
         for step in range(n):
             values, _ = gather(fabric, loop.update(step, batches[step]), False)
             found |= {f"{name}/{step}/{key}": value for key, value in values.items()}
-        networks = {**loop.makers, **loop.judges}
+        networks = {**loop.generator_modules, **loop.discriminators}
         found |= {
             f"{name}/{n - 1}/gradient/{part}": torch.cat(
                 [p.grad.flatten() for p in network.parameters() if p.grad is not None]
@@ -75,7 +74,7 @@ def stop_at(number, step):
 
 
 def note_writers(folder):
-    """Write down what each process of torchrun opens for writing or renames below a folder."""
+    """Record the files that each process of torchrun opens for writing or renames in a folder."""
     noted = (folder / f"process-{os.environ['RANK']}.txt").open("w", buffering=1)
 
     def note(event, arguments):

@@ -90,18 +90,22 @@ def missing(accounting: bool) -> list[str]:
     if os.geteuid() != 0:
         lacks.append("root's rights")
     conf = ETC / "slurm.conf"
-    if conf.exists() or (conf.is_symlink() and _running(conf.readlink().parent / "slurmctld.pid")):
+    if (conf.exists() or conf.is_symlink()) and not _left_behind(conf):
         lacks.append(f"a machine without a Slurm of its own ({conf})")
     return lacks
 
 
-def _running(pid_file: Path) -> bool:
-    """Whether the process of a pid file lives."""
-    try:
-        os.kill(int(pid_file.read_text()), 0)
-    except (OSError, ValueError):
+def _left_behind(conf: Path) -> bool:
+    """Whether a configuration is the link of a test cluster that was killed: its folder may still be there."""
+    if not conf.is_symlink():
         return False
-    return True
+    folder = conf.readlink().parent
+    if folder.is_dir() and not (folder / "slurmctld.out").exists():
+        return False
+    try:
+        return psutil.Process(int((folder / "slurmctld.pid").read_text())).name() != "slurmctld"
+    except (OSError, ValueError, psutil.NoSuchProcess):
+        return True
 
 
 def _until(what: str, holds, seconds: float = 300) -> None:
@@ -159,9 +163,8 @@ class Cluster:
         program = shutil.which(name, path=ADMIN_PATH)
         command = [program, *arguments]
         self.processes[name] = subprocess.Popen(
-            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-            start_new_session=True, **options,
-        )  # fmt: skip
+            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, **options
+        )
 
     def stop(self, name: str) -> None:
         """End a daemon by its id."""
@@ -192,9 +195,10 @@ class Cluster:
         data, user = self.folder / "mysql", pwd.getpwuid(os.geteuid()).pw_name
         common = (f"--datadir={data}", f"--user={user}")
         subprocess.run(
-            ["mariadb-install-db", "--no-defaults", *common,
-             "--auth-root-authentication-method=normal"], check=True, capture_output=True,
-        )  # fmt: skip
+            ["mariadb-install-db", "--no-defaults", *common, "--auth-root-authentication-method=normal"],
+            check=True,
+            capture_output=True,
+        )
         where = self.folder / "mysql.socket"
         self.start("mariadbd", "--no-defaults", *common, "--skip-networking", f"--socket={where}")
         _until("the database", where.exists)
@@ -206,9 +210,7 @@ class Cluster:
         self.start("slurmdbd", "-D", env=os.environ | {"MYSQL_UNIX_PORT": str(where)})
         _until("slurmdbd", lambda: _answers("sacctmgr", "-n", "show", "user"))
         for what in ("cluster m2m", "account lab cluster=m2m", f"user {user} account=lab"):
-            subprocess.run(
-                ["sacctmgr", "-i", "add", *what.split()], check=True, capture_output=True
-            )
+            subprocess.run(["sacctmgr", "-i", "add", *what.split()], check=True, capture_output=True)
 
     def start_slurmd(self) -> None:
         """Start the node's daemon and wait until the node takes jobs."""
@@ -231,10 +233,15 @@ class Cluster:
         key.chmod(0o400)
         munge = self.values["munge"]
         self.start(
-            "munged", "--foreground", "--force", f"--socket={munge}", f"--key-file={key}",
-            f"--pid-file={self.folder}/munged.pid", f"--log-file={self.folder}/munged.log",
+            "munged",
+            "--foreground",
+            "--force",
+            f"--socket={munge}",
+            f"--key-file={key}",
+            f"--pid-file={self.folder}/munged.pid",
+            f"--log-file={self.folder}/munged.log",
             f"--seed-file={self.folder}/munged.seed",
-        )  # fmt: skip
+        )
         _until("munge's socket", munge.exists)
         self._configure()
         if self.accounting:

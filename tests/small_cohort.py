@@ -1,4 +1,4 @@
-"""A few people's slices on disk, small enough to train on in seconds."""
+"""Slices of a few participants on disk, small enough for training in seconds."""
 
 import hashlib
 import json
@@ -17,8 +17,8 @@ AFFINE = np.array([[6.0, 0, 0, -72], [0, 6, 0, -90], [0, 0, 6, -70], [0, 0, 0, 1
 CHANNELS = ("t1", "fa", "brain", "target_mask")
 
 
-def person(seed, shape=SHAPE):
-    """Channels (4, X, Y, Z) of a person whose FA is a function of the T1."""
+def subject(seed, shape=SHAPE):
+    """Channels (4, X, Y, Z) of a participant whose FA is a function of the T1."""
     places = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
     brain = sum(x**2 for x in places) < 0.7
     texture = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal(shape), 1.5)
@@ -34,23 +34,30 @@ def write_subject(folder, unit, channels, names=CHANNELS, **record):
     write_json(
         folder / f"{unit}_slices.json",
         {
-            "status": "ok", "excluded": [], "channels": list(names),
-            "t1_range": [0, 1], "affine": AFFINE.tolist(),
-            "shape": list(channels.shape[1:]), "spacing_mm": 6.0, "t1_range_percent": [1, 99],
+            "status": "ok",
+            "excluded": [],
+            "channels": list(names),
+            "t1_range": [0, 1],
+            "affine": AFFINE.tolist(),
+            "shape": list(channels.shape[1:]),
+            "spacing_mm": 6.0,
+            "t1_range_percent": [1, 99],
             "grid_to_mni": np.eye(4).tolist(),
+            "axes": "grid",
             "sha256": hashlib.sha256(channels.tobytes()).hexdigest(),
-        } | record,
-    )  # fmt: skip
+        }
+        | record,
+    )
 
 
 def write_cohort(root, n_train=3, n_validation=1, shape=SHAPE):
-    """Write slices and a split; the last person is for testing."""
+    """Write slices and a split; the last participant is for testing."""
     folder = root / "slices"
     folder.mkdir(parents=True, exist_ok=True)
     parts = ["train"] * n_train + ["validation"] * n_validation + ["test"]
     rows = [{"participant_id": f"sub-{i:02d}", "part": part} for i, part in enumerate(parts)]
     for seed, row in enumerate(rows):
-        write_subject(folder, row["participant_id"], person(seed, shape))
+        write_subject(folder, row["participant_id"], subject(seed, shape))
     table, record = split_of(root)
     write_table(table, rows, ["participant_id", "part"])
     write_json(record, {"hash": digest(read_table(table))})
@@ -71,9 +78,20 @@ def small_model(losses=None, **training):
 
 
 def train_arguments(root, out, options, model="macro2micro"):
-    """Arguments of `m2m train` on the people below `root`, to write to `out`."""
+    """Arguments of `m2m train` on the participants below `root`, to write to `out`."""
     text = options if isinstance(options, str) else options.model_dump_json()
     return [
-        "train", "--task", "t1-fa", "--model", model, "--root", str(root), "--out", str(out),
-        "--task-options", json.dumps({"source": "t1", "target": "fa"}), "--options", text,
-    ]  # fmt: skip
+        "train",
+        "--task",
+        "t1-fa",
+        "--model",
+        model,
+        "--root",
+        str(root),
+        "--out",
+        str(out),
+        "--task-options",
+        json.dumps({"source": "t1", "target": "fa"}),
+        "--options",
+        text,
+    ]

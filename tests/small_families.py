@@ -6,13 +6,13 @@ A family that is not named here is tested with its own defaults.
 from m2m.options import FAMILIES, Trained
 
 UNET = {"features": (4, 4, 4, 4, 4)}
-JUDGE = {"width": 4, "layers": 2}
-JUDGES = {"width": 4, "crops": 2, "crop_size": 8}
+DISCRIMINATOR = {"width": 4, "layers": 2}
+DISCRIMINATORS = {"width": 4, "crops": 2, "crop_size": 8}
 SMALL = {
-    "macro2micro": {"network": {"widths": (6, 8), "context": 3}, "discriminators": JUDGES},
-    "macro2micro-2023": {"discriminators": JUDGES},
-    "pix2pix": {"network": UNET | {"context": 1}, "discriminator": JUDGE},
-    "cyclegan": {"network": UNET | {"context": 1}, "discriminator": JUDGE},
+    "macro2micro": {"network": {"widths": (6, 8), "context": 3}, "discriminators": DISCRIMINATORS},
+    "macro2micro-2023": {"discriminators": DISCRIMINATORS},
+    "pix2pix": {"network": UNET | {"context": 1}, "discriminator": DISCRIMINATOR},
+    "cyclegan": {"network": UNET | {"context": 1}, "discriminator": DISCRIMINATOR},
     "unet": {"network": UNET | {"context": 3}},
     "fgdl-cms": {
         "network": {"widths": (4, 8), "heads": (1, 2), "blocks": 1},
@@ -25,15 +25,13 @@ SMALL = {
     },
 }
 TRAINED = tuple(name for name, module in FAMILIES.items() if module.SECTION.trained)
-# Those that can be trained on their own: from no other model, beside no low resolution.
+# Families that need neither another model nor a low-resolution target.
 ALONE = tuple(
-    name
-    for name in TRAINED
-    if not FAMILIES[name].SECTION.sees_low and FAMILIES[name].SECTION().starts_from is None
+    name for name in TRAINED if not FAMILIES[name].SECTION.uses_low_res and FAMILIES[name].SECTION().starts_from is None
 )
 
 
 def small(family: str, **further: object) -> Trained:
-    """A small model of a family; `further` are sections of it."""
+    """Options of a small model of a family; `further` are options of its section."""
     section = FAMILIES[family].SECTION
     return section.model_validate({**SMALL.get(family, {}), **further})

@@ -1,4 +1,4 @@
-"""A simulated person's scans, damaged: each kind ends in a named finding or in the right maps."""
+"""Damaged scans of a simulated participant: each kind gives a named finding or the right maps."""
 
 import gzip
 import json
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from bad_input import dwi, rewrite, scans, t1
 from bad_scans import patch
-from cohort_tree import dataset, judge
+from cohort_tree import dataset, index_and_validate
 from nibabel.affines import apply_affine
 
 from m2m.cohort import quality
@@ -31,6 +31,16 @@ DTI_MAPS = ("fa", "md", "ad", "rd", "v1", "tensor")
 def reverse_row(folder):
     table = np.loadtxt(dwi(folder, "bvec"))
     np.savetxt(dwi(folder, "bvec"), table * [[-1], [1], [1]], fmt="%.6f")
+
+
+def rescale(factor):
+    """Multiply the b-values of a table."""
+    return lambda folder: np.savetxt(dwi(folder, "bval"), np.loadtxt(dwi(folder, "bval"))[None] * factor, fmt="%g")
+
+
+def exchange(*rows):
+    """Put the rows of a table of directions into another order."""
+    return lambda folder: np.savetxt(dwi(folder, "bvec"), np.loadtxt(dwi(folder, "bvec"))[list(rows)], fmt="%.6f")
 
 
 def change(which, *arguments, **options):
@@ -58,13 +68,15 @@ RIGHT_SERIES = {
     "no JSON": lambda f: [p.with_name(p.name.replace("nii.gz", "json")).unlink() for p in scans(f)],
     "broken JSON": lambda f: dwi(f, "json").write_text("{"),
 }
-# What the fit says of a series that validates.
+# Series that pass the cohort's checks, and the finding of the fit.
 BAD_SERIES = {
     "series mirrored by its affine": (change(dwi, bad.mirrored), "better with x reversed"),
     "row of bvec with the other sign": (reverse_row, "better with x reversed"),
     "series of 2 x 2 x 2 voxels": (
-        change(dwi, bad.cut(np.s_[24:26], np.s_[28:30], np.s_[22:24])), "has no brain"),
-}  # fmt: skip
+        change(dwi, bad.cut(np.s_[24:26], np.s_[28:30], np.s_[22:24])),
+        "not that of brain tissue",
+    ),
+}
 # T1s in which the brain of the undamaged one is found.
 RIGHT_T1 = {
     "T1 oblique": change(t1, bad.oblique),
@@ -75,14 +87,42 @@ RIGHT_T1 = {
     "T1 with negatives in the air": change(t1, bad.with_negatives),
     "T1 with slope zero": lambda f: patch(t1(f), 112, "<f", 0),
 }
+# Of the judgement of a fit: numbers that a sound series cannot have.
+BAD_SERIES |= {
+    "weighted volumes one place later": (
+        change(dwi, bad.reordered(lambda n: np.r_[0, n - 1, 1 : n - 1])),
+        "volumes are in another order than the gradient table",
+    ),
+    "weighted volumes in no order": (
+        change(dwi, bad.reordered(lambda n: np.r_[0, 1 + np.random.default_rng(3).permutation(n - 1)])),
+        "no better than directions in random order",
+    ),
+    "b0 last, first in the table": (
+        change(dwi, bad.reordered(lambda n: np.r_[1:n, 0])),
+        "volumes are in another order than the gradient table",
+    ),
+    "series without weighting": (change(dwi, bad.unweighted), "less signal than a weighted one"),
+    "b-values of half the size": (rescale(0.5), "not that of brain tissue"),
+    "b-values of a tenth": (rescale(0.1), "not that of brain tissue"),
+    "b-values of ten times the size": (rescale(10), "not that of brain tissue"),
+    "rows x and y of bvec exchanged": (exchange(1, 0, 2), "better with its rows as y, x, z"),
+    "rows of bvec one place on": (exchange(1, 2, 0), "better with its rows as z, x, y"),
+    "rows of bvec one place back": (exchange(2, 0, 1), "better with its rows as y, z, x"),
+}
 BAD_T1 = {
     "T1 of noise": (change(t1, bad.noise), "brain volume"),
     "T1 with its voxels shuffled": (change(t1, bad.shuffled), "brain volume"),
     "T1 of a few slices": (change(t1, bad.cut(*SLAB)), "covers too little of the head"),
-    "T1 of 2 x 2 x 2 voxels": (
-        change(t1, bad.cut(np.s_[24:26], np.s_[28:30], np.s_[22:24])), "covers too little"),
-}  # fmt: skip
-# Both scans go through all stages.
+    "T1 of 2 x 2 x 2 voxels": (change(t1, bad.cut(np.s_[24:26], np.s_[28:30], np.s_[22:24])), "covers too little"),
+}
+# Of the registration's orientation: heads that lie otherwise than their header says.
+BAD_T1 |= {
+    "T1 on its back": (change(t1, bad.rotated((1, 2))), "does not lie as the header says"),
+    "T1 rotated by 180 degrees about z": (change(t1, bad.rotated((0, 1), (0, 1))), "does not lie as the header says"),
+    "T1 upside down": (change(t1, bad.rotated((1, 2), (1, 2))), "does not lie as the header says"),
+    "T1 sagittal as axial": (change(t1, bad.rotated((0, 1), (0, 2))), "does not lie as the header says"),
+}
+# Both scans are processed by all stages.
 PAIRS = {
     "series of a few slices": (change(dwi, bad.cut(*SLAB)), "DWI covers"),
     "both oblique": (both(bad.oblique), None),
@@ -96,31 +136,31 @@ KINDS_OF_DAMAGE = {
 
 
 class Cohort:
-    """Everybody's scans and what the stages make of them, each stage run when first asked for."""
+    """All participants' scans and the results of the stages; a stage runs when its result is first needed."""
 
     def __init__(self, out):
         self.out, self.root = out, dataset(out / "ds")
-        self.people = {kind: f"sub-bad{i}" for i, kind in enumerate(KINDS_OF_DAMAGE)}
-        self.people["good"] = "sub-ok"
+        self.subjects = {kind: f"sub-bad{i}" for i, kind in enumerate(KINDS_OF_DAMAGE)}
+        self.subjects["good"] = "sub-ok"
         sound = out / "sub-sound"
         simulate(sound, out / "truth")
-        for kind, person in self.people.items():
+        for kind, subject in self.subjects.items():
             for path in filter(lambda path: path.is_file(), sound.rglob("*")):
-                place = self.root / person / path.parent.name / path.name
-                place.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(path, place.with_name(path.name.replace(sound.name, person)))
+                copied = self.root / subject / path.parent.name / path.name
+                copied.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, copied.with_name(path.name.replace(sound.name, subject)))
             if kind != "good":
-                KINDS_OF_DAMAGE[kind](self.root / person)
-        self.units, self.findings = judge(self.root, out)
+                KINDS_OF_DAMAGE[kind](self.root / subject)
+        self.units, self.findings = index_and_validate(self.root, out)
 
     def path(self, kind, name):
-        """Path of one of a person's maps."""
+        """Path of one of a participant's maps."""
         datatype, file = KINDS[name]
-        person = self.people[kind]
-        return self.out / "results" / person / datatype / f"{person}_{file}"
+        subject = self.subjects[kind]
+        return self.out / "results" / subject / datatype / f"{subject}_{file}"
 
     def status(self, kind, stage):
-        """Status of a stage, which runs if it has not."""
+        """Status of a stage, which runs if it has not run yet."""
         path = self.path(kind, f"{stage}-status")
         if not path.exists():
             getattr(self, f"_{stage}")(kind, path)
@@ -131,41 +171,50 @@ class Cohort:
         return load(self.path(kind, name))
 
     def _dti(self, kind, status):
-        row = self.units[self.people[kind]]
+        row = self.units[self.subjects[kind]]
         maps = {name: self.path(kind, f"dwi-{name}") for name in DTI_MAPS}
         dti.fit_unit(
-            self.people[kind], row["dwi"], row["bval"], row["bvec"], **maps,
-            mask=self.path(kind, "dwi-mask"), b0=self.path(kind, "b0"), status=status,
+            self.subjects[kind],
+            row["dwi"],
+            row["bval"],
+            row["bvec"],
+            **maps,
+            mask=self.path(kind, "dwi-mask"),
+            b0=self.path(kind, "b0"),
+            status=status,
             section=Dti(),
-        )  # fmt: skip
+        )
 
     def _tractography(self, kind, status):
-        row = self.units[self.people[kind]]
-        names = ("dwi-tensor", "dwi-mask", "tractogram", "tractography-picture")
+        row = self.units[self.subjects[kind]]
+        names = ("dwi-tensor", "dwi-mask", "tractogram", "tractography-figure")
         tractography.track_unit(
-            self.people[kind], *(self.path(kind, name) for name in names), status,
-            Tractography.model_validate(FEW_SEEDS), scan=(row["dwi"], row["bval"], row["bvec"]),
-        )  # fmt: skip
+            self.subjects[kind],
+            *(self.path(kind, name) for name in names),
+            status,
+            Tractography.model_validate(FEW_SEEDS),
+            scan=(row["dwi"], row["bval"], row["bvec"]),
+        )
 
     def _anat(self, kind, status):
         maps = [self.path(kind, name) for name in ("t1w", "brain", "wm")]
-        row = self.units[self.people[kind]]
-        anat.prepare_unit(self.people[kind], row["t1w"], *maps, status, Anat.model_validate(ANAT))
+        row = self.units[self.subjects[kind]]
+        anat.prepare_unit(self.subjects[kind], row["t1w"], *maps, status, Anat.model_validate(ANAT))
 
     def _grid(self, kind, status):
         for stage in ("anat", "dti"):
             self.status(kind, stage)
-        root, person = self.out / "results", self.people[kind]
+        root, subject = self.out / "results", self.subjects[kind]
         assert status == self.path(kind, "grid-status")
-        coregistration.main(root, person, options="{}")
-        slices.main(root, person, options="{}")
+        coregistration.main(root, subject, options="{}")
+        slices.main(root, subject, options="{}")
 
 
 def simulate(folder, truth, label="0001"):
-    """Write one person's raw scans."""
+    """Write one participant's raw scans."""
     files = [t1(folder), *(dwi(folder, kind) for kind in ("nii.gz", "bval", "bvec"))]
     truths = [truth / f"{name}.nii.gz" for name in ("fa", "tensor", "bundles")]
-    phantom.simulate_person(label, *files, *truths, Phantom.model_validate(PHANTOM))
+    phantom.simulate_participant(label, *files, *truths, Phantom.model_validate(PHANTOM))
 
 
 @pytest.fixture(scope="module")
@@ -174,13 +223,13 @@ def cohort(tmp_path_factory):
 
 
 def in_good(cohort, kind, name, world, order=0):
-    """Map of a damaged person on the grid of the undamaged one, with the head turned back."""
+    """Map of a damaged participant on the grid of the undamaged one, its rotation inverted."""
     like = cohort.load("good", name)
     return resample(cohort.load(kind, name), like.affine, like.shape, world, order).data
 
 
-def test_what_the_scans_do_not_show_passes_the_checks(cohort):
-    states = {kind: cohort.units[person]["state"] for kind, person in cohort.people.items()}
+def test_these_defects_pass_the_checks_of_the_cohort(cohort):
+    states = {kind: cohort.units[subject]["state"] for kind, subject in cohort.subjects.items()}
     assert set(states.values()) == {"paired"}, states
     assert {f["severity"] for f in cohort.findings} <= {"note"}
 
@@ -188,10 +237,8 @@ def test_what_the_scans_do_not_show_passes_the_checks(cohort):
 @pytest.mark.parametrize("kind", RIGHT_SERIES)
 def test_the_fa_and_the_directions_are_those_of_the_undamaged_series(cohort, kind):
     assert cohort.status("good", "dti")["status"] == cohort.status(kind, "dti")["status"] == "ok"
-    world = bad.TURN if "oblique" in kind else np.eye(4)
-    both_masks = (in_good(cohort, kind, "dwi-mask", world) > 0) & (
-        cohort.load("good", "dwi-mask").data > 0
-    )
+    world = bad.ROTATION if "oblique" in kind else np.eye(4)
+    both_masks = (in_good(cohort, kind, "dwi-mask", world) > 0) & (cohort.load("good", "dwi-mask").data > 0)
     assert both_masks.sum() > (0.95 * 17000 if "0.5" not in kind else 500)
     fa, good = in_good(cohort, kind, "dwi-fa", world), cohort.load("good", "dwi-fa").data
     np.testing.assert_allclose(fa[both_masks], good[both_masks], atol=2e-3)
@@ -206,7 +253,7 @@ def test_a_series_that_cannot_be_right_fails_with_a_finding(cohort, kind):
     assert status["status"] == "failed"
     finding = status["finding"]
     assert BAD_SERIES[kind][1] in finding["problem"]
-    assert cohort.people[kind] in finding["file"] and finding["remedy"]
+    assert cohort.subjects[kind] in finding["file"] and finding["remedy"]
     assert cohort.path(kind, "dwi-fa").stat().st_size == 0
 
 
@@ -215,11 +262,11 @@ def test_the_brain_is_that_of_the_undamaged_t1(cohort, kind):
     status, good = cohort.status(kind, "anat"), cohort.status("good", "anat")
     assert status["status"] == "ok" and status["excluded"] == []
     assert status["brain_volume_l"] == pytest.approx(good["brain_volume_l"], rel=0.05)
-    world = bad.TURN if "oblique" in kind else np.eye(4)
-    places = apply_affine(world, apply_affine(*_grid_of(cohort.load("good", "brain"))))
-    there = apply_affine(np.array(status["grid_to_mni"]), places)
-    expected = apply_affine(np.array(good["grid_to_mni"]) @ np.linalg.inv(world), places)
-    assert np.linalg.norm(there - expected, axis=1).mean() < 4
+    world = bad.ROTATION if "oblique" in kind else np.eye(4)
+    points = apply_affine(world, apply_affine(*_grid_of(cohort.load("good", "brain"))))
+    found = apply_affine(np.array(status["grid_to_mni"]), points)
+    expected = apply_affine(np.array(good["grid_to_mni"]) @ np.linalg.inv(world), points)
+    assert np.linalg.norm(found - expected, axis=1).mean() < 4
     brain, own = in_good(cohort, kind, "brain", world), cohort.load("good", "brain").data
     assert 2 * ((brain > 0) & (own > 0)).sum() / ((brain > 0).sum() + (own > 0).sum()) > 0.95
 
@@ -237,12 +284,12 @@ def test_a_t1_that_cannot_be_right_fails_with_a_finding(cohort, kind):
 
 
 @pytest.mark.parametrize("kind", ["good", *PAIRS])
-def test_a_pair_goes_through_all_stages_or_is_excluded_with_the_reason(cohort, kind):
+def test_a_pair_is_processed_by_all_stages_or_excluded_with_the_reason(cohort, kind):
     reason = PAIRS[kind][1] if kind in PAIRS else None
     status = cohort.status(kind, "grid")
     assert status["status"] == "ok"
     assert [r for r in status["excluded"] if reason and reason in r] == status["excluded"]
-    row = cohort.units[cohort.people[kind]]
+    row = cohort.units[cohort.subjects[kind]]
     statuses = quality.read_statuses(cohort.out / "results", row)
     assert quality.outcome(row, statuses)[0] == ("excluded" if reason else "used")
     if reason:
@@ -250,8 +297,8 @@ def test_a_pair_goes_through_all_stages_or_is_excluded_with_the_reason(cohort, k
     good = cohort.status("good", "grid")
     assert status["fa_mean"] == pytest.approx(good["fa_mean"], abs=0.01)
     assert status["coverage"] == pytest.approx(good["coverage"], abs=0.03)
-    person = cohort.people[kind]
-    array = np.load(slices_path(cohort.out / "results", "axial.npy", person, person))
+    subject = cohort.subjects[kind]
+    array = np.load(slices_path(cohort.out / "results", "axial.npy", subject, subject))
     assert np.isfinite(array).all()
 
 
@@ -260,7 +307,7 @@ def test_no_text_of_a_header_or_sidecar_reaches_any_output(cohort):
     cohort.status(kind, "grid")
     assert cohort.status(kind, "tractography")["n_streamlines"] > 0
     folders = (cohort.out / "results" / part for part in (".", "slices"))
-    files = [p for folder in folders for p in (folder / cohort.people[kind]).rglob("*.*")]
+    files = [p for folder in folders for p in (folder / cohort.subjects[kind]).rglob("*.*")]
     assert {".tck", ".png", ".gz", ".npy", ".json"} <= {path.suffix for path in files}
     assert len(files) > 28
     for path in files:
@@ -268,5 +315,5 @@ def test_no_text_of_a_header_or_sidecar_reaches_any_output(cohort):
         content = gzip.decompress(content) if path.suffix == ".gz" else content
         for word in ("Doe^J", "1970-01"):
             assert word.encode() not in content, path
-    assert b"Doe^J" in gzip.decompress(t1(cohort.root / cohort.people[kind]).read_bytes())
-    assert isinstance(nib.load(t1(cohort.root / cohort.people[kind])), nib.Nifti1Image)
+    assert b"Doe^J" in gzip.decompress(t1(cohort.root / cohort.subjects[kind]).read_bytes())
+    assert isinstance(nib.load(t1(cohort.root / cohort.subjects[kind])), nib.Nifti1Image)

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not taken, plain values only."""
+"""Checkpoints: intact or not loaded, plain values only."""
 
 from pathlib import Path
 
@@ -12,14 +12,12 @@ from m2m.train.checkpoint import Checkpoints
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
     checkpoints = Checkpoints(tmp_path, {})
     checkpoints.save(1, {"x": Path()})
-    with pytest.raises(
-        DataError, match=r"plain values only \(found UnpicklingError\).*step-00000001"
-    ):
+    with pytest.raises(DataError, match=r"plain values only \(found UnpicklingError\).*step-00000001"):
         checkpoints.load()
 
 
 def flipped(content, bit):
-    """Bytes with one bit turned over."""
+    """Bytes with one bit flipped."""
     byte = content[bit // 8] ^ 1 << bit % 8
     return content[: bit // 8] + bytes([byte]) + content[bit // 8 + 1 :]
 
@@ -31,11 +29,9 @@ DAMAGES = {
     "one byte short": lambda content: content[:-1],
     "zeros": lambda content: bytes(len(content)),
 }
-# PyTorch loads a file without a word where some of these bits are turned over.
+# PyTorch loads a file without an error if some of these bits are flipped.
 DAMAGES |= {
-    f"bit {part} of 40": lambda content, part=part: flipped(
-        content, part * (8 * len(content) - 1) // 40
-    )
+    f"bit {part} of 40": lambda content, part=part: flipped(content, part * (8 * len(content) - 1) // 40)
     for part in range(41)
 }
 
@@ -48,35 +44,33 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, capsys, dam
     newest.write_bytes(damage(newest.read_bytes()))
     state = checkpoints.load()
     assert state["step"] == 1 and torch.equal(state["weights"], states[0]["weights"])
-    said = capsys.readouterr().err
-    assert f"checkpoint {newest} is damaged" in said and "differ from its checksum" in said
-    # What the run writes next is neither shadowed nor dropped in favour of the damaged one.
+    message = capsys.readouterr().err
+    assert f"checkpoint {newest} is damaged" in message and "differ from its checksum" in message
+    # The next checkpoint is neither hidden nor replaced by the damaged one.
     assert newest.with_suffix(".damaged").exists() and not newest.exists()
     checkpoints.save(2, states[1])
     assert checkpoints.load()["step"] == 2 and capsys.readouterr().err == ""
     assert first.exists()
 
 
-def test_where_every_checkpoint_is_damaged_the_run_begins_again(tmp_path, capsys):
+def test_if_every_checkpoint_is_damaged_the_run_starts_again(tmp_path, capsys):
     checkpoints = Checkpoints(tmp_path, {})
     for step in (10, 20):
         checkpoints.save(step, {}).write_bytes(b"")
     assert checkpoints.load() is None
-    said = capsys.readouterr().err
-    assert "step-00000010.ckpt" in said and "step-00000020.ckpt" in said
+    message = capsys.readouterr().err
+    assert "step-00000010.ckpt" in message and "step-00000020.ckpt" in message
     assert checkpoints.save(1, {}).exists()
 
 
-def test_a_checkpoint_of_another_layout_is_set_aside_and_the_run_begins_again(
-    tmp_path, capsys, monkeypatch
-):
+def test_a_checkpoint_of_another_layout_is_set_aside_and_the_run_starts_again(tmp_path, capsys, monkeypatch):
     checkpoints = Checkpoints(tmp_path, {})
     with monkeypatch.context() as patch:
         patch.setattr("m2m.train.checkpoint.LAYOUT", 1)
         old = checkpoints.save(7, {"ema": {}})
     assert checkpoints.load() is None
-    said = capsys.readouterr().err
-    assert f"checkpoint {old} is of an older m2m" in said and "step-00000007.outdated" in said
+    message = capsys.readouterr().err
+    assert f"checkpoint {old} was written by an older m2m" in message and "step-00000007.outdated" in message
     assert old.with_suffix(".outdated").exists() and not old.exists()
     checkpoints.save(1, {})
     assert checkpoints.load()["step"] == 1

@@ -1,4 +1,4 @@
-"""Quality and status say of every unit what became of it, and lose nobody."""
+"""Quality and status describe every unit, and omit no participant."""
 
 from collections import Counter
 
@@ -7,10 +7,13 @@ from cohort_tree import write_rows
 
 from m2m.cohort import quality, split, status
 from m2m.cohort.quality import count_flow, load_quality, used_units
+from m2m.cohort.quality_numbers import LIMITED, limited_rows, limits_of
 from m2m.io.bids import unit_path
 from m2m.io.errors import DataError
 from m2m.io.files import read_json, write_json
 from m2m.io.tables import read_table, write_table
+from m2m.options import Anat, Dti, Grid
+from m2m.options.imaging_options import FitLimits
 
 UNIT = ("unit", "folder", "participant_id", "session_id", "state", "reason")
 STATES = {
@@ -41,8 +44,8 @@ def fail(root, stage, unit, problem):
 
 @pytest.fixture
 def root(tmp_path):
-    """Results of a cohort in which everything happened once."""
-    root = tmp_path / "results" / "ten people"
+    """Results of a cohort with one unit of every kind."""
+    root = tmp_path / "results" / "ten participants"
     rows = [
         {
             "unit": unit,
@@ -77,9 +80,13 @@ def root(tmp_path):
 def gather(root):
     cohort = root / "cohort"
     quality.main(
-        cohort / "units.tsv", cohort / "split.tsv", cohort / "split.json",
-        root, cohort / "quality.tsv", cohort / "flow.json",
-    )  # fmt: skip
+        cohort / "units.tsv",
+        cohort / "split.tsv",
+        cohort / "split.json",
+        root,
+        cohort / "quality.tsv",
+        cohort / "flow.json",
+    )
     return load_quality(cohort / "quality.tsv"), read_json(cohort / "flow.json")
 
 
@@ -98,20 +105,20 @@ def test_every_unit_has_one_state_with_stage_and_reason(root):
     }
 
 
-def test_the_flow_loses_nobody(root):
+def test_the_flow_counts_every_participant(root):
     rows, flow = gather(root)
     assert flow["n_input"] == len(STATES) == 9
     counts = {k: flow[k] for k in ("n_failed", "n_excluded", "n_incomplete", "n_used")}
     assert counts == {"n_failed": 3, "n_excluded": 2, "n_incomplete": 2, "n_used": 2}
     assert sum(counts.values()) == flow["n_input"]
     assert flow["reasons"]["failed"] == {"dti: mask is empty": 2, "validate: failed because": 1}
-    given = sum(sum(reasons.values()) for reasons in flow["reasons"].values())
-    assert given == flow["n_input"] - flow["n_used"]
+    counted = sum(sum(reasons.values()) for reasons in flow["reasons"].values())
+    assert counted == flow["n_input"] - flow["n_used"]
     parts = Counter(row["part"] for row in rows)
     assert sum(count_flow(r for r in rows if r["part"] == p)["n_input"] for p in parts) == 9
 
 
-def test_numbers_keep_their_value_and_say_their_stage(root):
+def test_numbers_keep_their_value_and_are_named_by_stage(root):
     rows, _ = gather(root)
     first = rows[0]
     assert (first["dti_fa_mean"], first["anat_brain_volume_l"]) == (0.25, 1.5)
@@ -122,9 +129,7 @@ def test_numbers_keep_their_value_and_say_their_stage(root):
 
 def test_only_paired_units_have_a_part_and_used_ones_are_found_by_it(root):
     rows, _ = gather(root)
-    assert {row["unit"] for row in rows if row["part"]} == {
-        unit for unit, state in STATES.items() if state == "paired"
-    }
+    assert {row["unit"] for row in rows if row["part"]} == {unit for unit, state in STATES.items() if state == "paired"}
     assert used_units(rows) == ["sub-01", "sub-09_ses-1"]
     found = [unit for part in split.PARTS for unit in used_units(rows, part)]
     assert sorted(found) == ["sub-01", "sub-09_ses-1"]
@@ -136,6 +141,17 @@ def test_a_status_of_a_scan_no_longer_used_is_not_read(root):
     assert rows[4]["state"] == "incomplete"
 
 
+def test_a_failed_deformation_is_a_failure_and_one_that_was_not_asked_for_is_none(root):
+    report(root, "deform", "sub-01", kept="affine", folded_share=0.1, reasons=["folded"])
+    fail(root, "deform", "sub-09_ses-1", "no template")
+    report(root, "deform", "sub-06")
+    by_unit = {row["unit"]: row for row in gather(root)[0]}
+    assert by_unit["sub-01"]["state"] == "used" and by_unit["sub-01"]["deform_kept"] == "affine"
+    one = by_unit["sub-09_ses-1"]
+    assert (one["state"], one["stage"], one["reason"]) == ("failed", "deform", "no template")
+    assert "deform" not in quality.read_statuses(root, {"unit": "sub-06", "folder": "sub-06", "state": "dwi-only"})
+
+
 def test_an_edited_split_is_refused(root):
     table = root / "cohort/split.tsv"
     table.write_text(table.read_text().replace("test", "train"))
@@ -143,7 +159,7 @@ def test_an_edited_split_is_refused(root):
         gather(root)
 
 
-def test_status_tells_everybodys_state_and_counts(root, capsys, monkeypatch):
+def test_status_prints_every_participants_state_and_counts(root, capsys, monkeypatch):
     monkeypatch.chdir(root.parents[1])
     status.main()
     text = capsys.readouterr().out
@@ -156,12 +172,11 @@ def test_status_tells_everybodys_state_and_counts(root, capsys, monkeypatch):
     assert "2  dti: mask is empty" in text
 
 
-def test_status_tells_which_models_wait_for_what(root):
+def test_status_lists_missing_models(root):
     for name in ("models/t1-fa/a/training", "models/t1-fa/b/training", "evaluate/t1-fa/c"):
         (root / name).mkdir(parents=True)
     (root / "models/t1-fa/c").mkdir()
-    for name in ("models/t1-fa/b/model.json", "models/t1-fa/c/model.json",
-                 "evaluate/t1-fa/c/metrics.tsv"):  # fmt: skip
+    for name in ("models/t1-fa/b/model.json", "models/t1-fa/c/model.json", "evaluate/t1-fa/c/metrics.tsv"):
         (root / name).touch()
     lines = status.describe_results(root).splitlines()
     assert "trained: t1-fa/b, t1-fa/c" in lines and "evaluated: t1-fa/c" in lines
@@ -193,19 +208,42 @@ def test_status_works_from_the_first_stage_on(root, tmp_path):
     assert "listed, not yet validated" in status.describe_results(root)
 
 
-def test_a_large_cohort_is_printed_by_its_troubles(root, monkeypatch):
-    monkeypatch.setattr(status, "EVERYBODY", 5)
+def test_of_a_large_cohort_only_failures_are_printed(root, monkeypatch):
+    monkeypatch.setattr(status, "MOST_LISTED", 5)
     text = status.describe_results(root)
     assert "sub-02" in text
     assert "sub-01" not in text
     assert "(4 more units without failure; --all prints them)" in text
-    assert "sub-01" in status.describe_results(root, everybody=True)
+    assert "sub-01" in status.describe_results(root, list_all=True)
 
 
-def test_status_asks_which_dataset_where_there_are_several(root, tmp_path, monkeypatch):
+def test_status_requires_a_dataset_where_there_are_several(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results/other/cohort").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"more than one.*other, .*ten people.*--results"):
+    with pytest.raises(DataError, match=r"more than one.*other, .*ten participants.*--results"):
         status.main()
     with pytest.raises(DataError, match="no results here"):
         status.main(tmp_path)
+
+
+def test_every_number_with_a_limit_has_its_limits_in_the_configuration():
+    sections = {"dti": Dti(), "anat": Anat(), "grid": Grid()}
+    limits = {column: limits_of(number, sections) for column, number in LIMITED.items()}
+    assert limits["dti_md_median_mm2_per_s"] == (0.3e-3, 1.4e-3)
+    assert limits["dti_order_share"] == (0.7, None)
+    assert limits["grid_shift_mm"] == (None, 30)
+    assert all(low is not None or high is not None for low, high in limits.values())
+    known = {f"dti.limits.{name}" for name in FitLimits.model_fields}
+    assert known <= {number.option for number in LIMITED.values()}
+
+
+def test_the_numbers_of_failed_units_are_in_the_distribution_too():
+    quality = [
+        {"unit": "sub-01", "state": "used", "grid_coverage": "0.9", "dti_order_share": None},
+        {"unit": "sub-02", "state": "failed", "grid_coverage": None, "dti_order_share": "0.5"},
+    ]
+    rows = limited_rows(quality, {"dti": Dti(), "anat": Anat(), "grid": Grid()})
+    assert [(row["unit"], row["number"], row["value"], row["low"]) for row in rows] == [
+        ("sub-02", "dti_order_share", 0.5, 0.7),
+        ("sub-01", "grid_coverage", 0.9, 0.5),
+    ]

@@ -1,4 +1,4 @@
-"""The split keeps people and families whole, honours fractions, and cannot be edited unseen."""
+"""The split never divides participants or families, meets the fractions, and detects changes."""
 
 import json
 import random
@@ -9,13 +9,13 @@ from cohort_tree import write_rows
 
 from m2m.cohort import folds as folding
 from m2m.cohort import split
-from m2m.cohort.folds import fold_people, load_folds, split_of_fold
+from m2m.cohort.folds import fold_participants, load_folds, split_of_fold
 from m2m.cohort.split import (
     PARTS,
     load_split,
     part_by_participant,
     part_sizes,
-    split_people,
+    split_participants,
 )
 from m2m.io.errors import DataError
 from m2m.io.files import read_json
@@ -24,7 +24,7 @@ from m2m.options import Split
 
 
 def crowd(n, families=0, sites=1, seed=0):
-    """People of all ages, both sexes, several sites; some in families."""
+    """Participants of all ages, both sexes, several sites; some in families."""
     rng = random.Random(seed)
     return [
         {
@@ -49,8 +49,8 @@ def members(rows):
 
 
 @pytest.mark.parametrize("n", [8, 24, 99, 1000])
-def test_fractions_are_met_exactly_where_nobody_is_related(n):
-    rows = split_people(crowd(n, sites=3), Split(validation=0.125, test=0.33))
+def test_fractions_are_met_exactly_where_no_participant_is_related(n):
+    rows = split_participants(crowd(n, sites=3), Split(validation=0.125, test=0.33))
     count = Counter(row["part"] for row in rows)
     assert (count["validation"], count["test"]) == (round(n * 0.125), round(n * 0.33))
     assert len({row["participant_id"] for row in rows}) == n
@@ -59,20 +59,20 @@ def test_fractions_are_met_exactly_where_nobody_is_related(n):
 @pytest.mark.parametrize(
     ("n", "sizes"), [(0, (0, 0, 0)), (1, (1, 0, 0)), (2, (1, 0, 1)), (3, (1, 1, 1)), (4, (2, 1, 1))]
 )
-def test_few_people_serve_training_then_test_then_validation(n, sizes):
+def test_few_participants_are_used_for_training_then_test_then_validation(n, sizes):
     assert in_order(part_sizes(n, 0.125, 0.33)) == sizes
-    count = Counter(row["part"] for row in split_people(crowd(n), Split()))
+    count = Counter(row["part"] for row in split_participants(crowd(n), Split()))
     assert tuple(count[part] for part in PARTS) == sizes
 
 
-def test_every_part_gets_someone_even_where_fractions_round_otherwise():
+def test_every_part_gets_a_participant_even_where_fractions_round_otherwise():
     assert in_order(part_sizes(3, 0.3, 0.6)) == (1, 1, 1)
     assert in_order(part_sizes(10, 0.0, 0.33)) == (7, 0, 3)
 
 
 def test_no_family_is_divided_and_fractions_are_near():
-    people = crowd(300, families=120)
-    rows = split_people(people, Split(validation=0.2, test=0.3))
+    subjects = crowd(300, families=120)
+    rows = split_participants(subjects, Split(validation=0.2, test=0.3))
     part_of = {}
     for row in rows:
         assert part_of.setdefault(row["family_id"], row["part"]) == row["part"]
@@ -82,24 +82,22 @@ def test_no_family_is_divided_and_fractions_are_near():
 
 
 def test_large_families_leave_no_part_empty():
-    people = crowd(6)
-    for row in people[:4]:
+    subjects = crowd(6)
+    for row in subjects[:4]:
         row["family_id"] = "one"
     for seed in range(20):
-        rows = split_people(people, Split(seed=seed))
+        rows = split_participants(subjects, Split(seed=seed))
         assert all(members(rows).values())
         assert len({row["part"] for row in rows[:4]}) == 1
 
 
 def test_ages_sexes_and_sites_are_alike_in_all_parts():
-    rows = split_people(crowd(600, sites=4), Split(validation=0.2, test=0.3))
+    rows = split_participants(crowd(600, sites=4), Split(validation=0.2, test=0.3))
     whole = [float(row["age"]) for row in rows]
     mean = sum(whole) / len(whole)
     for part in PARTS:
         inside = [row for row in rows if row["part"] == part]
-        assert sum(float(row["age"]) for row in inside) / len(inside) == pytest.approx(
-            mean, abs=1.5
-        )
+        assert sum(float(row["age"]) for row in inside) / len(inside) == pytest.approx(mean, abs=1.5)
         assert sum(r["sex"] == "F" for r in inside) / len(inside) == pytest.approx(0.5, abs=0.03)
         sites = Counter(row["site"] for row in inside)
         assert len(sites) == 4
@@ -107,35 +105,33 @@ def test_ages_sexes_and_sites_are_alike_in_all_parts():
 
 
 def test_a_small_site_is_in_every_part_that_its_share_reaches():
-    people = crowd(80) + [
-        row | {"participant_id": f"sub-x{i}", "site": "small"} for i, row in enumerate(crowd(8))
-    ]
+    subjects = crowd(80) + [row | {"participant_id": f"sub-x{i}", "site": "small"} for i, row in enumerate(crowd(8))]
     for seed in range(10):
-        rows = split_people(people, Split(seed=seed, validation=0.25, test=0.25))
+        rows = split_participants(subjects, Split(seed=seed, validation=0.25, test=0.25))
         parts = Counter(row["part"] for row in rows if row["site"] == "small")
         assert len(parts) == 3
 
 
 def test_the_seed_decides_and_the_order_of_the_table_does_not():
-    people = crowd(60, families=50, sites=2)
-    once = split_people(people, Split(seed=1))
-    assert split_people(people[::-1], Split(seed=1)) == once
-    assert split_people(people, Split(seed=2)) != once
+    subjects = crowd(60, families=50, sites=2)
+    once = split_participants(subjects, Split(seed=1))
+    assert split_participants(subjects[::-1], Split(seed=1)) == once
+    assert split_participants(subjects, Split(seed=2)) != once
     assert once != sorted(once, key=lambda row: row["part"])
 
 
-def test_everyone_is_tested_on_under_some_seed():
-    people = crowd(7, sites=3)
+def test_every_participant_is_in_the_test_part_for_some_seed():
+    subjects = crowd(7, sites=3)
     tested = set()
     for seed in range(60):
-        tested |= members(split_people(people, Split(seed=seed)))["test"]
+        tested |= members(split_participants(subjects, Split(seed=seed)))["test"]
     assert len(tested) == 7
 
 
 def test_unknown_ages_sexes_and_families_do_no_harm():
-    people = [{"participant_id": f"sub-{i}", "age": None, "sex": None} for i in range(9)]
-    people[0]["age"] = "n.k."
-    assert len(split_people(people, Split())) == 9
+    subjects = [{"participant_id": f"sub-{i}", "age": None, "sex": None} for i in range(9)]
+    subjects[0]["age"] = "n.k."
+    assert len(split_participants(subjects, Split())) == 9
 
 
 @pytest.fixture
@@ -147,17 +143,17 @@ def made(tmp_path):
         for s in (1, 2)
     ]
     write_table(tmp_path / "units.tsv", rows, ["unit", "participant_id", "state"])
-    people = write_rows(
+    subjects = write_rows(
         tmp_path / "participants.tsv",
         ("participant_id", "age", "handedness"),
         *((f"{i}", f"{20 + i}", "left") for i in range(12)),
     )
     paths = tmp_path / "split.tsv", tmp_path / "split.json"
-    split.main(tmp_path / "units.tsv", *paths, people, json.dumps({"seed": 3}))
+    split.main(tmp_path / "units.tsv", *paths, subjects, json.dumps({"seed": 3}))
     return paths
 
 
-def test_only_people_with_both_scans_are_divided_once_each(made):
+def test_only_participants_with_both_scans_are_divided_once_each(made):
     rows = load_split(*made)
     assert [row["participant_id"] for row in rows] == [f"sub-{i}" for i in range(8)]
     assert list(rows[0]) == ["participant_id", "part", "age"]
@@ -192,45 +188,45 @@ def test_a_cohort_without_pairs_gives_an_empty_split(tmp_path, capsys):
     paths = tmp_path / "split.tsv", tmp_path / "split.json"
     split.main(tmp_path / "units.tsv", *paths)
     assert load_split(*paths) == []
-    assert "nobody in train" in capsys.readouterr().out
+    assert "no participant in train" in capsys.readouterr().out
 
 
 def test_folds_are_equal_and_no_family_is_in_two():
-    people = crowd(120, families=50, sites=2)
-    folds = fold_people(people, 4, Split())
-    assert set(folds) == {row["participant_id"] for row in people}
+    subjects = crowd(120, families=50, sites=2)
+    folds = fold_participants(subjects, 4, Split())
+    assert set(folds) == {row["participant_id"] for row in subjects}
     assert all(24 <= n <= 36 for n in Counter(folds.values()).values())
     fold_of_family = {}
-    for row in people:
+    for row in subjects:
         fold = folds[row["participant_id"]]
         assert fold_of_family.setdefault(row["family_id"], fold) == fold
-    alone = fold_people(crowd(103), 4, Split())
+    alone = fold_participants(crowd(103), 4, Split())
     assert sorted(Counter(alone.values()).values()) == [25, 26, 26, 26]
 
 
 def test_ages_and_sexes_are_alike_in_all_folds():
-    people = crowd(200)
-    folds = fold_people(people, 5, Split())
+    subjects = crowd(200)
+    folds = fold_participants(subjects, 5, Split())
     for fold in "12345":
-        inside = [row for row in people if folds[row["participant_id"]] == fold]
+        inside = [row for row in subjects if folds[row["participant_id"]] == fold]
         assert sum(row["sex"] == "F" for row in inside) == pytest.approx(20, abs=2)
         assert sum(float(row["age"]) for row in inside) / 40 == pytest.approx(50, abs=4)
 
 
-def test_everybody_is_tested_in_one_fold_and_never_trained_on_in_it():
-    people = crowd(60, families=25)
-    folds = fold_people(people, 3, Split())
+def test_every_participant_is_tested_in_one_fold_and_not_used_for_its_training():
+    subjects = crowd(60, families=25)
+    folds = fold_participants(subjects, 3, Split())
     for fold in "123":
-        parts = members(split_of_fold(people, folds, fold, Split(validation=0.1, test=0.5)))
-        assert parts["test"] == {person for person, k in folds.items() if k == fold}
+        parts = members(split_of_fold(subjects, folds, fold, Split(validation=0.1, test=0.5)))
+        assert parts["test"] == {subject for subject, k in folds.items() if k == fold}
         assert parts["validation"]
         assert not parts["test"] & (parts["train"] | parts["validation"])
 
 
-def test_the_split_of_a_fold_is_hashed_like_the_study_s(tmp_path):
-    people = crowd(12)
-    write_table(tmp_path / "participants.tsv", people, list(people[0]))
-    units = [{"participant_id": row["participant_id"], "state": "paired"} for row in people]
+def test_the_split_of_a_fold_is_hashed_like_the_main_split(tmp_path):
+    subjects = crowd(12)
+    write_table(tmp_path / "participants.tsv", subjects, list(subjects[0]))
+    units = [{"participant_id": row["participant_id"], "state": "paired"} for row in subjects]
     write_table(tmp_path / "units.tsv", units, list(units[0]))
     table, record = tmp_path / "split.tsv", tmp_path / "split.json"
     split.main(tmp_path / "units.tsv", table, record, tmp_path / "participants.tsv")
@@ -239,8 +235,8 @@ def test_the_split_of_a_fold_is_hashed_like_the_study_s(tmp_path):
     for fold in "123":
         own = tmp_path / f"fold-{fold}" / "split.tsv", tmp_path / f"fold-{fold}" / "split.json"
         parts = part_by_participant(load_split(*own))
-        inside = {person for person, k in folds.items() if k == fold}
-        assert {person for person, part in parts.items() if part == "test"} == inside
+        inside = {subject for subject, k in folds.items() if k == fold}
+        assert {subject for subject, part in parts.items() if part == "test"} == inside
         assert read_json(own[1])["hash"] != read_json(record)["hash"]
     rows = read_table(tmp_path / "folds.tsv")
     write_table(tmp_path / "folds.tsv", [row | {"fold": "1"} for row in rows], list(rows[0]))
@@ -248,10 +244,10 @@ def test_the_split_of_a_fold_is_hashed_like_the_study_s(tmp_path):
         load_folds(tmp_path / "folds.tsv", tmp_path / "folds.json")
 
 
-@pytest.mark.parametrize("people", [[], crowd(3), crowd(9, families=2)])
-def test_too_few_people_or_families_for_the_folds_are_refused(tmp_path, people):
+@pytest.mark.parametrize("subjects", [[], crowd(3), crowd(9, families=2)])
+def test_too_few_participants_or_families_for_the_folds_are_refused(tmp_path, subjects):
     table, record = tmp_path / "split.tsv", tmp_path / "split.json"
-    rows, columns = split_people(people, Split()), ["family_id"] if people else []
+    rows, columns = split_participants(subjects, Split()), ["family_id"] if subjects else []
     split.write_split(rows, columns, table, record, Split())
     with pytest.raises(DataError, match="of 4 folds only"):
         folding.main(table, record, 4, tmp_path)

@@ -1,4 +1,4 @@
-"""A stage's section from the whole configuration or by hand, and sections that depend on others."""
+"""A stage's section from the whole configuration or from JSON, and sections that depend on others."""
 
 import json
 
@@ -17,15 +17,15 @@ from m2m.options.configured import (
     figures_folder,
     fitted_model,
     fitted_task,
-    of_low_ratio,
+    of_low_res_factor,
     read_config,
     section_of,
     split_of,
     titled,
 )
 from m2m.workflow.calls import write_config
-from m2m.workflow.section_digests import Digests
-from m2m.workflow.study_paths import Layout
+from m2m.workflow.results_layout import Layout
+from m2m.workflow.section_digests import Digests, ordered_digest
 
 SECTIONS = set(Config.model_fields) - {"dataset", "results", "models", "tasks", "shard"}
 
@@ -50,13 +50,13 @@ def test_a_section_from_the_file_is_that_of_the_configuration(config, written, n
 def test_models_and_tasks_from_the_file_are_those_of_the_configuration(config, written):
     assert {name: written.model(name) for name in config.models} == config.models
     assert {name: written.task(name) for name in config.tasks} == config.tasks
-    for study in {task.study for task in config.tasks.values()}:
-        same = {name: task for name, task in config.tasks.items() if task.study == study}
-        assert list(written.tasks(study).items()) == list(same.items())
+    for page in {task.page for task in config.tasks.values()}:
+        same = {name: task for name, task in config.tasks.items() if task.page == page}
+        assert list(written.tasks(page).items()) == list(same.items())
     assert written.simulated == (config.cohort.source == "phantom") == bool(written.phantom)
 
 
-def test_what_a_rule_has_the_digest_of_is_what_its_stage_takes(config, written):
+def test_the_digest_of_a_rule_is_of_the_section_that_its_stage_uses(config, written):
     layout = Layout(config)
     digests = Digests(config, layout)
     for task, section in config.tasks.items():
@@ -70,14 +70,14 @@ def test_what_a_rule_has_the_digest_of_is_what_its_stage_takes(config, written):
     assert digest(titled(written.section("report"), "compare")) == digests.report("compare")
 
 
-def test_only_what_is_asked_for_is_validated():
+def test_only_requested_sections_are_validated():
     broken = Written({"dti": {"fit": "OLS"}, "anat": {"no such": "key"}})
     assert broken.section("dti") == Dti(fit="OLS")
     with pytest.raises(ValidationError, match="no such"):
         broken.section("anat")
 
 
-def test_a_task_or_model_that_is_not_there_is_named():
+def test_an_unknown_task_or_model_is_named():
     written = Written({"tasks": {"t1-fa": {}}, "models": {}})
     with pytest.raises(DataError, match="has no t1-tdi in tasks"):
         written.task("t1-tdi")
@@ -99,15 +99,15 @@ def test_a_section_is_given_once(tmp_path):
 def test_a_task_has_its_own_steps_and_losses_of_a_model():
     base = yaml.safe_load((CHECKOUT / "tests/config.yaml").read_text())
     model = Config.model_validate(base).models["macro2micro"]
-    task = Task(steps={"macro2micro": 5}, losses={"image": 0.25})
+    task = Task(steps={"macro2micro": 5}, losses={"l1": 0.25})
     fitted = fitted_model(model, task, "macro2micro")
-    assert (fitted.training.steps, fitted.losses.image) == (5, 0.25)
+    assert (fitted.training.steps, fitted.losses.l1) == (5, 0.25)
     assert fitted_model(model, Task(), "macro2micro") == model
-    # Who else tries a task changes nothing of it.
-    assert fitted_task(task) == fitted_task(Task(models=("mean",), study="compare"))
+    # Other models of a task do not change it.
+    assert fitted_task(task) == fitted_task(Task(models=("mean",), page="compare"))
 
 
-def test_simulated_people_have_regions_and_a_truth_of_their_own(config):
+def test_simulated_participants_have_their_own_regions_and_ground_truth(config):
     section = config.evaluation.model_copy(update={"rois": type(config.evaluation.rois)()})
     assert compared_by(section, None, "results/a") == section
     known = compared_by(section, Phantom(), "results/a")
@@ -117,10 +117,25 @@ def test_simulated_people_have_regions_and_a_truth_of_their_own(config):
 
 
 def test_files_that_follow_from_the_configuration(config):
-    assert of_low_ratio(config.dti, 4).low_ratio == 4
+    assert of_low_res_factor(config.dti, 4).low_res_factor == 4
     assert [str(path) for path in split_of("r")] == ["r/cohort/split.tsv", "r/cohort/split.json"]
     assert str(split_of("r", 2)[0]) == "r/cohort/fold-2/split.tsv"
     assert figures_folder("r", "report") == "r/figures"
     assert figures_folder("r", "ablation") == "r/figures/ablation"
     images = described_images(config.downstream, config.tasks.__getitem__, "r", simulated=True)
     assert images["t1"]["map"].startswith("r/{folder}/anat/{unit}")
+
+
+@pytest.mark.parametrize("text", [None, "{not json", "[]", '{"a": 1}'])
+def test_a_file_that_is_not_a_configuration_is_refused_by_name(tmp_path, text):
+    path = tmp_path / "config.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(DataError, match="configuration"):
+        read_config(path)
+
+
+def test_the_order_of_names_counts_where_a_job_displays_them():
+    one, other = {"t1": 1, "fa": 2}, {"fa": 2, "t1": 1}
+    assert digest(one) == digest(other)
+    assert ordered_digest(one) != ordered_digest(other)

@@ -1,4 +1,4 @@
-"""Batches of slices: what a sample is, and that drawing it depends on the step alone."""
+"""Batches of slices: the content of a sample, drawn by seed and step alone."""
 
 import gc
 import tracemalloc
@@ -8,19 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_cohort import SHAPE, person, write_cohort, write_subject
+from small_cohort import SHAPE, write_cohort, write_subject
+from small_cohort import subject as channels_of_subject
 
 from m2m.io.modalities import MODALITIES
 from m2m.structural.slices import PLANES, extract
-from m2m.train.dataset import (
-    SliceBatches,
-    augment_intensity,
-    collate,
-    find_subjects,
-    mirror,
-    read_slice,
-    whole_subject,
-)
+from m2m.train.augmentation import augment_intensity, mirror
+from m2m.train.dataset import SliceBatches, collate, find_subjects, read_slice, whole_subject
 
 
 @pytest.fixture(scope="module")
@@ -69,30 +63,30 @@ def test_a_batch_that_processes_cannot_share_is_refused(subjects):
 @pytest.mark.parametrize("plane", PLANES)
 def test_a_sample_is_a_slice_of_the_volume_with_its_neighbours(subjects, plane):
     subject = subjects["train"][1]
-    t1, fa, brain, mask = (extract(c.astype(np.float16), plane) for c in person(1))
+    t1, fa, brain, mask = (extract(c.astype(np.float16), plane) for c in channels_of_subject(1))
     for index in (0, 9, len(t1) - 1):
         sample = read_slice(subject, plane, index, "t1", "fa", 5)
         for k, neighbour in enumerate(range(index - 2, index + 3)):
-            known = t1[neighbour] if 0 <= neighbour < len(t1) else np.zeros_like(t1[0])
-            assert np.array_equal(sample["source"][k], known)
+            expected = t1[neighbour] if 0 <= neighbour < len(t1) else np.zeros_like(t1[0])
+            assert np.array_equal(sample["source"][k], expected)
         for key, image in (("target", fa), ("brain", brain), ("mask", mask)):
             assert np.array_equal(sample[key][0], image[index])
 
 
-def test_slices_of_a_batch_share_an_orientation_and_have_something_to_learn(subjects):
-    seen = set()
+def test_slices_of_a_batch_share_an_orientation_and_meet_the_mask(subjects):
+    planes = set()
     for step in range(12):
         batch = batches(subjects)[step]
         assert len(batch["plane"].unique()) == 1
-        seen.add(int(batch["plane"][0]))
+        planes.add(int(batch["plane"][0]))
         assert batch["mask"].flatten(1).any(1).all()
         assert batch["source"].shape[1:] == (3, *batch["target"].shape[2:])
         assert set(batch["unit"]) <= {"sub-00", "sub-01", "sub-02"}
-    assert seen == {0, 1, 2}
+    assert planes == {0, 1, 2}
 
 
 def test_a_central_share_draws_the_middle_slices_only(subjects):
-    """A slice's place says which one it is: the person's world is the template's."""
+    """The position of a slice identifies it: world and template coordinates are the same here."""
     whole, middle = (batches(subjects, planes=("axial",), central_share=s) for s in (1, 0.4))
     heights = {
         name: {float(z) for step in range(40) for z in one[step]["position"][:, 2, 0, 0]}
@@ -105,41 +99,38 @@ def test_a_central_share_draws_the_middle_slices_only(subjects):
 
 
 @pytest.mark.parametrize("plane", PLANES)
-def test_a_mirrored_slice_is_the_slice_of_the_mirrored_person(tmp_path, plane):
-    channels = person(3)
+def test_a_mirrored_slice_is_the_slice_of_the_mirrored_participant(tmp_path, plane):
+    channels = channels_of_subject(3)
     write_subject(tmp_path, "sub-a", channels)
     write_subject(tmp_path, "sub-b", channels[:, ::-1])
-    same, mirrored = find_subjects(tmp_path, {"sub-a": "train", "sub-b": "train"}, "t1", "fa")[0][
-        "train"
-    ]
+    same, mirrored = find_subjects(tmp_path, {"sub-a": "train", "sub-b": "train"}, "t1", "fa")[0]["train"]
     index = 8
     other = SHAPE[0] - 1 - index if plane == "sagittal" else index
     expected = read_slice(mirrored, plane, other, "t1", "fa", 3, 3)
     found = mirror(read_slice(same, plane, index, "t1", "fa", 3, 3), plane)
     assert all(np.array_equal(found[key], expected[key]) for key in expected)
-    assert not np.array_equal(
-        found["source"], read_slice(same, plane, index, "t1", "fa", 3, 3)["source"]
-    )
+    assert not np.array_equal(found["source"], read_slice(same, plane, index, "t1", "fa", 3, 3)["source"])
 
 
 @pytest.fixture(scope="module")
 def with_tensors(tmp_path_factory):
-    """A person and the same one mirrored left to right, with tensors as target."""
+    """A participant and the same one mirrored left to right, with tensors as target."""
     folder = tmp_path_factory.mktemp("tensors")
     names = ("t1", *MODALITIES["dti"].channels, "brain", "target_mask")
-    t1, _, brain, mask = person(5)
+    t1, _, brain, mask = channels_of_subject(5)
     six = np.random.default_rng(6).standard_normal((6, *SHAPE)) * mask
     factors = np.array(MODALITIES["dti"].mirror)[:, None, None, None]
-    for unit, tensor, others in (("sub-a", six, (t1, brain, mask)),
-                                 ("sub-b", (factors * six)[:, ::-1],
-                                  [image[::-1] for image in (t1, brain, mask)])):  # fmt: skip
+    for unit, tensor, others in (
+        ("sub-a", six, (t1, brain, mask)),
+        ("sub-b", (factors * six)[:, ::-1], [image[::-1] for image in (t1, brain, mask)]),
+    ):
         write_subject(folder, unit, np.stack([others[0], *tensor, *others[1:]]), names)
     parts = {"sub-a": "train", "sub-b": "train"}
     return find_subjects(folder, parts, "t1", "dti")[0]["train"]
 
 
 @pytest.mark.parametrize("plane", PLANES)
-def test_a_mirrored_tensor_is_that_of_the_mirrored_person(with_tensors, plane):
+def test_a_mirrored_tensor_is_that_of_the_mirrored_participant(with_tensors, plane):
     same, mirrored = with_tensors
     other = SHAPE[0] - 1 - 8 if plane == "sagittal" else 8
     expected = read_slice(mirrored, plane, other, "t1", "dti", 3, 3)
@@ -158,8 +149,9 @@ def test_a_tensor_volume_has_its_elements_last(with_tensors):
 
 
 def test_a_map_with_a_unit_keeps_its_values(subjects):
-    source = SliceBatches(subjects["train"], "fa", "t1", context=1, planes=("axial",),
-                          batch_size=4, seed=5, flip=False, jitter=0.5)  # fmt: skip
+    source = SliceBatches(
+        subjects["train"], "fa", "t1", context=1, planes=("axial",), batch_size=4, seed=5, flip=False, jitter=0.5
+    )
     batch = source[0]
     assert torch.allclose(batch["source"], 0.6 * batch["target"] ** 2, atol=1e-3)
 
@@ -170,7 +162,7 @@ def test_without_augmentation_samples_are_as_stored(subjects):
     assert torch.allclose(relation * batch["mask"], batch["target"], atol=1e-3)
 
 
-def test_intensities_change_modestly_and_background_stays_zero():
+def test_intensities_change_little_and_background_stays_zero():
     x = np.linspace(-0.1, 1.2, 50, dtype=np.float32)
     x[10] = 0
     y = augment_intensity(x, gamma=1.05, scale=0.95)
@@ -184,10 +176,10 @@ def test_subjects_that_cannot_be_trained_on_are_counted(tmp_path):
     parts = {f"sub-{i}": "train" for i in range(1, 5)} | {"sub-5": "test", "sub-6": "validation"}
     for i in (1, 2, 3, 5):
         changes = {2: {"status": "failed"}, 3: {"excluded": ["mean FA"]}}.get(i, {})
-        write_subject(tmp_path, f"sub-{i}", person(i), **changes)
-    write_subject(tmp_path, "sub-4", person(4)[[0, 2]], ("t1", "brain"))
-    write_subject(tmp_path, "sub-6_ses-1", person(6))
-    write_subject(tmp_path, "sub-7", person(7))
+        write_subject(tmp_path, f"sub-{i}", channels_of_subject(i), **changes)
+    write_subject(tmp_path, "sub-4", channels_of_subject(4)[[0, 2]], ("t1", "brain"))
+    write_subject(tmp_path, "sub-6_ses-1", channels_of_subject(6))
+    write_subject(tmp_path, "sub-7", channels_of_subject(7))
     subjects, skipped = find_subjects(tmp_path, parts, "t1", "fa")
     assert [s.unit for s in subjects["train"]] == ["sub-1"]
     assert [(s.unit, s.participant) for s in subjects["validation"]] == [("sub-6_ses-1", "sub-6")]
@@ -206,7 +198,7 @@ def test_a_whole_subject_is_every_slice_with_a_mask_once(subjects):
 
 def test_memory_and_open_files_do_not_grow_with_the_steps(subjects):
     source = batches(subjects)
-    for step in range(60):  # every person's usable slices are known by then
+    for step in range(60):  # the usable slices of all participants are cached by then
         source[step]
     files = len(list(Path("/proc/self/fd").iterdir()))
     tracemalloc.start()
@@ -217,7 +209,7 @@ def test_memory_and_open_files_do_not_grow_with_the_steps(subjects):
             gc.collect()
             traced.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
-    assert traced[1] - traced[0] < 5_000, "one array of one person has 134,400 bytes"
+    assert traced[1] - traced[0] < 5_000, "one array of one participant has 134,400 bytes"
     assert len(list(Path("/proc/self/fd").iterdir())) == files
 
 

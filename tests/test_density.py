@@ -28,19 +28,19 @@ def test_no_voxel_between_two_far_points_is_left_out():
     np.testing.assert_array_equal(found[:, 2, 3], 1)
 
 
-def test_a_streamline_that_comes_back_counts_once_and_two_count_twice():
+def test_a_streamline_that_returns_counts_once_and_two_count_twice():
     there_and_back = [[0, 1, 1], [5, 1, 1], [0, 1, 1]]
     np.testing.assert_array_equal(count(there_and_back)[:, 1, 1], 1)
     np.testing.assert_array_equal(count(there_and_back, there_and_back)[:, 1, 1], 2)
 
 
-def test_what_lies_outside_the_grid_is_left_out():
+def test_points_outside_the_grid_are_ignored():
     found = count([[-4, 2, 3], [20, 2, 3]], [[0, -9, 0], [0, -5, 0]])
     np.testing.assert_array_equal(found[:, 2, 3], 1)
     assert found.sum() == 6
 
 
-def test_voxels_are_found_through_a_turned_flipped_grid_of_unequal_sizes():
+def test_voxels_are_found_in_a_rotated_flipped_grid_of_unequal_voxel_sizes():
     affine = np.array([[0, 2.0, 0, -9], [-3.0, 0, 0, 20], [0, 0, 4.0, 7], [0, 0, 0, 1]])
     centres = nib.affines.apply_affine(affine, [[1, 0, 5], [1, 6, 5]])
     found = count(centres, affine=affine)
@@ -48,18 +48,14 @@ def test_voxels_are_found_through_a_turned_flipped_grid_of_unequal_sizes():
     assert found.sum() == 7
 
 
-def test_points_alone_and_no_streamline_are_no_error():
+def test_single_points_and_no_streamline_are_no_error():
     assert count([[1, 1, 1]])[1, 1, 1] == 1
     assert density.count_map(ArraySequence(), EYE, SHAPE).sum() == 0
 
 
-@pytest.mark.parametrize(
-    ("tracks", "equal", "correlation"), [("tensordet_257", 1.0, 1.0), ("ifod2_500", 0.9, 0.999)]
-)
+@pytest.mark.parametrize(("tracks", "equal", "correlation"), [("tensordet_257", 1.0, 1.0), ("ifod2_500", 0.9, 0.999)])
 @pytest.mark.parametrize("spacing_mm", [2.0, 3.0])
-def test_counts_agree_with_tckmap_on_real_streamlines(
-    shared_data, needs_tool, tracks, equal, correlation, spacing_mm
-):
+def test_counts_agree_with_tckmap_on_real_streamlines(shared_data, needs_tool, tracks, equal, correlation, spacing_mm):
     # iFOD2's points are 1.25 mm apart: tckmap rounds the corners between them, we do not.
     needs_tool("tckmap")
     streamlines = density.load_tractogram(shared_data / f"oracle_mrtrix/tracks_{tracks}.tck")
@@ -87,9 +83,7 @@ def test_density_does_not_depend_on_seeds_or_voxels():
     # 12 mm column of voxels crosses each of its voxels, so density is column / voxel.
     for spacing, per_mm2 in ((1.0, 1), (1.0, 3), (2.0, 1), (4.0, 2)):
         n = int(12 / spacing)
-        xy = (np.stack(np.meshgrid(*[np.arange(12 * per_mm2)] * 2), -1).reshape(-1, 2) + 0.5) / (
-            per_mm2
-        )
+        xy = (np.stack(np.meshgrid(*[np.arange(12 * per_mm2)] * 2), -1).reshape(-1, 2) + 0.5) / (per_mm2)
         lines = ArraySequence(np.array([[x, y, 0.5], [x, y, 11.5]]) for x, y in xy)
         affine = np.diag([spacing, spacing, spacing, 1.0])
         affine[:3, 3] = spacing / 2
@@ -105,7 +99,7 @@ def test_no_seeds_give_no_density(n_seeds, seeded_mm3):
         density.normalised(np.ones((2, 2, 2)), n_seeds, seeded_mm3, EYE)
 
 
-def test_saved_streamlines_come_back(tmp_path):
+def test_saved_streamlines_are_loaded_unchanged(tmp_path):
     points = [np.random.default_rng(i).normal(size=(n, 3)) * 40 for i, n in enumerate((2, 9, 5))]
     density.save_tractogram(tmp_path / "a.tck", ArraySequence(points))
     found = density.load_tractogram(tmp_path / "a.tck")
@@ -142,9 +136,7 @@ def broken(path, kind):
         path.write_bytes(path.read_bytes()[:-20])
 
 
-@pytest.mark.parametrize(
-    "kind", ["missing", "zero bytes", "text", "cut off", "nan", "without streamlines"]
-)
+@pytest.mark.parametrize("kind", ["missing", "zero bytes", "text", "cut off", "nan", "without streamlines"])
 def test_a_tractogram_that_cannot_be_used_is_named(tmp_path, kind):
     path = tmp_path / "a.tck"
     broken(path, kind)
@@ -154,11 +146,11 @@ def test_a_tractogram_that_cannot_be_used_is_named(tmp_path, kind):
     assert caught.value.remedy
 
 
-def test_moving_there_and_back_changes_nothing():
-    turn = np.eye(4)
-    turn[:3, :3] = [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
-    turn[:3, 3] = 5, 6, 7
+def test_a_transform_and_its_inverse_change_nothing():
+    transform = np.eye(4)
+    transform[:3, :3] = [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
+    transform[:3, 3] = 5, 6, 7
     line = ArraySequence([np.array([[1.0, 0, 0], [2.0, 0, 0]])])
-    moved = density.move(line, turn)
-    np.testing.assert_allclose(moved[0], [[5, 7, 7], [5, 8, 7]])
-    np.testing.assert_allclose(density.move(moved, np.linalg.inv(turn))[0], line[0])
+    transformed = density.move(line, transform)
+    np.testing.assert_allclose(transformed[0], [[5, 7, 7], [5, 8, 7]])
+    np.testing.assert_allclose(density.move(transformed, np.linalg.inv(transform))[0], line[0])

@@ -1,4 +1,4 @@
-"""Biological validation on made-up maps: what is planted is found, where it is planted only."""
+"""Biological validation on simulated maps: effects are found where they were simulated, and only there."""
 
 import numpy as np
 import pandas as pd
@@ -7,10 +7,10 @@ import torch
 from test_report import Page
 
 from m2m.downstream import COLUMNS, analysis, predict_phenotypes
-from m2m.downstream.cnn import load_volumes, predict, predict_phenotype, read_predictions
-from m2m.downstream.features import describe_people
-from m2m.downstream.inputs import load_people
+from m2m.downstream.features import describe_participants
+from m2m.downstream.inputs import load_participants
 from m2m.downstream.maps import Source, require_unseen
+from m2m.downstream.phenotype_cnn import load_volumes, predict, predict_phenotype, read_predictions
 from m2m.downstream.targets import read_target
 from m2m.figures import style
 from m2m.figures.downstream_figures import draw_validation
@@ -31,24 +31,28 @@ SYNTHETIC = "t1-fa.mine"
 MEASURED_OF = {SYNTHETIC: "fa"}
 OPTIONS = Downstream(
     targets={"age": "regression", "sex": "classification", "height": "regression"},
-    tasks=("t1-fa",), folds=FOLDS, min_people=5, permutations=399, bootstrap=100,
+    tasks=("t1-fa",),
+    folds=FOLDS,
+    min_subjects=5,
+    permutations=399,
+    bootstrap=100,
     cnn=Cnn(widths=(4, 8), steps=120, batch_size=8, learning_rate=2e-2, dropout=0.0),
-)  # fmt: skip
+)
 
 
-def people():
-    """Labels, ages and sexes, in no order."""
+def subjects():
+    """Labels, ages and sexes, in random order."""
     rng = np.random.default_rng(5)
     names = [f"sub-{i:02d}" for i in range(1, N + 1)]
     return names, rng.uniform(20, 80, N).round(1), rng.permutation(["F", "M"] * (N // 2))
 
 
 def tree(root):
-    """Maps of people whose age shows in FA, in front only, and of whom the T1 shows the sex.
+    """Write maps of participants in which age changes FA in front only, and sex changes the T1.
 
-    The synthetic map copies the T1, so it shows sex and no age.
+    The synthetic map copies the T1, so it depends on sex and not on age.
     """
-    names, ages, sexes = people()
+    names, ages, sexes = subjects()
     folds = [str(1 + i % FOLDS) for i in range(N)]
     labels = np.zeros(SHAPE, int)
     labels[2:10, 7:12, 2:10], labels[2:10, 2:7, 2:10] = 1, 2
@@ -58,10 +62,8 @@ def tree(root):
         base = np.where(labels > 0, 0.4, 0.1)
         fa = base - 0.002 * (age - 50) * (labels == 1) + noise[0]
         t1 = 100 * (base + 0.05 * (sex == "M") * (labels == 2) + noise[1])
-        t1[6, 6, 6], t1[6, 7, 6] = 0, 200  # the same range for everybody
-        maps = {
-            "t1w": t1, "brain": labels > 0, "target-mask": labels > 0, "fa": fa,
-        }  # fmt: skip
+        t1[6, 6, 6], t1[6, 7, 6] = 0, 200  # the same range for every participant
+        maps = {"t1w": t1, "brain": labels > 0, "target-mask": labels > 0, "fa": fa}
         for kind, data in maps.items():
             save(unit_path(root, kind, name, name), Volume(data.astype(np.float32), np.eye(4)))
         of_fold = root / "synthetic" / f"t1-fa-fold{fold}" / "mine"
@@ -76,9 +78,7 @@ def tree(root):
         ("index", "name"),
     )
     cohort = root / "cohort"
-    units = [
-        {"participant_id": p, "unit": p, "folder": p, "state": "paired"} for p in names
-    ]  # fmt: skip
+    units = [{"participant_id": p, "unit": p, "folder": p, "state": "paired"} for p in names]
     write_table(cohort / "units.tsv", units, ("participant_id", "unit", "folder", "state"))
     quality = [{"unit": p, "state": "excluded" if p == names[-1] else "used"} for p in names]
     write_table(cohort / "quality.tsv", quality, ("unit", "state"))
@@ -98,17 +98,18 @@ def tree(root):
 
 
 def sources(root):
-    """Where images are."""
+    """Source of each image."""
     where = root / "synthetic" / "t1-fa-fold{fold}" / "mine"
     images = {
         "t1": {"modality": "t1", "map": str(unit_path(root, "t1w"))},
         "fa": {"modality": "fa", "map": str(unit_path(root, "fa"))},
         SYNTHETIC: {
-            "modality": "fa", "map": str(unit_path(where, "synth-fa")),
+            "modality": "fa",
+            "map": str(unit_path(where, "synth-fa")),
             "record": str(root / "models" / "t1-fa-fold{fold}" / "mine" / "model.json"),
         },
         NOISE_FREE: {"modality": "fa", "map": str(unit_path(root, "fa")), "resampled": True},
-    }  # fmt: skip
+    }
     return {name: Source.model_validate(image) for name, image in images.items()}
 
 
@@ -116,22 +117,37 @@ def describe(root):
     """Run `m2m features`."""
     rois = Rois(image=str(root / "labels.nii.gz"), labels=root / "labels.tsv")
     cohort = root / "cohort"
-    describe_people(
-        root, cohort / "units.tsv", cohort / "quality.tsv", cohort / "folds.tsv",
-        cohort / "folds.json", sources(root), root / "downstream/features.tsv",
-        Evaluation(rois=rois), Slices(),
-    )  # fmt: skip
+    describe_participants(
+        root,
+        cohort / "units.tsv",
+        cohort / "quality.tsv",
+        cohort / "folds.tsv",
+        cohort / "folds.json",
+        sources(root),
+        root / "downstream/features.tsv",
+        Evaluation(rois=rois),
+        Slices(),
+    )
 
 
-def look(root, phenotype, seen):
-    """Run `m2m cnn`."""
-    table = root / "downstream/cnn" / phenotype / f"{seen}.tsv"
+def predict_cnn(root, phenotype, inputs):
+    """Run `m2m predict-phenotype-cnn`."""
+    table = root / "downstream/cnn" / phenotype / f"{inputs}.tsv"
     cohort = root / "cohort"
     predict_phenotype(
-        phenotype, seen, root, cohort / "units.tsv", root / "downstream/features.tsv",
-        root / "participants.tsv", cohort / "folds.tsv", cohort / "folds.json", sources(root),
-        table, OPTIONS, Slices(),
-    )  # fmt: skip
+        phenotype,
+        inputs,
+        root,
+        cohort / "units.tsv",
+        root / "downstream/features.tsv",
+        root / "participants.tsv",
+        cohort / "folds.tsv",
+        cohort / "folds.json",
+        sources(root),
+        table,
+        OPTIONS,
+        Slices(),
+    )
     return table
 
 
@@ -139,20 +155,29 @@ def look(root, phenotype, seen):
 def root(tmp_path_factory):
     root = tree(tmp_path_factory.mktemp("validation"))
     describe(root)
-    tables = [look(root, "age", "fa"), look(root, "sex", "t1"), look(root, "height", "t1")]
+    tables = [predict_cnn(root, "age", "fa"), predict_cnn(root, "sex", "t1"), predict_cnn(root, "height", "t1")]
     folder = root / "downstream"
     predict_phenotypes(
-        folder / "features.tsv", root / "participants.tsv", root / "cohort/folds.json", folder,
-        MEASURED_OF, OPTIONS, tables[:2],
-    )  # fmt: skip
+        folder / "features.tsv",
+        root / "participants.tsv",
+        root / "cohort/folds.json",
+        folder,
+        MEASURED_OF,
+        OPTIONS,
+        tables[:2],
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(style.RC, "savefig.dpi", 50)
         draw_validation(folder, root / "participants.tsv", MEASURED_OF, root / "figures", True)
     write_page(
-        folder, root / "figures", MEASURED_OF, True,
-        load_config("config.yaml").model_dump_json(), root / "downstream.html",
+        folder,
+        root / "figures",
+        MEASURED_OF,
+        True,
+        load_config("config.yaml").model_dump_json(),
+        root / "downstream.html",
         Report(title="A <study>"),
-    )  # fmt: skip
+    )
     return root
 
 
@@ -167,9 +192,9 @@ def score(root, target, name, metric, how="linear"):
     return row
 
 
-def test_features_are_of_everybody_who_is_used(root):
+def test_features_are_of_every_participant_who_is_used(root):
     found = table(root, "features")
-    names, ages, _ = people()
+    names, ages, _ = subjects()
     assert list(found["participant_id"]) == names[:-1]  # the last is excluded
     front = 0.4 - 0.002 * (ages[:-1] - 50)
     np.testing.assert_allclose(found["fa:front"], front, atol=2e-3)
@@ -178,7 +203,7 @@ def test_features_are_of_everybody_who_is_used(root):
     np.testing.assert_allclose(bins.sum(axis=1), 1, atol=1e-4)
 
 
-def test_what_is_planted_is_found_where_it_was_planted(root):
+def test_simulated_effects_are_found_where_they_were_simulated(root):
     age = score(root, "age", "fa", "r2")
     assert age["value"] > 0.95 and age["low"] > 0.9 and age["p_permutation"] == 1 / 400
     sex = score(root, "sex", "t1", "auc")
@@ -191,7 +216,7 @@ def test_p_is_corrected_over_the_inputs_of_a_phenotype(root):
     for _, rows in scores.groupby("target"):
         least = rows.loc[rows["p_permutation"].idxmin()]
         assert least["p_holm"] == pytest.approx(min(1, len(rows) * least["p_permutation"]))
-        # A volume that is the same for all tells nothing, whoever has which phenotype.
+        # Brain volume is the same for all participants, so its score does not depend on the permutation.
         varied = rows[rows["input"] != "covariates"]
         assert (varied["chance_low"] < varied["chance_high"]).all() and len(varied) == 5
 
@@ -200,18 +225,18 @@ def test_a_synthetic_map_without_the_effect_does_not_find_it(root):
     for name in ("t1", SYNTHETIC, "covariates"):
         row = score(root, "age", name, "r2")
         assert row["value"] < 0.2 and row["p_permutation"] > 0.05
-    comparison = table(root, "comparison").set_index(["target", "input", "than", "predictor"])
+    comparison = table(root, "comparison").set_index(["target", "input", "reference_input", "predictor"])
     assert comparison.loc[("age", SYNTHETIC, "fa", "linear"), "high"] < 0
     assert comparison.loc[("age", f"t1+{SYNTHETIC}", "t1", "linear"), "low"] < 0.05
 
 
-def test_networks_of_volumes_stand_beside_the_others_on_the_same_people(root):
+def test_networks_of_volumes_predict_the_same_participants_as_the_other_predictors(root):
     assert score(root, "age", "fa", "r2", "cnn")["value"] > 0.5
     assert score(root, "sex", "t1", "auc", "cnn")["value"] > 0.8
     predictions = table(root, "predictions")
     own = predictions[(predictions["target"] == "age") & (predictions["input"] == "fa")]
-    per_person = own.groupby("participant_id")
-    assert (per_person["fold"].nunique() == 1).all() and (per_person.size() == 3).all()
+    per_participant = own.groupby("participant_id")
+    assert (per_participant["fold"].nunique() == 1).all() and (per_participant.size() == 3).all()
 
 
 def test_slopes_of_the_measured_map_are_those_without_noise(root):
@@ -224,11 +249,11 @@ def test_slopes_of_the_measured_map_are_those_without_noise(root):
     assert synthetic["low"] < 0 < synthetic["high"]
 
 
-def test_the_record_holds_folds_seeds_hashes_and_who_was_refused(root):
+def test_the_record_has_folds_seeds_hashes_and_refused_phenotypes(root):
     record = read_json(root / "downstream/downstream.json")
     assert record["folds_hash"] == read_json(root / "cohort/folds.json")["hash"]
     assert record["features_hash"] and record["options"]["seed"] == OPTIONS.seed
-    assert record["folds"]["sub-02"] == "2" and record["n_people"] == N - 1
+    assert record["folds"]["sub-02"] == "2" and record["n_subjects"] == N - 1
     assert set(record["refused"]) == {"height"}
 
 
@@ -244,13 +269,13 @@ def test_each_figure_has_its_numbers(root, name):
     assert len(read_table(root / "figures" / f"{name}.tsv")) > 1
 
 
-def test_the_page_says_what_was_found_and_what_not(root):
+def test_the_page_states_what_was_found_and_what_not(root):
     page = Page((root / "downstream.html").read_text(encoding="utf-8"))
-    assert "age is found in fa alone" in page.text
-    assert f"age is not found in {SYNTHETIC} alone" in page.text
-    assert f"sex is found in {SYNTHETIC} and not in fa" in page.text
+    assert "age is predicted above chance from fa alone" in page.text
+    assert f"age is not predicted above chance from {SYNTHETIC} alone" in page.text
+    assert f"sex is predicted above chance from {SYNTHETIC} but not from fa" in page.text
     assert "height was not predicted" in page.text
-    assert "Simulated people prove nothing about biology" in page.text
+    assert "Simulated participants prove nothing about biology" in page.text
     assert "A <study>" in page.text
     addresses = [v for _, a in page.elements for k, v in a.items() if k in ("src", "href") and v]
     titles = [f"{spec.title}." for spec in of_scope("downstream").values()]
@@ -259,45 +284,51 @@ def test_the_page_says_what_was_found_and_what_not(root):
     assert len(page.tables["scores-table"]) == 1 + len(table(root, "scores"))
 
 
-def test_a_gain_beside_the_t1_is_said_and_so_is_none():
-    row = {"target": "age", "predictor": "linear", "metric": "r2", "difference": "0.1",
-           "low": "0.05", "high": "0.2"}  # fmt: skip
+def test_the_page_states_whether_an_image_adds_to_the_t1():
+    row = {"target": "age", "predictor": "linear", "metric": "r2", "low": "0.05", "high": "0.2", "p_holm": "0.01"}
     scores = [
-        {"target": "age", "input": name, "kind": "regression", "predictor": "linear",
-         "metric": "r2", "value": "0.5", "low": "0.4", "high": "0.6", "chance": "0",
-         "p_permutation": "0.001", "p_holm": "0.008"}
+        {
+            "target": "age",
+            "input": name,
+            "kind": "regression",
+            "predictor": "linear",
+            "metric": "r2",
+            "value": "0.5",
+            "low": "0.4",
+            "high": "0.6",
+            "chance": "0",
+            "p_permutation": "0.001",
+            "p_holm": "0.008",
+        }
         for name in ("t1", "fa", SYNTHETIC)
-    ]  # fmt: skip
-    gain = row | {"input": f"t1+{SYNTHETIC}", "than": "t1"}
+    ]
+    gain = row | {"input": f"t1+{SYNTHETIC}", "reference_input": "t1", "difference": "0.1"}
     tables = {"scores": scores, "comparison": [gain], "recovery": []}
-    assert any(
-        "what the T1's own features did not" in s for s in sentences("age", tables, MEASURED_OF)
-    )
-    tables["comparison"] = [gain | {"low": "-0.05"}]
-    assert any(
-        "nothing shows that it tells more" in s for s in sentences("age", tables, MEASURED_OF)
-    )
+    assert any("did not extract from the T1's own features" in s for s in sentences("age", tables, MEASURED_OF))
+    for unclear in ({"low": "-0.05"}, {"p_holm": "0.2"}):
+        tables["comparison"] = [gain | unclear]
+        assert any("no evidence that the map adds to the T1" in s for s in sentences("age", tables, MEASURED_OF))
 
 
-def test_a_network_that_saw_its_own_people_is_refused(tmp_path):
-    write_json(
-        tmp_path / "1.json", {"train_participants": ["sub-02"], "validation_participants": []}
-    )
-    write_json(
-        tmp_path / "2.json", {"train_participants": [], "validation_participants": ["sub-02"]}
-    )
+def test_a_network_trained_on_participants_of_its_fold_is_refused(tmp_path):
+    write_json(tmp_path / "1.json", {"train_participants": ["sub-02"], "validation_participants": []})
+    write_json(tmp_path / "2.json", {"train_participants": [], "validation_participants": ["sub-02"]})
     images = {"x": Source(modality="fa", map="", record=str(tmp_path / "{fold}.json"))}
     with pytest.raises(ValueError, match=r"x: the network of fold 2 .* sub-02; train it again"):
         require_unseen(images, {"sub-01": "1", "sub-02": "2"})
 
 
-def test_sessions_of_a_person_are_averaged_and_gaps_drop_a_feature_for_all():
-    rows = pd.DataFrame({
-        "participant_id": ["a", "a", "b"], "fold": ["1", "1", "2"],
-        "brain_volume_ml": [1.0, 3.0, 5.0],
-        "fa:x": [0.2, 0.4, 0.6], "fa:y": [0.2, 0.4, np.nan],
-    })  # fmt: skip
-    found = load_people(rows, {"a": {"site": "A", "family_id": "f"}, "b": {"site": "B"}}, ("site",))
+def test_sessions_of_a_participant_are_averaged_and_gaps_drop_a_feature_for_all():
+    rows = pd.DataFrame(
+        {
+            "participant_id": ["a", "a", "b"],
+            "fold": ["1", "1", "2"],
+            "brain_volume_ml": [1.0, 3.0, 5.0],
+            "fa:x": [0.2, 0.4, 0.6],
+            "fa:y": [0.2, 0.4, np.nan],
+        }
+    )
+    found = load_participants(rows, {"a": {"site": "A", "family_id": "f"}, "b": {"site": "B"}}, ("site",))
     assert found.images["fa"]["x"].tolist() == pytest.approx([0.3, 0.6])
     assert list(found.images["fa"]) == ["x"] and found.n_dropped == {"fa": 1}
     assert found.covariates["brain_volume_ml"].tolist() == [2, 5]
@@ -305,11 +336,11 @@ def test_sessions_of_a_person_are_averaged_and_gaps_drop_a_feature_for_all():
     assert found.families.tolist() == ["f", "b"]
 
 
-def test_inputs_are_images_alone_and_beside_the_t1():
+def test_inputs_are_images_alone_and_with_the_t1():
     assert inputs_of(["t1", "fa", NOISE_FREE]) == ["t1", "fa", "t1+fa"]
 
 
-def test_what_the_network_says_of_a_person_does_not_depend_on_the_own_phenotype():
+def test_the_prediction_for_a_participant_does_not_depend_on_the_own_phenotype():
     rng = np.random.default_rng(0)
     volumes = torch.from_numpy(rng.normal(size=(12, 1, 8, 8, 8)).astype(np.float16))
     y, folds = rng.normal(size=12), np.arange(12) % 2
@@ -323,8 +354,8 @@ def test_what_the_network_says_of_a_person_does_not_depend_on_the_own_phenotype(
 
 
 def test_predictions_of_classes_come_back_in_their_order(root):
-    about = {p: {"sex": s} for p, s in zip(people()[0], people()[2], strict=True)}
-    target = read_target("sex", "classification", people()[0][:-1], about, 5)
+    about = {p: {"sex": s} for p, s in zip(subjects()[0], subjects()[2], strict=True)}
+    target = read_target("sex", "classification", subjects()[0][:-1], about, 5)
     values = read_predictions(root / "downstream/cnn/sex/t1.tsv", target)
     assert values.shape == (N - 1, 2)
     np.testing.assert_allclose(values.sum(axis=1), 1, atol=1e-5)
@@ -332,20 +363,21 @@ def test_predictions_of_classes_come_back_in_their_order(root):
 
 def test_volumes_of_two_shapes_are_refused_by_name(root, tmp_path):
     other = tree(tmp_path)
-    name = people()[0][3]
+    name = subjects()[0][3]
     for kind in ("t1w", "brain", "target-mask", "fa"):
         path = unit_path(other, kind, name, name)
         save(path, Volume(np.ones((12, 14, 13), np.float32) * np.arange(13), np.eye(4)))
-    write_table(other / "downstream/features.tsv", read_table(root / "downstream/features.tsv"),
-                table(root, "features").columns)  # fmt: skip
+    write_table(
+        other / "downstream/features.tsv", read_table(root / "downstream/features.tsv"), table(root, "features").columns
+    )
     with pytest.raises(DataError, match=name):
-        look(other, "age", "t1")
+        predict_cnn(other, "age", "t1")
 
 
 def test_volumes_are_averaged_over_cubes(root):
-    about = [{"unit": p, "folder": p} for p in people()[0][:2]]
+    about = [{"unit": p, "folder": p} for p in subjects()[0][:2]]
     images = {"fa": sources(root)["fa"]}
-    fold_of = dict.fromkeys(people()[0], "1")
+    fold_of = dict.fromkeys(subjects()[0], "1")
     rows = [row | {"participant_id": row["unit"]} for row in about]
     fine, coarse = (load_volumes(rows, fold_of, root, images, (1, 99), n) for n in (1, 2))
     assert fine.shape == (2, 1, *SHAPE) and coarse.shape == (2, 1, 6, 7, 6)
@@ -359,10 +391,10 @@ def test_every_table_has_its_columns(root):
         assert len(table(root, name)) > 0
 
 
-def test_calibration_is_of_equal_shares_of_people(root):
+def test_calibration_is_of_equal_shares_of_participants(root):
     found = table(root, "calibration")
     own = found[(found["target"] == "age") & (found["input"] == "fa")]
     linear = own[own["predictor"] == "linear"]
-    assert linear["n_people"].sum() == N - 1 and len(linear) == analysis.CALIBRATION_BINS
-    np.testing.assert_allclose(linear["said"], linear["true"], atol=3)
-    assert linear["said"].is_monotonic_increasing
+    assert linear["n_subjects"].sum() == N - 1 and len(linear) == analysis.CALIBRATION_BINS
+    np.testing.assert_allclose(linear["predicted"], linear["actual"], atol=3)
+    assert linear["predicted"].is_monotonic_increasing

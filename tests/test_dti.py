@@ -4,11 +4,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 from dipy.core.gradients import gradient_table
-from dipy.reconst.dti import design_matrix, fractional_anisotropy, wls_fit_tensor
+from dipy.reconst.dti import TensorModel, design_matrix, fractional_anisotropy, wls_fit_tensor
 from scipy.spatial.transform import Rotation
 
 from m2m.diffusion import dti, dwi, mrtrix3
-from m2m.diffusion.lowres import low_grid
+from m2m.diffusion.gradient_tables import fsl_axes
+from m2m.diffusion.lowres import low_res_grid
 from m2m.io import volume
 
 ELEMENTS = ((0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2))
@@ -29,7 +30,7 @@ def signals(tensors, bvals, bvecs, s0=400.0):
     return s0 * np.exp(-bvals * np.einsum("ni,...ij,nj->...n", bvecs, tensors, bvecs))
 
 
-def turned(eigenvalues, rotations):
+def tensors_of(eigenvalues, rotations):
     """Tensors with these eigenvalues along the columns of rotations, shape (..., 3, 3)."""
     return np.einsum("...ik,k,...jk->...ij", rotations, eigenvalues, rotations)
 
@@ -40,10 +41,10 @@ def fit(data, bvals, bvecs, method="WLS"):
 
 @pytest.fixture
 def known():
-    """Signals of 24 turned tensors, their gradients, tensors and axes."""
+    """Signals of 24 tensors in random directions, their gradients, tensors and axes."""
     bvals, bvecs = scheme()
     axes = Rotation.random(24, random_state=1).as_matrix().reshape(2, 3, 4, 3, 3)
-    tensors = turned(EIGENVALUES, axes)
+    tensors = tensors_of(EIGENVALUES, axes)
     return signals(tensors, bvals, bvecs), bvals, bvecs, tensors, axes
 
 
@@ -77,7 +78,7 @@ def test_the_image_s_scale_does_not_matter(known, scale):
     np.testing.assert_allclose(other.tensor, one.tensor, atol=1e-9)
 
 
-def test_turned_gradients_turn_the_direction_and_leave_the_anisotropy(known):
+def test_rotated_gradients_rotate_the_direction_and_do_not_change_the_anisotropy(known):
     data, bvals, bvecs, tensors, _ = known
     maps, other = fit(data, bvals, bvecs), fit(data, bvals, bvecs @ TILT.T)
     np.testing.assert_allclose(other.fa, maps.fa, atol=1e-6)
@@ -101,7 +102,7 @@ def test_zero_signal_gives_zero_not_nan(known):
     assert maps.n_without_signal == 3
 
 
-def test_a_lost_sample_is_counted_and_does_not_blow_up(known):
+def test_a_missing_sample_is_counted_and_gives_plausible_maps(known):
     data, bvals, bvecs, *_ = known
     assert fit(data, bvals, bvecs).n_raised == 0
     data[0, 0, 0, 5] = 0
@@ -133,23 +134,21 @@ def test_an_eigenvalue_that_is_not_positive_is_raised_and_counted():
     np.testing.assert_allclose(maps.md[0, 0, 0], 0.5e-3, rtol=1e-4)
 
 
-def test_restore_leaves_out_a_volume_that_is_wrong(known):
+def test_restore_excludes_an_outlier(known):
     data, bvals, bvecs, *_ = known
     data = data + np.random.default_rng(0).normal(0, 2, data.shape)
-    truth = fit(data, bvals, bvecs, "NLLS").fa
+    expected = fit(data, bvals, bvecs, "NLLS").fa
     data[..., 6] *= 0.2  # a slice dropped out
-    error = {m: np.abs(fit(data, bvals, bvecs, m).fa - truth).mean() for m in ("WLS", "RESTORE")}
+    error = {m: np.abs(fit(data, bvals, bvecs, m).fa - expected).mean() for m in ("WLS", "RESTORE")}
     assert error["RESTORE"] < 0.2 * error["WLS"]
 
 
-def test_wls_weighs_by_the_squared_prediction_of_ols(known):
+def test_wls_weights_by_the_squared_prediction_of_ols(known):
     data, bvals, bvecs, *_ = known
     data = np.abs(data + np.random.default_rng(2).normal(0, 30, data.shape)) + 1
     g = bvecs * np.sqrt(bvals)[:, None]
     x, y, z = g.T
-    design = np.column_stack(
-        [x * x, 2 * x * y, 2 * x * z, y * y, 2 * y * z, z * z, -np.ones(len(g))]
-    )
+    design = np.column_stack([x * x, 2 * x * y, 2 * x * z, y * y, 2 * y * z, z * z, -np.ones(len(g))])
     maps = fit(data, bvals, bvecs)
     for where in [(0, 0, 0), (1, 2, 3)]:
         log = np.log(data[where])
@@ -166,9 +165,7 @@ def mrtrix3_maps(folder, paths, mask, **options):
     """FA, MD and V1 of MRtrix3's fit, on the same voxels."""
     dwi_path, bval, bvec = paths
     volume.save(folder / "mask.nii.gz", mask, dtype=np.uint8)
-    mrtrix3.dwi2tensor(
-        dwi_path, folder / "dt.nii.gz", fslgrad=(bvec, bval), mask=folder / "mask.nii.gz", **options
-    )
+    mrtrix3.dwi2tensor(dwi_path, folder / "dt.nii.gz", fslgrad=(bvec, bval), mask=folder / "mask.nii.gz", **options)
     files = {name: folder / f"{name}.nii.gz" for name in ("fa", "adc", "vector")}
     mrtrix3.tensor2metric(folder / "dt.nii.gz", **files)
     maps = {name: nib.load(path).get_fdata() for name, path in files.items()}
@@ -210,9 +207,7 @@ def test_ols_is_that_of_mrtrix3_also_on_an_oblique_grid(shared_data, needs_tool,
         mask[..., :18] = mask[..., 20:] = False
     assert mask.sum() > 100
     maps = dti.fit_tensor(series.volume.data, series.bvals, series.bvecs, mask, "OLS")
-    fa, md, v1 = mrtrix3_maps(
-        tmp_path, paths, volume.Volume(mask, series.volume.affine), ols=True, iterations=0
-    )
+    fa, md, v1 = mrtrix3_maps(tmp_path, paths, volume.Volume(mask, series.volume.affine), ols=True, iterations=0)
     positive = maps.tensor[mask].any(-1) & (maps.fa[mask] < 0.99)
     np.testing.assert_allclose(maps.fa[mask][positive], fa[positive], atol=5e-6)
     np.testing.assert_allclose(maps.md[mask][positive], md[positive], rtol=1e-4)
@@ -227,16 +222,14 @@ def test_two_reweighted_steps_are_those_of_mrtrix3(shared_data, needs_tool, tmp_
     series = dwi.load(*paths)
     inside = volume.load(shared_data / "oracle_mrtrix/mask.nii.gz").data > 0
     mask = inside & (series.volume.data > 0).all(-1)
-    fa, *_ = mrtrix3_maps(
-        tmp_path, paths, volume.Volume(mask, series.volume.affine), ols=True, iterations=2
-    )
+    fa, *_ = mrtrix3_maps(tmp_path, paths, volume.Volume(mask, series.volume.affine), ols=True, iterations=2)
     gtab = gradient_table(series.bvals, bvecs=series.bvecs, b0_threshold=0)
     design = design_matrix(gtab)
     signal = series.volume.data[mask].astype(float)
     first, _ = wls_fit_tensor(design, signal, return_lower_triangular=True)
     second, _ = wls_fit_tensor(design, signal, weights=np.exp(2 * first @ design.T))
     once = dti.fit_tensor(series.volume.data, series.bvals, series.bvecs, mask).fa[mask]
-    np.testing.assert_allclose(dti.TensorModel(gtab).fit(signal).fa, once, atol=1e-6)
+    np.testing.assert_allclose(TensorModel(gtab).fit(signal).fa, once, atol=1e-6)
     twice = fractional_anisotropy(second[:, :3])
     np.testing.assert_allclose(twice, fa, atol=1e-5)
 
@@ -246,9 +239,7 @@ def test_the_default_fits_of_a_real_brain_agree(shared_data, needs_tool, tmp_pat
     paths = paths_of(shared_data / "bids/sub-DS114/dwi/sub-DS114_dwi")
     series = dwi.load(*paths)
     grid = series.volume
-    brain = dwi.brain_mask(
-        dwi.mean_b0(series).data, grid.data[..., series.bvals > 50].mean(-1), grid.affine, 3, 2
-    )
+    brain = dwi.brain_mask(dwi.mean_b0(series).data, grid.data[..., series.bvals > 50].mean(-1), grid.affine, 3, 2)
     maps = dti.fit_tensor(grid.data, series.bvals, series.bvecs, brain)
     fa, md, _ = mrtrix3_maps(tmp_path, paths, volume.Volume(brain, grid.affine))
     assert np.corrcoef(maps.fa[brain], fa)[0, 1] > 0.995
@@ -262,22 +253,22 @@ NAMES = ("fa", "md", "ad", "rd", "v1", "tensor", "mask", "b0")
 
 
 @pytest.fixture
-def person(tmp_path):
+def subject(tmp_path):
     """Function that writes a ball of one tensor, given in world axes, on a grid; runs the stage."""
 
     def run(affine, tensor=None, supplied=None, bvals=None, preprocess=None, **options):
         standard, world = scheme()
         bvals = standard if bvals is None else bvals
-        tensor = turned(EIGENVALUES, TILT) if tensor is None else tensor
+        tensor = tensors_of(EIGENVALUES, TILT) if tensor is None else tensor
         x = np.indices((24, 26, 22)) - np.array([12, 13, 11])[:, None, None, None]
         ball = ((x / np.array([9, 10, 8])[:, None, None, None]) ** 2).sum(0) < 1
         data = np.where(ball[..., None], signals(tensor, standard, world), 0)
         data = (data + np.random.default_rng(0).uniform(0, 1, data.shape)).astype(np.float32)
         image = nib.Nifti1Image(data, affine)
-        image.header["descrip"] = b"the name of a person"
+        image.header["descrip"] = b"the name of a participant"
         nib.save(image, tmp_path / "dwi.nii.gz")
         np.savetxt(tmp_path / "dwi.bval", bvals[None], fmt="%g")
-        np.savetxt(tmp_path / "dwi.bvec", (world @ dwi.fsl_axes(affine)).T)
+        np.savetxt(tmp_path / "dwi.bvec", (world @ fsl_axes(affine)).T)
         dti.fit_unit(
             unit="sub-01",
             dwi_path=tmp_path / "dwi.nii.gz",
@@ -304,8 +295,8 @@ AFFINES = {
 
 
 @pytest.mark.parametrize("storage", AFFINES)
-def test_the_direction_in_the_world_does_not_depend_on_how_a_scan_is_stored(person, storage):
-    status, ball, folder = person(AFFINES[storage], mask={"median_radius": 1})
+def test_the_direction_in_the_world_does_not_depend_on_how_a_scan_is_stored(subject, storage):
+    status, ball, folder = subject(AFFINES[storage], mask={"median_radius": 1})
     maps = {name: nib.load(folder / f"{name}.nii.gz") for name in NAMES}
     data = {name: np.asanyarray(image.dataobj) for name, image in maps.items()}
     for image in maps.values():
@@ -314,14 +305,14 @@ def test_the_direction_in_the_world_does_not_depend_on_how_a_scan_is_stored(pers
     assert 2 * (mask & ball).sum() / (mask.sum() + ball.sum()) > 0.9
     inside = mask & ball
     assert np.abs(data["v1"][inside] @ TILT[:, 0]).min() > 0.999
-    expected = turned(EIGENVALUES, TILT)[ELEMENTS]
+    expected = tensors_of(EIGENVALUES, TILT)[ELEMENTS]
     assert np.abs(data["tensor"][inside] - expected).max() < 2e-5
     assert status["status"] == "ok"
     assert 0.55 < np.median(data["fa"][inside]) < 0.75
 
 
-def test_the_status_tells_what_was_fitted(person):
-    status, _, folder = person(AFFINES["radiological"])
+def test_the_status_describes_the_fit(subject):
+    status, _, folder = subject(AFFINES["radiological"])
     fa, mask = (nib.load(folder / f"{n}.nii.gz").get_fdata() for n in ("fa", "mask"))
     assert status["n_volumes"] == 34
     assert status["n_b0"] == 2
@@ -332,8 +323,8 @@ def test_the_status_tells_what_was_fitted(person):
     assert status["n_without_signal"] == 0
 
 
-def test_sidecars_say_axes_units_and_sources_and_no_header_text_is_carried_over(person):
-    _, _, folder = person(AFFINES["radiological"], fit="OLS")
+def test_sidecars_have_axes_units_and_sources_and_header_text_is_not_copied(subject):
+    _, _, folder = subject(AFFINES["radiological"], fit="OLS")
     sidecars = {n: json.loads((folder / f"{n}.json").read_text()) for n in NAMES}
     assert sidecars["v1"]["OrientationEncoding"]["Reference"] == "xyz"
     assert sidecars["tensor"]["OrientationEncoding"]["TensorRank"] == 2
@@ -342,16 +333,14 @@ def test_sidecars_say_axes_units_and_sources_and_no_header_text_is_carried_over(
         assert sidecars[name]["Model"]["Parameters"]["FitMethod"] == "ols"
     for name in NAMES:
         assert len(sidecars[name]["Sources"]) == 3
-        assert b"person" not in nib.load(folder / f"{name}.nii.gz").header.binaryblock
+        assert b"participant" not in nib.load(folder / f"{name}.nii.gz").header.binaryblock
 
 
-def test_a_supplied_mask_is_used_as_it_is(person, tmp_path):
+def test_a_supplied_mask_is_used_unchanged(subject, tmp_path):
     given = np.zeros((24, 26, 22), bool)
     given[8:16, 8:16, 8:14] = True
     volume.save(tmp_path / "given.nii.gz", volume.Volume(given, AFFINES["oblique"]), dtype=np.uint8)
-    _, _, folder = person(
-        AFFINES["oblique"], supplied=tmp_path / "given.nii.gz", mask={"method": "supplied"}
-    )
+    _, _, folder = subject(AFFINES["oblique"], supplied=tmp_path / "given.nii.gz", mask={"method": "supplied"})
     assert (nib.load(folder / "mask.nii.gz").get_fdata().astype(bool) == given).all()
     assert ((nib.load(folder / "fa.nii.gz").get_fdata() > 0) == given).all()
 
@@ -360,13 +349,13 @@ def test_a_supplied_mask_is_used_as_it_is(person, tmp_path):
     ("case", "problem"),
     [
         ("other grid", "grid"),
-        ("none given", "no mask beside it"),
+        ("none given", "has no brain mask"),
         ("empty", "no brain"),
         ("no b0", "no b = 0"),
         ("preprocess failed", "stage preprocess failed"),
     ],
 )
-def test_bad_data_are_a_record_and_empty_files(person, tmp_path, case, problem):
+def test_bad_data_are_a_record_and_empty_files(subject, tmp_path, case, problem):
     shifted = AFFINES["radiological"] + np.array([0, 0, 0, 1.0])[None] * [[1], [0], [0], [0]]
     affine = shifted if case == "other grid" else AFFINES["radiological"]
     volume.save(tmp_path / "given.nii.gz", volume.Volume(np.zeros((24, 26, 22)), affine))
@@ -381,17 +370,17 @@ def test_bad_data_are_a_record_and_empty_files(person, tmp_path, case, problem):
         record = {"status": "failed", "stage": "preprocess", "finding": finding}
         arguments["preprocess"] = path = tmp_path / "preprocess.json"
         path.write_text(json.dumps(record))
-    status, _, folder = person(AFFINES["radiological"], **arguments)
+    status, _, folder = subject(AFFINES["radiological"], **arguments)
     assert status["status"] == "failed"
     assert problem in status["finding"]["problem"]
     assert status["finding"]["file"]
     assert all((folder / f"{name}.nii.gz").stat().st_size == 0 for name in NAMES)
 
 
-def test_a_series_whose_k_space_is_cropped_is_fitted_on_its_coarse_grid(person):
-    status, ball, folder = person(AFFINES["radiological"], mask={"median_radius": 1}, low_ratio=2)
+def test_a_series_whose_k_space_is_cropped_is_fitted_on_its_coarse_grid(subject):
+    status, ball, folder = subject(AFFINES["radiological"], mask={"median_radius": 1}, low_res_factor=2)
     fa, mask = (nib.load(folder / f"{name}.nii.gz") for name in ("fa", "mask"))
-    affine, shape = low_grid(AFFINES["radiological"], ball.shape, 2)
+    affine, shape = low_res_grid(AFFINES["radiological"], ball.shape, 2)
     assert fa.shape == mask.shape == shape == tuple(n // 2 for n in ball.shape)
     np.testing.assert_allclose(fa.affine, affine, atol=1e-5)
     blocks = ball.reshape(shape[0], 2, shape[1], 2, shape[2], 2).all((1, 3, 5))

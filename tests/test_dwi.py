@@ -8,14 +8,13 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from m2m.diffusion import dwi
+from m2m.diffusion.gradient_tables import fsl_axes, read_gradients
 from m2m.io.errors import DataError
 from m2m.io.programs import ProgramError
 from m2m.io.volume import Volume
 
 TILT = Rotation.from_euler("xyz", [12, -20, 33], degrees=True).as_matrix()
-SPREAD = np.array(
-    [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1], [1, -1, 0]], dtype=float
-)
+SPREAD = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1], [1, -1, 0]], dtype=float)
 DIRECTIONS = SPREAD / np.linalg.norm(SPREAD, axis=1)[:, None]
 
 
@@ -38,22 +37,22 @@ def gradients(tmp_path):
 
 
 def test_fsl_directions_are_the_same_in_the_world_however_the_image_is_stored():
-    radiological = dwi.fsl_axes(affine_of(np.diag([-2.0, 3.0, 4.0])))
-    neurological = dwi.fsl_axes(affine_of(np.diag([2.0, 3.0, 4.0])))
+    radiological = fsl_axes(affine_of(np.diag([-2.0, 3.0, 4.0])))
+    neurological = fsl_axes(affine_of(np.diag([2.0, 3.0, 4.0])))
     np.testing.assert_allclose(radiological, np.diag([-1, 1, 1]))
     np.testing.assert_allclose(neurological, np.diag([-1, 1, 1]))
 
 
-def test_fsl_directions_turn_with_an_oblique_affine():
+def test_fsl_directions_rotate_with_an_oblique_affine():
     straight, voxel = np.diag([-1.0, 1.0, 1.0]), np.diag([2.0, 2.0, 3.5])
-    axes = dwi.fsl_axes(affine_of(TILT @ straight @ voxel))
+    axes = fsl_axes(affine_of(TILT @ straight @ voxel))
     np.testing.assert_allclose(axes, TILT @ straight, atol=1e-12)
 
 
 def test_fsl_axes_of_a_sheared_affine_are_orthonormal():
     shear = np.eye(3)
     shear[0, 1] = 0.05
-    axes = dwi.fsl_axes(affine_of(shear))
+    axes = fsl_axes(affine_of(shear))
     np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-12)
 
 
@@ -66,7 +65,7 @@ def test_world_directions_are_those_of_mrtrix3(shared_data):
 
 
 def test_directions_are_read_as_rows_of_the_result(gradients):
-    bvals, bvecs = dwi.read_gradients(*gradients)
+    bvals, bvecs = read_gradients(*gradients)
     np.testing.assert_allclose(bvals, [0] + [1000] * 7)
     np.testing.assert_allclose(bvecs[1:], DIRECTIONS)
 
@@ -84,7 +83,7 @@ def test_directions_are_read_as_rows_of_the_result(gradients):
 def test_unusable_gradients_are_named_with_their_value(tmp_path, bvals, bvecs, problem, value):
     paths = write_gradients(tmp_path, bvals, bvecs)
     with pytest.raises(DataError, match=problem) as caught:
-        dwi.read_gradients(*paths)
+        read_gradients(*paths)
     assert value in caught.value.value
     assert caught.value.file
     assert caught.value.remedy
@@ -93,7 +92,7 @@ def test_unusable_gradients_are_named_with_their_value(tmp_path, bvals, bvecs, p
 def test_gradients_that_are_not_numbers_are_named(tmp_path, gradients):
     gradients[1].write_text("x y z\n")
     with pytest.raises(DataError, match="numbers"):
-        dwi.read_gradients(*gradients)
+        read_gradients(*gradients)
 
 
 def test_a_series_of_another_length_than_its_b_values_is_refused(tmp_path, gradients):
@@ -107,6 +106,8 @@ def test_the_mean_b0_is_that_of_the_unweighted_volumes_only():
     data = np.stack([np.full((2, 2, 2), v, dtype=float) for v in (10, 20, 1000)], axis=-1)
     series = dwi.Dwi(Volume(data, np.eye(4)), np.array([0.0, 5.0, 1000.0]), np.zeros((3, 3)))
     assert (dwi.mean_b0(series).data == 15).all()
+    above = dwi.Dwi(series.volume, np.array([60.0, 65.0, 1000.0]), np.zeros((3, 3)), b0_threshold=100)
+    assert (dwi.mean_b0(above).data == 15).all()
     weighted = dwi.Dwi(series.volume, np.full(3, 1000.0), np.zeros((3, 3)))
     with pytest.raises(DataError, match="b = 0"):
         dwi.mean_b0(weighted)
@@ -119,7 +120,7 @@ def chosen(shells, max_b=1500.0):
     return sorted(set(bvals[dwi.volumes_to_fit(bvals, bvecs, 50, max_b)]))
 
 
-def test_shells_above_the_limit_are_left_out_where_the_others_determine_a_tensor():
+def test_shells_above_the_limit_are_not_used_if_the_others_determine_a_tensor():
     assert chosen([(1000, DIRECTIONS), (3000, DIRECTIONS)]) == [0, 1000]
 
 
@@ -127,7 +128,7 @@ def test_the_lowest_shell_is_used_where_all_are_above_the_limit():
     assert chosen([(2500, DIRECTIONS), (4000, DIRECTIONS)]) == [0, 2500]
 
 
-def test_a_shell_above_the_limit_joins_too_few_directions_below_it():
+def test_a_shell_above_the_limit_is_added_to_too_few_directions_below_it():
     assert chosen([(1000, DIRECTIONS[:5]), (2000, DIRECTIONS), (3000, DIRECTIONS)]) == [
         0,
         1000,
@@ -141,6 +142,31 @@ def test_scattered_b_values_are_one_shell():
     assert dwi.volumes_to_fit(bvals, bvecs, 50, 1500).sum() == 8
 
 
+@pytest.mark.parametrize(("middle", "fits"), [(1500, True), (1545, True), (1560, False)])
+def test_a_limit_on_b_means_a_shell_with_a_tolerance(middle, fits):
+    """Of 1490 to 1510, a limit of 1500 takes all; above the tolerance, the next shell is added whole."""
+    scatter = np.array([-10, -5, 0, 5, 10, 5, 0])
+    bvals = np.r_[0, middle + scatter, np.full(7, 3000)]
+    bvecs = np.vstack([np.zeros(3), DIRECTIONS, DIRECTIONS])
+    found = dwi.volumes_to_fit(bvals, bvecs, 50, 1500)
+    assert found.sum() == 8 and found[:8].all()
+    both = np.r_[0, np.full(7, 1000), middle + scatter]
+    assert dwi.volumes_to_fit(both, bvecs, 50, 1500).sum() == (15 if fits else 8)
+
+
+def test_a_continuum_of_b_values_is_no_shell():
+    bvals = np.r_[0, np.linspace(500, 3000, 60)]
+    bvecs = np.vstack([np.zeros(3), np.resize(DIRECTIONS, (60, 3))])
+    found = dwi.volumes_to_fit(bvals, bvecs, 50, 1500)
+    np.testing.assert_array_equal(found, bvals <= 1550)
+
+
+def test_a_weighted_volume_without_direction_is_not_fitted():
+    bvals = np.r_[0, np.full(8, 1000)]
+    found = dwi.volumes_to_fit(bvals, np.vstack([np.zeros((2, 3)), DIRECTIONS]), 50, 1500)
+    assert found.tolist() == [True, False, *[True] * 7]
+
+
 def test_directions_in_one_plane_or_repeated_do_not_determine_a_tensor():
     angles = np.linspace(0, np.pi, 12, endpoint=False)
     plane = np.column_stack([np.cos(angles), np.sin(angles), 0 * angles])
@@ -150,7 +176,7 @@ def test_directions_in_one_plane_or_repeated_do_not_determine_a_tensor():
 
 
 def head(shape=(48, 56, 40), field_sigma=None):
-    """A brain and two eyes: b = 0, weighted, the truth of both, affine at 3 mm."""
+    """Simulated brain and eyes: b = 0 and weighted image, both masks, affine at 3 mm."""
     rng = np.random.default_rng(7)
     x, y, z = (np.indices(shape) - (np.array(shape) / 2)[:, None, None, None]) * 3.0
     brain = (x / 55) ** 2 + (y / 65) ** 2 + (z / 50) ** 2 < 1
@@ -178,7 +204,7 @@ def test_the_mask_is_the_brain_without_eyes_and_with_ventricles():
     assert mask[24, 28, 20]
 
 
-def test_a_dark_centre_leaves_no_hole():
+def test_a_dark_centre_causes_no_hole():
     b0, weighted, brain, _, affine = head(field_sigma=28.0)
     mask = dwi.brain_mask(b0, weighted, affine, 3, 2)
     inner = ndimage.binary_erosion(brain, iterations=3)
@@ -190,8 +216,8 @@ def test_the_mask_does_not_depend_on_how_the_image_is_stored():
     b0, weighted, _, _, affine = head(field_sigma=40.0)
     mask = dwi.brain_mask(b0, weighted, affine, 3, 2)
     stored = [np.ascontiguousarray(i.transpose(2, 0, 1)[:, ::-1]) for i in (b0, weighted)]
-    turned = affine[:, [2, 0, 1, 3]] * [1, -1, 1, 1]
-    other = dwi.brain_mask(*stored, turned, 3, 2)
+    permuted = affine[:, [2, 0, 1, 3]] * [1, -1, 1, 1]
+    other = dwi.brain_mask(*stored, permuted, 3, 2)
     assert dice(mask, other[:, ::-1].transpose(1, 2, 0)) > 0.999
 
 
@@ -200,7 +226,7 @@ def test_an_image_without_contrast_has_an_empty_mask():
     assert not dwi.brain_mask(flat, flat, np.eye(4), 2, 1).any()
 
 
-def test_the_receive_bias_of_a_real_scan_leaves_no_hole(shared_data):
+def test_the_receive_bias_of_a_real_scan_causes_no_hole(shared_data):
     stem = str(shared_data / "bids/sub-IUB/dwi/sub-IUB_dir-AP_dwi")
     series = dwi.load(f"{stem}.nii.gz", f"{stem}.bval", f"{stem}.bvec")
     weighted = series.volume.data[..., series.bvals > 50].mean(axis=-1)
@@ -209,7 +235,7 @@ def test_the_receive_bias_of_a_real_scan_leaves_no_hole(shared_data):
     assert 1.2 < litres < 1.5
     centre = np.argwhere(mask).mean(axis=0).astype(int)
     assert mask[tuple(slice(c - 8, c + 9) for c in centre)].all()
-    assert mask[36, 27, 1:8].all()  # pons and midbrain, where the coil hardly reaches
+    assert mask[36, 27, 1:8].all()  # pons and midbrain, where the coil is least sensitive
 
 
 def fake_fsl(folder, monkeypatch, **scripts):

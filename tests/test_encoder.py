@@ -1,4 +1,4 @@
-"""The encoder of the perceptual term: trained on training people only, or read from a file."""
+"""The encoder of the perceptual term: trained on training participants only, or read from a file."""
 
 import pickle
 import re
@@ -22,24 +22,21 @@ from m2m.train.encoder import load_encoder, train_encoder
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    """Folder of a small cohort, and who is in which part."""
+    """Folder of a small cohort, and the part of each participant."""
     root = tmp_path_factory.mktemp("cohort")
     return root, write_cohort(root, n_train=2, n_validation=1)
 
 
 def encoder_arguments(root, out, **options):
     section = Encoder(widths=(4, 6), steps=3, batch_size=2, **options)
-    return [
-        "encoder", "--target", "fa", "--root", str(root), "--out", str(out),
-        "--options", section.model_dump_json(),
-    ]  # fmt: skip
+    return ["encoder", "--target", "fa", "--root", str(root), "--out", str(out), "--options", section.model_dump_json()]
 
 
 def run(*arguments):
     return CliRunner().invoke(app, arguments, catch_exceptions=False)
 
 
-def test_the_encoder_is_trained_on_the_training_part_only_and_the_same_again(cohort, tmp_path):
+def test_the_encoder_is_trained_on_the_training_part_only_and_reproducibly(cohort, tmp_path):
     root, parts = cohort
     for name in "ab":
         (tmp_path / name).mkdir()
@@ -56,10 +53,10 @@ def test_the_encoder_is_trained_in_a_batch_job_of_several_tasks(cohort, tmp_path
     assert run(*encoder_arguments(cohort[0], tmp_path)).exit_code == 0
 
 
-def test_the_autoencoder_learns_to_take_noise_off(cohort, capsys):
+def test_the_autoencoder_learns_to_denoise(cohort, capsys):
     root, parts = cohort
-    people = find_subjects(root / "slices", parts, "fa", "fa")[0]["train"]
-    batches = SliceBatches(people, "fa", "fa", context=1, planes=PLANES, batch_size=4, seed=1)
+    subjects = find_subjects(root / "slices", parts, "fa", "fa")[0]["train"]
+    batches = SliceBatches(subjects, "fa", "fa", context=1, planes=PLANES, batch_size=4, seed=1)
     errors = {}
     for steps in (1, 200):
         torch.manual_seed(0)
@@ -69,7 +66,7 @@ def test_the_autoencoder_learns_to_take_noise_off(cohort, capsys):
     assert errors[200] < 0.5 * errors[1]
 
 
-def test_a_model_that_sees_by_the_encoder_is_another_model(cohort, tmp_path):
+def test_a_model_with_a_perceptual_loss_is_another_model(cohort, tmp_path):
     root, _ = cohort
     assert run(*encoder_arguments(root, tmp_path)).exit_code == 0
     options = small_model(steps=2).model_copy(update={"perceptual": Perceptual(network="self")})
@@ -86,7 +83,7 @@ def test_a_model_that_sees_by_the_encoder_is_another_model(cohort, tmp_path):
     assert '"perceptual"' not in (tmp_path / "without" / "metrics.jsonl").read_text()
 
 
-def test_the_workflows_encoder_comes_back_as_it_was_saved(cohort, tmp_path):
+def test_the_workflow_s_encoder_is_loaded_as_saved(cohort, tmp_path):
     assert run(*encoder_arguments(cohort[0], tmp_path)).exit_code == 0
     found = load_encoder(Perceptual(network="self"), 1, tmp_path / "encoder.safetensors")
     assert isinstance(found, SliceEncoder)
@@ -117,7 +114,7 @@ def test_a_missing_or_foreign_file_is_a_clear_error(tmp_path):
 
 
 class Code:
-    """What makes a file when it is unpickled."""
+    """Object that creates a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -126,7 +123,7 @@ class Code:
         return Path.touch, (self.path,)
 
 
-def test_weights_that_carry_code_are_refused_and_it_does_not_run(tmp_path):
+def test_weights_that_contain_code_are_refused_and_it_does_not_run(tmp_path):
     weights, made = tmp_path / "vgg19.pth", tmp_path / "made"
     writers = (
         lambda: torch.save({"features.0.weight": Code(made)}, weights),
@@ -139,7 +136,7 @@ def test_weights_that_carry_code_are_refused_and_it_does_not_run(tmp_path):
         assert not made.exists()
 
 
-def test_vgg19_without_a_path_is_refused_where_it_is_written():
+def test_vgg19_without_a_path_is_refused_by_its_options():
     with pytest.raises(ValueError, match=r"perceptual\.weights"):
         Perceptual(network="vgg19")
 

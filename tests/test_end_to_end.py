@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from workflow import CHECKOUT, PLAN, planned, snakemake
 
+from m2m import GENERATED_BY
 from m2m.diffusion import tensors
 from m2m.diffusion.scales import log_density
 from m2m.io import bids
@@ -23,11 +24,11 @@ from m2m.io.tables import read_table
 from m2m.options import load_config
 
 pytestmark = pytest.mark.end_to_end
-MODELS = ("macro2micro", "mean", "t1")
 NAMES = ("compare", "ablation", "fgdl")
 ALL = load_config(CHECKOUT / "tests/config.yaml").tasks
-TASKS = {name: task for name, task in ALL.items() if task.study == "report"}
-STUDIES = {name: task for name, task in ALL.items() if task.study in NAMES}
+TASKS = {name: task for name, task in ALL.items() if task.page == "report"}
+MODELS = [(name, model) for name, task in TASKS.items() for model in task.models]
+STUDIES = {name: task for name, task in ALL.items() if task.page in NAMES}
 CROSS_FITTED = {name: task for name, task in ALL.items() if task.fold}
 
 
@@ -70,9 +71,8 @@ def synthetic(root, task, model, kind=None):
     return [bids.unit_path(folder, kind, unit, unit) for unit in test_units(root)]
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("task", TASKS)
-def test_every_task_gives_every_test_person_a_map_on_the_true_grid(tiny, task, model):
+@pytest.mark.parametrize(("task", "model"), MODELS)
+def test_every_task_gives_every_test_participant_a_map_on_the_true_grid(tiny, task, model):
     target = TASKS[task].target
     assert synthetic(tiny, task, model)
     for unit, path in zip(test_units(tiny), synthetic(tiny, task, model), strict=True):
@@ -89,9 +89,15 @@ def test_every_task_gives_every_test_person_a_map_on_the_true_grid(tiny, task, m
             assert data.min() >= 0 and (target == "tdi" or data.max() <= 1)
 
 
+def test_every_json_of_a_subject_names_the_version_that_made_it(tiny):
+    paths = [*tiny.rglob("sub-*_*.json")]
+    assert {path.relative_to(tiny).parts[0] for path in paths} > {"rawdata", "slices", "synthetic", "truth"}
+    silent = [path for path in paths if read_json(path).get("GeneratedBy") != list(GENERATED_BY)]
+    assert not silent
+
+
 def test_the_network_s_tensors_carry_streamlines_in_the_brain(tiny):
-    for unit, path in zip(test_units(tiny), synthetic(tiny, "t1-dti", "mean", "synth-tractogram"),
-                          strict=True):  # fmt: skip
+    for unit, path in zip(test_units(tiny), synthetic(tiny, "t1-dti", "mean", "synth-tractogram"), strict=True):
         brain = nib.load(bids.unit_path(tiny, "brain", unit, unit))
         points = np.concatenate(list(nib.streamlines.load(path).streamlines))
         voxels = np.rint(nib.affines.apply_affine(np.linalg.inv(brain.affine), points)).astype(int)
@@ -110,18 +116,18 @@ def test_the_maps_of_a_chain_are_those_of_its_links(tiny):
         np.testing.assert_allclose(log_density(tdi)[inside], line[inside], atol=1e-4)
 
 
-@pytest.mark.parametrize("task", [name for name, task in TASKS.items() if not task.chain])
-def test_no_test_person_is_among_those_that_a_model_was_fitted_on(tiny, task):
-    for model in MODELS:
+@pytest.mark.parametrize("task", [name for name, task in TASKS.items() if not task.cascade])
+def test_no_test_participant_is_among_those_that_a_model_was_fitted_on(tiny, task):
+    for model in TASKS[task].models:
         record = read_json(tiny / "models" / task / model / "model.json")
         fitted = {*record["train_participants"], *record["validation_participants"]}
         assert fitted and not fitted & set(test_units(tiny))
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_summary_counts_everybody(tiny, task):
+def test_summary_counts_every_participant(tiny, task):
     rows = read_table(tiny / "evaluate" / task / "summary.tsv")
-    assert {row["model"] for row in rows} == set(MODELS)
+    assert {row["model"] for row in rows} == set(TASKS[task].models)
     for row in rows:
         assert int(row["n_input"]) == 6
         assert int(row["n_used"]) + int(row["n_failed"]) + int(row["n_excluded"]) <= 6
@@ -129,7 +135,7 @@ def test_summary_counts_everybody(tiny, task):
 
 def test_report_is_one_page_that_asks_for_nothing(tiny):
     page = (tiny / "report.html").read_text()
-    assert "Simulated people" in page
+    assert "Simulated participants" in page
     assert 'src="http' not in page and "url(http" not in page
     assert 'id="viewer-data"' in page and len(page) < 25e6
 
@@ -144,33 +150,34 @@ def test_the_standard_s_validator_finds_no_error(tiny, folder):
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_a_study_compares_its_models_on_the_test_people_and_has_a_page(studied, name):
-    page = (studied / f"{STUDIES[name].study}.html").read_text()
+def test_a_study_compares_its_models_on_the_test_participants_and_has_a_page(studied, name):
+    page = (studied / f"{STUDIES[name].page}.html").read_text()
     rows = read_table(studied / "evaluate" / name / "summary.tsv")
     assert {row["model"] for row in rows} == set(STUDIES[name].models)
     assert all(model in page for model in STUDIES[name].models)
     for model in STUDIES[name].models:
-        home = STUDIES[name].home(name, model)
-        record = read_json(studied / "models" / home / model / "model.json")
+        training_task = STUDIES[name].training_task(name, model)
+        record = read_json(studied / "models" / training_task / model / "model.json")
         assert not {*record["train_participants"]} & set(test_units(studied))
 
 
-def test_the_encoder_has_seen_training_people_only(studied):
+def test_the_encoder_has_seen_training_participants_only(studied):
     parts = {r["participant_id"]: r["part"] for r in read_table(studied / "cohort/split.tsv")}
     record = read_json(studied / "encoders/fa/encoder.json")
-    assert {parts[person] for person in record["train_participants"]} == {"train"}
+    assert {parts[subject] for subject in record["train_participants"]} == {"train"}
 
 
 @pytest.mark.parametrize("task", CROSS_FITTED)
-def test_nobody_is_translated_by_a_network_that_saw_them(validated, task):
+def test_no_participant_is_translated_by_a_network_that_saw_them(validated, task):
     own = {
-        row["participant_id"] for row in read_table(validated / "cohort/folds.tsv")
+        row["participant_id"]
+        for row in read_table(validated / "cohort/folds.tsv")
         if row["fold"] == str(CROSS_FITTED[task].fold)
-    }  # fmt: skip
+    }
     (model,) = CROSS_FITTED[task].models
     record = read_json(validated / "models" / task / model / "model.json")
-    seen = {*record["train_participants"], *record["validation_participants"]}
-    assert own and len(seen) == 6 - len(own) and not own & seen
+    learned_from = {*record["train_participants"], *record["validation_participants"]}
+    assert own and len(learned_from) == 6 - len(own) and not own & learned_from
     folder = validated / "synthetic" / task / model
     kind = MODALITIES[CROSS_FITTED[task].target].synthetic
     translated = {p.name for p in folder.glob("sub-*")}
@@ -182,9 +189,9 @@ def test_nobody_is_translated_by_a_network_that_saw_them(validated, task):
 def test_the_validation_has_its_page_and_names_folds_seeds_and_hashes(validated):
     page = (validated / "downstream.html").read_text()
     record = read_json(validated / "downstream/downstream.json")
-    assert "Simulated people prove nothing about biology" in page
+    assert "Simulated participants prove nothing about biology" in page
     assert record["features_hash"] in page and record["folds_hash"] in page
-    assert len(record["folds"]) == record["n_people"] == 6
+    assert len(record["folds"]) == record["n_subjects"] == 6
     assert set(record["refused"]) == {"sex"}  # too few of each
     inputs = {row["input"] for row in read_table(validated / "downstream/scores.tsv")}
     assert {"covariates", "t1", "fa", "tdi", "t1-fa.macro2micro", "t1+t1-tdi.macro2micro"} <= inputs
@@ -192,38 +199,37 @@ def test_the_validation_has_its_page_and_names_folds_seeds_and_hashes(validated)
     assert "Nothing to be done" in snakemake(validated.parents[1], "downstream", "-n").stdout
 
 
-def test_test_people_have_views_of_their_measured_and_synthetic_maps_or_a_reason(validated):
+def test_test_participants_have_views_of_their_measured_and_synthetic_maps_or_a_reason(validated):
     for root in (validated, validated / "synthetic/t1-dti/macro2micro"):
         for unit in test_units(validated):
             status = read_json(bids.unit_path(root, "render-status", unit, unit))
             turntable = Path(bids.unit_path(root, "field-turntable", unit, unit))
             if status["status"] == "ok":
-                with Image.open(turntable) as film:
-                    assert film.n_frames == 2 and film.convert("L").getextrema()[1] > 50
+                with Image.open(turntable) as animation:
+                    assert animation.n_frames == 2 and animation.convert("L").getextrema()[1] > 50
             else:  # a network of a few steps
                 assert root != validated and "to seed in" in status["finding"]["problem"]
                 assert turntable.stat().st_size == 0
     compared = read_table(validated / "figures/held_out.tsv")
     assert {row["method"] for row in compared} >= {"field", "cubic, inverse variance"}
     page = (validated / "fields.html").read_text()
-    assert "Three orientations, one slice kept of 4: PSNR" in page and "image/gif" in page
+    assert "Three orientations, one in 4 slices kept: PSNR" in page and "image/gif" in page
     assert "Nothing to be done" in snakemake(validated.parents[1], "render", "-n").stdout
 
 
 @pytest.mark.parametrize("width", browser.WIDTHS.values())
 @pytest.mark.parametrize("name", ["report", *NAMES, "downstream", "fields"])
-def test_every_page_opens_in_a_browser_and_everybody_can_read_it(validated, chromium, name, width):
+def test_every_page_opens_in_a_browser_and_can_be_read_by_all(validated, chromium, name, width):
     with browser.opened(chromium, validated / f"{name}.html", width) as (page, wrong):
         browser.unfold(page)
         assert wrong == browser.CLEAN
-        pictures = page.evaluate("[...document.images].map((picture) => picture.naturalWidth)")
-        assert pictures and min(pictures) > 0
+        widths = page.evaluate("[...document.images].map((image) => image.naturalWidth)")
+        assert widths and min(widths) > 0
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert browser.judged(page)[0] == {}
+        assert browser.checked(page)[0] == {}
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(("task", "model"), MODELS)
 def test_every_map_has_its_standard_deviation(tiny, task, model):
     kind = f"synthsd-{MODALITIES[TASKS[task].target].kind}"
     paths = zip(synthetic(tiny, task, model), synthetic(tiny, task, model, kind), strict=True)
@@ -251,7 +257,7 @@ def test_a_changed_option_of_one_task_fits_only_its_network_again(tiny, tmp_path
     assert not {"simulate", "dti", "anat", "grid", "split"} & set(jobs)
 
 
-def test_a_deleted_map_is_made_again_for_its_person_only(tiny):
+def test_a_deleted_map_is_made_again_for_its_participant_only(tiny):
     unit = test_units(tiny)[0]
     path = tiny / bids.unit_path("", "dwi-fa", unit, unit).lstrip("/")
     original = path.read_bytes()
@@ -261,7 +267,7 @@ def test_a_deleted_map_is_made_again_for_its_person_only(tiny):
         jobs = planned(run.stdout)
         assert jobs["dti"] == jobs["track"] == jobs["grid"] == 1
         # Of the tasks, only fa-tdi has measured FA as its source.
-        assert jobs["translate_volume"] == len(MODELS)
+        assert jobs["translate_volume"] == len(TASKS["fa-tdi"].models)
         assert not {"simulate", "anat", "train_model"} & set(jobs)
     finally:
         path.write_bytes(original)
@@ -270,7 +276,7 @@ def test_a_deleted_map_is_made_again_for_its_person_only(tiny):
 def test_two_runs_from_scratch_give_the_same_synthetic_maps(tiny, tmp_path):
     again = run_tiny(tmp_path, "translate", "tractography")
     for task in TASKS:
-        for model in MODELS:
+        for model in TASKS[task].models:
             paths = [synthetic(root, task, model) for root in (tiny, again)]
             for first, second in zip(*paths, strict=True):
                 assert file_digest(first) == file_digest(second), first

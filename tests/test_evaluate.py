@@ -26,7 +26,7 @@ def evaluated(tmp_path_factory):
 
 @pytest.fixture
 def study(tmp_path):
-    """A small study of its own: three people, one of them tested."""
+    """A small study: three participants, one of them tested."""
     parts = {"sub-01": "train", "sub-02": "validation", "sub-03": "test"}
     return tree.build(tmp_path / "ds", parts)
 
@@ -40,7 +40,7 @@ def value(rows, **wanted):
     return row
 
 
-def test_every_test_unit_has_every_region_and_nobody_else_is_in_the_table(evaluated):
+def test_every_test_unit_has_every_region_and_no_other_participant_is_in_the_table(evaluated):
     rows = table(evaluated, "macro2micro/metrics")
     tested = {unit for unit, part in tree.PARTS.items() if part == "test"}
     assert {(r["unit"], r["region"]) for r in rows} == {
@@ -50,31 +50,30 @@ def test_every_test_unit_has_every_region_and_nobody_else_is_in_the_table(evalua
 
 def test_mean_absolute_error_is_the_one_in_the_files(evaluated):
     unit = "sub-07"
-    true = tree.load(unit_path(evaluated, "fa", unit, unit))
+    reference = tree.load(unit_path(evaluated, "fa", unit, unit))
     mask = tree.load(unit_path(evaluated, "target-mask", unit, unit)) > 0
     synthetic = tree.load(unit_path(evaluated / "synthetic/t1-fa/mean", "synth-fa", unit, unit))
-    expected = np.abs(true - synthetic)[mask].mean()
+    expected = np.abs(reference - synthetic)[mask].mean()
     row = value(table(evaluated, "mean/metrics"), unit=unit, region="brain")
     assert float(row["mae"]) == pytest.approx(expected, rel=1e-4)
     assert int(row["n_voxels"]) == mask.sum()
 
 
-def test_regions_carry_their_names_and_their_true_means(evaluated):
+def test_regions_have_their_names_and_the_means_of_the_measured_map(evaluated):
     rows = table(evaluated, "t1/rois")
     assert {r["roi"] for r in rows} <= set(tree.BUNDLES.values())
-    true = tree.load(unit_path(evaluated, "fa", "sub-07", "sub-07"))
-    expected = true[tree.bundles() == 1].mean()
+    reference = tree.load(unit_path(evaluated, "fa", "sub-07", "sub-07"))
+    expected = reference[tree.bundles() == 1].mean()
     row = value(rows, unit="sub-07", roi="genu")
-    assert float(row["true"]) == pytest.approx(expected, rel=1e-4)
+    assert float(row["reference"]) == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_better_model_wins_and_its_interval_says_so(evaluated):
+def test_the_better_model_is_better_in_every_metric_and_its_interval_excludes_0(evaluated):
     rows = table(evaluated, "comparison")
-    for region, metric, sign in (("brain", "ssim", 1), ("brain", "mae", -1),
-                                 ("rois", "concordance", 1)):  # fmt: skip
+    for region, metric, sign in (("brain", "ssim", 1), ("brain", "mae", -1), ("rois", "concordance", 1)):
         row = value(rows, model="macro2micro", baseline="mean", region=region, metric=metric)
         assert sign * float(row["low"]) > 0 and sign * float(row["high"]) > 0
-        assert row["n_subjects"] == "6"
+        assert row["n_subjects"] == "6" and float(row["p_holm"]) <= 0.05
 
 
 def test_the_summary_is_the_mean_of_the_subjects(evaluated):
@@ -85,24 +84,26 @@ def test_the_summary_is_the_mean_of_the_subjects(evaluated):
     assert [row[k] for k in ("n_input", "n_incomplete", "n_used")] == ["13", "1", "12"]
 
 
-def test_the_mean_map_tells_nobody_apart_and_the_person_specific_map_does(evaluated):
+def test_participants_are_identified_from_participant_specific_maps_and_not_from_the_mean_map(evaluated):
     rows = table(evaluated, "summary")
     rates = {r["model"]: float(r["mean"]) for r in rows if r["metric"] == "identification"}
-    assert rates["mean"] == 0 < rates["macro2micro"]
-    across = value(rows, model="macro2micro", metric="correlation_across_people")
+    assert rates["mean"] == pytest.approx(1 / 6, rel=1e-5)  # the same for all: chance, not 0
+    assert rates["macro2micro"] > rates["mean"]
+    row = value(rows, model="mean", metric="identification")
+    # Clopper and Pearson, 1 of 6.
+    assert (float(row["low"]), float(row["high"])) == pytest.approx((0.00421, 0.64123), abs=1e-5)
+    across = value(rows, model="macro2micro", metric="correlation_across_participants")
     assert float(across["mean"]) > 0.9
 
 
-def test_a_model_that_saw_a_test_participant_is_refused_by_name(study):
+def test_a_model_trained_on_a_test_participant_is_refused_by_name(study):
     path = study / "models/t1-fa/mean/model.json"
     write_json(path, read_json(path) | {"train_participants": ["sub-01", "sub-03"]})
-    with pytest.raises(
-        ValueError, match=r"model mean of task t1-fa was trained or chosen with .* sub-03"
-    ):
+    with pytest.raises(ValueError, match=r"model mean of task t1-fa was trained or validated on .* sub-03"):
         tree.run_evaluation(study, ["mean"])
 
 
-def test_a_model_that_was_chosen_on_a_test_participant_is_refused_too():
+def test_a_model_validated_on_a_test_participant_is_refused_too():
     record = {"task": "t1-fa", "model": "m", "split_hash": "a", "train_participants": []}
     with pytest.raises(ValueError, match="sub-09"):
         refuse_leak([record | {"validation_participants": ["sub-09"]}], "a", ["sub-09"])
@@ -137,7 +138,7 @@ def test_a_failed_translation_is_left_out_and_counted(study, capsys):
         assert (row["model"], row["baseline"]) == ("macro2micro", "mean")
 
 
-def test_nobody_to_test_gives_tables_with_headers_only(study, capsys):
+def test_no_participant_to_test_gives_tables_with_headers_only(study, capsys):
     quality = read_table(study / "cohort/quality.tsv")
     rows = [row | {"state": "excluded"} for row in quality]
     write_table(study / "cohort/quality.tsv", rows, list(quality[0]))
@@ -148,13 +149,13 @@ def test_nobody_to_test_gives_tables_with_headers_only(study, capsys):
         assert (study / "evaluate/t1-fa" / f"{name}.tsv").read_text().count("\n") == 1
 
 
-def test_without_a_label_image_there_is_no_concordance_and_it_is_said(study, capsys):
+def test_without_a_label_image_there_is_no_concordance_and_a_message(study, capsys):
     tree.run_evaluation(study, options=Evaluation())
     assert "ROI concordance is not computed" in capsys.readouterr().out
     assert {row["region"] for row in table(study, "summary")} == {"slice", "brain", "wm"}
 
 
-def test_labels_in_template_space_are_carried_by_the_affine(study):
+def test_labels_in_template_space_are_resampled_through_the_affine(study):
     shift = np.eye(4)
     shift[0, 3] = 2 * tree.SPACING_MM
     labels = study / "atlas.nii.gz"
@@ -165,9 +166,9 @@ def test_labels_in_template_space_are_carried_by_the_affine(study):
     own = table(study, "mean/rois")
     options = Evaluation(rois=Rois(image=str(labels), space="MNI152"))
     tree.run_evaluation(study, options=options)
-    carried = table(study, "mean/rois")
-    assert [r["true"] for r in carried] == [r["true"] for r in own]
-    assert carried[0]["roi"] == "roi-1"
+    resampled = table(study, "mean/rois")
+    assert [r["reference"] for r in resampled] == [r["reference"] for r in own]
+    assert resampled[0]["roi"] == "roi-1"
 
 
 def test_only_used_units_of_the_test_part_with_both_scans_are_tested():
@@ -181,7 +182,7 @@ def test_only_used_units_of_the_test_part_with_both_scans_are_tested():
     assert [u["unit"] for u in test_units(units, parts, quality)] == ["a"]
 
 
-def test_two_sessions_of_a_person_are_one_subject(tmp_path):
+def test_two_sessions_of_a_participant_are_one_subject(tmp_path):
     root = tree.run_evaluation(tree.build(tmp_path / "ds"), ["mean"])
     again = root / "evaluate/t1-fa/mean/metrics.tsv"
     text = again.read_text().replace("sub-08\tsub-08\t", "sub-08\tsub-07\t")
@@ -194,20 +195,19 @@ def test_two_sessions_of_a_person_are_one_subject(tmp_path):
 
 @pytest.fixture(scope="module")
 def several(tmp_path_factory):
-    """Every task: FA, tract density, a chain of both, tensors with streamlines."""
+    """Every task: FA, tract density, a cascade of both, tensors with streamlines."""
     return tree.study(tmp_path_factory.mktemp("several") / "ds")
 
 
 def test_tract_density_is_compared_on_its_logarithmic_scale_and_by_dice(several):
-    row = value(read_table(several / "evaluate/fa-tdi/mean/metrics.tsv"), unit="sub-07",
-                region="brain")  # fmt: skip
+    row = value(read_table(several / "evaluate/fa-tdi/mean/metrics.tsv"), unit="sub-07", region="brain")
     where = "sub-07", "sub-07"
-    true = tree.load(unit_path(several, "tdi", *where))
+    reference = tree.load(unit_path(several, "tdi", *where))
     synthetic = tree.load(unit_path(several / "synthetic/fa-tdi/mean", "synth-tdi", *where))
     brain = tree.load(unit_path(several, "target-mask", *where)) > 0
-    r = np.corrcoef(np.log1p(true[brain]), np.log1p(synthetic[brain]))[0, 1]
+    r = np.corrcoef(np.log1p(reference[brain]), np.log1p(synthetic[brain]))[0, 1]
     assert float(row["pearson"]) == pytest.approx(r, abs=1e-5)
-    tracts = [(image > 5)[brain] for image in (true, synthetic)]
+    tracts = [(image > 5)[brain] for image in (reference, synthetic)]
     both = 2 * (tracts[0] & tracts[1]).sum() / (tracts[0].sum() + tracts[1].sum())
     assert 0.5 < both < 1
     assert float(row["dice"]) == pytest.approx(both, rel=1e-5)
@@ -216,13 +216,13 @@ def test_tract_density_is_compared_on_its_logarithmic_scale_and_by_dice(several)
 
 def test_regional_means_of_a_density_are_in_natural_units(several):
     rows = read_table(several / "evaluate/fa-tdi/mean/rois.tsv")
-    true = tree.load(unit_path(several, "tdi", "sub-07", "sub-07"))
+    reference = tree.load(unit_path(several, "tdi", "sub-07", "sub-07"))
     row = value(rows, unit="sub-07", roi="genu")
-    assert float(row["true"]) == pytest.approx(true[tree.bundles() == 1].mean(), rel=1e-4)
-    assert float(row["true"]) > 1
+    assert float(row["reference"]) == pytest.approx(reference[tree.bundles() == 1].mean(), rel=1e-4)
+    assert float(row["reference"]) > 1
 
 
-def test_tensors_are_off_by_the_turn_and_the_diffusivity_they_were_made_with(several):
+def test_tensors_differ_by_the_rotation_and_the_diffusivity_they_were_made_with(several):
     for model in ("macro2micro", "mean"):
         rows = read_table(several / f"evaluate/t1-dti/{model}/metrics.tsv")
         wm = value(rows, unit="sub-08", region="wm")
@@ -242,26 +242,25 @@ def test_tensors_are_compared_by_the_fa_they_have(several):
         assert float(a["mae"]) == pytest.approx(float(b["mae"]), rel=1e-3)
 
 
-def test_a_bundle_that_the_synthesis_lacks_counts_as_zero(several):
+def test_a_bundle_without_synthetic_streamlines_counts_as_zero(several):
     rows = read_table(several / "evaluate/t1-dti/mean/bundles.tsv")
     lost = value(rows, unit="sub-09", bundle=tree.BUNDLES[tree.LACKING])
-    assert int(lost["true_n"]) >= 5
+    assert int(lost["reference_n"]) >= 5
     assert (lost["synthetic_n"], lost["synthetic_volume_mm3"], lost["density_r"]) == ("0",) * 3
     assert lost["synthetic_length_mm"] is None
     own = [row for row in rows if row["unit"] == "sub-09"]
-    metric = value(read_table(several / "evaluate/t1-dti/mean/metrics.tsv"), unit="sub-09",
-                   region="bundles")  # fmt: skip
+    metric = value(read_table(several / "evaluate/t1-dti/mean/metrics.tsv"), unit="sub-09", region="bundles")
     mean = np.mean([float(row["density_r"]) for row in own])
     assert float(metric["density_r"]) == pytest.approx(mean, rel=1e-4)
 
 
-def test_true_streamlines_meet_the_synthetic_ones_in_the_space_of_the_t1(several):
-    """Only the transform of the grid's status brings the two together."""
+def test_measured_and_synthetic_streamlines_are_compared_in_the_space_of_the_t1(several):
+    """They agree only after the transform in the status of the stage `grid`."""
     rows = read_table(several / "evaluate/t1-dti/macro2micro/bundles.tsv")
     labels = {name: label for label, name in tree.BUNDLES.items()}
     for row in rows:
         expected = tree.length_mm(labels[row["bundle"]])
-        assert float(row["true_length_mm"]) == pytest.approx(expected, rel=1e-4)
+        assert float(row["reference_length_mm"]) == pytest.approx(expected, rel=1e-4)
     summary = read_table(several / "evaluate/t1-dti/summary.tsv")
     r = {row["model"]: float(row["mean"]) for row in summary if row["metric"] == "density_r"}
     assert r["macro2micro"] > 0.9 > 0.5 > r["mean"]
@@ -269,7 +268,7 @@ def test_true_streamlines_meet_the_synthetic_ones_in_the_space_of_the_t1(several
     assert [float(row["mean"]) for row in lengths] == pytest.approx([1, 1], abs=1e-4)
 
 
-def test_failed_streamlines_cost_the_bundles_and_not_the_map(tmp_path, capsys):
+def test_failed_streamlines_leave_out_the_bundles_and_not_the_map(tmp_path, capsys):
     parts = {"sub-01": "train", "sub-02": "validation", "sub-03": "test"}
     root = tree.build(tmp_path / "ds", parts, ["t1-dti"])
     path = unit_path(root / "synthetic/t1-dti/mean", "synth-tractogram", "sub-03", "sub-03")
@@ -285,7 +284,7 @@ def test_failed_streamlines_cost_the_bundles_and_not_the_map(tmp_path, capsys):
     assert read_table(root / "evaluate/t1-dti/mean/bundles.tsv") == []
 
 
-def test_without_a_label_image_streamlines_are_not_compared_and_it_is_said(tmp_path, capsys):
+def test_without_a_label_image_streamlines_are_not_compared_and_there_is_a_message(tmp_path, capsys):
     parts = {"sub-01": "train", "sub-02": "validation", "sub-03": "test"}
     root = tree.build(tmp_path / "ds", parts, ["t1-dti"])
     tree.run_evaluation(root, ["mean"], Evaluation(), "t1-dti")
@@ -293,7 +292,7 @@ def test_without_a_label_image_streamlines_are_not_compared_and_it_is_said(tmp_p
     assert read_table(root / "evaluate/t1-dti/mean/bundles.tsv") == []
 
 
-def test_a_chain_is_refused_for_either_of_its_networks(tmp_path):
+def test_a_cascade_is_refused_for_either_of_its_networks(tmp_path):
     parts = {"sub-01": "train", "sub-02": "validation", "sub-03": "test"}
     root = tree.build(tmp_path / "ds", parts, tree.TASKS)
     path = root / "models/fa-tdi/mean/model.json"
@@ -311,10 +310,9 @@ def test_a_streamline_belongs_to_the_region_with_most_of_its_points_if_half_lie_
     def line(*ys):
         return np.array([[2.0, 2 * y, 2.0] for y in ys], np.float32)
 
-    lines = ArraySequence([
-        line(0, 1, 2, 3), line(2, 3, 4, 5), line(4, 5, 5, 5), line(1, 2, 3, 4),
-        line(3, 40, -9), line(3, 4, 5),
-    ])  # fmt: skip
+    lines = ArraySequence(
+        [line(0, 1, 2, 3), line(2, 3, 4, 5), line(4, 5, 5, 5), line(1, 2, 3, 4), line(3, 40, -9), line(3, 4, 5)]
+    )
     labels = Volume(LABELS, np.diag([2.0, 2, 2, 1]))
     # Most in 1; half in 2; a quarter in 2; half and half: the lower label; outside; two thirds.
     assert region_of(lines, labels).tolist() == [1, 2, 0, 1, 0, 2]
@@ -328,7 +326,7 @@ def test_density_r_is_over_the_voxels_that_either_visits():
 
 
 def test_the_simulated_truth_is_a_region_of_its_own(study):
-    """A truth that is the synthetic map itself: no error, whatever the measured map says."""
+    """A ground truth equal to the synthetic map: no error, whatever the measured map is."""
     truth = study.parent / "truth"
     synthetic = unit_path(study / "synthetic/t1-fa/mean", "synth-fa", "sub-03", "sub-03")
     path = unit_path(truth, "truth-fa", "sub-03", "sub-03")

@@ -24,7 +24,7 @@ def mask():
 def test_white_noise_has_the_power_of_its_variance_at_every_frequency(noise, mask):
     found = spectrum(0.5 + 0.2 * noise[0], noise[1], mask, SPACING)
     # Density of white noise: variance times the volume of a voxel.
-    assert found.true_power[6:] == pytest.approx(0.2**2 * 27, rel=0.12)
+    assert found.reference_power[6:] == pytest.approx(0.2**2 * 27, rel=0.12)
     assert found.synthetic_power[3:].mean() == pytest.approx(27, rel=0.03)
     assert found.frequency_per_mm[-1] < 1 / 6 < found.frequency_per_mm[-1] + 1 / 6 / N_SHELLS
 
@@ -44,18 +44,18 @@ def test_independent_images_in_one_mask_are_not_coherent(noise, mask):
     assert abs(spectrum(a, b, mask, SPACING).metrics()["high_coherence"]) < 0.02
 
 
-def test_noise_added_to_the_truth_lowers_coherence_as_much_as_theory_says(noise, mask):
+def test_added_noise_lowers_coherence_as_theory_predicts(noise, mask):
     found = spectrum(noise[0], noise[0] + 0.5 * noise[1], mask, SPACING)
     assert found.metrics()["high_coherence"] == pytest.approx(1 / np.sqrt(1 + 0.5**2), abs=0.02)
 
 
-def test_blur_takes_the_power_that_a_gaussian_takes_and_leaves_coherence(noise, mask):
+def test_blur_lowers_power_by_the_gaussian_transfer_function_and_keeps_coherence(noise, mask):
     sigma_mm = 2.0
     blurred = ndimage.gaussian_filter(noise[0], sigma_mm / 3, truncate=8)
     found = spectrum(noise[0], blurred, np.ones(SHAPE, bool), SPACING)
     middle = slice(3, N_SHELLS // 2)
     gain = np.exp(-((2 * np.pi * found.frequency_per_mm[middle] * sigma_mm) ** 2))
-    assert found.synthetic_power[middle] / found.true_power[middle] == pytest.approx(gain, rel=0.1)
+    assert found.synthetic_power[middle] / found.reference_power[middle] == pytest.approx(gain, rel=0.1)
     assert found.coherence[middle].min() > 0.95
 
 

@@ -1,4 +1,4 @@
-"""Standard deviations that are right, too small, blind or all-knowing."""
+"""Standard deviations that are right, too small, constant or equal to the errors."""
 
 import numpy as np
 import pytest
@@ -29,14 +29,14 @@ def test_errors_drawn_with_the_predicted_deviation_are_calibrated(known):
     assert values["coverage_95"] == pytest.approx(0.95, abs=0.005)
 
 
-def test_a_model_that_is_twice_too_sure_covers_what_half_the_interval_does(known):
+def test_deviations_half_as_large_cover_as_much_as_half_the_interval(known):
     error, sd = known
     expected = stats.norm.cdf(0.98) - stats.norm.cdf(-0.98)
     values, _ = compare_uncertainty(error, sd / 2)
     assert values["coverage_95"] == pytest.approx(expected, abs=0.01)
 
 
-def test_an_interval_of_no_width_holds_no_error_but_none(known):
+def test_an_interval_of_width_0_contains_errors_of_0_only(known):
     assert calibration(np.array([0.0, 0.1]), np.zeros(2)).tolist() == [0.5] * NOMINAL.size
 
 
@@ -49,7 +49,7 @@ def test_retention_ends_at_the_mean_error_and_the_oracle_is_below_all(known):
     assert oracle[np.searchsorted(KEPT, 0.5)] == pytest.approx(half)
 
 
-def test_a_deviation_that_is_the_same_everywhere_says_nothing(known):
+def test_a_constant_deviation_has_no_retention_gain_and_no_correlation(known):
     error = known[0]
     values, _ = compare_uncertainty(error, np.full(error.size, 0.1))
     assert values["retention_gain"] == pytest.approx(0, abs=1e-12)
@@ -59,22 +59,19 @@ def test_a_deviation_that_is_the_same_everywhere_says_nothing(known):
 def test_retention_does_not_depend_on_the_order_of_the_voxels():
     rng = np.random.default_rng(1)
     error, sd = rng.random(1000), rng.integers(1, 4, 1000) / 10
-    turned = rng.permutation(1000)
-    assert retention(error[turned], sd[turned]) == pytest.approx(retention(error, sd))
+    order = rng.permutation(1000)
+    assert retention(error[order], sd[order]) == pytest.approx(retention(error, sd))
 
 
-def test_a_model_that_knows_its_errors_gains_what_the_oracle_does(known):
+def test_deviations_equal_to_the_errors_gain_as_much_as_the_oracle(known):
     error = known[0]
     values, rows = compare_uncertainty(error, np.abs(error))
     assert values["sd_error_r"] == pytest.approx(1)
     curves = {
-        name: [row["y"] for row in rows if row["curve"] == name]
-        for name in ("calibration", "retention", "oracle")
+        name: [row["y"] for row in rows if row["curve"] == name] for name in ("calibration", "retention", "oracle")
     }
     assert curves["retention"] == curves["oracle"]
-    assert values["retention_gain"] == pytest.approx(
-        1 - np.mean(curves["oracle"]) / np.abs(error).mean()
-    )
+    assert values["retention_gain"] == pytest.approx(1 - np.mean(curves["oracle"]) / np.abs(error).mean())
     assert [len(curve) for curve in curves.values()] == [19, 20, 20]
 
 

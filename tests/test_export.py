@@ -1,4 +1,4 @@
-"""A model given away: MONAI executes its bundle, onnxruntime gives what the network gives."""
+"""Export of a model: MONAI executes its bundle, onnxruntime gives the output of the network."""
 
 import importlib.util
 import subprocess
@@ -25,7 +25,7 @@ def needs(*libraries):
     """Skip where a library of the extra `export` is not installed."""
     for library in libraries:
         if importlib.util.find_spec(library) is None:
-            not_here(f"{library} is not installed (pip install 'm2m[export]')")
+            not_here(f"{library} is not installed (pip install '.[export]')")
 
 
 def small_unet():
@@ -34,7 +34,7 @@ def small_unet():
 
 
 @pytest.mark.parametrize("options", [small_model(steps=2), small_unet()], ids=lambda o: o.family)
-def test_onnxruntime_gives_what_the_network_gives(tmp_path, options):
+def test_onnxruntime_gives_the_output_of_the_network(tmp_path, options):
     needs("onnx", "onnxruntime")
     import onnxruntime
 
@@ -44,10 +44,7 @@ def test_onnxruntime_gives_what_the_network_gives(tmp_path, options):
     result = run("export", "--format", "onnx", "--weights", weights, "--out", out)
     assert result.exit_code == 0, result.output
     session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
-    assert (
-        session.get_modelmeta().custom_metadata_map["weights"]
-        == read_json(tmp_path / "model.json")["weights"]
-    )
+    assert session.get_modelmeta().custom_metadata_map["weights"] == read_json(tmp_path / "model.json")["weights"]
     tensors, record = load_model(weights, tmp_path / "model.json")
     network, context = load_network(tensors, record), options.window.context
     # Another number of slices and another size than it was written with.
@@ -67,20 +64,31 @@ def test_onnxruntime_gives_what_the_network_gives(tmp_path, options):
 
 @pytest.fixture
 def bundle(tmp_path):
-    """A bundle of the line, with the tests of two models beside it."""
+    """A bundle of the linear model, with the test results of two models."""
     weights = write_line(tmp_path, 0.05, 0.4, shape=[64, 80, 64], t1_range_percent=[1, 99])
     (tmp_path / "card.md").rename(tmp_path / "model_card.md")
-    rows = [{"model": model, "region": "brain", "metric": "ssim", "mean": "0.9121", "low": "0.90",
-             "high": "0.92", "n_subjects": "8"} for model in ("t1", "other")]  # fmt: skip
+    rows = [
+        {
+            "model": model,
+            "region": "brain",
+            "metric": "ssim",
+            "mean": "0.9121",
+            "low": "0.90",
+            "high": "0.92",
+            "n_subjects": "8",
+        }
+        for model in ("t1", "other")
+    ]
     write_table(tmp_path / "summary.tsv", rows, SUMMARY)
     folder = tmp_path / "bundle"
-    result = run("export", "--weights", weights, "--out", folder, "--licence", "CC0",
-                 "--summary", tmp_path / "summary.tsv")  # fmt: skip
+    result = run(
+        "export", "--weights", weights, "--out", folder, "--licence", "CC0", "--summary", tmp_path / "summary.tsv"
+    )
     assert result.exit_code == 0, result.output
     return folder
 
 
-def test_a_bundle_carries_the_card_with_licence_and_intervals(bundle):
+def test_a_bundle_contains_the_card_with_licence_and_intervals(bundle):
     card = (bundle / "docs" / "README.md").read_text()
     assert "Licence of these weights: CC0." in card and "No clinical use" in card
     assert card.count("| brain | ssim | 0.9121 | 0.90 to 0.92 | 8 |") == 1
@@ -96,38 +104,61 @@ def test_monai_executes_a_bundle(bundle, tmp_path, monkeypatch):
 
     called = []
     monkeypatch.setattr(native, "translate_file", lambda *given: called.append(given))
-    run_bundle(config_file=str(bundle / "configs" / "inference.json"),
-               bundle_root=str(bundle), t1="t1.nii.gz", out="fa.nii.gz")  # fmt: skip
+    run_bundle(
+        config_file=str(bundle / "configs" / "inference.json"), bundle_root=str(bundle), t1="t1.nii.gz", out="fa.nii.gz"
+    )
     weights = str(bundle / "models" / "model.safetensors")
     assert called == [("t1.nii.gz", weights, "fa.nii.gz", None, "auto", 4)]
 
 
 def test_the_command_of_monai_reaches_the_translation(bundle, tmp_path):
     needs("fire")
-    command = [sys.executable, "-m", "monai.bundle", "run",
-               "--config_file", bundle / "configs" / "inference.json",
-               "--bundle_root", bundle, "--t1", tmp_path / "absent.nii.gz", "--out",
-               tmp_path / "fa.nii.gz"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "monai.bundle",
+        "run",
+        "--config_file",
+        bundle / "configs" / "inference.json",
+        "--bundle_root",
+        bundle,
+        "--t1",
+        tmp_path / "absent.nii.gz",
+        "--out",
+        tmp_path / "fa.nii.gz",
+    ]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode != 0
     assert "image is missing" in result.stderr and "absent.nii.gz" in result.stderr
 
 
-def test_what_has_no_network_is_not_written_as_onnx(tmp_path):
+def test_a_model_without_a_network_is_not_written_as_onnx(tmp_path):
     out = tmp_path / "line.onnx"
     result = run("export", "--format", "onnx", "--weights", write_line(tmp_path), "--out", out)
     assert result.exit_code == 1 and "has no network" in result.output and not out.exists()
 
 
-def test_models_are_listed_with_what_they_were_trained_on_and_how_good_they_are(tmp_path):
+def test_models_are_listed_with_their_training_data_and_test_results(tmp_path):
     folder = tmp_path / "results" / "models" / "t1-fa" / "t1"
     folder.mkdir(parents=True)
     write_line(folder)
-    write_table(tmp_path / "results" / "evaluate" / "t1-fa" / "summary.tsv",
-                [{"model": "t1", "region": "brain", "metric": "ssim", "mean": "0.71", "low": "0.5",
-                  "high": "0.8", "n_subjects": "8"}], SUMMARY)  # fmt: skip
+    write_table(
+        tmp_path / "results" / "evaluate" / "t1-fa" / "summary.tsv",
+        [
+            {
+                "model": "t1",
+                "region": "brain",
+                "metric": "ssim",
+                "mean": "0.71",
+                "low": "0.5",
+                "high": "0.8",
+                "n_subjects": "8",
+            }
+        ],
+        SUMMARY,
+    )
     (row,) = describe_models(tmp_path / "results")
-    assert (row["model"], row["trained on"], row["validation"]) == ("t1", "2 people", "-")
+    assert (row["model"], row["trained on"], row["validation"]) == ("t1", "2 participants", "-")
     assert (row["ssim"], row["psnr"]) == ("0.71 (0.5 to 0.8)", "-")
     result = run("models", "--results", tmp_path / "results")
     assert result.exit_code == 0 and "models/t1-fa/t1/model.safetensors" in result.output

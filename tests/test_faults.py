@@ -22,7 +22,7 @@ from m2m.io import volume
 from m2m.io.errors import DataError, StorageError
 from m2m.io.files import file_digest, read_json, whole, write_json, write_text
 from m2m.io.unit_status import recorded
-from m2m.models.record import load_model, save_weights
+from m2m.models.record import load_weights, require_same_weights, save_weights
 from m2m.options import Split
 
 sys.path.insert(0, str(CHECKOUT / "benchmarks"))
@@ -81,7 +81,7 @@ def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(small_disk, name):
     assert path.read_text() == "old"
 
 
-def test_a_full_disk_is_no_finding_about_a_person(small_disk, tmp_path):
+def test_a_full_disk_is_no_finding_about_a_participant(small_disk, tmp_path):
     folder, _ = small_disk
     status = tmp_path / "status.json"
     with pytest.raises(StorageError), recorded("dti", "sub-01", status, []):
@@ -105,9 +105,7 @@ def test_a_stage_that_meets_a_full_or_read_only_disk_ends_in_one_line(small_disk
 
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.nii", "a.tck"])
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
-def test_a_disk_that_fails_under_a_reader_is_no_finding_about_a_person(
-    tmp_path, monkeypatch, name, number
-):
+def test_a_disk_that_fails_under_a_reader_is_no_finding_about_a_participant(tmp_path, monkeypatch, name, number):
     read = readers(tmp_path)[name]
     status = tmp_path / "status.json"
 
@@ -125,7 +123,7 @@ def test_a_disk_that_fails_under_a_reader_is_no_finding_about_a_person(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_of_somebody_else_s_is_named(tmp_path):
+def test_a_folder_of_another_user_s_is_named(tmp_path):
     tmp_path.chmod(0o555)
     with pytest.raises(StorageError, match=f"cannot write {tmp_path}.*permissions"):
         write_text(tmp_path / "a.tsv", "text")
@@ -147,9 +145,7 @@ def test_a_result_s_bytes_are_on_the_disk_before_its_name_is(tmp_path, monkeypat
     calls = []
     fsync, replace = os.fsync, type(tmp_path).replace
     monkeypatch.setattr(os, "fsync", lambda fd: (calls.append("fsync"), fsync(fd)))
-    monkeypatch.setattr(
-        type(tmp_path), "replace", lambda self, to: (calls.append("rename"), replace(self, to))
-    )
+    monkeypatch.setattr(type(tmp_path), "replace", lambda self, to: (calls.append("rename"), replace(self, to)))
     with whole(tmp_path / "a.tsv") as temporary:
         temporary.write_text("text")
     assert calls == ["fsync", "rename"]
@@ -169,7 +165,13 @@ def readers(folder):
         np.save(stream, noise)
     weights = folder / "a.safetensors"
     save_weights({"a": noise}, weights)
-    write_json(folder / "model.json", {"weights": file_digest(weights)})
+    written = file_digest(weights)
+
+    def array_of(path):
+        tensors = load_weights(path)
+        require_same_weights(path, written, folder / "model.json")
+        return tensors["a"]
+
     return {
         "a.nii.gz": lambda path: volume.load(path).data,
         "a.nii": lambda path: volume.load(path).data,
@@ -177,7 +179,7 @@ def readers(folder):
         "a.tsv": lambda path: load_split(path, folder / "split.json"),
         "a.json": read_json,
         "a.npy": lambda path: np.load(path, mmap_mode="r"),
-        "a.safetensors": lambda path: load_model(path, folder / "model.json")[0]["a"],
+        "a.safetensors": array_of,
     }
 
 
@@ -210,16 +212,14 @@ def test_slices_cut_while_they_are_read_end_the_process_by_a_signal_and_without_
         print(slices[-1].sum())
     """
     environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
-    reader = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, cwd=tmp_path, env=environment
-    )
+    reader = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=tmp_path, env=environment)
     assert reader.returncode == -signal.SIGBUS, reader.stderr
     assert not reader.stdout + reader.stderr
 
 
 @pytest.fixture(scope="module")
 def configuration(tmp_path_factory):
-    """Three people of tests/config.yaml, one task, a network and a baseline."""
+    """Three participants of tests/config.yaml, one task, a network and a baseline."""
     config = yaml.safe_load((CHECKOUT / "tests/config.yaml").read_text())
     config["cohort"]["phantom"]["n_subjects"] = 3
     config |= {"tasks": {"t1-fa": {"models": ["macro2micro", "mean"]}}, "downstream": {}}
@@ -260,9 +260,7 @@ def test_a_kill_that_found_nothing_to_kill_counts_for_nothing():
 
 
 @pytest.mark.workflow
-def test_results_of_a_clock_that_jumped_back_are_made_again_and_are_the_same(
-    undisturbed, configuration
-):
+def test_results_of_a_clock_that_jumped_back_are_made_again_and_are_the_same(undisturbed, configuration):
     truth = results(undisturbed.results)
     hour_ns = 3600 * 10**9
     for path in undisturbed.results.glob("sub-*/dwi/*"):

@@ -1,4 +1,4 @@
-"""A continuous field: it knows a ramp, poses and profiles are right, bad slices count less."""
+"""A continuous field: it fits a ramp, poses and profiles are right, corrupted slices count less."""
 
 import numpy as np
 import pytest
@@ -27,10 +27,7 @@ def smooth_volume():
     """Two blobs on a grid of 2 mm, shape (16, 18, 14), values 0 to 1."""
     affine = np.diag([2.0, 2, 2, 1])
     points = apply_affine(affine, np.indices((16, 18, 14)).reshape(3, -1).T)
-    blobs = [
-        np.exp(-((points - c) ** 2).sum(1) / (2 * s**2))
-        for c, s in (((12, 14, 12), 6), ((22, 24, 16), 5))
-    ]
+    blobs = [np.exp(-((points - c) ** 2).sum(1) / (2 * s**2)) for c, s in (((12, 14, 12), 6), ((22, 24, 16), 5))]
     return Volume(sum(blobs).reshape(16, 18, 14).astype(np.float32), affine)
 
 
@@ -39,13 +36,13 @@ def slices_of(volume, every):
 
 
 @pytest.mark.parametrize("plane", PLANES)
-def test_a_pixel_lies_where_its_voxel_lies_in_a_volume_of_any_orientation(plane, rng):
-    places = np.indices((5, 6, 7)).reshape(3, -1).T
-    x, y, z = apply_affine(AFFINE, places).T
+def test_a_pixel_has_the_position_of_its_voxel_in_a_volume_of_any_orientation(plane, rng):
+    indices = np.indices((5, 6, 7)).reshape(3, -1).T
+    x, y, z = apply_affine(AFFINE, indices).T
     volume = Volume((x + 100 * y + 10_000 * z).reshape(5, 6, 7), AFFINE)
     found = cut(volume, plane)
     axis = {"axial": 2, "coronal": 1, "sagittal": 0}[plane]
-    assert len(found) == (5, 7, 6)[axis]  # of the volume turned to RAS+
+    assert len(found) == (5, 7, 6)[axis]  # of the volume in RAS+ orientation
     for _, one in found:
         assert np.linalg.norm(one.pose[:3, 2]) == pytest.approx(1)
         assert np.ptp(one.points_mm[:, axis]) == pytest.approx(0)
@@ -68,7 +65,7 @@ def test_a_grid_is_linear_between_its_nodes(kind):
     assert nodes.std() > 0.005
 
 
-def test_a_dense_grid_takes_its_axes_in_the_order_of_the_world():
+def test_a_dense_grid_has_its_axes_in_the_order_of_the_world():
     grid = DenseGrid((3, 4, 5), 1)
     x, y, z = torch.meshgrid(*[torch.linspace(0, 1, n) for n in (3, 4, 5)], indexing="ij")
     grid.nodes.data = (x + 10 * y + 100 * z)[None, None]
@@ -97,7 +94,7 @@ def test_a_thick_slice_is_the_mean_over_its_profile():
     assert found[:, 0].tolist() == pytest.approx([9 + variance, 9], rel=1e-5)
 
 
-def test_a_field_fitted_to_every_fourth_slice_knows_a_ramp():
+def test_a_field_fitted_to_every_fourth_slice_reproduces_a_ramp():
     volume = smooth_volume()
     points = apply_affine(volume.affine, np.indices(volume.shape).reshape(3, -1).T)
     ramp = (points @ [0.01, 0.02, -0.01] + 0.2).reshape(volume.shape).astype(np.float32)
@@ -122,16 +119,12 @@ def test_slices_count_alike_unless_they_are_noisier_than_usual():
 
 
 @pytest.mark.parametrize("how", ["noise", "shift"])
-def test_a_corrupted_slice_is_found_and_costs_little(how, rng):
+def test_a_corrupted_slice_is_detected_and_costs_little(how, rng):
     volume = smooth_volume()
     slices = slices_of(volume, 2)
     image = slices[3].image
-    spoilt = (
-        np.roll(image, (4, 3), (0, 1))
-        if how == "shift"
-        else image + rng.normal(0, 0.3, image.shape)
-    )
-    bad = [*slices[:3], slices[3]._replace(image=spoilt.astype(np.float32)), *slices[4:]]
+    corrupted = np.roll(image, (4, 3), (0, 1)) if how == "shift" else image + rng.normal(0, 0.3, image.shape)
+    bad = [*slices[:3], slices[3]._replace(image=corrupted.astype(np.float32)), *slices[4:]]
     box = box_of(Volume(np.ones(volume.shape), volume.affine))
     inside = np.ones(volume.shape, bool)
     scores = []
@@ -151,9 +144,9 @@ def image(fill=1.0, shape=(4, 5, 1), at=(0.0, 0, 0)):
 
 
 @pytest.mark.parametrize(
-    ("slices", "words"),
+    ("slices", "message"),
     [
-        ([image()], "two slices at least"),
+        ([image()], "at least two slices"),
         ([image(), image(np.nan)], "slice 1 holds NaN"),
         ([image(), image(np.inf)], "slice 1 holds NaN or infinity"),
         ([image(), image(at=(0, 0, 90))], "slice 1 lies outside the box"),
@@ -161,12 +154,12 @@ def image(fill=1.0, shape=(4, 5, 1), at=(0.0, 0, 0)):
         ([image(0.0), image(0.0)], "every slice is 0"),
     ],
 )
-def test_slices_that_make_no_field_are_refused(slices, words):
-    with pytest.raises(DataError, match=words):
+def test_slices_that_do_not_define_a_field_are_refused(slices, message):
+    with pytest.raises(DataError, match=message):
         gather(slices, BOX)
 
 
-def test_pixels_outside_the_box_play_no_role():
+def test_pixels_outside_the_box_are_not_used():
     samples = gather([image(at=(-2, 0, 0)), image(2.0)], BOX)
     assert (samples.number == 0).sum() == 10 and (samples.number == 1).sum() == 20
     assert samples.values[samples.number == 1].min() == 2
@@ -183,9 +176,7 @@ def test_outside_its_box_a_field_is_0_and_a_grid_is_refused():
     values = at_points(network, np.array([[10.0, 10, 10], [31, 10, 10]]))
     assert values[0] != 0 and values[1] == 0
     with pytest.raises(DataError, match="outside the field's box"):
-        on_grid(network, np.diag([1.0, 1, -1, 1]), (3, 3, 1)) and on_grid(
-            network, AFFINE + 200, (3, 3, 1)
-        )
+        on_grid(network, np.diag([1.0, 1, -1, 1]), (3, 3, 1)) and on_grid(network, AFFINE + 200, (3, 3, 1))
 
 
 def test_a_field_s_own_box_gives_grids_of_the_same_shape_again(rng):
@@ -213,31 +204,35 @@ def run(folder, tdi, mask, **options):
     names = {".safetensors": "field", ".json": "field", ".nii.gz": "sampled"}
     out = {suffix: folder / f"{name}{suffix}" for suffix, name in names.items()}
     fit_unit(
-        weights=out[".safetensors"], record=out[".json"], out=out[".nii.gz"], mask=mask,
-        stacks=dict.fromkeys(PLANES, tdi), unit="sub-1", status=folder / "status.json",
-        device="cpu", section=FEW.model_copy(update=options),
-    )  # fmt: skip
+        weights=out[".safetensors"],
+        record=out[".json"],
+        out=out[".nii.gz"],
+        mask=mask,
+        stacks=dict.fromkeys(PLANES, tdi),
+        unit="sub-1",
+        status=folder / "status.json",
+        device="cpu",
+        section=FEW.model_copy(update=options),
+    )
     return out, read_json(folder / "status.json")
 
 
 def test_the_stage_writes_a_field_that_can_be_read_again(tmp_path):
     tdi, mask = stage_inputs(tmp_path)
     out, status = run(tmp_path, tdi, mask, every=2, steps=600)
-    assert status["status"] == "ok" and status["n_slices"] == len(
-        read_json(out[".json"])["slice_sds"]
-    )
+    assert status["status"] == "ok" and status["n_slices"] == len(read_json(out[".json"])["slice_sds"])
     network, about = read_field(out[".safetensors"], out[".json"])
-    fused, true, inside = load(out[".nii.gz"]), load(tdi), load(mask).data > 0
+    fused, measured, inside = load(out[".nii.gz"]), load(tdi), load(mask).data > 0
     sampled = on_grid(network, fused.affine, fused.shape).data[..., 0]
     assert np.allclose(density_of_log(sampled.clip(0))[inside], fused.data[inside], rtol=1e-4)
     assert not fused.data[~inside].any()
-    assert pearson(log_density(fused.data[inside]), log_density(true.data[inside])) > 0.98
+    assert pearson(log_density(fused.data[inside]), log_density(measured.data[inside])) > 0.98
     assert about["channels"] == ["tdi"]
 
 
 def test_bad_slices_end_in_a_record_and_no_field(tmp_path):
     tdi, mask = stage_inputs(tmp_path)
     out, status = run(tmp_path, tdi, mask, every=100)
-    assert status["finding"]["problem"] == "a field needs two slices at least"
+    assert status["finding"]["problem"] == "a field needs at least two slices"
     assert str(tdi) in status["finding"]["file"]
     assert all(path.read_bytes() == b"" for path in out.values())

@@ -1,4 +1,4 @@
-"""The figure of rendered fields: each view where it belongs, and why there is none."""
+"""The figure of rendered fields: the order of the views, and the reason for a missing one."""
 
 from pathlib import Path
 
@@ -32,14 +32,14 @@ def roots(tmp_path):
     return found
 
 
-def test_a_view_is_named_by_where_it_is_taken_from():
+def test_a_view_is_named_by_the_direction_of_its_camera():
     names = [view_name(*view) for view in Render().stills]
     assert names == ["from the left", "from the front", "from above", "from below"]
     assert view_name(45, 15) == "from 45°, 15° up" and view_name(360, 0) == "from behind"
     assert view_name(0, -20) == "from behind, 20° down"
 
 
-def test_each_view_stands_below_its_name_and_a_failure_says_why(roots):
+def test_each_view_has_its_name_and_a_failure_its_reason(roots):
     rows = field_rows(roots, [UNIT], SECTION)
     assert [row["of"] for row in rows] == ["measured", "measured", "t1-dti, macro2micro"]
     measured, synthetic = np.split(np.array(draw_fields(rows, 2).axes), 2)
@@ -51,11 +51,11 @@ def test_each_view_stands_below_its_name_and_a_failure_says_why(roots):
     assert "no field: no streamline is left" in [text.get_text() for text in synthetic[0].texts]
 
 
-def test_the_command_writes_the_figure_with_its_source_and_nobody_is_said_in_words(roots, tmp_path):
+def test_the_command_writes_the_figure_with_its_source_also_without_participants(roots, tmp_path):
     draw(roots, tmp_path / "out", True, [UNIT], SECTION)
     table = read_table(tmp_path / "out/fields.tsv")
     assert [row["view"] for row in table] == ["from the left", "from above", None]
     assert table[2]["problem"] == "no streamline is left"
-    draw(roots, tmp_path / "nobody", False, [], Render())
-    for folder in ("out", "nobody"):
+    draw(roots, tmp_path / "none", False, [], Render())
+    for folder in ("out", "none"):
         assert all((tmp_path / folder / f"fields.{end}").stat().st_size for end in ("pdf", "png"))

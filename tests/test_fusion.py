@@ -1,4 +1,4 @@
-"""Views of orientations joined to one volume: the surer view counts more, a bad slice less."""
+"""Fusion of the views of several orientations: views and slices with larger errors have less weight."""
 
 import numpy as np
 import pytest
@@ -20,11 +20,11 @@ SHAPE = (14, 16, 12)
 ALL = np.ones(SHAPE, bool)
 
 
-def mae(true, found, region):
-    return mean_absolute_error(true[..., 0], found[..., 0], region)
+def mae(reference, found, region):
+    return mean_absolute_error(reference[..., 0], found[..., 0], region)
 
 
-def truth(rng):
+def smooth_volume(rng):
     """A smooth volume of about 0 to 1, shape (14, 16, 12, 1)."""
     data = ndimage.gaussian_filter(rng.normal(size=SHAPE), 2)
     return ((data - data.min()) / np.ptp(data)).astype(np.float32)[..., None]
@@ -43,59 +43,58 @@ def test_views_are_weighted_by_the_inverse_of_the_variance_that_a_network_predic
     assert np.allclose(average(views_of(images, (0.1, 0.3)), ALL).image, 0.5)
 
 
-def test_without_predicted_variances_the_view_that_others_contradict_counts_less(rng):
-    true = truth(rng)
-    noise = [rng.normal(0, sd, true.shape) for sd in (0.05, 0.05, 0.4)]
-    views = views_of([(true + n).astype(np.float32) for n in noise])
+def test_without_predicted_variances_a_view_that_differs_from_the_others_has_less_weight(rng):
+    reference = smooth_volume(rng)
+    noise = [rng.normal(0, sd, reference.shape) for sd in (0.05, 0.05, 0.4)]
+    views = views_of([(reference + n).astype(np.float32) for n in noise])
     plain, weighted = (fuse(views, ALL).image for fuse in (average, inverse_variance))
-    assert mae(true, weighted, ALL) < 0.5 * mae(true, plain, ALL)
+    assert mae(reference, weighted, ALL) < 0.5 * mae(reference, plain, ALL)
 
 
-def test_two_views_disagree_alike_and_one_stands_alone(rng):
+def test_two_views_have_equal_weights_and_a_single_view_is_unchanged(rng):
     images = [rng.random((*SHAPE, 1)).astype(np.float32) for _ in range(2)]
     assert np.allclose(inverse_variance(views_of(images), ALL).image, sum(images) / 2, atol=1e-6)
     assert np.allclose(inverse_variance(views_of(images[:1]), ALL).image, images[0], atol=1e-6)
 
 
-def test_in_a_field_a_spoilt_slice_counts_less_and_what_is_outside_not_at_all(rng, monkeypatch):
+def test_in_a_field_a_corrupted_slice_has_less_weight_and_the_outside_none(rng, monkeypatch):
     monkeypatch.setattr(of_field, "SliceField", lambda: FEW)
-    true = truth(rng)
+    reference = smooth_volume(rng)
     inside = np.zeros(SHAPE, bool)
     inside[2:-2, 2:-2, 2:-2] = True
-    images = [np.where(inside[..., None], true, 50.0).astype(np.float32) for _ in PLANES]
+    images = [np.where(inside[..., None], reference, 50.0).astype(np.float32) for _ in PLANES]
     images[0][:, :, 5] += 1
     views = views_of(images)
     plain, fused = average(views, inside), of_field.by_field(views, inside)
-    spoilt = inside & (np.arange(SHAPE[2]) == 5)
-    assert mae(true, fused.image, spoilt) < 0.5 * mae(true, plain.image, spoilt)
-    assert mae(true, fused.image, inside) < 0.06
+    corrupted = inside & (np.arange(SHAPE[2]) == 5)
+    assert mae(reference, fused.image, corrupted) < 0.5 * mae(reference, plain.image, corrupted)
+    assert mae(reference, fused.image, inside) < 0.06
     assert np.array_equal(fused.image[~inside], plain.image[~inside])
     assert np.array_equal(fused.sds["views"], plain.sds["views"])
 
 
 @pytest.mark.parametrize(("fusion", "error"), [("average", 2 / 3), ("inverse-variance", 0.005)])
-def test_a_model_s_views_are_joined_as_its_section_says(fusion, error, rng):
-    class Turned(torch.nn.Module):
-        """Sure of axial slices, and wrong in the others."""
+def test_views_are_fused_by_the_method_of_the_configuration(fusion, error, rng):
+    class Biased(torch.nn.Module):
+        """Low predicted error in axial slices; wrong in the others, with high predicted error."""
 
         def forward(self, source, plane, position):
             other = (plane != 0)[:, None, None, None].float()
             return Translation(source + other, log_sd=3 * other - 3 + torch.zeros_like(source))
 
-    source = truth(rng)[..., 0] + 0.1
+    source = smooth_volume(rng)[..., 0] + 0.1
     found = inference.translate_volume(
-        Turned(), source, np.eye(4), context=1, planes=PLANES, batch_size=8,
-        fuse=fusion_of(fusion, "cpu"),
-    ).image  # fmt: skip
+        Biased(), source, np.eye(4), context=1, planes=PLANES, batch_size=8, fuse=fusion_of(fusion, "cpu")
+    ).image
     assert np.allclose(found - source, error, atol=1e-3)
 
 
-def test_the_third_way_is_a_field_on_the_model_s_device():
+def test_fusion_by_a_field_uses_the_model_s_device():
     fuse = fusion_of("field", "meta")
     assert fuse.func is of_field.by_field and fuse.keywords == {"device": "meta"}
 
 
-def test_weights_do_not_depend_on_how_views_are_joined():
+def test_the_fingerprint_of_training_does_not_depend_on_the_fusion():
     keys = ("source", "target", "data_hash", "split_hash", "code_version", "encoder")
     about = dict.fromkeys(keys, "")
     plain, field = UNet(), UNet(fusion="field")

@@ -21,13 +21,13 @@ from scale import lay_out, write_config
 from touching import install
 
 pytestmark = pytest.mark.workflow
-OWN = ("dti", "anat", "grid")  # of each person, whatever part of the split they are in
+OWN = ("dti", "anat", "grid")  # of each participant, in any part of the split
 MODELS = ("mean", "t1")
-PEOPLE = [f"sub-{i:02}" for i in range(1, 7)]
+SUBJECTS = [f"sub-{i:02}" for i in range(1, 7)]
 
 
 def evaluate(folder, *arguments):
-    """Run up to the evaluation with the stand-in; give what Snakemake printed."""
+    """Run up to the evaluation with the stand-in; return the output of Snakemake."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{install(folder / 'bin')}{os.pathsep}{os.environ['PATH']}")
         config = str(folder / "config.yaml")
@@ -37,25 +37,25 @@ def evaluate(folder, *arguments):
 
 
 def run(folder):
-    """Run up to the evaluation; give the logs that were written: what ran, for whom."""
+    """Run up to the evaluation; return the new logs: the jobs that ran."""
     before = log_times(folder)
     evaluate(folder)
     return {name for name, time in log_times(folder).items() if before.get(name) != time}
 
 
 def log_times(folder):
-    """When each job's log was last written, by its name below the folder of logs."""
+    """Time of the last change of each log, by its name below the folder of logs."""
     logs = folder / "results/growing/logs"
     return {str(p.relative_to(logs)): p.stat().st_mtime_ns for p in logs.rglob("*.log")}
 
 
-def chains(people):
-    """Logs of what each of these people goes through by themselves."""
-    return {f"{stage}/{person}/{person}.log" for stage in OWN for person in people}
+def own_stages(subjects):
+    """Logs of the own stages of each of these participants."""
+    return {f"{stage}/{subject}/{subject}.log" for stage in OWN for subject in subjects}
 
 
 def after_a_change(folder):
-    """Logs of the cohort's stages, and of those that follow from models fitted again."""
+    """Logs of the cohort's stages, and of the stages after a new training."""
     cohort = {f"{stage}/{stage}.log" for stage in ("index", "validate", "split", "collect")}
     cohort |= {"quality/quality.log", "compare_models/t1-fa.log"}
     for model in MODELS:
@@ -63,37 +63,37 @@ def after_a_change(folder):
         split = read_table(folder / "results/growing/cohort/split.tsv")
         tested = [row["participant_id"] for row in split if row["part"] == "test"]
         assert tested
-        names = (f"{person}/{person}_model-tensor_param-fa.log" for person in tested)
+        names = (f"{subject}/{subject}_model-tensor_param-fa.log" for subject in tested)
         cohort |= {f"translate_volume/t1-fa_{model}/{name}" for name in names}
     return cohort
 
 
-@pytest.mark.parametrize("people, shard, jobs", [(12, 2, 6), (9, 4, 3), (5, 1, 5)])
-def test_a_shard_holds_so_many_people_also_when_they_are_planned_anew(
-    tmp_path, monkeypatch, people, shard, jobs
+@pytest.mark.parametrize("subjects, shard, jobs", [(12, 2, 6), (9, 4, 3), (5, 1, 5)])
+def test_a_shard_has_the_same_number_of_participants_when_they_are_planned_again(
+    tmp_path, monkeypatch, subjects, shard, jobs
 ):
     """Behind a checkpoint that has run, Snakemake plans twice before it starts."""
-    lay_out(tmp_path, people)
+    lay_out(tmp_path, subjects)
     write_config(tmp_path / "config.yaml", ["t1-fa"])
     monkeypatch.setenv("M2M_SLURM_SHARD", str(shard))
     config = str(tmp_path / "config.yaml")
     run = snakemake(tmp_path, "--profile", "slurm", "-n", configfile=config, timeout=600)
     assert run.returncode == 0, run.stdout[-3000:]
-    assert run.stdout.count("Group job person-") == jobs
-    assert planned(run.stdout)["grid"] == run.stdout.count("rule grid:") == people
+    assert run.stdout.count("Group job participant-") == jobs
+    assert planned(run.stdout)["grid"] == run.stdout.count("rule grid:") == subjects
 
 
 @pytest.fixture(scope="module")
 def six(tmp_path_factory):
-    """Six people, everything made up to the evaluation."""
+    """Six participants, with all results up to the evaluation."""
     folder = tmp_path_factory.mktemp("six")
-    dataset(folder / "raw", *PEOPLE)
+    dataset(folder / "raw", *SUBJECTS)
     config = yaml.safe_load((CHECKOUT / "tests/config.yaml").read_text())
     config |= {"dataset": "growing", "cohort": {"source": "bids", "bids_dir": "raw"}}
     config |= {"tasks": {"t1-fa": {"models": list(MODELS)}}, "downstream": {}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / "printed.txt").write_text(evaluate(folder, "--verbose"))
-    assert set(log_times(folder)) == chains(PEOPLE) | after_a_change(folder)
+    assert set(log_times(folder)) == own_stages(SUBJECTS) | after_a_change(folder)
     return folder
 
 
@@ -103,32 +103,32 @@ def finished(six, tmp_path):
     return shutil.copytree(six, tmp_path / "copy")
 
 
-def test_ready_jobs_are_looked_at_when_a_job_ends_and_not_in_between(six):
+def test_ready_jobs_are_checked_only_when_a_job_ends(six):
     printed = (six / "printed.txt").read_text()
     assert 0 < printed.count("Ready jobs: ") <= printed.count("Finished jobid: ") + 1
 
 
-def test_people_who_are_added_run_their_own_chains_and_the_cohort_s_stages(finished):
+def test_added_participants_run_their_own_stages_and_the_cohort_s_stages(finished):
     new = ["sub-07", "sub-08"]
     dataset(finished / "raw", *new)
-    assert run(finished) == chains(new) | after_a_change(finished)
+    assert run(finished) == own_stages(new) | after_a_change(finished)
     assert not run(finished)
 
 
-def test_a_test_person_s_grid_job_that_was_killed_before_its_slices_runs_again(finished):
-    """Behind a checkpoint Snakemake does not look for half-made files."""
+def test_a_test_participant_s_grid_job_that_was_killed_before_its_slices_runs_again(finished):
+    """Behind a checkpoint Snakemake does not check for incomplete files."""
     root = finished / "results/growing"
     split = read_table(root / "cohort/split.tsv")
-    person = next(row["participant_id"] for row in split if row["part"] == "test")
-    for path in (root / "slices" / person, root / "cohort/quality.tsv", root / "evaluate"):
+    subject = next(row["participant_id"] for row in split if row["part"] == "test")
+    for path in (root / "slices" / subject, root / "cohort/quality.tsv", root / "evaluate"):
         subprocess.run(["rm", "-r", path], check=True)
-    assert f"grid/{person}/{person}.log" in run(finished)
-    assert (root / f"slices/{person}/{person}_slices.json").exists()
+    assert f"grid/{subject}/{subject}.log" in run(finished)
+    assert (root / f"slices/{subject}/{subject}_slices.json").exists()
 
 
-def test_a_person_who_is_removed_runs_the_cohort_s_stages_only(finished):
+def test_removing_a_participant_runs_the_cohort_s_stages_only(finished):
     shutil.rmtree(finished / "raw/sub-03")
     assert run(finished) == after_a_change(finished)
     units = read_table(finished / "results/growing/cohort/units.tsv")
-    assert [row["unit"] for row in units] == [p for p in PEOPLE if p != "sub-03"]
+    assert [row["unit"] for row in units] == [p for p in SUBJECTS if p != "sub-03"]
     assert not run(finished)

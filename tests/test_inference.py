@@ -1,4 +1,4 @@
-"""A network on a whole volume: slices as in training, views averaged, everything back in place."""
+"""Inference on a whole volume: the same slices as in training, views averaged, voxels in order."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def volume():
 
 
 class Neighbour(torch.nn.Module):
-    """Gives one of the slices that it sees."""
+    """Returns one of its input slices."""
 
     def __init__(self, number):
         super().__init__()
@@ -39,30 +39,26 @@ def subject_to_mni(subject):
 @pytest.mark.parametrize("planes", [("axial",), ("coronal",), ("sagittal",), PLANES])
 def test_an_identity_network_returns_the_volume(planes, batch_size):
     network, data = Neighbour(2), volume()
-    found = inference.translate_volume(
-        network, data, np.eye(4), context=5, planes=planes, batch_size=batch_size
-    )
+    found = inference.translate_volume(network, data, np.eye(4), context=5, planes=planes, batch_size=batch_size)
     assert set(found.sds) == ({"views"} if len(planes) > 1 else set())
     assert all(sd.max() < 1e-3 for sd in found.sds.values())
     assert np.allclose(found.image, data, atol=1e-6)
     assert network.largest <= batch_size
 
 
-def test_channels_of_a_network_come_back_in_order():
+def test_channels_of_a_network_keep_their_order():
     data = volume()
 
     class Both(torch.nn.Module):
         def forward(self, source, plane, position):
             return Translation(torch.cat([source, -2 * source], dim=1))
 
-    found = inference.translate_volume(
-        Both(), data, np.eye(4), context=1, planes=PLANES, batch_size=8
-    ).image
+    found = inference.translate_volume(Both(), data, np.eye(4), context=1, planes=PLANES, batch_size=8).image
     assert found.shape == (*SHAPE, 2)
     assert np.allclose(found[..., 0], data) and np.allclose(found[..., 1], -2 * data)
 
 
-def test_neighbours_come_in_order_and_are_zero_beyond_the_volume():
+def test_neighbouring_slices_are_in_order_and_zero_beyond_the_volume():
     data = volume()
     options = {"context": 3, "planes": ("axial",), "batch_size": 4}
     below = inference.translate_volume(Neighbour(0), data, np.eye(4), **options).image
@@ -72,29 +68,27 @@ def test_neighbours_come_in_order_and_are_zero_beyond_the_volume():
 
 
 def test_slices_of_translation_are_slices_of_training(tmp_path):
-    """The network sees the same in both, or it would be used on what it never saw."""
+    """The network has the same inputs in both."""
     subject = find_subjects(tmp_path / "slices", write_cohort(tmp_path), "t1", "fa")[0]["train"][0]
-    seen = {}
+    inputs = {}
 
-    class Listening(Neighbour):
+    class Recording(Neighbour):
         def forward(self, source, plane, position):
-            seen.setdefault(int(plane[0]), []).append(torch.cat([source, position], 1))
+            inputs.setdefault(int(plane[0]), []).append(torch.cat([source, position], 1))
             return super().forward(source, plane, position)
 
     source = subject.volume("t1").data
-    inference.translate_volume(
-        Listening(1), source, subject_to_mni(subject), context=3, planes=PLANES, batch_size=7
-    )
+    inference.translate_volume(Recording(1), source, subject_to_mni(subject), context=3, planes=PLANES, batch_size=7)
     for number, plane in enumerate(PLANES):
         batches = whole_subject(subject, plane, "t1", "fa", 3, 9)
         training = torch.cat([torch.cat([b["source"], b["position"]], 1) for b in batches])
-        translation = torch.cat(seen[number])
+        translation = torch.cat(inputs[number])
         with_brain = [s for s in translation if s[1].any()]
         torch.testing.assert_close(torch.stack(with_brain), training, msg=plane)
 
 
-def test_orientations_that_disagree_are_less_sure():
-    """Each orientation adds its own number: their spread is known."""
+def test_the_deviation_over_views_is_that_of_the_orientations():
+    """Each orientation adds its own constant, so that the deviation over views is known."""
 
     class Biased(torch.nn.Module):
         def forward(self, source, plane, position):
@@ -102,53 +96,48 @@ def test_orientations_that_disagree_are_less_sure():
             return Translation(image, log_sd=torch.full_like(image, 0.2).log())
 
     data = volume()
-    found = inference.translate_volume(
-        Biased(), data, np.eye(4), context=1, planes=PLANES, batch_size=8
-    )
+    found = inference.translate_volume(Biased(), data, np.eye(4), context=1, planes=PLANES, batch_size=8)
     assert np.allclose(found.image, data, atol=1e-6)
     assert np.allclose(found.sds["views"], 0.3, atol=1e-5)
     assert np.allclose(found.sds["predicted"], 0.2, atol=1e-5)
 
 
 @pytest.mark.parametrize("factors", [(1,), (1, -1)])
-def test_the_mirrored_person_comes_back_where_it_was(factors):
-    """What the network is told of the mirrored person is that person: place and channels."""
-    data, world = volume(), np.diag([3.0, 3, 3, 1])
-    world[:3, 3] = (-31, -40, -30)
-    seen = []
+def test_the_prediction_of_the_mirrored_volume_is_mirrored_back(factors):
+    """Positions and channels of the mirrored volume are mirrored too."""
+    data, to_mni = volume(), np.diag([3.0, 3, 3, 1])
+    to_mni[:3, 3] = (-31, -40, -30)
+    calls = []
 
-    class Placed(torch.nn.Module):
+    class Positioned(torch.nn.Module):
         def forward(self, source, plane, position):
-            seen.append(position[:, 0])
-            # Odd in left and right, as Dxy is, where the second channel is.
+            calls.append(position[:, 0])
+            # The second channel changes sign under mirroring, as Dxy does.
             parts = [source, source * position[:, :1]][: len(factors)]
             return Translation(torch.cat(parts, dim=1))
 
     options = {"context": 1, "planes": PLANES, "batch_size": 8}
-    alone = inference.translate_volume(Placed(), data, world, **options)
-    once = len(seen)
-    both = inference.translate_volume(Placed(), data, world, **options, mirror=factors)
-    assert len(seen) == 3 * once
+    alone = inference.translate_volume(Positioned(), data, to_mni, **options)
+    once = len(calls)
+    both = inference.translate_volume(Positioned(), data, to_mni, **options, mirror=factors)
+    assert len(calls) == 3 * once
     assert np.allclose(both.image, alone.image, atol=1e-4)
     assert both.sds["views"].max() < 1e-3
 
 
-def test_slices_far_from_the_source_are_not_translated_and_stay_empty():
+def test_slices_without_source_in_their_context_are_not_translated_and_stay_0():
     data = np.zeros(SHAPE, np.float32)
     data[:, :, 8:11] = 1
     network = Neighbour(1)
-    seen = []
-    network.register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
-    found = inference.translate_volume(
-        network, data, np.eye(4), context=3, planes=("axial",), batch_size=2
-    )
+    counts = []
+    network.register_forward_hook(lambda _, inputs, __: counts.append(len(inputs[0])))
+    found = inference.translate_volume(network, data, np.eye(4), context=3, planes=("axial",), batch_size=2)
     assert np.array_equal(found.image, data)
-    assert sum(seen) == 5, "three slices, and one on each side that has one for a neighbour"
+    assert sum(counts) == 5, "three slices, and one neighbour on each side"
 
 
 def test_an_empty_source_is_bad_data():
     with pytest.raises(DataError, match="source is empty"):
         inference.translate_volume(
-            Neighbour(0), np.zeros(SHAPE, np.float32), np.eye(4), context=1, planes=PLANES,
-            batch_size=2,
-        )  # fmt: skip
+            Neighbour(0), np.zeros(SHAPE, np.float32), np.eye(4), context=1, planes=PLANES, batch_size=2
+        )

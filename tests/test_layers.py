@@ -86,9 +86,7 @@ def test_every_row_of_the_table_exists():
 
 
 def test_no_module_stands_loose_in_the_root():
-    loose = {
-        name for name, path in MODULES.items() if name.count(".") == 1 and path.stem == part(name)
-    }
+    loose = {name for name, path in MODULES.items() if name.count(".") == 1 and path.stem == part(name)}
     assert loose == {"m2m.cli"}
 
 
@@ -116,7 +114,7 @@ def test_a_heavy_library_stays_inside_its_layer(module):
 
 
 def test_a_translation_needs_no_extra():
-    """`pip install m2m` is enough for it: nothing on the way imports what an extra installs."""
+    """`pip install .` is enough for it: nothing on the way imports what an extra installs."""
     found, waiting = set(), {"m2m.translate.folder", "m2m.translate", "m2m.models.catalogue"}
     # Imported by the name that a family's section gives.
     waiting |= {module.SECTION.implementation for module in FAMILIES.values()}
@@ -135,9 +133,7 @@ def test_the_workflow_parses_without_heavy_libraries():
     lines = re.findall(r"^(?:from m2m[\w.]* import (?:\([^)]*\)|.+)|import m2m.*)$", text, re.M)
     assert lines
     code = "\n".join([*lines, "import sys", "print(*sys.modules)"])
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
-    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     loaded = {name.split(".")[0] for name in result.stdout.split()}
     assert "m2m" in loaded
     assert not loaded & {*HEAVY, "numpy", "scipy", "nibabel", "sklearn", "typer"}

@@ -22,16 +22,15 @@ def left_half(image: torch.Tensor) -> torch.Tensor:
     return mask
 
 
-def test_masked_l1_is_the_mean_inside_and_blind_outside():
+def test_masked_l1_is_the_mean_inside_the_mask_and_ignores_the_outside():
     prediction, target = torch.full((2, 1, 4, 6), 0.5), torch.full((2, 1, 4, 6), 0.2)
     mask = left_half(target)
     prediction[mask == 0] = 77.0
     assert losses.masked_l1(prediction, target, mask).item() == pytest.approx(0.3)
-    assert losses.masked_l1(prediction.expand(2, 3, 4, 6), target.expand(2, 3, 4, 6), mask).item() \
-        == pytest.approx(0.3)  # fmt: skip
+    assert losses.masked_l1(prediction.expand(2, 3, 4, 6), target.expand(2, 3, 4, 6), mask).item() == pytest.approx(0.3)
 
 
-def test_a_batch_without_any_voxel_to_judge_is_not_a_number():
+def test_the_loss_of_an_empty_mask_is_not_a_number():
     prediction, target = images()
     assert losses.masked_l1(prediction, target, torch.zeros_like(target)).isnan()
 
@@ -46,12 +45,10 @@ def test_bands_sum_to_the_image_and_a_constant_is_all_low():
 
 
 @pytest.mark.parametrize("sigma, radius", [(3.5, 10), (1.5, 4), (1.0, 3)])
-def test_low_band_equals_scipys_gaussian_and_has_the_papers_kernel(sigma, radius):
+def test_low_band_equals_the_gaussian_of_scipy_with_the_kernel_of_the_paper(sigma, radius):
     _, image = images()
     low, _ = losses.split_frequencies(image, sigma)
-    expected = ndimage.gaussian_filter(
-        image.double().numpy(), sigma, mode="mirror", radius=radius, axes=(2, 3)
-    )
+    expected = ndimage.gaussian_filter(image.double().numpy(), sigma, mode="mirror", radius=radius, axes=(2, 3))
     np.testing.assert_allclose(low.numpy(), expected, atol=1e-6)
 
 
@@ -65,9 +62,14 @@ def test_similarity_at_one_scale_equals_scikit_image_inside_the_mask():
     mask = left_half(target)
     prediction, target = prediction * mask, target * mask
     _, full = structural_similarity(
-        target[0, 0].numpy(), prediction[0, 0].numpy(), data_range=1.0, full=True,
-        gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
-    )  # fmt: skip
+        target[0, 0].numpy(),
+        prediction[0, 0].numpy(),
+        data_range=1.0,
+        full=True,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+    )
     # Away from the slice's border, where the two mirror differently.
     mask[..., :6, :] = mask[..., -6:, :] = mask[..., :6] = 0
     similarity = 1 - losses.ms_ssim_loss(prediction, target, mask, weights=(1.0,))
@@ -96,7 +98,7 @@ def test_all_scales_together_agree_with_torchmetrics():
     assert 1 - loss.item() == pytest.approx(expected.item(), abs=2e-3)
 
 
-def test_similarity_is_perfect_for_equals_and_scales_with_the_data_range():
+def test_similarity_is_one_for_equal_images_and_scales_with_the_data_range():
     prediction, target = images()
     mask = torch.ones_like(target)
     assert losses.ms_ssim_loss(target, target, mask).item() == pytest.approx(0, abs=1e-6)
@@ -107,10 +109,10 @@ def test_similarity_is_perfect_for_equals_and_scales_with_the_data_range():
     assert abs(wrong - unit) > 1e-3
 
 
-@pytest.mark.parametrize("opposed", [False, True])
-def test_similarity_has_finite_gradient_for_flat_and_for_opposed_predictions(opposed):
+@pytest.mark.parametrize("inverted", [False, True])
+def test_similarity_has_finite_gradient_for_flat_and_for_inverted_predictions(inverted):
     _, target = images()
-    prediction = (1 - target if opposed else torch.zeros_like(target)).requires_grad_()
+    prediction = (1 - target if inverted else torch.zeros_like(target)).requires_grad_()
     losses.ms_ssim_loss(prediction, target, torch.ones_like(target)).backward()
     assert prediction.grad.isfinite().all() and prediction.grad.abs().sum() > 0
 
@@ -144,7 +146,7 @@ def test_adversarial_losses_at_an_undecided_discriminator_are_log_two():
     assert both == pytest.approx(2 * math.log(2))
 
 
-def test_generator_is_pushed_hardest_where_it_is_caught():
+def test_adversarial_gradients_are_largest_for_misclassified_images():
     logits = torch.tensor([[-20.0], [20.0]], requires_grad=True)
     losses.generator_adversarial(logits).backward()
     assert logits.grad[0].item() == pytest.approx(-0.5, abs=1e-4)

@@ -1,4 +1,4 @@
-"""The methods in words: true to the options, and every citation has its entry."""
+"""The methods text: correct for the options, and every citation has its entry."""
 
 import importlib.metadata
 import re
@@ -20,27 +20,30 @@ BASE = yaml.safe_load((ROOT / "tests/config.yaml").read_text())
 LIBRARY = (ROOT / "m2m/report/templates/references.bib").read_text()
 REAL = {"cohort": {"source": "bids", "bids_dir": "bids"}}
 MRTRIX = {
-    "preprocess": {"chain": "mrtrix3", "degibbs": False, "bias": True},
+    "preprocess": {"backend": "mrtrix3", "degibbs": False, "bias": True},
     "tractography": {"backend": "mrtrix3", "mrtrix3": {"response": "dhollander", "sift2": True}},
 }
 COUNTS = {"train": 3, "validation": 1, "test": 2}
 
 
-def write(folder, changes=None, study="report", counts=COUNTS, masks=("supplied", "template"),
-          further=()):  # fmt: skip
-    """Write the records that the text is made from, then the text; return it and its references."""
+def write(folder, changes=None, study="report", counts=COUNTS, masks=("supplied", "template"), further=()):
+    """Write the records that the text needs, then the text; return the text and its references."""
     config = Config.model_validate(merged(BASE, changes or {}))
-    tasks = {name: task for name, task in config.tasks.items() if task.study == study}
+    tasks = {name: task for name, task in config.tasks.items() if task.page == study}
     flow = {"n_input": 9, "n_failed": 2, "n_excluded": 1, "n_incomplete": 3, "n_used": 3}
     write_json(folder / "cohort/flow.json", flow)
     split = {"hash": "0123abcd", "seed": 31, "counts": counts, "shaped_by": ["age", "site"]}
     write_json(folder / "cohort/split.json", split)
-    words = {"supplied": "supplied", "template": "template and intensity"}
+    states = {"supplied": "supplied", "template": "template and intensity"}
     rows = [
-        {"unit": f"sub-{i}", "state": "used", "anat_brain_mask": words[mask],
-         "grid_kept": "registration" if i else "headers"}
+        {
+            "unit": f"sub-{i}",
+            "state": "used",
+            "anat_brain_mask": states[mask],
+            "grid_kept": "registration" if i else "headers",
+        }
         for i, mask in enumerate(masks)
-    ]  # fmt: skip
+    ]
     write_table(folder / "cohort/quality.tsv", rows, list(rows[0]))
     for task, model in fits(tasks):
         record = {"code_version": "0.0.9" if model == "mean" else m2m.__version__}
@@ -67,17 +70,17 @@ def test_each_citation_has_its_entry_and_each_entry_is_cited(tmp_path, study, ch
     text, bib = write(tmp_path, changes, study)
     keys = cited(text)
     assert keys and sorted(keys) == entries(bib)
-    # Every at sign belongs to a citation, and no word of the template is left in the text.
+    # Every at sign belongs to a citation, and no syntax of the template is left in the text.
     assert text.count("@") == sum(len(re.findall("@", c)) for c in re.findall(r"\[@[^]]+\]", text))
     assert not re.search(r"[{}]|None|True|False| ,|  |\.\.|\w,\w", text.replace("`", ""))
 
 
 def test_an_entry_that_is_missing_is_named():
-    with pytest.raises(DataError, match="nobody1900"):
-        bibliography("As was shown [@otsu1979; @nobody1900].")
+    with pytest.raises(DataError, match="unknown1900"):
+        bibliography("As was shown [@otsu1979; @unknown1900].")
 
 
-def test_the_library_is_sound():
+def test_the_bibliography_is_complete_and_has_no_duplicates():
     keys = entries(LIBRARY)
     assert len(keys) == len(set(keys)) == LIBRARY.count("\n@") + 1
     for entry in LIBRARY.strip().split("\n\n"):
@@ -90,49 +93,52 @@ def test_the_library_is_sound():
     assert len(dois) == len(set(dois))
 
 
-def test_a_reference_is_one_that_the_documents_or_the_code_name():
+def test_every_reference_is_named_in_the_documents_or_the_code():
     files = [*ROOT.glob("docs/*.md"), *ROOT.glob("m2m/**/*.py"), *ROOT.glob("rules/*.smk")]
-    words = "\n".join(path.read_text() for path in files)
+    text = "\n".join(path.read_text() for path in files)
     for place in re.findall(r"(?:doi|eprint) = \{([^}]+)\}", LIBRARY):
-        assert place in words, place
+        assert place in text, place
 
 
 def test_the_text_has_the_seeds_counts_and_versions_that_ran(tmp_path):
-    changes = {"cohort": {"phantom": {"seed": 77}}, "evaluation": {"seed": 13, "bootstrap": 321}}
+    changes = {"cohort": {"phantom": {"seed": 77}}}
     text, _ = write(tmp_path, changes)
-    assert "6 people were simulated (seed 77)" in text
-    assert "Of 9 people and sessions, 2 failed, 1 were excluded, 3 were incomplete" in text
-    assert "(seed 31), which balances age and site, 3 participants were given to training" in text
-    assert "(321 resamples, seed 13)" in text
+    assert "6 participants were simulated (seed 77)" in text
+    assert "Of 9 participants and sessions, 2 failed, 1 were excluded, 3 were incomplete" in text
+    assert "(seed 31), which balances age and site, 3 participants were assigned to training" in text
+    assert "95 % intervals over participants by Student's t [@student1908]." in text
+    assert "a difference is called one by the corrected p." in text
     assert f"m2m {m2m.__version__}, Python" in text
     assert f"DIPY {importlib.metadata.version('dipy')}" in text
-    assert "Models were fitted by m2m 0.0.9." in text and "hash 0123abcd" in text
+    assert "Models were fitted by m2m 0.0.9." in text and "hash of the split is 0123abcd" in text
     assert "`macro2micro` on `t1-fa`: 20 steps of 4 slices" in text
     assert "`macro2micro` on `t1-tdi`: 10 steps of 4 slices" in text  # the task's own number
     assert "(1 of 2)" in text  # brain masks from the template; registrations kept: 1 of 3 used
     assert "(1 of 3)" in text
 
 
-# Options, words that they bring, and words that they take away.
+# Networks of the pages whose networks are mirrored all or none.
+NETWORKS = ("macro2micro", "macro2micro-2023", "pix2pix", "cyclegan", "unet", "fgdl-cms", "fgdl-sr")
+# Options, a text that each adds, and a text that it removes.
 CASES = [
     ({"dti": {"fit": "OLS"}}, "ordinary least squares", "chung2006"),
     ({"dti": {"fit": "RESTORE"}}, "chang2012", "chung2006"),
     (
         {"dti": {"mask": {"method": "supplied"}}},
-        "masks were supplied with the series",
+        "masks were supplied with the diffusion series",
         "Otsu's thr",
     ),
     (REAL, "PyBIDS [@yarkoni2019]", "were simulated"),
     (MRTRIX, "denoised [@veraart2016]", "kellner2016"),
     (MRTRIX, "N4 [@tustison2010]", "EuDX"),
     (MRTRIX, "weights by SIFT2 [@smith2015]", "smith2012"),
-    ({"preprocess": {"chain": "fsl"}}, "eddy [@andersson2016]", "veraart2016"),
+    ({"preprocess": {"backend": "fsl"}}, "eddy [@andersson2016]", "veraart2016"),
     ({"grid": {"registration": "none"}}, "aligned by their headers", "rigid"),
     ({"grid": {"registration": "affine"}}, "an affine transform", "a rigid transform"),
     ({"grid": {"density": "tckmap"}}, "counted by MRtrix3 [@tournier2019]", "counted by DIPY"),
-    ({"models": {"macro2micro": {"network": {"alpha": 0}}}}, "without low-frequency", "chen2019"),
+    ({"models": {"macro2micro": {"network": {"alpha": 0}}}}, "none of them at low frequency", "chen2019"),
     ({"models": {"macro2micro": {"network": {"position": True}}}}, "tancik2020", ""),
-    ({"models": {"macro2micro": {"mirror": False}}}, "slice was translated;", "mirrored person"),
+    ({"models": {name: {"mirror": False} for name in NETWORKS}}, "slices were translated;", "mirror images"),
     ({"models": {"macro2micro": {"losses": {"ms_ssim": 0}}}}, "", "wang2003"),
     ({"models": {"macro2micro": {"losses": {"adversarial": 0}}}}, "", "karras2020"),
     (
@@ -140,76 +146,87 @@ CASES = [
         "a perceptual distance [@zhang2018] in VGG19 (weight 1)",
         "",
     ),
-    ({"models": {"macro2micro": {"fusion": "field"}}}, "joined by a continuous field", "averaged."),
-    ({"cohort": {"check_voxels": False}}, "headers and gradient tables before", "voxel by voxel"),
+    ({"models": {"macro2micro": {"fusion": "field"}}}, "combined by a continuous field", "averaged."),
+    ({"cohort": {"check_voxels": False}}, "gradient tables of all scans were checked", "voxel values"),
 ]
 
 
-# Steps of the chain that were switched off, or are of another one.
+# Steps of the preprocessing backend that are switched off, or belong to another backend.
 NEVER = ("kellner2016", "veraart2016", "smith2012")
 
 
-@pytest.mark.parametrize(("changes", "there", "gone"), CASES)
-def test_an_option_changes_the_text(tmp_path, changes, there, gone):
+@pytest.mark.parametrize(("changes", "added", "removed"), CASES)
+def test_an_option_changes_the_text(tmp_path, changes, added, removed):
     text, _ = write(tmp_path / "changed", changes)
     before, _ = write(tmp_path / "before")
-    if there:
-        assert there in text and there not in before
-    if gone:
-        assert gone not in text
-        assert gone in before or gone in NEVER
+    if added:
+        assert added in text and added not in before
+    if removed:
+        assert removed not in text
+        assert removed in before or removed in NEVER
 
 
-def test_what_no_task_needs_is_not_named(tmp_path):
+def test_a_step_that_no_task_needs_is_not_mentioned(tmp_path):
     tasks = {"tasks": {"t1-fa": {"models": ["mean"]}}}
     config = {key: value for key, value in BASE.items() if key != "downstream"}
     fa = Config.model_validate(config | tasks)
     assert set(fa.tasks) == {"t1-fa"}
-    folder, whole = tmp_path / "fa", write(tmp_path / "whole")[0]
+    folder, complete = tmp_path / "fa", write(tmp_path / "complete")[0]
     write(folder)  # its records
     write_methods(folder, fa.tasks, fa, folder / "a.md", folder / "a.bib")
     text = (folder / "a.md").read_text()
-    for words in (
-        "Streamlines",
+    for term in (
+        "treamlines",
         "Tensors",
         "density",
         "Adam",
         "macro2micro",
         "Models were compared",
     ):
-        assert words in whole
-        assert words not in text
-    assert "eigenvalues" in text and "The T1 and FA were brought" in text
+        assert term in complete
+        assert term not in text
+    assert "eigenvalues" in text and "The T1 and FA were resampled" in text
 
 
-def test_what_few_people_do_not_allow_is_not_said_to_have_been_measured(tmp_path):
+def test_a_metric_that_few_participants_do_not_allow_is_not_mentioned(tmp_path):
     text, _ = write(tmp_path)
     assert "Lin's concordance [@lin1989] and limits of agreement [@bland1986]." in text
     row = {"region": "rois", "metric": "identification"}
     text, _ = write(tmp_path, further=[row])
-    assert "identification of each person among all [@finn2015]" in text
+    assert (
+        "identification of each participant among all [@finn2015], to be read against the rate of the mean map" in text
+    )
+    assert "rates exact ones [@clopper1934]" in text and "or by McNemar's exact test [@mcnemar1947]" in text
 
 
-def test_nobody_left_to_validate_or_to_test_is_not_said_to_have_been(tmp_path):
+def test_a_missing_validation_or_test_set_is_not_mentioned(tmp_path):
     counts = {"train": 2, "validation": 0, "test": 0}
     text, _ = write(tmp_path, counts=counts)
-    assert "scaled on the training people" in text and "## Evaluation" not in text
+    assert "scaled on the training participants" in text and "## Evaluation" not in text
     assert "validated, and those of the best step" not in text
+
+
+def test_equal_inputs_of_a_task_are_stated(tmp_path):
+    inputs = {"page": "compare", "inputs": {"context": 3, "prior": True}, "models": ["macro2micro", "unet"]}
+    text, _ = write(tmp_path, {"tasks": {"same-inputs": inputs}}, "compare")
+    assert (
+        "in this task the input of every network was 3 neighbouring slices and the mean map of the training "
+        "participants." in text
+    )
 
 
 def test_a_study_describes_the_first_model_of_a_family_and_what_the_others_change(tmp_path):
     text, _ = write(tmp_path, study="ablation")
-    (line,) = [line for line in text.splitlines() if line.startswith("`perceptual-on`")]
+    (line,) = [line for line in text.splitlines() if line.startswith("`perceptual-loss`")]
     assert line == (
-        "`perceptual-on` was `macro2micro` but for training.steps 4 and perceptual.network self "
-        "[@zhang2018]."
+        "`perceptual-loss` was `macro2micro` except for training.steps 4 and perceptual.network self [@zhang2018]."
     )
     assert "cyclegan" not in text.lower() and "downstream" not in text
-    # Trained alike, so in one line.
-    assert "- `macro2micro` and `perceptual-on` on `one-change`: 4 steps of 4 slices" in text
+    # The same training, so in one line.
+    assert "- `macro2micro` and `perceptual-loss` on `one-change`: 4 steps of 4 slices" in text
 
 
-def test_the_perceptual_distance_of_the_published_network_is_named_where_it_has_one(tmp_path):
+def test_the_perceptual_distance_of_the_published_network_is_mentioned_where_it_is_used(tmp_path):
     changes = {"models": {"macro2micro-2023": {"perceptual": {"network": "self"}}}}
     text, bib = write(tmp_path, changes, "compare")
     assert "a perceptual distance [@zhang2018] in an encoder" in text and "zhang2018" in bib
@@ -237,9 +254,10 @@ def write_downstream(folder, scores, refused=(), changes=None):
         record = {"code_version": m2m.__version__}
         write_json(folder / "models" / task / model / "model.json", record)
     record = {
-        "options": config.downstream.model_dump(mode="json"), "n_people": 123,
-        "refused": dict.fromkeys(refused, "it is the same for everybody"),
-    }  # fmt: skip
+        "options": config.downstream.model_dump(mode="json"),
+        "n_subjects": 123,
+        "refused": dict.fromkeys(refused, "it is the same for every participant"),
+    }
     write_json(folder / "downstream/downstream.json", record)
     columns = ("target", "kind", "input", "predictor")
     rows = [dict(zip(columns, row, strict=True)) for row in scores]
@@ -249,33 +267,31 @@ def write_downstream(folder, scores, refused=(), changes=None):
     return out.read_text(), references.read_text()
 
 
-AGE = [("age", "regression", seen, "linear") for seen in ("covariates", "t1", "fa")]
+AGE = [("age", "regression", image, "linear") for image in ("covariates", "t1", "fa")]
 SEX = [("sex", "classification", "t1", name) for name in ("linear", "cnn")]
 
 
-def test_a_validation_says_who_was_predicted_from_what_and_nothing_of_an_evaluation(tmp_path):
+def test_a_validation_describes_phenotypes_and_inputs_and_no_evaluation(tmp_path):
     text, bib = write_downstream(tmp_path, [*AGE, *SEX])
-    assert "They were divided into 2 folds (seed 32)" in text and "were given to" not in text
-    assert "Of 123 people age and sex were predicted from each of `covariates`, `t1` and" in text
-    assert (
-        "brain's volume" in text and "(50 resamples, seed 1)" in text and "9 permutations" in text
-    )
-    assert "A convolutional network [@peng2021] saw whole volumes" in text
+    assert "They were divided into 2 folds (seed 32)" in text and "were assigned to" not in text
+    assert "Of 123 participants age and sex were predicted from each of `covariates`, `t1` and" in text
+    assert "brain's volume" in text and "(50 resamples, seed 1)" in text and "9 permutations" in text
+    assert "A convolutional network [@peng2021] was trained on whole volumes" in text
     assert "`macro2micro` on `t1-fa`: 20 steps" in text and "-fold" not in text
-    assert "## Evaluation" not in text and "The folds have the hash 4567cdef." in text
+    assert "## Evaluation" not in text and "The hash of the folds is 4567cdef." in text
     assert "scikit-learn 1." in text and "scikit-learn" not in write(tmp_path / "study")[0]
     assert sorted(cited(text)) == entries(bib)
     assert not re.search(r"[{}]|None|True|False| ,|  |\.\.|\w,\w", text.replace("`", ""))
 
 
-def test_a_validation_names_what_it_did_with_numbers_or_classes_only(tmp_path):
+def test_a_validation_describes_methods_only_for_numbers_or_only_for_classes(tmp_path):
     numbers, _ = write_downstream(tmp_path / "numbers", AGE, refused=["sex"])
     classes, _ = write_downstream(tmp_path / "classes", SEX, refused=["age"])
-    for words in ("ridge", "mcgraw1996", "R²"):
-        assert words in numbers and words not in classes
-    for words in ("logistic regression", "hedges1981", "ROC", "peng2021"):
-        assert words in classes and words not in numbers
-    assert "sex was not predicted: it is the same for everybody." in numbers
-    assert "Of 123 people age was predicted" in numbers
+    for term in ("ridge", "mcgraw1996", "R²"):
+        assert term in numbers and term not in classes
+    for term in ("logistic regression", "hedges1981", "ROC", "peng2021"):
+        assert term in classes and term not in numbers
+    assert "sex was not predicted: it is the same for every participant." in numbers
+    assert "Of 123 participants age was predicted" in numbers
     nothing, _ = write_downstream(tmp_path / "nothing", [], refused=["age", "sex"])
     assert "Of 123" not in nothing and "nadeau2003" not in nothing

@@ -30,7 +30,7 @@ NATURES = ("scalar", "density", "tensor")
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_a_record_says_what_computes_its_metric_and_where(name):
+def test_a_record_names_the_function_and_the_regions_of_its_metric(name):
     metric = METRICS[name]
     assert (metric.measure is None) == bool(metric.source)
     if metric.source:
@@ -56,20 +56,27 @@ def test_no_two_metrics_share_a_title_or_a_place():
             assert len(places) == len(set(places))
 
 
-def test_panels_stand_where_readers_know_them():
+def test_panels_are_in_their_fixed_order():
     detail = [
-        ("brain", "sharpness_ratio"), ("brain", "high_coherence"), ("brain", "residual_r"),
+        ("brain", "sharpness_ratio"),
+        ("brain", "high_coherence"),
+        ("brain", "residual_r"),
         ("wm", "histogram_distance"),
-    ]  # fmt: skip
+    ]
     image = [("brain", name) for name in ("ssim", "psnr", "mae", "pearson")]
     wm = [("wm", name) for name in ("ssim", "psnr", "mae")]
     rois = ("rois", "concordance")
     assert panels("metrics", "scalar") == [*image, *wm, rois, *detail]
     assert panels("metrics", "density") == [*image, *wm[:2], ("brain", "dice"), rois, *detail]
     assert panels("metrics", "tensor") == [
-        *image[:3], ("wm", "angle_deg"), ("brain", "log_distance"),
-        ("brain", "md_mae_um2_per_ms"), rois, ("bundles", "density_r"), *detail,
-    ]  # fmt: skip
+        *image[:3],
+        ("wm", "angle_deg"),
+        ("brain", "log_distance"),
+        ("brain", "md_mae_um2_per_ms"),
+        rois,
+        ("bundles", "density_r"),
+        *detail,
+    ]
     main = [("brain", "psnr"), ("brain", "ssim")]
     own = {"scalar": ("wm", "mae"), "density": ("brain", "dice"), "tensor": ("wm", "angle_deg")}
     for nature, one in own.items():
@@ -87,14 +94,21 @@ def test_the_docs_hold_the_table_of_the_records():
 def toy(monkeypatch):
     """A metric that scalar maps have, with a panel in both figures."""
 
-    def largest_error(true, synthetic, region):
-        return float(np.abs(true - synthetic)[region].max())
+    def largest_error(reference, synthetic, region):
+        return float(np.abs(reference - synthetic)[region].max())
 
     record = Metric(
-        "largest error", 2, "lower", ("brain", "wm"), "largest absolute difference",
-        of_images(largest_error), natures=("scalar",), headlines={"wm": "worst voxel"},
-        panels=(Panel("wm", 90),), forest=(Panel("wm", 90),),
-    )  # fmt: skip
+        "largest error",
+        2,
+        "lower",
+        ("brain", "wm"),
+        "largest absolute difference",
+        of_images(largest_error),
+        natures=("scalar",),
+        headlines={"wm": "worst voxel"},
+        panels=(Panel("wm", 90),),
+        forest=(Panel("wm", 90),),
+    )
     monkeypatch.setitem(METRICS, "largest", record)
 
 
@@ -138,15 +152,13 @@ def test_a_further_metric_runs_from_the_maps_to_the_page(evaluated):
 def test_a_further_panel_gives_the_figure_a_further_line(toy):
     assert panels("metrics", "scalar")[-1] == panels("forest", "scalar")[-1] == ("wm", "largest")
     rows = [
-        {"model": model, "participant_id": f"sub-{i}", "region": "wm", "metric": "largest",
-         "value": 0.1 * i}
-        for model in "abcd" for i in range(4)
-    ]  # fmt: skip
+        {"model": model, "participant_id": f"sub-{i}", "region": "wm", "metric": "largest", "value": 0.1 * i}
+        for model in "abcd"
+        for i in range(4)
+    ]
     pandas = pytest.importorskip("pandas")
     columns_ = ["model", "region", "metric", "mean", "low", "high"]
-    figure, _ = draw_metrics(
-        pandas.DataFrame(rows), pandas.DataFrame(columns=columns_), list("abcd"), "scalar"
-    )
+    figure, _ = draw_metrics(pandas.DataFrame(rows), pandas.DataFrame(columns=columns_), list("abcd"), "scalar")
     shown = [axes for axes in figure.axes if axes.axison]
     assert len(figure.axes) == 16 and len(shown) == 13
     assert shown[-1].get_title() == "largest error, white matter"
@@ -156,6 +168,6 @@ def test_a_further_panel_gives_the_figure_a_further_line(toy):
     assert [shown.index(axes) for axes in named] == [9, 10, 11, 12]
 
 
-def test_columns_are_the_metrics_of_one_person_in_the_records_order():
+def test_columns_are_the_metrics_of_one_participant_in_the_records_order():
     assert columns()[:4] == ["psnr", "ssim", "mae", "pearson"]
-    assert set(METRICS) - set(columns()) == {"identification", "correlation_across_people"}
+    assert set(METRICS) - set(columns()) == {"identification", "correlation_across_participants"}

@@ -43,9 +43,7 @@ def recorded(monkeypatch):
     monkeypatch.setattr(
         mrtrix3,
         "run",
-        lambda *arguments, seed=None: commands.append(
-            list(arguments) + ([] if seed is None else [{"seed": seed}])
-        ),
+        lambda *arguments, seed=None: commands.append(list(arguments) + ([] if seed is None else [{"seed": seed}])),
     )
     return commands
 
@@ -64,9 +62,7 @@ def recorded(monkeypatch):
         (lambda: mrtrix3.dwidenoise(A, B), ["dwidenoise", A, B]),
         (lambda: mrtrix3.mrdegibbs(A, B, threads=3), ["mrdegibbs", A, B, "-nthreads", 3]),
         (
-            lambda: mrtrix3.dwifslpreproc(
-                A, B, phase_encoding="PA", readout_s=0.07, slm="linear", scratch=T
-            ),
+            lambda: mrtrix3.dwifslpreproc(A, B, phase_encoding="PA", readout_s=0.07, slm="linear", scratch=T),
             [
                 "dwifslpreproc",
                 A,
@@ -95,9 +91,7 @@ def recorded(monkeypatch):
             ["tensor2metric", A, "-fa", B, "-modulate", "none", "-vector", T],
         ),
         (
-            lambda: mrtrix3.dwi2response(
-                A, [B, C, D], algorithm="dhollander", grad=G, mask=M, scratch=T, threads=2
-            ),
+            lambda: mrtrix3.dwi2response(A, [B, C, D], algorithm="dhollander", grad=G, mask=M, scratch=T, threads=2),
             [
                 *("dwi2response", "dhollander", A, B, C, D, "-grad", G, "-mask", M),
                 *("-scratch", T, "-nthreads", 2),
@@ -115,9 +109,7 @@ def recorded(monkeypatch):
             ],
         ),
         (
-            lambda: mrtrix3.tckgen(
-                A, B, algorithm="FACT", n_seeds=30, per_voxel=False, act=T, grad=G, **TRACKING
-            ),
+            lambda: mrtrix3.tckgen(A, B, algorithm="FACT", n_seeds=30, per_voxel=False, act=T, grad=G, **TRACKING),
             [
                 *("tckgen", A, B, "-algorithm", "FACT", "-seed_image", C, "-seeds", 3000),
                 *("-select", 30, *ENDS, "-grad", G, "-act", T, "-nthreads", 0, {"seed": 7}),
@@ -142,7 +134,7 @@ def test_each_command_is_this_list(recorded, call, expected):
     assert recorded == [expected]
 
 
-def test_arguments_reach_the_program_as_they_are(program):
+def test_arguments_are_passed_unchanged(program):
     program("echoes", 'for a in "$@"; do echo "<$a>"; done')
     awkward = "a b; rm $(x) 'q' \"r\" *"
     call = mrtrix3.run("echoes", awkward, Path("p q"), 0.5)
@@ -151,7 +143,7 @@ def test_arguments_reach_the_program_as_they_are(program):
     assert call.exit_status == 0
 
 
-def test_a_seed_reaches_the_program_and_nothing_else_does(program, monkeypatch):
+def test_only_a_given_seed_is_passed_to_the_program(program, monkeypatch):
     monkeypatch.delenv("MRTRIX_RNG_SEED", raising=False)
     program("draws", 'echo "<$MRTRIX_RNG_SEED>"')
     assert mrtrix3.run("draws", seed=3).log == "<3>"
@@ -172,7 +164,7 @@ def test_a_failing_program_is_reported_with_its_last_line_and_its_log(program):
     assert "40%" not in str(caught.value)
 
 
-def test_the_version_is_kept(program):
+def test_the_version_is_recorded(program):
     program("mrconvert", 'echo "== mrconvert 9.8.7 =="')
     mrtrix3.version.cache_clear()
     try:
@@ -181,7 +173,7 @@ def test_the_version_is_kept(program):
         mrtrix3.version.cache_clear()
 
 
-def test_the_installed_programs_refuse_an_image_that_is_not_there(needs_tool):
+def test_the_installed_programs_refuse_a_missing_image(needs_tool):
     needs_tool("mrconvert")
     with pytest.raises(ProgramError, match=r"exit status 1: .*nothing\.mif"):
         mrtrix3.mrconvert(Path("nothing.mif"), B)

@@ -31,10 +31,10 @@ def source(height: int, width: int, context: int = 3) -> torch.Tensor:
 
 
 def translate(network: nn.Module, x: torch.Tensor, planes: torch.Tensor) -> Translation:
-    """Give every pixel the place of its row and column, in mm."""
+    """Translate, with the row and column of each pixel as its position in mm."""
     rows, columns = torch.meshgrid(*(torch.arange(n).float() for n in x.shape[-2:]), indexing="ij")
-    place = torch.stack([columns, rows, rows]).expand(len(x), 3, *x.shape[-2:])
-    return network(x, planes, place)
+    position = torch.stack([columns, rows, rows]).expand(len(x), 3, *x.shape[-2:])
+    return network(x, planes, position)
 
 
 def disc(height: int, width: int, radius: float, row: float, column: float) -> torch.Tensor:
@@ -84,8 +84,8 @@ def test_padding_inside_equals_padding_outside():
 
 
 def without_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A norm's mean and deviation see the whole slice and bend any line: they would fake a
-    # receptive field, and a network without activations would pass as non-linear.
+    # Mean and deviation of a norm depend on the whole slice and are non-linear: with them, every
+    # receptive field would look large, and a network without activations non-linear.
     monkeypatch.setattr(octave.PlaneNorm, "forward", lambda self, x, plane: x)
 
 
@@ -95,11 +95,9 @@ def test_translator_is_not_affine_even_without_the_norms_statistics(monkeypatch,
     network = translator()
     a, b = source(32, 40) - 0.5, source(32, 40).flip(3) - 0.5
     with torch.no_grad():
-        f_sum, f_a, f_b, f_0 = (
-            getattr(translate(network, x, PLANES), part) for x in (a + b, a, b, 0 * a)
-        )
-    bend = (f_sum - f_a - f_b + f_0).abs().mean()
-    assert bend > 0.02 * f_a.std()
+        f_sum, f_a, f_b, f_0 = (getattr(translate(network, x, PLANES), part) for x in (a + b, a, b, 0 * a))
+    nonlinearity = (f_sum - f_a - f_b + f_0).abs().mean()
+    assert nonlinearity > 0.02 * f_a.std()
 
 
 @pytest.mark.parametrize("size, pixel", [((80, 80), (8, 8)), ((144, 144), (72, 72))])
@@ -115,7 +113,7 @@ def test_receptive_field_covers_the_brain_without_the_norms_statistics(monkeypat
         assert not gradient[1:].any()
 
 
-def test_skips_carry_detail_in_each_branch(monkeypatch):
+def test_skip_connections_pass_detail_in_each_branch(monkeypatch):
     without_statistics(monkeypatch)
     network = translator()
     for up in network.up:
@@ -123,9 +121,7 @@ def test_skips_carry_detail_in_each_branch(monkeypatch):
             nn.init.zeros_(weight)
     x = source(32, 40).requires_grad_()
     for part in ("low", "high"):
-        (gradient,) = torch.autograd.grad(
-            getattr(translate(network, x, PLANES), part)[0, 0, 16, 20], x
-        )
+        (gradient,) = torch.autograd.grad(getattr(translate(network, x, PLANES), part)[0, 0, 16, 20], x)
         assert gradient.abs().max() > 0
 
 
@@ -143,9 +139,7 @@ def test_a_slice_does_not_depend_on_the_batch_around_it():
     network, x = translator(), source(32, 40)
     together = translate(network, x, PLANES).image
     for i in range(3):
-        torch.testing.assert_close(
-            together[i : i + 1], translate(network, x[i : i + 1], PLANES[i : i + 1])[0]
-        )
+        torch.testing.assert_close(together[i : i + 1], translate(network, x[i : i + 1], PLANES[i : i + 1])[0])
 
 
 def test_orientation_changes_the_translation_and_learns_alone():
@@ -184,27 +178,27 @@ def test_impossible_networks_are_refused_by_name(arguments, word):
 
 def test_image_discriminator_uses_the_source_and_every_parameter():
     torch.manual_seed(0)
-    judge = ImageDiscriminator(4)
+    discriminator = ImageDiscriminator(4)
     image, condition = torch.rand(2, 1, 37, 50), torch.rand(2, 1, 37, 50, requires_grad=True)
-    logits = judge(image, condition)
+    logits = discriminator(image, condition)
     assert logits.shape == (2, 1)
     logits.sum().backward()
     assert condition.grad.abs().sum() > 0
-    assert all(p.grad.abs().sum() > 0 for p in judge.parameters())
+    assert all(p.grad.abs().sum() > 0 for p in discriminator.parameters())
 
 
-def test_patch_discriminator_averages_references_and_judges_crops_one_by_one():
+def test_patch_discriminator_averages_references_and_classifies_crops_one_by_one():
     torch.manual_seed(0)
-    judge = PatchDiscriminator(4, 16)
+    discriminator = PatchDiscriminator(4, 16)
     crops, references = torch.rand(2, 3, 1, 16, 16), torch.rand(2, 5, 1, 16, 16)
-    logits = judge(crops, references)
+    logits = discriminator(crops, references)
     assert logits.shape == (2, 3)
-    torch.testing.assert_close(judge(crops, references[:, [4, 2, 0, 1, 3]]), logits)
-    torch.testing.assert_close(judge(crops[:, [2, 0, 1]], references), logits[:, [2, 0, 1]])
-    swapped = judge(crops, references.flip(0))
+    torch.testing.assert_close(discriminator(crops, references[:, [4, 2, 0, 1, 3]]), logits)
+    torch.testing.assert_close(discriminator(crops[:, [2, 0, 1]], references), logits[:, [2, 0, 1]])
+    swapped = discriminator(crops, references.flip(0))
     assert (swapped - logits).abs().min() > 1e-6, "references of another image must matter"
     logits.sum().backward()
-    assert all(p.grad.abs().sum() > 0 for p in judge.parameters())
+    assert all(p.grad.abs().sum() > 0 for p in discriminator.parameters())
 
 
 @pytest.mark.parametrize("size", [4, 12])
@@ -218,12 +212,10 @@ def coordinates(height: int, width: int) -> torch.Tensor:
     return torch.stack([rows, columns]).float()[None]
 
 
-def test_crops_are_centred_inside_the_brain_mirrored_by_half_and_of_the_sides_asked():
+def test_crops_are_centred_in_the_brain_half_of_them_mirrored_and_have_the_requested_sides():
     mask = disc(48, 64, 9, 20, 40)
     # An odd number of pixels: the middle one is the centre, and its value the coordinates.
-    crops = brain_crops(
-        coordinates(48, 64), mask, 400, (0.125, 0.25), 5, torch.Generator().manual_seed(0)
-    )
+    crops = brain_crops(coordinates(48, 64), mask, 400, (0.125, 0.25), 5, torch.Generator().manual_seed(0))
     assert crops.shape == (1, 400, 2, 5, 5)
     row, column = crops[0, :, :, 2, 2].T
     torch.testing.assert_close(row, row.round(), rtol=0, atol=1e-3)
@@ -248,46 +240,42 @@ def test_a_crop_as_large_as_its_pixels_copies_them():
 def test_every_masked_pixel_is_as_likely_to_be_a_centre():
     mask = torch.zeros(1, 1, 16, 16)
     mask[0, 0, [2, 5, 9, 13], [3, 3, 12, 8]] = 1
-    crops = brain_crops(
-        coordinates(16, 16), mask, 4000, (0.25, 0.25), 5, torch.Generator().manual_seed(0)
-    )
+    crops = brain_crops(coordinates(16, 16), mask, 4000, (0.25, 0.25), 5, torch.Generator().manual_seed(0))
     _, counts = crops[0, :, 0, 2, 2].round().unique(return_counts=True)
     assert counts.numel() == 4
     assert ((counts - 1000).abs() < 120).all()
 
 
-def test_crops_follow_the_generator_and_an_empty_mask_is_no_obstacle():
+def test_crops_follow_the_random_generator_and_an_empty_mask_is_allowed():
     image, mask = torch.rand(2, 1, 32, 40), torch.zeros(2, 1, 32, 40)
     first, again, other = (
-        brain_crops(image, mask, 4, (0.125, 0.25), 16, torch.Generator().manual_seed(seed))
-        for seed in (3, 3, 4)
+        brain_crops(image, mask, 4, (0.125, 0.25), 16, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert first.isfinite().all()
 
 
-def test_a_network_with_position_tells_places_apart_and_one_without_does_not():
+def test_only_a_network_with_position_depends_on_the_position():
     x, planes = torch.ones(1, 3, 16, 16), torch.tensor([0])
-    places = [torch.zeros(1, 3, 16, 16), torch.full((1, 3, 16, 16), 20.0)]
-    for position in (True, False):
+    positions = [torch.zeros(1, 3, 16, 16), torch.full((1, 3, 16, 16), 20.0)]
+    for with_position in (True, False):
         torch.manual_seed(0)
-        network = OctaveTranslator(SliceInputs(3, position), (8, 8))
-        here, there = (network(x, planes, place).image for place in places)
-        assert torch.equal(here, there) != position
+        network = OctaveTranslator(SliceInputs(3, with_position), (8, 8))
+        first, second = (network(x, planes, position).image for position in positions)
+        assert torch.equal(first, second) != with_position
 
 
-def test_wave_features_are_sines_and_cosines_of_the_place():
-    place = torch.tensor([25.0, -50.0, 0.0]).view(1, 3, 1, 1)
-    waves = wave_features(place).flatten().tolist()
+def test_wave_features_are_sines_and_cosines_of_the_position():
+    position = torch.tensor([25.0, -50.0, 0.0]).view(1, 3, 1, 1)
+    waves = wave_features(position).flatten().tolist()
     expected = [
-        f(2 * math.pi * x / wave) for wave in (200, 100, 50) for f in (math.sin, math.cos)
-        for x in (25, -50, 0)
-    ]  # fmt: skip
+        f(2 * math.pi * x / wave) for wave in (200, 100, 50) for f in (math.sin, math.cos) for x in (25, -50, 0)
+    ]
     assert waves == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_published_generator_has_its_size_and_is_affine_behind_the_encoder():
+def test_the_published_generator_has_the_published_size_and_cost():
     torch.manual_seed(0)
     network = PublishedTranslator()
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(221_000, rel=0.01)
@@ -298,9 +286,7 @@ def test_the_published_generator_has_its_size_and_is_affine_behind_the_encoder()
             (network.decode, network.last, network.high, network.low, network.head),
         )
     )
-    assert encoder == pytest.approx(82_000, rel=0.01) and decoder == pytest.approx(
-        139_000, rel=0.01
-    )
+    assert encoder == pytest.approx(82_000, rel=0.01) and decoder == pytest.approx(139_000, rel=0.01)
     with FlopCounterMode(display=False) as counter:
         translate(network, torch.zeros(1, 1, 256, 256), PLANES[:1])
     assert counter.get_total_flops() / 2 == pytest.approx(2.6e9, rel=0.1)
@@ -311,7 +297,7 @@ def test_the_published_generator_keeps_the_size_and_sums_its_bands():
     translation = translate(network, source(61, 47, 1), PLANES)
     assert translation.image.shape == (3, 1, 61, 47) and translation.log_sd is None
     torch.testing.assert_close(translation.image, translation.low + translation.high)
-    # No bias and no curvature: twice the features, twice the image.
+    # No bias, and piecewise linear: twice the input, twice the image.
     doubled = translate(network, 2 * source(61, 47, 1), PLANES)
     torch.testing.assert_close(doubled.image, 2 * translation.image, rtol=1e-4, atol=1e-6)
 
@@ -323,7 +309,7 @@ def test_a_u_net_keeps_the_size_and_every_parameter_receives_gradient(size):
     image = translate(network, source(*size), PLANES).image
     assert image.shape == (3, 2, *size)
     image.square().sum().backward()
-    # Instance normalisation takes away what the bias before it adds.
+    # Instance normalisation removes a bias that is added before it.
     weights = [p for name, p in network.named_parameters() if not name.endswith("conv.bias")]
     assert all(p.grad.abs().sum() > 0 for p in weights)
 
@@ -339,20 +325,20 @@ def test_the_encoder_halves_each_level_and_the_autoencoder_keeps_the_size():
 def test_vgg19_has_torchvisions_names_and_taps_five_levels():
     network = Vgg19Features()
     names = set(network.state_dict())
-    # torchvision.models.vgg19: convolutions at these places of `features`.
-    places = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28)
-    assert names == {f"features.{i}.{kind}" for i in places for kind in ("weight", "bias")}
+    # torchvision.models.vgg19: indices of the convolutions in `features`.
+    indices = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28)
+    assert names == {f"features.{i}.{kind}" for i in indices for kind in ("weight", "bias")}
     features = network(torch.rand(2, 1, 32, 32))
     assert [f.shape[1] for f in features] == [64, 128, 256, 512, 512]
     assert [f.shape[-1] for f in features] == [32, 16, 8, 4, 2]
 
 
-def test_a_template_map_is_read_where_the_place_says(rng):
-    """A linear function of place comes back at places between voxels, and 0 beyond the map."""
+def test_a_template_map_is_sampled_at_the_position(rng):
+    """A linear function of position is reproduced between voxels; the value is 0 outside the map."""
     affine = np.array([[3.0, 0, 0, -20], [0, 4, 0, -30], [0, 0, 5, -25], [0, 0, 0, 1]])
     voxels = np.moveaxis(np.indices((14, 15, 12)), 0, -1)
-    places = apply_affine(affine, voxels)  # (X, Y, Z, 3)
-    values = torch.from_numpy(np.stack([places[..., 0] - places[..., 2], places[..., 1]]))
+    mm = apply_affine(affine, voxels)  # (X, Y, Z, 3)
+    values = torch.from_numpy(np.stack([mm[..., 0] - mm[..., 2], mm[..., 1]]))
     template = TemplateMap(values.float(), torch.from_numpy(np.linalg.inv(affine)).float())
     inside = torch.from_numpy(rng.uniform((-19, -29, -24), (18, 25, 29), (2, 4, 5, 3))).float()
     position = inside.movedim(-1, 1)  # (N, 3, H, W)
@@ -362,13 +348,13 @@ def test_a_template_map_is_read_where_the_place_says(rng):
     assert not template(position + 200).any()
 
 
-def test_a_network_sees_its_prior_and_keeps_it_with_its_weights():
+def test_a_network_uses_its_prior_and_saves_it_with_its_weights():
     torch.manual_seed(0)
     prior = TemplateMap(torch.rand(1, 8, 8, 8), torch.eye(4))
     network = OctaveTranslator(SliceInputs(3, prior=prior), (8, 8))
-    x, place = torch.ones(1, 3, 16, 16), 7 * torch.rand(1, 3, 16, 16)
-    before = network(x, PLANES[:1], place).image
+    x, position = torch.ones(1, 3, 16, 16), 7 * torch.rand(1, 3, 16, 16)
+    before = network(x, PLANES[:1], position).image
     assert {"inputs.prior.values", "inputs.prior.to_voxel"} <= set(network.state_dict())
     assert not [name for name, _ in network.named_parameters() if "prior" in name]
     prior.values += 1
-    assert not torch.equal(network(x, PLANES[:1], place).image, before)
+    assert not torch.equal(network(x, PLANES[:1], position).image, before)

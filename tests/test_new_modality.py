@@ -33,11 +33,15 @@ STILL = Grid(registration="none", fa_mean=(0, 1)).model_dump_json()
 
 @pytest.fixture
 def toy(monkeypatch):
-    """Radial diffusivity, as a reader would add it: its record, and its files' kinds."""
+    """Radial diffusivity, added as in the documentation: its record, and its kinds of files."""
     record = replace(
-        MODALITIES["md"], title="RD", channels=("rd",), kind="rd", native="dwi-rd",
+        MODALITIES["md"],
+        title="RD",
+        channels=("rd",),
+        kind="rd",
+        native="dwi-rd",
         description="Radial diffusivity, mm2/s",
-    )  # fmt: skip
+    )
     monkeypatch.setitem(MODALITIES, "rd", record)
     for kind, name in {"rd": None, "synth-rd": "synth", "synthsd-rd": "synthsd"}.items():
         monkeypatch.setitem(bids.KINDS, kind, ("dwi", bids._map("rd", "T1w", name)))
@@ -45,8 +49,8 @@ def toy(monkeypatch):
 
 
 @pytest.fixture
-def person(tmp_path, rng):
-    """A person's maps in both spaces, which are one; MD and RD are the same everywhere."""
+def subject(tmp_path, rng):
+    """Maps of a participant whose T1 and DWI spaces are identical; MD and RD are constant."""
     shape = (20, 22, 18)
     places = apply_affine(AFFINE, np.moveaxis(np.indices(shape), 0, -1))
     centre = apply_affine(AFFINE, (np.array(shape) - 1) / 2)
@@ -54,15 +58,19 @@ def person(tmp_path, rng):
     t1, fa = rng.normal(600, 90, shape), rng.uniform(0.1, 0.6, shape)
     files = unit_files(tmp_path, unit_of("sub-01"))
     maps = {
-        "t1w": t1 * brain, "brain": brain, "wm": brain, "dwi-fa": fa, "b0": t1,
-        "dwi-v1": np.broadcast_to([1.0, 0, 0], (*shape, 3)), "dwi-mask": brain,
-        "dwi-md": np.full(shape, 0.8e-3), "dwi-rd": np.full(shape, 0.6e-3),
-    }  # fmt: skip
+        "t1w": t1 * brain,
+        "brain": brain,
+        "wm": brain,
+        "dwi-fa": fa,
+        "b0": t1,
+        "dwi-v1": np.broadcast_to([1.0, 0, 0], (*shape, 3)),
+        "dwi-mask": brain,
+        "dwi-md": np.full(shape, 0.8e-3),
+        "dwi-rd": np.full(shape, 0.6e-3),
+    }
     for kind, data in maps.items():
         save(files[kind], Volume(np.asarray(data, np.float32), AFFINE))
-    write_json(
-        files["anat-status"], {"status": "ok", "excluded": [], "grid_to_mni": np.eye(4).tolist()}
-    )
+    write_json(files["anat-status"], {"status": "ok", "excluded": [], "grid_to_mni": np.eye(4).tolist()})
     write_json(files["dti-status"], {"status": "ok", "excluded": []})
     return files
 
@@ -77,32 +85,30 @@ def test_md_of_isotropic_voxels_is_their_diffusivity():
 
 
 @pytest.mark.parametrize(("name", "value"), [("md", 0.8e-3), ("rd", 0.6e-3)])
-def test_a_map_that_is_the_same_everywhere_stays_so_on_the_grid(toy, person, tmp_path, name, value):
+def test_a_constant_map_stays_constant_on_the_grid(toy, subject, tmp_path, name, value):
     coregistration.main(tmp_path, "sub-01", options=STILL, maps=["fa", name])
-    assert read_json(person["grid-status"])["status"] == "ok"
-    target = load(person["target-mask"]).data > 0
+    assert read_json(subject["grid-status"])["status"] == "ok"
+    target = load(subject["target-mask"]).data > 0
     data = load(unit_path(tmp_path, name, "sub-01", "sub-01")).data
     np.testing.assert_allclose(data[target], value, rtol=1e-5)
     assert not data[~target].any() and 0 < target.sum() < target.size
 
 
-def test_nothing_of_a_map_is_made_that_no_task_needs(person, tmp_path):
+def test_a_map_that_no_task_needs_is_not_made(subject, tmp_path):
     coregistration.main(tmp_path, "sub-01", options=STILL, maps=["fa"])
     slices.main(tmp_path, "sub-01", options="{}", maps=["fa"])
-    assert not person["md"].exists()
+    assert not subject["md"].exists()
     record = read_json(tmp_path / "slices/sub-01/sub-01_slices.json")
     assert record["channels"] == ["t1", "fa", "brain", "target_mask"]
 
 
-def test_a_new_record_is_carried_cut_learned_from_and_compared(toy, person, tmp_path):
+def test_a_new_modality_is_resampled_sliced_trained_on_and_compared(toy, subject, tmp_path):
     coregistration.main(tmp_path, "sub-01", options=STILL, maps=["fa", "rd"])
     slices.main(tmp_path, "sub-01", options="{}", maps=["fa", "rd"])
     record = read_json(tmp_path / "slices/sub-01/sub-01_slices.json")
     assert record["channels"] == ["t1", "fa", "rd", "brain", "target_mask"]
     subjects, _ = find_subjects(tmp_path / "slices", {"sub-01": "train"}, "t1", "rd")
-    batches = SliceBatches(
-        subjects["train"], "t1", "rd", context=1, planes=("axial",), batch_size=2, seed=1
-    )
+    batches = SliceBatches(subjects["train"], "t1", "rd", context=1, planes=("axial",), batch_size=2, seed=1)
     batch = batches[0]
     inside = batch["target"][batch["mask"] > 0.5]
     torch.testing.assert_close(inside, torch.full_like(inside, 0.2), atol=1e-3, rtol=0)
@@ -120,12 +126,12 @@ def test_a_study_asks_for_a_new_record_by_name(toy):
     config = Config.model_validate({"dataset": "x", "models": models, "tasks": {"t1-rd": task}})
     assert modalities.on_grid(config.modalities) == ["fa", "rd"]
     assert "rd" in modalities.targets() and "rd" not in modalities.sources()
-    with pytest.raises(ValueError, match="'adc' is none of fa, md, tdi, dti, rd"):
+    with pytest.raises(ValueError, match="'adc' is not one of fa, md, tdi, dti, rd"):
         Task(target="adc")
 
 
 @pytest.mark.parametrize(
-    ("used", "carried", "cut"),
+    ("used", "resampled", "cut"),
     [
         ({"t1", "fa"}, ["fa"], ["fa"]),
         ({"t1", "md"}, ["fa", "md"], ["fa", "md"]),
@@ -133,12 +139,12 @@ def test_a_study_asks_for_a_new_record_by_name(toy):
         ({"t1", "dti"}, ["fa", "tdi", "dti"], ["fa", "dti"]),
     ],
 )
-def test_a_study_carries_what_its_tasks_need_and_tensors_with_streamlines(used, carried, cut):
-    assert modalities.on_grid(used) == carried
+def test_a_study_resamples_what_its_tasks_need_and_tensors_with_streamlines(used, resampled, cut):
+    assert modalities.on_grid(used) == resampled
     assert modalities.in_slices(used) == cut
 
 
-def test_md_of_free_water_is_one_and_comes_back(rng):
+def test_scaled_md_of_free_water_is_one_and_scaling_is_invertible(rng):
     md = MODALITIES["md"]
     assert md.scale(np.float32([0, WATER_MM2_PER_S])).tolist() == [0, 1]
     values = rng.uniform(0, 4e-3, 1000).astype(np.float32)
@@ -156,8 +162,9 @@ def test_predicted_md_is_never_negative_and_has_no_upper_bound(tmp_path, rng):
     write_json(paths[2], {"stage": "anat", "status": "ok", "grid_to_mni": np.eye(4).tolist()})
     weights = write_line(tmp_path, intercept=-0.5, slope=2.0, target="md")
     out = tmp_path / "md.nii.gz"
-    result = run("translate", paths[0], "--brain", paths[1], "--anat-status", paths[2],
-                 "--weights", weights, "--out", out)  # fmt: skip
+    result = run(
+        "translate", paths[0], "--brain", paths[1], "--anat-status", paths[2], "--weights", weights, "--out", out
+    )
     assert result.exit_code == 0, result.output
     inside = load(out).data[brain]
     assert inside.min() == 0 and inside.max() == pytest.approx(1.5 * WATER_MM2_PER_S, rel=1e-5)
@@ -180,24 +187,24 @@ def compared_md(tmp_path_factory):
 def test_md_is_compared_on_its_scale_and_regions_in_um2_per_ms(compared_md):
     root, _ = compared_md
     unit, where = "sub-07", root / "evaluate/t1-md/macro2micro"
-    true, brain = (tree.load(unit_path(root, kind, unit, unit)) for kind in ("md", "target-mask"))
-    made = tree.load(unit_path(root / "synthetic/t1-md/macro2micro", "synth-md", unit, unit))
+    reference, brain = (tree.load(unit_path(root, kind, unit, unit)) for kind in ("md", "target-mask"))
+    synthetic = tree.load(unit_path(root / "synthetic/t1-md/macro2micro", "synth-md", unit, unit))
     rows = {(r["unit"], r["region"]): r for r in read_table(where / "metrics.tsv")}
-    error = np.abs(true - made)[brain > 0].mean() / WATER_MM2_PER_S
+    error = np.abs(reference - synthetic)[brain > 0].mean() / WATER_MM2_PER_S
     assert float(rows[unit, "brain"]["mae"]) == pytest.approx(error, rel=1e-3)
     assert rows[unit, "brain"]["dice"] is rows[unit, "wm"]["angle_deg"] is None
     rois = {r["roi"]: r for r in read_table(where / "rois.tsv") if r["unit"] == unit}
-    mean = 1e3 * true[tree.bundles() == 1].mean()
-    assert float(rois["genu"]["true"]) == pytest.approx(mean, rel=1e-4) and 0.5 < mean < 1.5
+    mean = 1e3 * reference[tree.bundles() == 1].mean()
+    assert float(rois["genu"]["reference"]) == pytest.approx(mean, rel=1e-4) and 0.5 < mean < 1.5
 
 
-def test_the_page_of_md_says_what_is_compared_and_shows_a_scalar_maps_figures(compared_md):
+def test_the_page_of_md_states_what_is_compared_and_shows_the_figures_of_a_scalar_map(compared_md):
     _, page = compared_md
     assert "T1 to MD" in page and "means of regions are in µm²/ms" in page
-    assert "Whether it is sharp because it is true" in page
+    assert "sharp without being accurate" in page
     assert "Streamlines by bundle" not in page and "Quality against time" not in page
 
 
-def test_numbers_describe_every_map_of_one_value_a_voxel():
+def test_features_are_computed_of_every_map_with_one_value_per_voxel():
     assert DESCRIBED == ["fa", "md", "tdi"]
     assert Evaluation().truth is None and MODALITIES["md"].truth == ""

@@ -1,4 +1,4 @@
-"""A field written on any grid: slices wherever they lie, tensors, and streamlines along them."""
+"""A field written on any grid: slices in any pose, tensors, and streamlines along them."""
 
 import json
 
@@ -27,7 +27,7 @@ FA = 0.8
 
 
 def rotation():
-    """A rotation about an axis that is none of the world's."""
+    """A rotation about an axis that is not a world axis."""
     return np.linalg.qr(np.arange(9.0).reshape(3, 3) ** 2 + np.eye(3))[0]
 
 
@@ -44,6 +44,7 @@ def field(tmp_path):
     linear.bias.data[1] = FA
     paths = tmp_path / "a.safetensors", tmp_path / "a.json"
     about = {"modality": "tdi", "channels": names, "options": LINEAR.model_dump(mode="json")}
+    about |= {"unit": "sub-1", "affine": np.eye(4).tolist(), "shape": [20, 20, 20]}
     write_field(Fitted(network, np.zeros(0), 1.0), [], about, *paths)
     return paths
 
@@ -52,15 +53,14 @@ def sample(*arguments):
     return CliRunner().invoke(app, ["sample", *map(str, arguments)])
 
 
-def test_an_oblique_slice_between_the_given_ones_holds_what_lies_there(field, tmp_path):
+def test_an_oblique_slice_between_the_given_ones_has_the_right_values(field, tmp_path):
     pose = np.eye(4)
     pose[:3, :3] = [[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]]
     pose[:3, 3] = [9, 7, 11.3]
     like = Volume(np.ones((30, 12, 1)), pose)
     save(tmp_path / "like.nii.gz", like)
     out, six = tmp_path / "out.nii.gz", tmp_path / "tensor.nii.gz"
-    result = sample("--weights", field[0], "--like", tmp_path / "like.nii.gz", "--out", out,
-                    "--tensor", six)  # fmt: skip
+    result = sample("--weights", field[0], "--like", tmp_path / "like.nii.gz", "--out", out, "--tensor", six)
     assert result.exit_code == 0, result.output
     found = load(out)
     assert same_grid(found, like)
@@ -73,21 +73,21 @@ def test_an_oblique_slice_between_the_given_ones_holds_what_lies_there(field, tm
     assert np.allclose(measured.fa[inside], FA, atol=1e-4)
     assert np.allclose(np.abs(measured.v1[inside]), [1, 0, 0], atol=1e-4)
     assert not load(six).data[~inside].any()
-    assert json.loads((tmp_path / "out.json").read_text())["Sources"][0] == str(field[0])
+    assert json.loads((tmp_path / "out.json").read_text())["Sources"][0] == field[0].name
 
 
 @pytest.mark.parametrize(
-    ("shape", "shift", "words"),
+    ("shape", "shift", "message"),
     [((3, 3, 1), 500, "outside the field's box"), ((3, 3), 0, "has two axes only")],
 )
-def test_a_grid_that_a_field_says_nothing_of_is_refused(field, tmp_path, shape, shift, words):
+def test_a_grid_without_a_position_in_the_field_is_refused(field, tmp_path, shape, shift, message):
     affine = np.eye(4)
     affine[:3, 3] += shift
     like, out = tmp_path / "like.nii.gz", tmp_path / "out.nii.gz"
     nib.save(nib.Nifti1Image(np.ones(shape, np.float32), affine), like)
     result = sample("--weights", field[0], "--like", like, "--out", out)
     assert result.exit_code == 1
-    assert words in result.output and str(like) in result.output
+    assert message in result.output and str(like) in result.output
     assert not out.exists()
 
 
@@ -96,15 +96,23 @@ def test_tensors_of_a_field_without_directions_are_refused(field, tmp_path):
     network = network_of(BOX, LINEAR, 1.0, 1)
     write_field(Fitted(network, np.zeros(0), 1.0), [], about, *field)
     save(tmp_path / "like.nii.gz", Volume(np.ones((3, 3, 3)), np.eye(4)))
-    result = sample("--weights", field[0], "--like", tmp_path / "like.nii.gz", "--out",
-                    tmp_path / "out.nii.gz", "--tensor", tmp_path / "six.nii.gz")  # fmt: skip
-    assert result.exit_code == 1 and "knows no directions" in result.output
+    result = sample(
+        "--weights",
+        field[0],
+        "--like",
+        tmp_path / "like.nii.gz",
+        "--out",
+        tmp_path / "out.nii.gz",
+        "--tensor",
+        tmp_path / "six.nii.gz",
+    )
+    assert result.exit_code == 1 and "has no directions" in result.output
 
 
-def test_directions_become_tensors_of_the_same_v1_and_fa_again():
-    turned = rotation()
+def test_directions_become_tensors_with_the_same_v1_and_fa():
+    axes = rotation()
     evals = np.array([[1.7e-3, 0.3e-3, 0.3e-3], [0.9e-3, 0.6e-3, 0.6e-3], [1e-3, 1e-3, 1e-3]])
-    six = tensors.from_matrix(turned @ (evals[:, :, None] * turned.T))
+    six = tensors.from_matrix(axes @ (evals[:, :, None] * axes.T))
     wanted, found = tensors.measures(six), tensors.measures(as_tensors(directions(six)))
     assert np.allclose(found.fa, wanted.fa, atol=1e-6)
     assert np.allclose(np.abs((found.v1 * wanted.v1).sum(-1))[:2], 1)

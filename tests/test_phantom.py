@@ -10,7 +10,7 @@ from dipy.sims import voxel
 
 from m2m.diffusion import tensors
 from m2m.options import Phantom
-from m2m.phantom import anatomy, brain, people, shape, signal, simulate
+from m2m.phantom import anatomy, brain, individuals, shape, signal, simulate
 from m2m.phantom.anatomy import CSF, GREY, WHITE
 from m2m.phantom.bundles import BUNDLES, NAMES, locate, strands
 
@@ -24,7 +24,7 @@ def template() -> anatomy.Template:
 
 @pytest.fixture(scope="module")
 def subject(template) -> brain.Brain:
-    return brain.make_brain(people.draw(OPTIONS, "0003"), template, OPTIONS)
+    return brain.make_brain(individuals.draw(OPTIONS, "0003"), template, OPTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,9 @@ def scheme() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def scan(subject, scheme):
-    """The default scan: truth, and DIPY's WLS fit of the noisy signal (volume order, T1 axes)."""
+    """The default scan: ground truth, and DIPY's WLS fit of the noisy signal (volume order, T1 axes)."""
     bvals, directions = scheme
-    to_t1 = subject.person.dwi_to_t1
+    to_t1 = subject.individual.dwi_to_t1
     affine, grid = simulate.grid(3.0, flip_x=True)
     directions = directions @ to_t1[:3, :3].T
     truth = brain.simulate_diffusion(subject, to_t1 @ affine, grid, bvals, directions)
@@ -60,9 +60,7 @@ def test_signal_equals_dipys_multi_tensor(scheme):
     gtab = gradient_table(bvals, bvecs=directions)
     for n in range(5):
         evals = np.stack([along[n], across[n], across[n]], axis=1)
-        theirs, _ = voxel.multi_tensor(
-            gtab, evals, S0=1.0, angles=axes[n], fractions=100 * fractions[n], snr=None
-        )
+        theirs, _ = voxel.multi_tensor(gtab, evals, S0=1.0, angles=axes[n], fractions=100 * fractions[n], snr=None)
         np.testing.assert_allclose(ours[n], theirs, rtol=1e-5)
 
 
@@ -80,9 +78,7 @@ def test_fit_recovers_a_single_tensor_and_isotropic_voxels_have_no_anisotropy(sc
     axis = np.array([[[0.6, 0.0, 0.8]]])
     one = np.ones((1, 1))
     along, across = signal.eigenvalues(0.8 * one, 0.75e-3)
-    fitted = signal.fit_tensor(
-        signal.multi_tensor(bvals, directions, one, axis, along, across), bvals, directions
-    )
+    fitted = signal.fit_tensor(signal.multi_tensor(bvals, directions, one, axis, along, across), bvals, directions)
     truth = across * np.eye(3) + (along - across) * np.outer(axis, axis)
     np.testing.assert_allclose(fitted[0], truth[tensors.ROWS, tensors.COLUMNS], atol=2e-9)
     ball = signal.multi_tensor(bvals, directions, one, axis, 3e-3 * one, 3e-3 * one)
@@ -120,24 +116,22 @@ def test_vectors_follow_fsls_convention(flip_x):
 
 @pytest.mark.parametrize("label", ["0001", "0002", "0003"])
 def test_shapes_never_fold(template, label):
-    jacobian = brain.person_shape(people.draw(OPTIONS, label), template, OPTIONS).jacobian()
+    jacobian = brain.participant_shape(individuals.draw(OPTIONS, label), template, OPTIONS).jacobian()
     assert np.linalg.det(np.moveaxis(jacobian, (0, 1), (-2, -1))).min() > 0.05
 
 
-def test_a_shape_is_undone_by_the_flow_backwards():
+def test_a_shape_is_inverted_by_the_backward_flow():
     affine = np.diag([4.0, 4.0, 4.0, 1.0])
     velocity = shape.random_velocity(np.random.default_rng(0), (40, 40, 40), 4.0, 6.0)
-    there, back = shape.flow(velocity, affine), shape.flow(-velocity, affine)
+    forward, backward = shape.flow(velocity, affine), shape.flow(-velocity, affine)
     points = np.random.default_rng(1).uniform(40, 116, (500, 3))
-    moved = there.pull(points)
-    assert np.linalg.norm(moved - points, axis=1).mean() > 3
-    assert np.linalg.norm(back.pull(moved) - points, axis=1).mean() < 0.15
+    deformed = forward.pull(points)
+    assert np.linalg.norm(deformed - points, axis=1).mean() > 3
+    assert np.linalg.norm(backward.pull(deformed) - points, axis=1).mean() < 0.15
 
 
 def test_deformation_has_the_size_asked_for():
-    fields = [
-        shape.random_velocity(np.random.default_rng(i), (40, 40, 40), 4.0, 6.0) for i in range(8)
-    ]
+    fields = [shape.random_velocity(np.random.default_rng(i), (40, 40, 40), 4.0, 6.0) for i in range(8)]
     sizes = [np.sqrt((field**2).sum(axis=0).mean()) for field in fields]
     assert np.mean(sizes) == pytest.approx(6, rel=0.15)
 
@@ -145,20 +139,18 @@ def test_deformation_has_the_size_asked_for():
 @pytest.mark.parametrize("factor", [0.7, 1.6])
 def test_ventricles_grow_by_the_factor_asked_for(template, factor):
     still = OPTIONS.model_copy(update={"deformation_mm": 0.0})
-    person = replace(people.draw(still, "0001"), ventricles=factor)
-    deformed = brain.person_shape(person, template, still)
+    individual = replace(individuals.draw(still, "0001"), ventricles=factor)
+    deformed = brain.participant_shape(individual, template, still)
     points = brain.grid_points(template.affine, template.ventricles.shape)[::7]
     fluid = template.ventricles[None].astype(np.float32)
-    before, after = (
-        anatomy.sample(fluid, template.affine, p).sum() for p in (points, deformed.pull(points))
-    )
+    before, after = (anatomy.sample(fluid, template.affine, p).sum() for p in (points, deformed.pull(points)))
     assert after / before == pytest.approx(factor, rel=0.1)
 
 
 # Bundles
 
 
-def test_every_bundle_of_the_issue_has_both_sides():
+def test_every_bundle_exists_on_both_sides_or_crosses_the_midline():
     sided = {n.rsplit("_", 1)[0] for n in NAMES if n.endswith(("_left", "_right"))}
     assert len(NAMES) == len(set(NAMES)) == 3 + 2 * len(sided)
     for name in sided:
@@ -195,7 +187,7 @@ def test_bundles_run_in_their_anatomical_direction(name, point, axis):
 # A brain
 
 
-def test_it_looks_like_a_brain_after_the_fit(scan, template):
+def test_fitted_fa_and_md_are_in_the_published_ranges(scan, template):
     truth, fit, fractions, mni = scan
     md = fit.md * 1e3
     assert fit.fa[truth.labels == 1 + NAMES.index("corpus_callosum_splenium")].mean() > 0.6
@@ -210,7 +202,7 @@ def test_it_looks_like_a_brain_after_the_fit(scan, template):
     assert 2.5 < np.median(md[fluid]) < 3.2
 
 
-def test_truth_is_what_the_fit_tends_to(scan):
+def test_the_fit_agrees_with_the_ground_truth(scan):
     truth, fit, fractions, _ = scan
     white = fractions[:, WHITE] > 0.8
     assert np.corrcoef(fit.fa[white], truth.fa[white])[0, 1] > 0.95
@@ -225,42 +217,45 @@ def test_every_bundle_has_a_region_with_the_fibres_inside(scan):
     }
 
 
-def test_fibres_turn_with_the_head(scan, subject, scheme):
+def test_tensors_rotate_with_the_head(scan, subject, scheme):
     truth, *_ = scan
     bvals, directions = scheme
-    rotation = subject.person.dwi_to_t1[:3, :3]
-    seen = signal.fit_tensor(truth.signal, bvals, directions)  # in DWI axes
-    full = np.empty((len(seen), 3, 3))
-    full[:, tensors.ROWS, tensors.COLUMNS] = full[:, tensors.COLUMNS, tensors.ROWS] = seen
-    turned = (rotation @ full @ rotation.T)[:, tensors.ROWS, tensors.COLUMNS]
-    np.testing.assert_allclose(turned, truth.tensor, atol=2e-9)
-    assert np.abs(seen - truth.tensor).max() > 1e-6
+    rotation = subject.individual.dwi_to_t1[:3, :3]
+    in_dwi = signal.fit_tensor(truth.signal, bvals, directions)  # DWI axes
+    full = np.empty((len(in_dwi), 3, 3))
+    full[:, tensors.ROWS, tensors.COLUMNS] = full[:, tensors.COLUMNS, tensors.ROWS] = in_dwi
+    rotated = (rotation @ full @ rotation.T)[:, tensors.ROWS, tensors.COLUMNS]
+    np.testing.assert_allclose(rotated, truth.tensor, atol=2e-9)
+    assert np.abs(in_dwi - truth.tensor).max() > 1e-6
 
 
-def test_fibres_follow_the_anatomy_when_the_head_turns(template):
-    """Turned by 40 degrees about z, the callosum's fibres at the midline turn the same way."""
+def test_fibres_follow_the_anatomy_when_the_head_is_rotated(template):
+    """Rotated by 40 degrees about z, the callosum's fibres at the midline rotate alike."""
     still = OPTIONS.model_copy(update={"deformation_mm": 0.0})
-    person = replace(people.draw(still, "0001"), ventricles=1.0)
-    turn = people.rigid([0, 0, 40], [5, 0, 0])
-    subject = brain.make_brain(replace(person, to_brain=np.linalg.inv(turn)), template, still)
+    individual = replace(individuals.draw(still, "0001"), ventricles=1.0)
+    motion = individuals.rigid([0, 0, 40], [5, 0, 0])
+    subject = brain.make_brain(replace(individual, to_brain=np.linalg.inv(motion)), template, still)
     splenium = np.array([0.0, -38.0, 13.0])
-    point = (turn[:3, :3] @ splenium + turn[:3, 3])[None]
+    point = (motion[:3, :3] @ splenium + motion[:3, 3])[None]
     np.testing.assert_allclose(subject.to_mni(point)[0], splenium, atol=1e-3)
     axis = subject.axes_to_t1(point, np.array([[[1.0, 0, 0]]], dtype=np.float32))[0, 0]
-    np.testing.assert_allclose(axis, turn[:3, :3] @ [1, 0, 0], atol=1e-3)
+    np.testing.assert_allclose(axis, motion[:3, :3] @ [1, 0, 0], atol=1e-3)
 
 
-def test_myelin_shows_in_white_matter_of_t1_and_not_in_grey(subject):
+def test_myelin_raises_t1_in_white_matter_and_not_in_grey_matter(subject):
     affine, grid = simulate.grid(6.0)
     tissue = subject.tissue(brain.grid_points(affine, grid)).reshape(*grid, 3)
-    person = subject.person
+    individual = subject.individual
     images = [
         brain.simulate_t1(
-            replace(subject, person=replace(person, myelin=person.myelin + more)),
-            affine, grid, np.random.default_rng(0), 1e9,
+            replace(subject, individual=replace(individual, myelin=individual.myelin + more)),
+            affine,
+            grid,
+            np.random.default_rng(0),
+            1e9,
         )
         for more in (0.0, 0.1)
-    ]  # fmt: skip
+    ]
     white, grey = tissue[..., WHITE] > 0.99, tissue[..., WHITE] < 0.001
     gain = images[1][white] / images[0][white] - 1
     assert gain.mean() == pytest.approx(0.1 * brain.T1_PER_MYELIN, rel=0.1)

@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from m2m.diffusion import dwi, fsl_chain, mrtrix3, preprocess
+from m2m.diffusion import dwi, fsl_preprocess, mrtrix3, preprocess
 from m2m.io.programs import ProgramError
 from m2m.options import Mask, Preprocess
 
 TILTED = np.diag([-2.5, 2.5, 3.0, 1.0])
-TILTED[:3, :3] = (
-    Rotation.from_euler("xyz", [10, -15, 25], degrees=True).as_matrix() @ (TILTED[:3, :3])
-)
+TILTED[:3, :3] = Rotation.from_euler("xyz", [10, -15, 25], degrees=True).as_matrix() @ (TILTED[:3, :3])
 
 
 @pytest.fixture
@@ -29,7 +27,7 @@ def scan(tmp_path):
     truth = signal[(np.indices((16, 16, 10))[0] > 7).astype(int)]
     noisy = (truth + rng.normal(0, 25, truth.shape)).astype(np.float32)
     image = nib.Nifti1Image(noisy, TILTED)
-    image.header["descrip"] = b"the name of a person"
+    image.header["descrip"] = b"the name of a participant"
     nib.save(image, tmp_path / "raw.nii.gz")
     np.savetxt(tmp_path / "raw.bval", bvals[None], fmt="%g")
     np.savetxt(tmp_path / "raw.bvec", bvecs.T, fmt="%.8f")
@@ -78,7 +76,7 @@ def converter(folder):
     return f"cp {folder}/raw.nii.gz $2; case $3 in {gradients} esac"
 
 
-def test_the_mrtrix3_chain_is_these_commands_in_this_order(scan, monkeypatch):
+def test_the_mrtrix3_backend_is_these_commands_in_this_order(scan, monkeypatch):
     folder, _ = scan
     copy = f"cp {folder}/raw.nii.gz $2"
     install(
@@ -90,10 +88,9 @@ def test_the_mrtrix3_chain_is_these_commands_in_this_order(scan, monkeypatch):
         dwifslpreproc=copy,
         dwibiascorrect=f"cp {folder}/raw.nii.gz $3",
     )
-    status = run(folder, chain="mrtrix3", bias=True, phase_encoding="LR", readout_s=0.04)
+    status = run(folder, backend="mrtrix3", bias=True, phase_encoding="LR", readout_s=0.04)
     assert commands(folder) == [
-        f"mrconvert {folder}/raw.nii.gz 0-raw.mif -fslgrad {folder}/raw.bvec {folder}/raw.bval"
-        " -nthreads 1",
+        f"mrconvert {folder}/raw.nii.gz 0-raw.mif -fslgrad {folder}/raw.bvec {folder}/raw.bval -nthreads 1",
         "dwidenoise 0-raw.mif 1-denoised.mif -nthreads 1",
         "mrdegibbs 1-denoised.mif 2-degibbs.mif -nthreads 1",
         "dwifslpreproc 2-degibbs.mif 3-eddy.mif -rpe_none -pe_dir LR -readout_time 0.04"
@@ -101,9 +98,7 @@ def test_the_mrtrix3_chain_is_these_commands_in_this_order(scan, monkeypatch):
         "dwibiascorrect ants 3-eddy.mif 4-unbiased.mif -scratch dwibiascorrect -nthreads 1",
         "mrconvert 4-unbiased.mif out.nii.gz -export_grad_fsl out.bvec out.bval -nthreads 1",
     ]
-    assert [p["arguments"][0] for p in status["programs"]] == [
-        line.split()[0] for line in commands(folder)
-    ]
+    assert [p["arguments"][0] for p in status["programs"]] == [line.split()[0] for line in commands(folder)]
     assert {(p["version"], p["exit_status"]) for p in status["programs"]} == {("9.8.7", 0)}
 
 
@@ -111,47 +106,50 @@ def test_steps_that_are_switched_off_do_not_run(scan, monkeypatch):
     folder, _ = scan
     copy = f"cp {folder}/raw.nii.gz $2"
     install(folder, monkeypatch, mrconvert=converter(folder), mrdegibbs=copy)
-    run(folder, chain="mrtrix3", denoise=False, eddy=False)
+    run(folder, backend="mrtrix3", denoise=False, eddy=False)
     assert [line.split()[0] for line in commands(folder)] == ["mrconvert", "mrdegibbs", "mrconvert"]
 
 
-def test_the_fsl_chain_is_bet_then_eddy_and_takes_the_rotated_directions(scan, monkeypatch):
+def test_the_fsl_backend_is_bet_then_eddy_and_takes_the_rotated_directions(scan, monkeypatch):
     folder, _ = scan
-    turned = np.loadtxt(folder / "raw.bvec")[[1, 0, 2]]
-    np.savetxt(folder / "turned.bvec", turned, fmt="%.8f")
-    keep = f"cp ${{3#--index=}} {folder}/index; cp ${{4#--acqp=}} {folder}/acqp"
-    out = f"cp {folder}/raw.nii.gz $o.nii.gz; cp {folder}/turned.bvec $o.eddy_rotated_bvecs"
+    rotated = np.loadtxt(folder / "raw.bvec")[[1, 0, 2]]
+    np.savetxt(folder / "rotated.bvec", rotated, fmt="%.8f")
+    copies = f"cp ${{3#--index=}} {folder}/index; cp ${{4#--acqp=}} {folder}/acqp"
+    out = f"cp {folder}/raw.nii.gz $o.nii.gz; cp {folder}/rotated.bvec $o.eddy_rotated_bvecs"
     install(
         folder,
         monkeypatch,
         bet=f'cp "$1" "$2_mask.nii.gz"; cp "$1" {folder}/b0.nii.gz',
-        eddy=f"{keep}; o=${{7#--out=}}; {out}",
+        eddy=f"{copies}; o=${{7#--out=}}; {out}",
     )
-    status = run(folder, chain="fsl", phase_encoding="AP", readout_s=0.06, bet_fraction=0.4)
+    status = run(folder, backend="fsl", phase_encoding="AP", readout_s=0.06, bet_fraction=0.4)
     bet, eddy = commands(folder)
     assert bet.split()[3:] == ["-m", "-n", "-f", "0.4"]
     assert eddy.split() == [
-        "eddy", f"--imain={folder}/raw.nii.gz", "--mask=mask.nii.gz", "--index=index.txt",
-        "--acqp=acqparams.txt", f"--bvecs={folder}/raw.bvec", f"--bvals={folder}/raw.bval",
-        "--out=eddy", "--slm=linear",
-    ]  # fmt: skip
+        "eddy",
+        f"--imain={folder}/raw.nii.gz",
+        "--mask=mask.nii.gz",
+        "--index=index.txt",
+        "--acqp=acqparams.txt",
+        f"--bvecs={folder}/raw.bvec",
+        f"--bvals={folder}/raw.bval",
+        "--out=eddy",
+        "--slm=linear",
+    ]
     assert (folder / "index").read_text().split() == ["1"] * 32
     assert (folder / "acqp").read_text().split() == ["0", "-1", "0", "0.06"]
-    np.testing.assert_allclose(np.loadtxt(folder / "out.bvec"), turned)
+    np.testing.assert_allclose(np.loadtxt(folder / "out.bvec"), rotated)
     raw = nib.load(folder / "raw.nii.gz").get_fdata()
-    np.testing.assert_allclose(
-        nib.load(folder / "b0.nii.gz").get_fdata(), raw[..., :2].mean(-1), rtol=1e-5
-    )
+    np.testing.assert_allclose(nib.load(folder / "b0.nii.gz").get_fdata(), raw[..., :2].mean(-1), rtol=1e-5)
     assert status["programs"][0]["arguments"][-1] == "--slm=linear"
 
 
-def test_the_real_mrtrix3_chain_lowers_noise_and_keeps_directions(scan, needs_tool):
+def test_the_real_mrtrix3_backend_lowers_noise_and_keeps_directions(scan, needs_tool):
     for name in ("mrconvert", "dwidenoise", "mrdegibbs"):
         needs_tool(name)
     folder, truth = scan
-    status = run(folder, chain="mrtrix3", degibbs=False, eddy=False)
-    files = [(folder / f"{k}.nii.gz", folder / f"{k}.bval", folder / f"{k}.bvec")
-             for k in ("raw", "out")]  # fmt: skip
+    status = run(folder, backend="mrtrix3", degibbs=False, eddy=False)
+    files = [(folder / f"{k}.nii.gz", folder / f"{k}.bval", folder / f"{k}.bvec") for k in ("raw", "out")]
     before, after = (dwi.load(*f) for f in files)
     np.testing.assert_allclose(after.volume.affine, before.volume.affine, atol=1e-4)
     np.testing.assert_allclose(after.bvecs, before.bvecs, atol=1e-5)
@@ -159,8 +157,8 @@ def test_the_real_mrtrix3_chain_lowers_noise_and_keeps_directions(scan, needs_to
     error = [np.sqrt(np.mean((s.volume.data - truth) ** 2)) for s in (before, after)]
     assert error[1] < 0.5 * error[0]
     assert status["status"] == "ok"
-    assert b"person" not in (folder / "out.nii.gz").read_bytes()
-    assert b"person" not in nib.load(folder / "out.nii.gz").header.binaryblock
+    assert b"participant" not in (folder / "out.nii.gz").read_bytes()
+    assert b"participant" not in nib.load(folder / "out.nii.gz").header.binaryblock
 
 
 def test_dwifslpreproc_without_fsl_fails_with_its_own_message(scan, needs_tool, monkeypatch):
@@ -168,29 +166,29 @@ def test_dwifslpreproc_without_fsl_fails_with_its_own_message(scan, needs_tool, 
     monkeypatch.delenv("FSLDIR", raising=False)
     folder, _ = scan
     with pytest.raises(ProgramError, match=r"dwifslpreproc ended.*FSLDIR is not set"):
-        run(folder, chain="mrtrix3", denoise=False, degibbs=False)
+        run(folder, backend="mrtrix3", denoise=False, degibbs=False)
     assert not (folder / "out.nii.gz").exists()
 
 
-def test_a_program_that_is_not_here_is_named(scan, monkeypatch):
+def test_a_missing_program_is_named(scan, monkeypatch):
     folder, _ = scan
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ProgramError, match="mrconvert is not on PATH"):
-        run(folder, chain="mrtrix3")
+        run(folder, backend="mrtrix3")
 
 
 def test_bad_gradients_are_a_record_not_a_crash(scan):
     folder, _ = scan
     (folder / "raw.bval").write_text("0 0 1000\n")
-    status = run(folder, chain="mrtrix3")
+    status = run(folder, backend="mrtrix3")
     assert status["status"] == "failed"
     assert "raw.bvec" in status["finding"]["file"]
     assert (folder / "out.nii.gz").stat().st_size == 0
 
 
-def test_no_chain_is_nothing_to_run(scan):
-    with pytest.raises(ValueError, match=r"preprocess\.chain is none"):
-        run(scan[0], chain="none")
+def test_without_a_backend_there_is_nothing_to_run(scan):
+    with pytest.raises(ValueError, match=r"preprocess\.backend is none"):
+        run(scan[0], backend="none")
 
 
 @pytest.mark.parametrize(
@@ -206,7 +204,7 @@ def test_no_chain_is_nothing_to_run(scan):
     ],
 )
 def test_the_phase_encoding_axis_follows_the_image(code, affine, row):
-    assert fsl_chain.acquisition_row(code, affine, 0.05) == [*row, 0.05]
+    assert fsl_preprocess.acquisition_row(code, affine, 0.05) == [*row, 0.05]
 
 
 def test_eddy_models_its_fields_where_directions_are_few():
@@ -218,15 +216,15 @@ def test_eddy_models_its_fields_where_directions_are_few():
     ("options", "expected"),
     [
         ({}, ()),
-        ({"chain": "fsl"}, ("bet", "eddy")),
-        ({"chain": "mrtrix3", "eddy": False}, ("mrconvert", "dwidenoise", "mrdegibbs")),
+        ({"backend": "fsl"}, ("bet", "eddy")),
+        ({"backend": "mrtrix3", "eddy": False}, ("mrconvert", "dwidenoise", "mrdegibbs")),
         (
-            {"chain": "mrtrix3", "denoise": False, "degibbs": False, "bias": True},
+            {"backend": "mrtrix3", "denoise": False, "degibbs": False, "bias": True},
             ("mrconvert", "dwifslpreproc", "eddy", "dwibiascorrect", "N4BiasFieldCorrection"),
         ),
         (
             {
-                "chain": "mrtrix3",
+                "backend": "mrtrix3",
                 "denoise": False,
                 "degibbs": False,
                 "eddy": False,
@@ -237,7 +235,7 @@ def test_eddy_models_its_fields_where_directions_are_few():
         ),
     ],
 )
-def test_a_chain_lists_the_programs_that_it_calls(options, expected):
+def test_a_backend_lists_the_programs_that_it_calls(options, expected):
     assert Preprocess(**options).commands == expected
 
 

@@ -1,4 +1,4 @@
-"""Several processes (gloo, on the CPU) train what one would: the same batch, the same steps."""
+"""Several processes (gloo, on the CPU) train like a single one: the same batch, the same steps."""
 
 import os
 import socket
@@ -28,34 +28,40 @@ from m2m.train.launch import find_processes, make_fabric
 HELPER = Path(in_processes.__file__)
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 M2M = str(Path(sys.executable).with_name("m2m"))
-# A batch job of two tasks: Slurm says much, and has started one process.
+# A batch job of two tasks: Slurm sets many variables, but has started one process.
 BATCH_JOB = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
 SRUN = {
-    "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_TASKS_PER_NODE": "1(x2)",
-    "SLURM_NNODES": "2", "SLURM_NODELIST": "localhost", "SLURM_LOCALID": "0",
-}  # fmt: skip
+    "SLURM_STEP_NUM_TASKS": "2",
+    "SLURM_STEP_NUM_NODES": "2",
+    "SLURM_STEP_TASKS_PER_NODE": "1(x2)",
+    "SLURM_NNODES": "2",
+    "SLURM_NODELIST": "localhost",
+    "SLURM_LOCALID": "0",
+}
 
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    """Folder of people whose masks differ from slice to slice."""
+    """Folder of participants whose masks differ from slice to slice."""
     root = tmp_path_factory.mktemp("cohort")
     write_cohort(root, n_train=3, n_validation=2)
     return root
 
 
 def start(command, **variables):
-    """Start processes on the CPU, of one thread each, without what Slurm says of the tests."""
+    """Start a process on the CPU with one thread, without the Slurm variables of the test run."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "TORCHELASTIC_"))}
     return subprocess.Popen(
-        [str(word) for word in command], text=True, stdout=subprocess.PIPE,
+        [str(part) for part in command],
+        text=True,
+        stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=clean | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"} | variables,
-    )  # fmt: skip
+    )
 
 
 def finish(processes):
-    """Wait for processes; give their exit statuses and all that they said."""
+    """Wait for processes; return their exit statuses and their output."""
     try:
         outputs = [process.communicate(timeout=600)[0] for process in processes]
     finally:
@@ -65,13 +71,13 @@ def finish(processes):
 
 
 def run(command, **variables):
-    """Run to the end; give exit status and output."""
+    """Run to the end; return exit status and output."""
     (status,), output = finish([start(command, **variables)])
     return status, output
 
 
 def run_as_srun_does(command):
-    """Run one process on each of two nodes, both this machine; give their exit statuses."""
+    """Run one process on each of two nodes, both on this machine; return their exit statuses."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
@@ -80,16 +86,15 @@ def run_as_srun_does(command):
 
 
 def last_state(folder):
-    """State that a training folder's newest checkpoint holds."""
+    """State in the newest checkpoint of a training folder."""
     (configuration,) = folder.glob("training/*/configuration.json")
     return Checkpoints(folder / "training", read_json(configuration)).load()
 
 
 def rows(folder):
-    """Course of training, without the times."""
+    """Training log, without the times."""
     return [
-        {key: value for key, value in row.items() if key != "seconds"}
-        for row in read_rows(folder / "metrics.jsonl")
+        {key: value for key, value in row.items() if key != "seconds"} for row in read_rows(folder / "metrics.jsonl")
     ]
 
 
@@ -112,20 +117,27 @@ def together(cohort, tmp_path_factory):
         (BATCH_JOB | SRUN | {"SLURM_PTY_PORT": "4"}, LightningEnvironment, 3, 1),
         (BATCH_JOB | SRUN, SLURMEnvironment, 1, 2),
         (
-            BATCH_JOB | SRUN | {"SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_TASKS_PER_NODE": "4(x2)",
-                                "SLURM_JOB_NAME": "interactive", "SLURM_NTASKS_PER_NODE": "1"},
-            SLURMEnvironment, 4, 2,
+            BATCH_JOB
+            | SRUN
+            | {
+                "SLURM_STEP_NUM_TASKS": "8",
+                "SLURM_STEP_TASKS_PER_NODE": "4(x2)",
+                "SLURM_JOB_NAME": "interactive",
+                "SLURM_NTASKS_PER_NODE": "1",
+            },
+            SLURMEnvironment,
+            4,
+            2,
         ),
         (
-            BATCH_JOB | SRUN | {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "2",
-                                "WORLD_SIZE": "6"},
-            TorchElasticEnvironment, 2, 3,
+            BATCH_JOB | SRUN | {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "6"},
+            TorchElasticEnvironment,
+            2,
+            3,
         ),
     ],
-)  # fmt: skip
-def test_processes_are_those_that_were_started_or_our_own(
-    monkeypatch, variables, kind, devices, nodes
-):
+)
+def test_processes_are_those_already_started_or_our_own(monkeypatch, variables, kind, devices, nodes):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("SLURM_NTASKS_PER_NODE", variables.get("SLURM_NTASKS_PER_NODE", "1"))
@@ -154,12 +166,12 @@ def test_every_family_has_the_terms_and_gradients_of_one_process(cohort, tmp_pat
     assert one.keys() == two.keys() and len(one) > 100
     for key, value in one.items():
         value, found = torch.as_tensor(value), torch.as_tensor(two[key])
-        # Real and synthetic slices pull a new relativistic judge to nearly opposite sides.
+        # Gradients of real and synthetic slices nearly cancel in a new relativistic discriminator.
         rounding = 3e-6 if key.startswith("fgdl-cms/") and "/grad" in key else 0
         assert (found - value).norm() <= 1e-4 * value.norm() + rounding, key
 
 
-def test_two_processes_give_the_course_and_weights_of_one(cohort, together, tmp_path):
+def test_two_processes_give_the_log_and_weights_of_one(cohort, together, tmp_path):
     arguments = train_arguments(cohort, tmp_path, small_model())
     assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
     one, two = rows(tmp_path), rows(together)
@@ -185,9 +197,7 @@ def test_the_first_process_writes_and_no_other_does(cohort, tmp_path):
     assert second.read_text() == ""
 
 
-def test_sigterm_to_any_process_stops_all_and_the_run_goes_on_bit_for_bit(
-    cohort, together, tmp_path
-):
+def test_sigterm_to_any_process_stops_all_and_the_resumed_run_is_bit_identical(cohort, together, tmp_path):
     """Stopped in the second process of torchrun, then in the first of srun."""
     arguments = train_arguments(cohort, tmp_path, small_model())
     status, output = run([*TORCHRUN, HELPER, "stop", 1, 1, *arguments])
@@ -199,6 +209,5 @@ def test_sigterm_to_any_process_stops_all_and_the_run_goes_on_bit_for_bit(
     statuses, output = run_as_srun_does([M2M, *arguments])
     assert statuses == [0, 0], output
     assert rows(tmp_path) == rows(together)
-    one, two = (load_model(f / "model.safetensors", f / "model.json")[0]
-                for f in (tmp_path, together))  # fmt: skip
+    one, two = (load_model(f / "model.safetensors", f / "model.json")[0] for f in (tmp_path, together))
     assert all((one[name] == two[name]).all() for name in one)

@@ -1,4 +1,4 @@
-"""Views of a field: known areas and optical depths, the camera's place, colours of directions."""
+"""Views of a field: known areas and optical depths, camera poses, colours of directions."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from m2m.diffusion import tensors
 from m2m.diffusion.scales import density_of_log
 from m2m.field.fit_field import fit_unit, read_field
 from m2m.field.render import Camera, integrate
-from m2m.field.render_views import medium_of, picture, render_unit
+from m2m.field.render_views import medium_of, render_unit, view_image
 from m2m.io.files import read_json
 from m2m.io.volume import Volume, save
 from m2m.options import Render, SliceField
@@ -34,7 +34,7 @@ def test_an_ellipsoid_shows_its_known_area_within_one_percent(azimuth, elevation
     assert float(area) == pytest.approx(known, rel=0.01)
 
 
-def test_a_slab_absorbs_as_its_thickness_says_and_hides_what_lies_behind():
+def test_a_slab_absorbs_by_its_thickness_and_occludes_the_one_behind():
     red, blue = torch.tensor([1.0, 0, 0]), torch.tensor([0.0, 0, 1])
 
     def slabs(points_mm):
@@ -73,7 +73,7 @@ def test_a_view_can_be_differentiated():
         ((0, 90), (1, 0, 0), (0, 1, 0), (0, 0, -1)),
     ],
 )
-def test_the_camera_stands_where_its_angles_say(view, right, up, into):
+def test_the_camera_has_the_pose_of_its_angles(view, right, up, into):
     camera = Camera(*view, width_mm=10, pixels=2)
     assert np.allclose(camera.axes, [right, up, into], atol=1e-12)
     starts, direction = camera.rays(np.array([1.0, 2, 3]), 8)
@@ -95,9 +95,7 @@ def fitted(tmp_path_factory):
     save(folder / "mask.nii.gz", Volume(ball, affine), dtype=np.uint8)
     paths = folder / "field.safetensors", folder / "field.json"
     stacks = dict.fromkeys(("axial", "coronal"), folder / "tdi.nii.gz")
-    fit_unit(
-        *paths, folder / "mask.nii.gz", stacks, FEW, tensor=folder / "tensor.nii.gz", device="cpu"
-    )  # fmt: skip
+    fit_unit(*paths, folder / "mask.nii.gz", stacks, FEW, tensor=folder / "tensor.nii.gz", device="cpu")
     return paths
 
 
@@ -105,10 +103,10 @@ def test_fibres_from_left_to_right_are_red_and_fill_their_known_area(fitted):
     network, record = read_field(*fitted)
     assert record["channels"][0] == "tdi" and len(record["channels"]) == 7
     options = Render(width_mm=40, pixels=40, opacity_per_mm=5, step_mm=1, gamma=1)
-    image = np.asarray(picture(medium_of(network, options), network, (0, 0), options)) / 255
-    seen = image.max(-1) > 0.5
-    assert seen.sum() == pytest.approx(np.pi * 12**2, rel=0.25)  # voxels of 3 mm
-    assert image[seen][:, 0].min() > 2 * image[seen][:, 1:].max(1).mean()
+    image = np.asarray(view_image(medium_of(network, options), network, (0, 0), options)) / 255
+    visible = image.max(-1) > 0.5
+    assert visible.sum() == pytest.approx(np.pi * 12**2, rel=0.25)  # voxels of 3 mm
+    assert image[visible][:, 0].min() > 2 * image[visible][:, 1:].max(1).mean()
     assert not image[0].any()
 
 
@@ -117,15 +115,15 @@ def test_the_stage_writes_a_turntable_and_stills(fitted, tmp_path):
     options = {"pixels": 16, "frames": 3, "width_mm": 40, "step_mm": 3, "stills": [[0, 0], [90, 0]]}
     section = Render.model_validate(options)
     render_unit(*fitted, **out, section=section, status=tmp_path / "s.json", device="cpu")
-    with Image.open(out["turntable"]) as film:
-        assert (film.n_frames, film.size) == (3, (16, 16))
+    with Image.open(out["turntable"]) as animation:
+        assert (animation.n_frames, animation.size) == (3, (16, 16))
     with Image.open(out["stills"]) as row:
         assert row.size == (32, 16)
         assert np.asarray(row).max() > 100
     assert read_json(tmp_path / "s.json")["n_frames"] == 3
 
 
-def test_a_picture_in_which_nothing_would_be_seen_is_a_finding(fitted, tmp_path):
+def test_a_field_of_which_nothing_is_visible_is_a_finding(fitted, tmp_path):
     out = {"turntable": tmp_path / "a.gif", "stills": tmp_path / "b.png"}
     section = Render(threshold=50)
     render_unit(*fitted, **out, section=section, status=tmp_path / "s.json", device="cpu")

@@ -1,4 +1,4 @@
-"""The page: its numbers are the tables', it asks for nothing, and it can be read by everybody."""
+"""The page: its numbers are those of the tables, it makes no requests, and it is accessible."""
 
 import html
 import json
@@ -17,8 +17,8 @@ from m2m.io.bids import unit_path
 from m2m.io.files import write_text
 from m2m.io.tables import read_table
 from m2m.options import Config, Evaluation, Task, load_config
-from m2m.report import pictures, words
-from m2m.report.page import PEOPLE_METRICS, training_course
+from m2m.report import page_figures, summary_text
+from m2m.report.page import SUBJECT_METRICS, training_course
 
 
 class Page(HTMLParser):
@@ -26,7 +26,7 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.elements, self.tables, self.words, self._cell = [], {}, [], None
+        self.elements, self.tables, self.texts, self._cell = [], {}, [], None
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
@@ -49,13 +49,13 @@ class Page(HTMLParser):
             self._cell = None
 
     def handle_data(self, data):
-        self.words.append(data)
+        self.texts.append(data)
         if self._cell:
             self.rows[-1][-1] = " ".join((self.rows[-1][-1] + data).split())
 
     @property
     def text(self):
-        return " ".join(" ".join(self.words).split())
+        return " ".join(" ".join(self.texts).split())
 
 
 @pytest.fixture(scope="module")
@@ -81,14 +81,13 @@ def numbers(cell):
 
 @pytest.mark.parametrize("task", tree.TASKS)
 def test_every_number_of_the_summary_is_the_number_of_the_table(root, page, task):
-    table = {
-        (r["region"], r["metric"], r["model"]): r
-        for r in read_table(root / f"evaluate/{task}/summary.tsv")
-    }
+    table = {(r["region"], r["metric"], r["model"]): r for r in read_table(root / f"evaluate/{task}/summary.tsv")}
     regions = {name: key for key, name in REGIONS.items()}
     metrics = {metric.title: key for key, metric in METRICS.items()}
-    header, *rows = page.tables[f"summary-{task}"]
+    header, *rows, inputs = page.tables[f"summary-{task}"]
     models, checked = header[3:], 0
+    known = {"macro2micro": "5 slices, mean map; mirrored"}
+    assert inputs == ["inputs", "", "", *(known.get(model, "no network") for model in models)]
     for region, metric, _, *cells in rows:
         for model, cell in zip(models, cells, strict=True):
             row = table.pop((regions[region], metrics[metric], model), None)
@@ -100,7 +99,7 @@ def test_every_number_of_the_summary_is_the_number_of_the_table(root, page, task
             assert numbers(cell) == pytest.approx(expected, abs=1e-9)
             checked += 1
     assert checked > 30
-    assert not table, "numbers that the page does not show"
+    assert not table, "numbers that the page lacks"
 
 
 @pytest.mark.parametrize("task", tree.TASKS)
@@ -117,22 +116,22 @@ def test_every_paired_difference_is_the_number_of_the_table(root, page, task):
         digits = METRICS[row["metric"]].digits
         expected = [round(float(row[k]), digits) for k in ("difference", "low", "high")]
         assert numbers(shown[*key, names[row["metric"]]]) == pytest.approx(expected, abs=1e-9)
-        holm = words.printed(row["p_holm"], 4)
+        holm = summary_text.printed(row["p_holm"], 4)
         assert corrected[*key, names[row["metric"]]] == holm
 
 
-def test_the_table_at_the_top_has_every_tasks_headlines(root, page):
+def test_the_overview_table_has_the_main_metrics_of_every_task(root, page):
     header, *rows = page.tables["overview-table"]
     assert [row[0] for row in rows] == [
-        "T1 to FA", "FA to tract density", "T1 to FA to tract density", "T1 to diffusion tensor",
-    ]  # fmt: skip
+        "T1 to FA",
+        "FA to tract density",
+        "T1 to FA to tract density",
+        "T1 to diffusion tensor",
+    ]
     column = header.index("brain SSIM")
     for (task, section), row in zip(tree.TASKS.items(), rows, strict=True):
         table = read_table(root / f"evaluate/{task}/summary.tsv")
-        (ssim,) = [
-            r for r in table
-            if (r["model"], r["region"], r["metric"]) == ("macro2micro", "brain", "ssim")
-        ]  # fmt: skip
+        (ssim,) = [r for r in table if (r["model"], r["region"], r["metric"]) == ("macro2micro", "brain", "ssim")]
         expected = [round(float(ssim[key]), 3) for key in ("mean", "low", "high")]
         assert numbers(row[column]) == pytest.approx(expected, abs=1e-9)
         assert row[2].startswith("mean:better in ")
@@ -141,61 +140,40 @@ def test_the_table_at_the_top_has_every_tasks_headlines(root, page):
         assert ("density r" in tracts) == (section.target == "dti")
 
 
-def test_a_model_that_is_better_here_and_worse_there_is_not_called_better():
-    def tile(*verdicts):
-        leads = zip(("mean", "t1"), verdicts, strict=True)
-        return {"leads": [{"baseline": name, "verdict": verdict} for name, verdict in leads]}
-
-    found = words.standings([tile("better", "better"), tile("worse", "not told apart")])
-    assert found == [
-        {"baseline": "mean", "text": "better in 1, worse in 1 of 2", "kind": ""},
-        {"baseline": "t1", "text": "better in 1 of 2", "kind": "better"},
-    ]
-
-
-def test_too_few_people_and_no_difference_are_told_from_each_other():
-    leads = {"mean": "too few subjects", "t1": "not told apart"}
-    tile = {"leads": [{"baseline": name, "verdict": said} for name, said in leads.items()]}
-    texts = [row["text"] for row in words.standings([tile, tile])]
-    assert texts == ["too few subjects", "not told apart in any of 2"]
-
-
-def test_the_minute_says_who_took_part_and_what_came_of_each_task(root, text):
-    minute = Page(re.search(r'<div class="minute">(.*?)</div>', text, re.S)[1]).text
-    minute = re.sub(r" (?=[;:.,)])|(?<=[(]) ", "", minute)
-    assert "13 came in, 12 are used: 5 train, 1 validation, 6 test" in minute
-    assert "0 failed, 0 excluded, 1 incomplete (who, and why)" in minute
+def test_the_summary_states_the_participants_and_the_result_of_each_task(root, text):
+    summary = Page(re.search(r'<div class="minute">(.*?)</div>', text, re.S)[1]).text
+    summary = re.sub(r" (?=[;:.,)])|(?<=[(]) ", "", summary)
+    assert "13 in the dataset, 12 used: 5 train, 1 validation, 6 test" in summary
+    assert "0 failed, 0 excluded, 1 incomplete (list with reasons)" in summary
     for task in tree.TASKS:
         (ssim,) = [
-            words.printed(row["mean"], 3)
+            summary_text.printed(row["mean"], 3)
             for row in read_table(root / f"evaluate/{task}/summary.tsv")
             if (row["model"], row["region"], row["metric"]) == ("macro2micro", "brain", "ssim")
         ]
-        assert f"macro2micro reaches a brain SSIM of {ssim}" in minute
-    assert "against mean better in 3 of 3 main metrics; against t1 better in 3 of 3." in minute
+        assert f"macro2micro reaches a brain SSIM of {ssim}" in summary
+    assert "compared with mean better in 3 of 3 main metrics; compared with t1 better in 3 of 3." in summary
 
 
-def test_who_was_left_out_stands_in_a_table_with_the_reason(page):
+def test_participants_that_are_not_used_are_listed_with_the_reason(page):
     assert page.tables["left-out-table"][1:] == [["sub-12", "incomplete", "validate", "no DWI"]]
 
 
 @pytest.mark.parametrize("task", tree.TASKS)
-def test_every_test_person_has_the_metrics_of_the_table(root, page, task):
-    rows = {(row[0], row[1]): row[2:] for row in page.tables[f"people-{task}"][1:]}
+def test_every_test_participant_has_the_metrics_of_the_table(root, page, task):
+    rows = {(row[0], row[1]): row[2:] for row in page.tables[f"participants-{task}"][1:]}
     models = tree.TASKS[task].models
     assert len(rows) == 6 * len(models)
     for model in models:
         for row in read_table(root / f"evaluate/{task}/{model}/metrics.tsv"):
             if row["region"] == "brain":
-                known = [words.printed(row[key], METRICS[key].digits) for key in PEOPLE_METRICS]
+                known = [summary_text.printed(row[key], METRICS[key].digits) for key in SUBJECT_METRICS]
                 assert rows[row["unit"], model] == known
 
 
-def test_a_test_person_s_name_leads_to_the_quality_pictures(root, page):
+def test_the_name_of_a_test_participant_links_to_its_qc_figures(root, page):
     links = {attributes["href"] for tag, attributes in page.elements if tag == "a"}
-    assert {link for link in links if link.startswith("#unit-")} == {
-        f"#unit-sub-{i:02d}" for i in range(6, 12)
-    }
+    assert {link for link in links if link.startswith("#unit-")} == {f"#unit-sub-{i:02d}" for i in range(6, 12)}
     few = Page(tree.write_page(root, limit=3))
     ends = {attributes.get("id") for _, attributes in few.elements}
     links = {attributes["href"][1:] for tag, attributes in few.elements if tag == "a"}
@@ -203,9 +181,9 @@ def test_a_test_person_s_name_leads_to_the_quality_pictures(root, page):
     tree.write_page(root)
 
 
-def test_what_the_metrics_are_of_is_said_for_each_task(page):
+def test_each_task_states_on_which_images_its_metrics_are_computed(page):
     assert "Pearson's r is the correlation of log density" in page.text
-    assert "of the FA that the tensors have" in page.text
+    assert "are of the tensors' FA" in page.text
 
 
 def test_every_task_has_its_section_and_no_two_elements_share_a_name(page):
@@ -215,14 +193,12 @@ def test_every_task_has_its_section_and_no_two_elements_share_a_name(page):
         assert {f"{part}-{task}" for part in ("result", "maps", "metrics", "training")} <= set(ids)
 
 
-def test_tasks_that_translate_the_same_are_told_apart_by_name():
+def test_tasks_with_the_same_title_are_distinguished_by_name():
     tasks = {"a": Task(), "b": Task(), "c": Task(target="tdi")}
-    assert words.task_titles(tasks) == {
-        "a": "T1 to FA (a)", "b": "T1 to FA (b)", "c": "T1 to tract density",
-    }  # fmt: skip
+    assert summary_text.task_titles(tasks) == {"a": "T1 to FA (a)", "b": "T1 to FA (b)", "c": "T1 to tract density"}
 
 
-def test_the_page_says_what_was_not_computed_and_which_way_is_better(page):
+def test_the_page_states_what_was_not_computed_and_which_direction_is_better(page):
     assert page.text.count("LPIPS: not computed.") == len(tree.TASKS)
     assert "Uncertainty: not computed" not in page.text
     better = {row[1]: row[2] for row in page.tables["summary-t1-fa"][1:]}
@@ -231,13 +207,13 @@ def test_the_page_says_what_was_not_computed_and_which_way_is_better(page):
     assert better["error of log power"] == better["calibration error"] == "lower"
 
 
-def test_a_chain_shows_the_networks_of_both_its_tasks(page):
+def test_a_cascade_shows_the_networks_of_both_its_tasks(page):
     tables = [rows for rows in page.tables[None] if rows[0][:2] == ["model", "task"]]
     assert len(tables) == len(tree.TASKS)
     assert {row[1] for row in tables[2][1:]} == {"t1-fa", "fa-tdi"}
 
 
-def test_a_training_that_was_stopped_took_both_its_parts(tmp_path):
+def test_the_minutes_of_a_resumed_training_include_both_parts(tmp_path):
     steps = {10: 30.0, 20: 60.0, 30: 30.0, 40: 90.0}
     lines = [{"step": s, "split": "train", "seconds": t} for s, t in steps.items()]
     path = tmp_path / "metrics.jsonl"
@@ -258,10 +234,10 @@ def test_no_request_leaves_the_page(text, page):
     assert "url(" not in text and "@import" not in text
 
 
-def test_every_image_has_words_and_every_link_an_end(page):
+def test_every_image_has_a_text_and_every_link_a_target(page):
     images = [attributes for tag, attributes in page.elements if tag == "img"]
     n = sum(len(of_target(section.target)) for section in tree.TASKS.values())
-    assert len(images) == 1 + n + 12
+    assert len(images) == 2 + n + 12  # flow, quality, those of tasks, participants
     assert all(len(attributes["alt"]) > 20 for attributes in images)
     ends = {attributes.get("id") for _, attributes in page.elements}
     for tag, attributes in page.elements:
@@ -282,82 +258,87 @@ def test_text_has_the_contrast_that_wcag_asks_for(text):
             assert bright / dark >= 4.5, f"{ink} on {ground}"
 
 
-def test_words_from_tables_and_titles_cannot_become_markup(text, page):
+def test_texts_from_tables_and_titles_cannot_become_markup(text, page):
     assert "<study>" not in text and "A <study> & more" in page.text
     assert "<add>" not in text and "<add> the series & run again" in page.text
 
 
-def test_the_headline_says_what_the_intervals_say(page):
+def test_the_headline_follows_the_intervals(page):
     assert (
-        "On 6 test subjects, macro2micro is better than mean in brain SSIM, brain PSNR (dB) and "
+        "On 6 test participants, macro2micro is better than mean in brain SSIM, brain PSNR (dB) and "
         "ROI concordance; it is better than t1 in brain SSIM, brain PSNR (dB) and ROI concordance."
     ) in page.text
 
 
-@pytest.mark.parametrize(
-    ("metric", "low", "high", "said"),
-    [
-        ("ssim", "0.1", "0.2", "better"),
-        ("ssim", "-0.2", "-0.1", "worse"),
-        ("mae", "-0.2", "-0.1", "better"),
-        ("mae", "0.1", "0.2", "worse"),
-        ("angle_deg", "-4", "-1", "better"),
-        ("log_distance", "0.1", "0.2", "worse"),
-        ("density_r", "0.1", "0.2", "better"),
-        ("calibration_error", "-0.2", "-0.1", "better"),
-        ("high_coherence", "-0.2", "-0.1", "worse"),
-        ("sharpness_ratio", "0.1", "0.2", ""),
-        ("psnr", "-0.1", "0.2", "not told apart"),
-        ("psnr", None, None, "too few subjects"),
-    ],
-)
-def test_a_verdict_follows_the_interval_and_the_metrics_direction(metric, low, high, said):
-    assert words.verdict({"metric": metric, "low": low, "high": high}) == said
+def test_the_identification_rate_stands_beside_that_of_the_mean_map(page):
+    assert "Participants identified by their regional means: macro2micro " in page.text
+    assert "the reference is mean, the mean map, 0.17 [0.00, 0.64]" in page.text
+    assert "chance is 0.17." in page.text
+
+    def row(model, value):
+        return {
+            "metric": "identification",
+            "model": model,
+            "mean": value,
+            "low": "0.1",
+            "high": "0.9",
+            "n_subjects": "8",
+        }
+
+    alone = summary_text.identification([row("unet", "0.5")], [], "unet", "")
+    assert "there is no reference, since shape alone identifies; chance is 0.12." in alone
+    assert summary_text.identification([], [], "unet", "mean") == ""
 
 
-def test_the_page_says_who_took_part_and_what_it_is_not(page):
+def test_the_page_states_the_participants_and_its_limitations(page):
     for part in (
-        "n_input", "n_failed", "n_excluded", "n_used", "has no DWI", "macro2micro: n_input",
-        "Simulated people: shows that the machinery works", "Not a medical device",
+        "n_input",
+        "n_failed",
+        "n_excluded",
+        "n_used",
+        "has no DWI",
+        "macro2micro: n_input",
+        "Simulated participants: the results test the software",
+        "Not a medical device",
         "snakemake --cores all",
-    ):  # fmt: skip
+    ):
         assert part in page.text
 
 
-def test_real_people_are_not_called_simulated(root):
-    assert "Simulated people" not in tree.write_page(root, simulated=False)
+def test_real_participants_are_not_called_simulated(root):
+    assert "Simulated participants" not in tree.write_page(root, simulated=False)
     tree.write_page(root)
 
 
 def test_a_failed_unit_comes_first_with_its_reason_and_pages_are_limited(root):
     quality = read_table(root / "cohort/quality.tsv")
     quality[3] |= {"state": "failed", "reason": "no brain found", "unit": "sub-77"}
-    pages = pictures.subjects(root, quality, 4)
+    pages = page_figures.subjects(root, quality, 4)
     assert [page["unit"] for page in pages] == ["sub-77", "sub-06", "sub-07", "sub-08"]
-    assert (pages[0]["reason"], pages[0]["pictures"]) == ("no brain found", [])
+    assert (pages[0]["reason"], pages[0]["figures"]) == ("no brain found", [])
     assert ("DWI coverage", "0.970") in pages[1]["numbers"]
 
 
-def test_a_large_picture_is_made_small(tmp_path):
+def test_a_large_image_is_downsampled(tmp_path):
     path = tmp_path / "large.png"
     Image.effect_noise((2400, 1600), 60).save(path)
-    assert len(pictures.data_uri(path, 1000, "JPEG")) < path.stat().st_size / 5
+    assert len(page_figures.data_uri(path, 1000, "JPEG")) < path.stat().st_size / 5
     write_text(tmp_path / "failed.png", "")
-    assert pictures.data_uri(tmp_path / "failed.png", 1000, "JPEG") is None
+    assert page_figures.data_uri(tmp_path / "failed.png", 1000, "JPEG") is None
 
 
-def test_the_configuration_in_the_page_makes_the_same_study(text):
+def test_the_configuration_in_the_page_is_the_one_of_the_study(text):
     pattern = r"<summary>Configuration</summary>\s*<pre[^>]*><code>(.*?)</code>"
     shown = re.search(pattern, text, re.S)
     config = Config.model_validate(yaml.safe_load(html.unescape(shown.group(1))))
     assert config == load_config("config.yaml")
 
 
-def test_a_streamline_picture_stands_beside_the_quality_picture(tmp_path):
+def test_a_figure_of_streamlines_is_shown_next_to_the_slices(tmp_path):
     root = tree.build(tmp_path / "ds", {"sub-01": "train", "sub-02": "test"})
-    Image.linear_gradient("L").save(unit_path(root, "tractography-picture", "sub-02", "sub-02"))
+    Image.linear_gradient("L").save(unit_path(root, "tractography-figure", "sub-02", "sub-02"))
     quality = read_table(root / "cohort/quality.tsv")
-    pages = {page["unit"]: page["pictures"] for page in pictures.subjects(root, quality, 9)}
+    pages = {page["unit"]: page["figures"] for page in page_figures.subjects(root, quality, 9)}
     assert [len(pages[unit]) for unit in ("sub-01", "sub-02")] == [1, 2]
     assert "streamlines" in pages["sub-02"][1][0]
 
@@ -371,7 +352,7 @@ def test_a_study_without_test_subjects_still_has_its_page(tmp_path):
     assert "sub-01" in page.text
 
 
-def test_a_study_without_regions_says_so(tmp_path):
+def test_a_study_without_regions_states_it(tmp_path):
     root = tree.build(tmp_path / "ds", {"sub-01": "train", "sub-02": "test"}, ["t1-dti"])
     tree.run_evaluation(root, options=Evaluation(), task="t1-dti")
     text = Page(tree.write_page(root, tasks=["t1-dti"])).text
@@ -381,9 +362,9 @@ def test_a_study_without_regions_says_so(tmp_path):
 
 def test_views_of_a_field_are_shown_where_they_were_made(tmp_path):
     row = {"unit": "sub-01", "state": "used", "part": "test", "reason": None}
-    assert pictures.subjects(tmp_path, [row], 5)[0]["pictures"] == []
+    assert page_figures.subjects(tmp_path, [row], 5)[0]["figures"] == []
     path = Path(unit_path(tmp_path, "field-stills", "sub-01", "sub-01"))
     path.parent.mkdir(parents=True)
     Image.linear_gradient("L").save(path)
-    ((words, uri),) = pictures.subjects(tmp_path, [row], 5)[0]["pictures"]
-    assert "field of tract density" in words and uri.startswith("data:image/jpeg")
+    ((description, uri),) = page_figures.subjects(tmp_path, [row], 5)[0]["figures"]
+    assert "field of tract density" in description and uri.startswith("data:image/jpeg")

@@ -1,4 +1,4 @@
-"""Slices: cutting and normalising are exactly invertible, and the record says how."""
+"""Slices: cutting and normalising are exactly invertible, with the record."""
 
 import json
 
@@ -49,14 +49,14 @@ def test_slice_k_of_a_plane_cuts_index_k_of_its_axis(rng):
 def test_positions_are_the_slices_of_the_volume_of_coordinates(rng, plane):
     matrix = np.vstack([rng.normal(size=(3, 4)), [0, 0, 0, 1]])
     voxels = np.moveaxis(np.indices(SHAPE), 0, -1)
-    places = apply_affine(matrix, voxels)  # (X, Y, Z, 3)
-    expected = np.stack([slices.extract(places[..., i], plane) for i in range(3)], axis=1)
+    coordinates = apply_affine(matrix, voxels)  # (X, Y, Z, 3)
+    expected = np.stack([slices.extract(coordinates[..., i], plane) for i in range(3)], axis=1)
     indices = np.array([2, 0])
     found = slices.positions(matrix, SHAPE, plane, indices)
     np.testing.assert_allclose(found, expected[indices], rtol=1e-5, atol=1e-5)
 
 
-def test_normalisation_inverts_and_does_not_clip(rng):
+def test_normalisation_is_invertible_and_does_not_clip(rng):
     volume = rng.normal(500, 200, (20, 20, 20))
     mask = rng.random(volume.shape) > 0.4
     normal, limits = slices.normalise(volume, mask, (5.0, 95.0))
@@ -66,7 +66,7 @@ def test_normalisation_inverts_and_does_not_clip(rng):
     assert (back[~mask] == 0).all() and (normal[~mask] == 0).all()
 
 
-def test_normalisation_ignores_scale_offset_and_what_lies_outside(rng):
+def test_normalisation_ignores_scale_offset_and_voxels_outside_the_mask(rng):
     volume, mask = rng.random((12, 12, 12)), np.zeros((12, 12, 12), bool)
     mask[3:9, 3:9, 3:9] = True
     normal, limits = slices.normalise(volume, mask, (1.0, 99.0))
@@ -83,15 +83,17 @@ def test_a_constant_or_maskless_image_is_bad_data(mask):
 
 @pytest.fixture
 def unit(tmp_path, rng):
-    """A unit's volumes on the grid; their files, those of slices, and the call of the stage."""
+    """A unit's volumes on the grid, its files, and a function that runs the stage."""
     brain = np.zeros(SHAPE, bool)
     brain[1:-1, 1:-1, 1:-1] = True
     target = brain.copy()
     target[:, :, :3] = False
     volumes = {
-        "t1w": np.where(brain, rng.normal(600, 90, SHAPE), 0), "brain": brain,
-        "fa": np.where(target, rng.random(SHAPE), 0), "target-mask": target,
-    }  # fmt: skip
+        "t1w": np.where(brain, rng.normal(600, 90, SHAPE), 0),
+        "brain": brain,
+        "fa": np.where(target, rng.random(SHAPE), 0),
+        "target-mask": target,
+    }
     files = unit_files(tmp_path, "sub-01_ses-1")
     for name, data in volumes.items():
         save(files[name], Volume(np.float32(data), AFFINE))
@@ -100,9 +102,9 @@ def unit(tmp_path, rng):
         {"status": "ok", "excluded": [], "grid_to_mni": np.eye(4).tolist()},
     )
     write_json(files["grid-status"], {"status": "ok", "excluded": []})
-    place = tmp_path / "slices" / "sub-01" / "ses-1"
+    folder = tmp_path / "slices" / "sub-01" / "ses-1"
     names = {plane: f"{plane}.npy" for plane in slices.PLANES} | {"record": "slices.json"}
-    files |= {key: place / f"sub-01_ses-1_{name}" for key, name in names.items()}
+    files |= {key: folder / f"sub-01_ses-1_{name}" for key, name in names.items()}
 
     def call(*maps):
         slices.main(tmp_path, "sub-01", "ses-1", options="{}", maps=list(maps) or None)
@@ -110,7 +112,7 @@ def unit(tmp_path, rng):
     return volumes, files, call
 
 
-def test_the_record_turns_slices_back_into_the_volumes(unit):
+def test_slices_and_record_give_the_volumes_again(unit):
     volumes, files, call = unit
     call()
     record = read_json(files["record"])
@@ -141,7 +143,7 @@ def test_two_runs_have_one_hash_and_another_image_has_another(unit):
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_density_and_tensors_come_back_from_their_scales(unit, rng):
+def test_the_scales_of_density_and_tensors_are_invertible(unit, rng):
     volumes, files, call = unit
     target = volumes["target-mask"]
     density = np.where(target, rng.gamma(1.0, 8.0, SHAPE), 0)
@@ -158,12 +160,12 @@ def test_density_and_tensors_come_back_from_their_scales(unit, rng):
     np.testing.assert_allclose(density_of_log(channels[2]), density, rtol=0.01, atol=0.01)
     assert channels[2][~target].max() == 0
     scaled = np.stack(channels[3:9], axis=-1)[target]
-    found, true = tensor_of_log(scaled), six[target]
+    found, expected = tensor_of_log(scaled), six[target]
     assert np.linalg.eigvalsh(to_matrix(found)).min() > 0
-    np.testing.assert_allclose(found, true, rtol=0.02, atol=3e-5)
+    np.testing.assert_allclose(found, expected, rtol=0.02, atol=3e-5)
 
 
-def test_an_excluded_person_keeps_the_reason_and_has_no_slices(unit):
+def test_an_excluded_participant_has_the_reason_and_no_slices(unit):
     _, files, call = unit
     write_json(files["grid-status"], {"status": "ok", "excluded": ["mean FA 0.05"]})
     call()
@@ -171,7 +173,7 @@ def test_an_excluded_person_keeps_the_reason_and_has_no_slices(unit):
     assert all(files[plane].stat().st_size == 0 for plane in slices.PLANES)
 
 
-def test_a_failed_stage_before_is_passed_on(unit):
+def test_the_failure_of_an_earlier_stage_is_reported(unit):
     _, files, call = unit
     finding = {"problem": "has no b0", "file": "x_dwi.nii.gz", "value": "", "remedy": "scan again"}
     write_json(files["grid-status"], {"status": "failed", "stage": "dti", "finding": finding})

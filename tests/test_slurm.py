@@ -1,4 +1,4 @@
-"""The workflow on a real Slurm, brought up on this machine: needs, retries, and what goes wrong."""
+"""The workflow on a real Slurm, brought up on this machine: needs, retries, and failures."""
 
 import json
 import os
@@ -65,39 +65,43 @@ def start(cluster, folder, *arguments):
     site = folder / "mysite"
     site.mkdir(exist_ok=True)
     (site / "profile.yaml").write_text(yaml.safe_dump(SITE))
-    told = {"PARTITION": "short", "GPU_PARTITION": "accel", "SHARD": "2", "CORES": "2"}
+    options = {"PARTITION": "short", "GPU_PARTITION": "accel", "SHARD": "2", "CORES": "2"}
     if cluster.accounting:
-        told |= {"ACCOUNT": "lab", "STATUS": "sacct"}
+        options |= {"ACCOUNT": "lab", "STATUS": "sacct"}
     command = [SNAKEMAKE, "--profile", "slurm", "--profile", str(site), "--directory", str(folder)]
-    log = folder / f"call{len(CALLS)}.log"  # a pipe that nobody reads would stop Snakemake
+    log = folder / f"call{len(CALLS)}.log"  # a pipe that nothing reads would stop Snakemake
+    # A test run in the background of a shell ignores Ctrl-C, and its children would, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     call = subprocess.Popen(
-        [*command, *arguments], stdout=log.open("w"), stderr=subprocess.STDOUT,
-        cwd=CHECKOUT, start_new_session=True,
-        env=os.environ | {"PYTHONPATH": str(CHECKOUT)}
-        | {f"M2M_SLURM_{name}": value for name, value in told.items()},
-    )  # fmt: skip
+        [*command, *arguments],
+        stdout=log.open("w"),
+        stderr=subprocess.STDOUT,
+        cwd=CHECKOUT,
+        start_new_session=True,
+        env=os.environ
+        | {"PYTHONPATH": str(CHECKOUT)}
+        | {f"M2M_SLURM_{name}": value for name, value in options.items()},
+    )
     CALLS[call] = log
     return call
 
 
 def printed(process):
-    """What a call printed, once it has ended."""
+    """Output of a call, once it has ended."""
     process.wait()
     return CALLS[process].read_text()
 
 
 def finished(process):
-    """What a call printed, once it has ended well."""
+    """Output of a call, once it has succeeded."""
     output = printed(process)
     assert process.returncode == 0, output[-5000:]
     return output
 
 
 def jobs(rule="", state=""):
-    """What Slurm knows of every job of a rule, the oldest first; of those in a state only."""
-    answer = subprocess.run(
-        ["scontrol", "--oneliner", "show", "job"], capture_output=True, text=True
-    ).stdout
+    """Slurm's record of every job of a rule, the oldest first; optionally only those in a state."""
+    answer = subprocess.run(["scontrol", "--oneliner", "show", "job"], capture_output=True, text=True).stdout
     known = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in answer.splitlines()]
     return [
         job
@@ -107,7 +111,7 @@ def jobs(rule="", state=""):
 
 
 def wait_for(condition, process=None):
-    """Wait until a condition gives something; fail where the call ends before."""
+    """Wait until a condition is met; fail where the call ends first."""
     while not (found := condition()):
         if process is not None and process.poll() is not None:
             pytest.fail(printed(process)[-5000:])
@@ -147,7 +151,7 @@ def test_a_job_killed_at_its_time_limit_is_retried_with_more_time(faults, tmp_pa
 
 def test_a_job_killed_for_its_memory_is_retried_with_more(cluster, faults):
     if not cluster.accounting:
-        pytest.skip("without accounting this Slurm watches nobody's memory")
+        pytest.skip("without accounting this Slurm watches no job's memory")
     finished(faults("hungry"))
     first, second = jobs("hungry")
     assert first["JobState"] != "COMPLETED" == second["JobState"]
@@ -160,7 +164,7 @@ def test_a_cancelled_job_is_submitted_again(cluster, faults, tmp_path):
     subprocess.run(["scancel", running("waits", call)["JobId"]], check=True)
     (tmp_path / "go").touch()
     if cluster.accounting:
-        # sacct says "CANCELLED by 0", which the plugin takes for a job that runs (version 2.8).
+        # sacct prints "CANCELLED by 0", which the plugin mistakes for a running job (version 2.8).
         wait_for(nothing_left)
         call.send_signal(signal.SIGINT)
         call.wait()
@@ -172,7 +176,7 @@ def test_a_cancelled_job_is_submitted_again(cluster, faults, tmp_path):
     assert (first["MinMemoryNode"], second["MinMemoryNode"]) == memory
 
 
-def test_after_ctrl_c_no_job_is_left_and_the_next_call_goes_on(faults, tmp_path):
+def test_after_ctrl_c_no_job_remains_and_the_next_call_goes_on(faults, tmp_path):
     call = faults("waits")
     wait_for((tmp_path / "begun").exists, call)
     call.send_signal(signal.SIGINT)
@@ -209,7 +213,7 @@ def test_the_job_of_a_node_that_fails_is_queued_again(cluster, faults, tmp_path)
 
 
 def train(folder, *launcher):
-    """Train a small model on the people of a folder's parent; course without times, and output."""
+    """Train a small model on the participants of a folder's parent; course without times, and output."""
     folder.mkdir()
     command = [*launcher, M2M, *train_arguments(folder.parent, folder, small_model())]
     one_thread = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "SLURM_ACCOUNT": "lab"}
@@ -262,7 +266,7 @@ def study(cluster, tmp_path_factory):
     running("", first)
     first.kill()
     first.wait()
-    outputs["left"] = [job["JobId"] for job in jobs() if job["JobState"] in ("RUNNING", "PENDING")]
+    outputs["remaining"] = [job["JobId"] for job in jobs() if job["JobState"] in ("RUNNING", "PENDING")]
     before = len(jobs())
     outputs["next"] = printed(call())
     call("--unlock").wait()
@@ -275,9 +279,7 @@ def study(cluster, tmp_path_factory):
     second = call()
     training = running("train_model_wildcards_t1-fa_macro2micro", second)
     course = root / "models/t1-fa/macro2micro/training"
-    wait_for(
-        lambda: [path for path in course.glob("*/metrics.jsonl") if path.stat().st_size], second
-    )
+    wait_for(lambda: [path for path in course.glob("*/metrics.jsonl") if path.stat().st_size], second)
     at_its_limit(training)
     outputs["last"] = finished(second)
     return root, outputs
@@ -285,18 +287,16 @@ def study(cluster, tmp_path_factory):
 
 def test_after_kill_9_the_next_call_names_the_jobs_and_submits_none(study):
     _, outputs = study
-    assert outputs["left"]
+    assert outputs["remaining"]
     for output in (outputs["next"], outputs["unlocked"]):
         assert "scancel --name=" in output
-        assert all(f"\n  {number} " in output for number in outputs["left"])
+        assert all(f"\n  {number} " in output for number in outputs["remaining"])
     assert "--unlock" in outputs["next"]
     assert outputs["submitted"] == 0
 
 
-def test_every_job_asks_for_what_its_rule_needs_in_the_right_partition(study):
-    (training, *_), (fitted, *_) = jobs("train_model_wildcards_t1-fa_twin"), jobs(
-        "train_model_wildcards_t1-fa_mean"
-    )  # fmt: skip
+def test_every_job_requests_the_resources_of_its_rule_in_the_right_partition(study):
+    (training, *_), (fitted, *_) = jobs("train_model_wildcards_t1-fa_twin"), jobs("train_model_wildcards_t1-fa_mean")
     assert training["Partition"] == "accel" and training["TresPerJob"] == "gres:gpu:1"
     assert training["MinMemoryNode"] == "8000M" and training["TimeLimit"] == "1-00:00:00"
     assert fitted["Partition"] == "short" and "TresPerJob" not in fitted
@@ -305,9 +305,9 @@ def test_every_job_asks_for_what_its_rule_needs_in_the_right_partition(study):
     assert split["TimeLimit"] == "00:10:00" and "TresPerJob" not in split
 
 
-def test_people_share_jobs_by_the_shard(study):
-    shards = [job for job in jobs("person") if job["JobState"] == "COMPLETED"]
-    assert len(shards) == 2  # four people, two a job
+def test_participants_share_jobs_by_the_shard(study):
+    shards = [job for job in jobs("participant-") if job["JobState"] == "COMPLETED"]
+    assert len(shards) == 2  # four participants, two a job
 
 
 def clocks_started(model):
@@ -321,9 +321,9 @@ def test_training_that_met_its_limit_goes_on_to_the_weights_of_one_that_did_not(
     attempts = jobs("train_model_wildcards_t1-fa_macro2micro")
     assert [job["JobState"] for job in attempts] == ["TIMEOUT", "COMPLETED"]
     assert attempts[1]["TimeLimit"] == "2-00:00:00"
-    seen, whole = (root / f"models/t1-fa/{name}" for name in ("macro2micro", "twin"))
-    assert clocks_started(seen) == 2 and clocks_started(whole) == 1  # it did not begin again
-    assert file_digest(seen / "model.safetensors") == file_digest(whole / "model.safetensors")
+    limited, whole = (root / f"models/t1-fa/{name}" for name in ("macro2micro", "twin"))
+    assert clocks_started(limited) == 2 and clocks_started(whole) == 1  # it did not begin again
+    assert file_digest(limited / "model.safetensors") == file_digest(whole / "model.safetensors")
 
 
 def test_the_study_ends_with_its_report_and_no_job(study):

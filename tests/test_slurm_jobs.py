@@ -1,4 +1,4 @@
-"""Jobs that an earlier call left on a cluster, as a squeue of the test's own tells of them."""
+"""Jobs that an earlier call left on a cluster, as listed by a simulated squeue."""
 
 import pytest
 
@@ -7,12 +7,12 @@ from m2m.workflow.slurm import jobs_left, note_run
 
 @pytest.fixture
 def squeue(tmp_path, monkeypatch):
-    """Function that puts a squeue with this answer on the PATH; it notes what it was asked."""
+    """Function that puts a squeue with this answer on the PATH; it records its arguments."""
 
     def put(answer, status=0):
         program = tmp_path / "bin/squeue"
         program.parent.mkdir(exist_ok=True)
-        program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n{answer}\nexit {status}\n')
+        program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\n{answer}\nexit {status}\n')
         program.chmod(0o755)
         monkeypatch.setenv("PATH", str(program.parent))
 
@@ -29,34 +29,34 @@ def record(tmp_path):
 
 def test_jobs_of_the_last_run_are_named_with_what_to_do(record, squeue, tmp_path):
     squeue("echo '12 RUNNING None rule_dti'; echo '13 PENDING Resources rule_split'")
-    left = jobs_left(record)
-    assert "--name=run-7" in (tmp_path / "asked").read_text()
-    assert "\n  12 RUNNING" in left and "\n  13 PENDING Resources" in left
-    assert "scancel --name=run-7" in left and str(record) in left
+    message = jobs_left(record)
+    assert "--name=run-7" in (tmp_path / "arguments").read_text()
+    assert "\n  12 RUNNING" in message and "\n  13 PENDING Resources" in message
+    assert "scancel --name=run-7" in message and str(record) in message
 
 
 def test_a_long_list_is_cut_and_counted(record, squeue):
     squeue('i=0; while [ $i -lt 25 ]; do echo "$i RUNNING None rule_dti"; i=$((i+1)); done')
-    left = jobs_left(record)
-    assert "and 15 more" in left and "  9 RUNNING" in left and "  10 RUNNING" not in left
+    message = jobs_left(record)
+    assert "and 15 more" in message and "  9 RUNNING" in message and "  10 RUNNING" not in message
 
 
-def test_nothing_is_said_where_no_job_is_left(record, squeue):
+def test_the_message_is_empty_where_no_job_remains(record, squeue):
     squeue("true")
     assert jobs_left(record) == ""
 
 
-def test_without_a_run_on_record_slurm_is_not_asked(tmp_path, squeue):
+def test_without_a_run_on_record_squeue_is_not_called(tmp_path, squeue):
     squeue("echo '12 RUNNING None rule_dti'")
     assert jobs_left(tmp_path / "none") == ""
-    assert not (tmp_path / "asked").exists()
+    assert not (tmp_path / "arguments").exists()
 
 
-def test_without_squeue_there_is_nobody_to_ask(record, tmp_path, monkeypatch):
+def test_without_squeue_the_message_is_empty(record, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert jobs_left(record) == ""
 
 
-def test_a_slurm_that_does_not_answer_is_no_leave_to_submit(record, squeue):
+def test_without_an_answer_of_slurm_the_message_warns(record, squeue):
     squeue("echo 'Unable to contact slurm controller' >&2", status=1)
     assert "Unable to contact slurm controller" in jobs_left(record)

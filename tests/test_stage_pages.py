@@ -1,4 +1,4 @@
-"""The pages of the stages are what the code says now, and say what a person looks for."""
+"""The pages of the stages are what the code says now, and say what a participant looks for."""
 
 import runpy
 from pathlib import Path
@@ -20,9 +20,7 @@ def pages():
 
 
 def test_the_committed_pages_are_those_that_make_docs_writes(pages):
-    committed = {
-        path.relative_to(PAGES).as_posix(): path.read_text() for path in PAGES.rglob("*.md")
-    }
+    committed = {path.relative_to(PAGES).as_posix(): path.read_text() for path in PAGES.rglob("*.md")}
     assert committed.keys() == pages.keys(), "run `make docs`"
     stale = [name for name, text in pages.items() if committed[name] != text]
     assert not stale, "run `make docs`"
@@ -41,13 +39,11 @@ def test_a_page_has_the_rule_the_flags_the_options_and_the_citations(pages):
     assert "| `fit` | `WLS`, `OLS`, `NLLS`, `RESTORE` | `WLS` |" in page
     assert "| `bet_fraction` | number | `0.3` | ≥ 0; ≤ 1 |" in page, "of the section inside it"
     assert "Basser et al. (1994)" in page and "Otsu (1979)" in page
-    assert "Veraart" not in page, "of a chain that another stage calls"
+    assert "Kellner" not in page, "of a chain that another stage calls"
 
 
 def test_every_flag_says_what_it_is(pages):
-    silent = {
-        name: row for name, text in pages.items() for row in text.split("\n") if "None" in row
-    }
+    silent = {name: row for name, text in pages.items() for row in text.split("\n") if "None" in row}
     assert not silent
 
 

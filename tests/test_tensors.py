@@ -13,8 +13,8 @@ from m2m.diffusion import tensors
 def field(rng):
     """Positive definite tensors of tissue, shape (40, 6), and their matrices."""
     evals = rng.uniform(1e-4, 3e-3, (40, 3))
-    turn = Rotation.random(40, random_state=1).as_matrix()
-    matrices = np.einsum("nik,nk,njk->nij", turn, evals, turn)
+    axes = Rotation.random(40, random_state=1).as_matrix()
+    matrices = np.einsum("nik,nk,njk->nij", axes, evals, axes)
     return matrices[:, [0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 2, 2]], matrices, evals
 
 
@@ -31,21 +31,18 @@ def _lower(matrices):
 def test_logarithm_and_exponential_are_those_of_scipy(field):
     six, matrices, _ = field
     for one, matrix in zip(six[:5], matrices[:5], strict=True):
-        np.testing.assert_allclose(
-            tensors.to_matrix(tensors.logarithm(one)), logm(matrix), atol=1e-8
-        )
+        np.testing.assert_allclose(tensors.to_matrix(tensors.logarithm(one)), logm(matrix), atol=1e-8)
     log = tensors.logarithm(six)
     np.testing.assert_allclose(tensors.exponential(log), six, rtol=1e-9, atol=1e-15)
-    np.testing.assert_allclose(tensors.to_matrix(tensors.exponential(log[0])),
-                               expm(tensors.to_matrix(log[0])), rtol=1e-9)  # fmt: skip
+    np.testing.assert_allclose(
+        tensors.to_matrix(tensors.exponential(log[0])), expm(tensors.to_matrix(log[0])), rtol=1e-9
+    )
 
 
-def test_eigenvalues_that_no_tissue_has_are_brought_to_the_limits():
+def test_implausible_eigenvalues_are_set_to_the_limits():
     six = np.array([8e-3, 0, 0, -2e-4, 0, 0])
     back = tensors.exponential(tensors.logarithm(six))
-    np.testing.assert_allclose(
-        back[[0, 3, 5]], [tensors.MOST_MM2_PER_S, *[tensors.LEAST_MM2_PER_S] * 2]
-    )
+    np.testing.assert_allclose(back[[0, 3, 5]], [tensors.MOST_MM2_PER_S, *[tensors.LEAST_MM2_PER_S] * 2])
 
 
 def test_measures_are_those_of_the_eigenvalues(field):
@@ -62,14 +59,14 @@ def test_no_tensor_has_no_anisotropy_and_no_direction():
     assert not found.fa.any() and not found.md.any() and not found.v1.any()
 
 
-def test_a_turned_tensor_points_where_its_turned_direction_points(field):
+def test_the_direction_of_a_rotated_tensor_is_the_rotated_direction(field):
     six = field[0]
-    turn = Rotation.from_euler("xyz", (20, -35, 50), degrees=True).as_matrix()
-    before, after = tensors.measures(six), tensors.measures(tensors.rotate(six, turn))
-    np.testing.assert_allclose(np.abs(np.sum((before.v1 @ turn.T) * after.v1, axis=1)), 1)
+    rotation = Rotation.from_euler("xyz", (20, -35, 50), degrees=True).as_matrix()
+    before, after = tensors.measures(six), tensors.measures(tensors.rotate(six, rotation))
+    np.testing.assert_allclose(np.abs(np.sum((before.v1 @ rotation.T) * after.v1, axis=1)), 1)
     np.testing.assert_allclose(after.fa, before.fa)
 
 
-def test_the_nearest_rotation_forgets_scale_and_keeps_turn():
-    turn = Rotation.from_euler("xyz", (5, 10, -20), degrees=True).as_matrix()
-    np.testing.assert_allclose(tensors.nearest_rotation(1.1 * turn), turn, atol=1e-12)
+def test_the_nearest_rotation_has_no_scale():
+    rotation = Rotation.from_euler("xyz", (5, 10, -20), degrees=True).as_matrix()
+    np.testing.assert_allclose(tensors.nearest_rotation(1.1 * rotation), rotation, atol=1e-12)

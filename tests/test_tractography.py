@@ -25,9 +25,7 @@ from m2m.diffusion.tractography.tracks import of_length, random_seeds
 
 
 @pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES)
-@pytest.mark.parametrize(
-    ("algorithm", "limit_deg"), [("eudx", 0.1), ("deterministic", 5), ("probabilistic", 12)]
-)
+@pytest.mark.parametrize(("algorithm", "limit_deg"), [("eudx", 0.1), ("deterministic", 5), ("probabilistic", 12)])
 def test_dipy_follows_tensors_in_world_axes(affine, algorithm, limit_deg):
     # A deterministic step follows one of DIPY's 362 directions, up to 4 degrees off.
     found = track(straight(affine), dipy(algorithm=algorithm))
@@ -67,9 +65,7 @@ def test_mrtrix3_follows_fods_in_world_axes(needs_tool, algorithm, limit_deg):
     assert np.median(angles(found.streamlines)) < limit_deg
 
 
-@pytest.mark.parametrize(
-    "options", [dipy(step_mm=0.5), mrtrix(step_mm=0.5)], ids=["dipy", "mrtrix3"]
-)
+@pytest.mark.parametrize("options", [dipy(step_mm=0.5), mrtrix(step_mm=0.5)], ids=["dipy", "mrtrix3"])
 def test_streamlines_follow_an_arc_and_endless_ones_are_counted_as_long(needs_tool, options):
     if options.backend == "mrtrix3":
         needs_tool("tckgen")
@@ -79,10 +75,7 @@ def test_streamlines_follow_an_arc_and_endless_ones_are_counted_as_long(needs_to
     assert found.n_dropped_long > 0.3 * found.n_seeds
     radii = [np.linalg.norm(points[:, :2], axis=1) for points in found.streamlines]
     assert all(r.min() > 22 and r.max() < 36 for r in radii)
-    assert (
-        np.median([np.ptp(r) / length(p) for r, p in zip(radii, found.streamlines, strict=True)])
-        < 0.1
-    )
+    assert np.median([np.ptp(r) / length(p) for r, p in zip(radii, found.streamlines, strict=True)]) < 0.1
     assert len(found.streamlines) + found.n_dropped_short + found.n_dropped_long == found.n_seeds
 
 
@@ -91,28 +84,26 @@ def test_streamlines_follow_an_arc_and_endless_ones_are_counted_as_long(needs_to
     [dipy("csd", "deterministic"), dipy("csd", "eudx"), mrtrix("SD_STREAM")],
     ids=["dipy deterministic", "dipy eudx", "mrtrix3"],
 )
-def test_two_crossing_bundles_pass_through_each_other_where_fibres_are_resolved(
-    needs_tool, options
-):
+def test_two_crossing_bundles_pass_through_each_other_where_fibres_are_resolved(needs_tool, options):
     if options.backend == "mrtrix3":
         needs_tool("dwi2fod")
     found = track(crossing(), options.model_copy(update={"length_mm": (15.0, 250.0)}))
     across = {0: 0, 1: 0}
-    turning = 0
+    n_turns = 0
     for points in found.streamlines:
         low, high = points.min(axis=0), points.max(axis=0)
         passes = [low[a] < -8 and high[a] > 8 for a in (0, 1)]
-        turning += all(passes)
+        n_turns += all(passes)
         for axis in (0, 1):
             across[axis] += passes[axis] and not passes[1 - axis]
     assert min(across.values()) > 100
-    assert turning < 0.02 * sum(across.values())
+    assert n_turns < 0.02 * sum(across.values())
 
 
 # -- seeds, ends, lengths ------------------------------------------------------------------------
 
 
-def test_seeds_lie_at_random_in_their_own_voxels():
+def test_seeds_are_at_random_positions_in_their_voxels():
     seeded = np.zeros(SHAPE, bool)
     seeded[2:6, 3:7, 1:5] = True
     seeds = random_seeds(seeded, 3, OBLIQUE, seed=1)
@@ -126,7 +117,7 @@ def test_seeds_lie_at_random_in_their_own_voxels():
 
 
 @pytest.mark.parametrize("options", [dipy, mrtrix], ids=["dipy", "mrtrix3"])
-def test_seeds_are_counted_and_so_is_their_volume(needs_tool, options):
+def test_seeds_and_their_volume_are_counted(needs_tool, options):
     field = straight(scan=False)
     if options is mrtrix:
         needs_tool("tckgen")
@@ -152,7 +143,7 @@ def test_streamlines_end_where_fa_is_low(needs_tool, options):
 
 
 @pytest.mark.parametrize("options", [dipy, mrtrix], ids=["dipy", "mrtrix3"])
-def test_only_lengths_asked_for_are_kept_and_the_rest_is_counted(needs_tool, options):
+def test_streamlines_of_other_lengths_are_dropped_and_counted(needs_tool, options):
     if options is mrtrix:
         needs_tool("tckgen")
     field = straight()
@@ -183,7 +174,7 @@ def test_lengths_at_the_limits_are_kept():
     [dipy(), dipy(algorithm="probabilistic"), mrtrix("Tensor_Det")],
     ids=["eudx", "probabilistic", "mrtrix3"],
 )
-def test_equal_runs_are_equal_and_another_seed_is_not(needs_tool, options):
+def test_runs_are_reproducible_and_another_seed_gives_other_streamlines(needs_tool, options):
     if options.backend == "mrtrix3":
         needs_tool("tckgen")
     field = straight(scan=options.backend == "mrtrix3")
@@ -200,12 +191,12 @@ def test_ifod2_is_reproducible(needs_tool):
     assert equal(first, track(field, mrtrix()).streamlines)
 
 
-def test_probabilistic_streamlines_from_near_seeds_do_not_share_their_random_numbers():
+def test_probabilistic_streamlines_from_close_seeds_have_different_random_numbers():
     affine = affine_of(np.diag([2.0, 2.0, 2.0]))
     options = dipy(algorithm="probabilistic", seeds_per_voxel=1, length_mm=(4.0, 100.0))
     streamlines = track(straight(affine, shape=(12, 12, 12)), options).streamlines
     steps = np.array([points[1] - points[0] for points in streamlines])
-    # The first step of most is one of a few directions; the path of each is its own.
+    # The first steps have only a few directions; the paths differ.
     shapes = {tuple(np.diff(points, axis=0).round(3).ravel()) for points in streamlines}
     assert len(steps) > 500
     assert len(shapes) > 0.99 * len(streamlines)

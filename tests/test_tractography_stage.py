@@ -15,8 +15,8 @@ from fibre_fields import (
 from nibabel.streamlines import ArraySequence
 
 from m2m.diffusion import density, mrtrix3
-from m2m.diffusion.dwi import fsl_axes
-from m2m.diffusion.tractography import mrtrix_backend, picture
+from m2m.diffusion.gradient_tables import fsl_axes
+from m2m.diffusion.tractography import mrtrix_backend, tractogram_figure
 from m2m.diffusion.tractography.shells import highest_shell
 from m2m.diffusion.tractography.tracking import Anatomy, load_field, track, track_unit
 from m2m.diffusion.tractography.tracks import where_to_seed
@@ -26,7 +26,7 @@ from m2m.io.files import read_json, write_json
 from m2m.io.volume import Volume
 from m2m.options import Dti
 
-# -- what MRtrix3 can do besides -----------------------------------------------------------------
+# -- further options of MRtrix3 ------------------------------------------------------------------
 
 
 def test_sift2_gives_one_weight_per_streamline(needs_tool):
@@ -38,19 +38,17 @@ def test_sift2_gives_one_weight_per_streamline(needs_tool):
     assert found.calls[-1].arguments[0] == "tcksift2"
 
 
-def test_tissues_end_streamlines_where_a_five_tissue_image_is_given(needs_tool, tmp_path):
+def test_act_ends_streamlines_by_the_five_tissue_image(needs_tool, tmp_path):
     needs_tool("dwi2fod")
     field = straight(affine_of(np.diag([-2.0, 2.0, 2.0])), shape=(12, 8, 8), scan=True)
     tissues = np.zeros((12, 8, 8, 5))
     tissues[:6, ..., 2] = 1
     tissues[6:, ..., 0] = 1
     volume.save(tmp_path / "5tt.nii.gz", Volume(tissues, field.affine))
-    found = track(
-        field, mrtrix(length_mm=(4.0, 250.0)), anatomy=Anatomy(five_tissue=tmp_path / "5tt.nii.gz")
-    )
+    found = track(field, mrtrix(length_mm=(4.0, 250.0)), anatomy=Anatomy(five_tissue=tmp_path / "5tt.nii.gz"))
     assert found.act
     assert "-act" in found.calls[-1].arguments
-    # Cortex begins at x = 20 - 2 * 5.5: lower x has none of white matter.
+    # Cortex begins at x = 20 - 2 * 5.5; there is no white matter at lower x.
     assert min(points[:, 0].min() for points in found.streamlines) > 20 - 2 * 5.5 - 3
 
 
@@ -67,9 +65,7 @@ def test_a_five_tissue_image_is_made_from_the_t1(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(("n_shells", "fitted"), [(3, ["wm", "gm", "csf"]), (2, ["wm", "csf"])])
-def test_multi_tissue_fods_have_as_many_tissues_as_shells_can_tell_apart(
-    monkeypatch, tmp_path, n_shells, fitted
-):
+def test_multi_tissue_fods_have_no_more_tissues_than_the_shells_distinguish(monkeypatch, tmp_path, n_shells, fitted):
     commands = []
 
     def run(*arguments, seed=None):
@@ -94,7 +90,7 @@ def test_act_without_a_t1_is_a_finding():
 # -- bad input -----------------------------------------------------------------------------------
 
 
-def spoiled(value):
+def fa_with(value):
     fa = np.full(SHAPE, 0.5)
     fa[3, 3, 3] = value
     return fa
@@ -103,14 +99,14 @@ def spoiled(value):
 @pytest.mark.parametrize(
     ("fa", "mask", "problem"),
     [
-        (spoiled(0.5), np.zeros(SHAPE, bool), "empty brain mask"),
-        (spoiled(np.nan), np.ones(SHAPE, bool), "NaN or not within 0 and 1"),
-        (spoiled(1.2), np.ones(SHAPE, bool), "NaN or not within 0 and 1"),
-        (spoiled(-0.1), np.ones(SHAPE, bool), "NaN or not within 0 and 1"),
-        (spoiled(0.5) / 10, np.ones(SHAPE, bool), "no voxel with FA above 0.2"),
+        (fa_with(0.5), np.zeros(SHAPE, bool), "empty brain mask"),
+        (fa_with(np.nan), np.ones(SHAPE, bool), "NaN or not within 0 and 1"),
+        (fa_with(1.2), np.ones(SHAPE, bool), "NaN or not within 0 and 1"),
+        (fa_with(-0.1), np.ones(SHAPE, bool), "NaN or not within 0 and 1"),
+        (fa_with(0.5) / 10, np.ones(SHAPE, bool), "no voxel with FA above 0.2"),
     ],
 )
-def test_nowhere_to_seed_is_a_finding(fa, mask, problem):
+def test_no_voxel_to_seed_is_a_finding(fa, mask, problem):
     with pytest.raises(DataError, match=problem) as caught:
         where_to_seed(fa, mask, 0.2)
     assert caught.value.remedy
@@ -144,7 +140,7 @@ def test_without_a_series_every_model_follows_the_tensors():
 # -- the command ---------------------------------------------------------------------------------
 
 
-def laid_out(folder, scan=False, channels=6, mask_shape=SHAPE):
+def write_inputs(folder, scan=False, channels=6, mask_shape=SHAPE):
     field = straight(scan=scan)
     volume.save(folder / "tensor.nii.gz", Volume(field.tensor[..., :channels], OBLIQUE))
     mask = np.ones(mask_shape, bool)
@@ -163,7 +159,7 @@ def command(folder, options, scan=False, **kwargs):
         tensor=folder / "tensor.nii.gz",
         mask=folder / "mask.nii.gz",
         tractogram=folder / "out.tck",
-        picture_path=folder / "out.png",
+        figure_path=folder / "out.png",
         status=folder / "out.json",
         section=options,
         fit=Dti(max_b_s_per_mm2=3000),
@@ -175,7 +171,7 @@ def command(folder, options, scan=False, **kwargs):
 
 
 def test_the_command_writes_streamlines_status_and_maps_of_synthetic_tensors(tmp_path):
-    laid_out(tmp_path)
+    write_inputs(tmp_path)
     maps = {name: tmp_path / f"{name}.nii.gz" for name in ("fa", "md", "v1", "tdi")}
     status = command(tmp_path, dipy(), **maps)
     streamlines = density.load_tractogram(tmp_path / "out.tck")
@@ -198,7 +194,7 @@ def test_the_command_writes_streamlines_status_and_maps_of_synthetic_tensors(tmp
 
 def test_the_command_tracks_a_scan_and_records_the_programs(tmp_path, needs_tool):
     needs_tool("tckgen")
-    laid_out(tmp_path, scan=True)
+    write_inputs(tmp_path, scan=True)
     status = command(tmp_path, mrtrix("Tensor_Det"), scan=True)
     assert status["algorithm"] == "Tensor_Det"
     assert angles(density.load_tractogram(tmp_path / "out.tck")).max() < 0.5
@@ -208,7 +204,7 @@ def test_the_command_tracks_a_scan_and_records_the_programs(tmp_path, needs_tool
     assert not any("/" in argument for argument in call["arguments"])
 
 
-def refused(folder, options=None, **kwargs):
+def finding_of(folder, options=None, **kwargs):
     status = command(folder, options or dipy(), **kwargs)
     assert status["status"] == "failed"
     assert (folder / "out.tck").read_bytes() == (folder / "out.png").read_bytes() == b""
@@ -223,25 +219,25 @@ def refused(folder, options=None, **kwargs):
     ],
 )
 def test_images_that_do_not_fit_are_named(tmp_path, wrong, problem, file):
-    laid_out(tmp_path, **wrong)
-    finding = refused(tmp_path)
+    write_inputs(tmp_path, **wrong)
+    finding = finding_of(tmp_path)
     assert problem in finding["problem"]
     assert finding["file"] == str(tmp_path / file)
 
 
-def test_a_failed_stage_before_is_passed_on(tmp_path):
-    laid_out(tmp_path)
+def test_the_failure_of_an_earlier_stage_is_reported(tmp_path):
+    write_inputs(tmp_path)
     finding = {"problem": "bad", "file": "f", "value": "v", "remedy": "r"}
     before = {"unit": "sub-01", "stage": "dti", "status": "failed", "finding": finding}
     write_json(tmp_path / "before.json", before)
-    assert refused(tmp_path)["problem"] == "stage dti failed: bad"
+    assert finding_of(tmp_path)["problem"] == "stage dti failed: bad"
 
 
 def test_a_series_on_another_grid_is_named(tmp_path):
-    laid_out(tmp_path, scan=True)
+    write_inputs(tmp_path, scan=True)
     series = volume.load(tmp_path / "dwi.nii.gz")
     volume.save(tmp_path / "dwi.nii.gz", Volume(series.data[1:], series.affine))
-    finding = refused(tmp_path, scan=True)
+    finding = finding_of(tmp_path, scan=True)
     assert finding["file"] == str(tmp_path / "dwi.nii.gz")
 
 
@@ -255,10 +251,8 @@ def test_a_series_on_another_grid_is_named(tmp_path):
         (None, "dwi2response is not on PATH"),
     ],
 )
-def test_a_program_that_fails_or_is_missing_is_the_persons_finding(
-    tmp_path, monkeypatch, script, problem
-):
-    laid_out(tmp_path, scan=True)
+def test_a_program_that_fails_or_is_missing_is_the_participants_finding(tmp_path, monkeypatch, script, problem):
+    write_inputs(tmp_path, scan=True)
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -266,22 +260,22 @@ def test_a_program_that_fails_or_is_missing_is_the_persons_finding(
         (folder / "dwi2response").write_text(f"#!/bin/sh\n{script}\n")
         (folder / "dwi2response").chmod(0o755)
     mrtrix3.version.cache_clear()
-    finding = refused(tmp_path, mrtrix(), scan=True)
+    finding = finding_of(tmp_path, mrtrix(), scan=True)
     mrtrix3.version.cache_clear()
     assert problem in finding["problem"]
     assert finding["file"] == str(tmp_path / "dwi.nii.gz")
 
 
-def test_weights_are_saved_beside_the_streamlines(tmp_path, needs_tool):
+def test_weights_are_saved_with_the_streamlines(tmp_path, needs_tool):
     needs_tool("tcksift2")
-    laid_out(tmp_path, scan=True)
+    write_inputs(tmp_path, scan=True)
     status = command(tmp_path, mrtrix(sift2=True), scan=True, weights=tmp_path / "weights.txt")
     assert len(np.loadtxt(tmp_path / "weights.txt")) == status["n_streamlines"]
     assert status["sift2_mu"] > 0
 
 
-def test_the_tensors_volumes_are_those_of_their_fit(tmp_path):
-    laid_out(tmp_path, scan=True)
+def test_the_volumes_of_the_tensor_fit_are_used(tmp_path):
+    write_inputs(tmp_path, scan=True)
     scan = tuple(tmp_path / f"dwi.{end}" for end in ("nii.gz", "bval", "bvec"))
     bvals = np.loadtxt(scan[1])
     bvals[2:22] = 700.0
@@ -290,7 +284,7 @@ def test_the_tensors_volumes_are_those_of_their_fit(tmp_path):
     np.testing.assert_array_equal(field.fitted, bvals <= 700)
 
 
-# -- picture -------------------------------------------------------------------------------------
+# -- figure --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -299,8 +293,8 @@ def test_a_bundle_has_the_colour_of_its_direction(axis):
     starts = rng.uniform(-10, 10, size=(200, 3))
     step = np.eye(3)[axis]
     lines = ArraySequence(start + step * np.arange(60)[:, None] for start in starts)
-    colours = np.asarray(picture.draw(lines).convert("RGB"), float)[20:].sum(axis=(0, 1))
+    colours = np.asarray(tractogram_figure.draw(lines).convert("RGB"), float)[20:].sum(axis=(0, 1))
     assert colours[axis] > 20 * np.delete(colours, axis).max() or axis == colours.argmax()
-    total = picture.coloured_density(lines).sum(axis=(0, 1, 2))
+    total = tractogram_figure.coloured_density(lines).sum(axis=(0, 1, 2))
     assert total[axis] == pytest.approx(200 * 59, rel=0.01)
     assert np.delete(total, axis).sum() == pytest.approx(0, abs=1e-6)

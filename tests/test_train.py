@@ -1,4 +1,4 @@
-"""Training: it learns, goes on bit for bit, and stops when it must."""
+"""Training: the loss falls, a resumed run is bit-identical, and SIGTERM stops it."""
 
 import json
 import math
@@ -8,7 +8,7 @@ import signal
 import numpy as np
 import pytest
 import torch
-from small_cohort import person, small_model, train_arguments, write_cohort, write_subject
+from small_cohort import small_model, subject, train_arguments, write_cohort, write_subject
 from typer.testing import CliRunner
 
 from m2m.cli import app
@@ -26,7 +26,7 @@ from m2m.train.launch import make_fabric
 from m2m.train.loop import Loop, evenly, fit_network
 from m2m.train.stepping import make_reproducible, schedule, scheduled
 
-PIXELS_ONLY = {"low": 0, "high": 0, "ms_ssim": 0, "adversarial": 0, "patch_adversarial": 0}
+PIXELS_ONLY = {"l1_low_frequency": 0, "l1_high_frequency": 0, "ms_ssim": 0, "adversarial": 0, "patch_adversarial": 0}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def fabric():
 
 
 def fit(cohort, fabric, folder, options=None, name="same"):
-    """Train below a folder; give the fit and the checkpoints."""
+    """Train in a folder; return the fit and the checkpoints."""
     checkpoints = Checkpoints(folder, {"configuration": name})
     result = fit_network(fabric, cohort[1], Task(), options or small_model(), checkpoints)
     return result, checkpoints
@@ -82,12 +82,12 @@ def stop_at(monkeypatch, step):
 
 
 @pytest.fixture(scope="module")
-def straight(cohort, fabric, tmp_path_factory):
-    """A run from start to end."""
-    return fit(cohort, fabric, tmp_path_factory.mktemp("straight"))
+def uninterrupted(cohort, fabric, tmp_path_factory):
+    """A run without a stop."""
+    return fit(cohort, fabric, tmp_path_factory.mktemp("uninterrupted"))
 
 
-def test_the_learning_rate_rises_in_a_line_and_falls_to_zero():
+def test_the_learning_rate_rises_linearly_and_falls_to_zero():
     rates = [schedule(step, steps=1000, warmup=0.1) for step in range(1001)]
     assert rates[0] == pytest.approx(1 / 101) and rates[49] == pytest.approx(50 / 101)
     assert max(rates) == rates[100] == 1
@@ -97,13 +97,13 @@ def test_the_learning_rate_rises_in_a_line_and_falls_to_zero():
     assert [own(n) for n in (0, 50)] == [rates[300], rates[600]]
 
 
-def test_the_loop_learns_one_slice_by_heart(cohort, fabric):
+def test_the_loop_overfits_one_slice(cohort, fabric):
     options = small_model(PIXELS_ONLY, steps=400, batch_size=1, learning_rate=1e-2, jitter=0)
     make_reproducible(1, fabric.device)
     loop = Loop(fabric, options, prior=template_prior(cohort[1]["train"], Task()))
     sample = read_slice(cohort[1]["train"][0], "axial", 12, "t1", "fa", 3)
     batch = collate([sample], "axial", ["sub-00"])
-    errors = [float(loop.update(step, batch)["image"]) for step in range(400)]
+    errors = [float(loop.update(step, batch)["l1"]) for step in range(400)]
     assert errors[-1] < 0.01 < 0.1 < errors[0]
     with torch.no_grad():
         image = loop.ema(batch["source"], batch["plane"], batch["position"]).image
@@ -111,15 +111,15 @@ def test_the_loop_learns_one_slice_by_heart(cohort, fabric):
     assert error < 0.01
 
 
-def test_every_network_learns_and_its_gradient_is_recorded(cohort, fabric, straight):
-    row = read_rows(straight[1].folder / "metrics.jsonl")[0]
+def test_every_network_learns_and_its_gradient_is_recorded(cohort, fabric, uninterrupted):
+    row = read_rows(uninterrupted[1].folder / "metrics.jsonl")[0]
     networks = ("generator", "image_discriminator", "patch_discriminator")
     assert all(row[f"grad_norm/{name}"] > 0 for name in networks)
-    terms = ("image", "low", "high", "ms_ssim", "adversarial", "patch_adversarial")
+    terms = ("l1", "l1_low_frequency", "l1_high_frequency", "ms_ssim", "adversarial", "patch_adversarial")
     assert all(math.isfinite(row[name]) for name in (*terms, *networks[1:]))
     prior = template_prior(cohort[1]["train"], Task())
     before = Loop(fabric, small_model(), prior=prior).state()
-    after = straight[1].load()
+    after = uninterrupted[1].load()
     for side in ("generator", "objective"):
         for name, weight in before[side].items():
             fixed = name.endswith("_extra_state") or "prior" in name
@@ -127,7 +127,7 @@ def test_every_network_learns_and_its_gradient_is_recorded(cohort, fabric, strai
             assert "prior" not in name or torch.equal(weight, after[side][name]), name
 
 
-def test_a_stopped_run_goes_on_bit_for_bit(cohort, fabric, straight, tmp_path, monkeypatch):
+def test_a_resumed_run_is_bit_identical(cohort, fabric, uninterrupted, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_at(patch, 2)
         with pytest.raises(SystemExit) as stopped:
@@ -135,44 +135,44 @@ def test_a_stopped_run_goes_on_bit_for_bit(cohort, fabric, straight, tmp_path, m
     assert stopped.value.code == 143
     assert Checkpoints(tmp_path, {"configuration": "same"}).load()["step"] == 3
     resumed, checkpoints = fit(cohort, fabric, tmp_path)
-    assert_same_bits(checkpoints.load(), straight[1].load())
+    assert_same_bits(checkpoints.load(), uninterrupted[1].load())
     assert_same_bits(
         {k: torch.from_numpy(v) for k, v in resumed.tensors.items()},
-        {k: torch.from_numpy(v) for k, v in straight[0].tensors.items()},
+        {k: torch.from_numpy(v) for k, v in uninterrupted[0].tensors.items()},
     )
-    assert resumed.best_step == straight[0].best_step
+    assert resumed.best_step == uninterrupted[0].best_step
     values = [
         [[(k, v) for k, v in row.items() if k != "seconds"] for row in read_rows(path)]
-        for path in (f.folder / "metrics.jsonl" for f in (checkpoints, straight[1]))
+        for path in (f.folder / "metrics.jsonl" for f in (checkpoints, uninterrupted[1]))
     ]
     assert values[0] == values[1] and len(values[0]) == 4
 
 
-def test_sigterm_is_left_as_it_was(cohort, fabric, straight):
+def test_the_handler_of_sigterm_is_restored(cohort, fabric, uninterrupted):
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_another_seed_gives_other_weights(cohort, fabric, straight, tmp_path):
+def test_another_seed_gives_other_weights(cohort, fabric, uninterrupted, tmp_path):
     other, _ = fit(cohort, fabric, tmp_path, small_model(seed=2))
-    assert any((other.tensors[name] != straight[0].tensors[name]).any() for name in other.tensors)
+    assert any((other.tensors[name] != uninterrupted[0].tensors[name]).any() for name in other.tensors)
 
 
-def test_the_newest_two_checkpoints_are_kept(straight):
-    names = [path.name for path in sorted(straight[1].folder.glob("*.ckpt"))]
+def test_the_newest_two_checkpoints_are_kept(uninterrupted):
+    names = [path.name for path in sorted(uninterrupted[1].folder.glob("*.ckpt"))]
     assert names == ["step-00000004.ckpt", "step-00000006.ckpt"]
 
 
-def test_a_finished_run_trains_no_more(cohort, fabric, straight, monkeypatch):
+def test_a_finished_run_trains_no_more(cohort, fabric, uninterrupted, monkeypatch):
     monkeypatch.setattr(Loop, "update", lambda *_: pytest.fail("trained again"))
-    again = fit_network(fabric, cohort[1], Task(), small_model(), straight[1])
-    assert again.validation == straight[0].validation
-    assert all((again.tensors[k] == straight[0].tensors[k]).all() for k in again.tensors)
+    again = fit_network(fabric, cohort[1], Task(), small_model(), uninterrupted[1])
+    assert again.validation == uninterrupted[0].validation
+    assert all((again.tensors[k] == uninterrupted[0].tensors[k]).all() for k in again.tensors)
 
 
-def test_a_checkpoint_of_another_configuration_is_refused(straight, tmp_path):
+def test_a_checkpoint_of_another_configuration_is_refused(uninterrupted, tmp_path):
     other = Checkpoints(tmp_path, {"configuration": "other"})
     other.folder.mkdir()
-    for path in straight[1].folder.iterdir():
+    for path in uninterrupted[1].folder.iterdir():
         if path.is_file():
             (other.folder / path.name).write_bytes(path.read_bytes())
     with pytest.raises(DataError, match=r"another configuration \(other configuration\).*step-"):
@@ -180,7 +180,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(straight, tmp_path):
 
 
 def test_a_run_whose_newest_checkpoint_is_damaged_ends_with_the_same_weights(
-    cohort, fabric, straight, tmp_path, capsys
+    cohort, fabric, uninterrupted, tmp_path, capsys
 ):
     fit(cohort, fabric, tmp_path)
     checkpoints = Checkpoints(tmp_path, {"configuration": "same"})
@@ -188,11 +188,11 @@ def test_a_run_whose_newest_checkpoint_is_damaged_ends_with_the_same_weights(
     newest.write_bytes(newest.read_bytes()[:-100])
     fit(cohort, fabric, tmp_path)
     assert "step-00000006.ckpt is damaged" in capsys.readouterr().err
-    assert_same_bits(checkpoints.load(), straight[1].load())
+    assert_same_bits(checkpoints.load(), uninterrupted[1].load())
 
 
 def test_a_value_that_is_not_finite_stops_with_step_term_and_subject(fabric, tmp_path):
-    write_subject(tmp_path, "sub-bad", person(0))
+    write_subject(tmp_path, "sub-bad", subject(0))
     array = tmp_path / "sub-bad_axial.npy"
     subjects = find_subjects(tmp_path, {"sub-bad": "train"}, "t1", "fa")[0]
     content = subjects["train"][0].open("axial").copy()
@@ -201,7 +201,7 @@ def test_a_value_that_is_not_finite_stops_with_step_term_and_subject(fabric, tmp
         np.save(stream, content)
     options = small_model().model_copy(update={"planes": ("axial",)})
     checkpoints = Checkpoints(tmp_path / "training", {})
-    with pytest.raises(FloatingPointError, match=r"step 1: .*\bimage is nan.*sub-bad"):
+    with pytest.raises(FloatingPointError, match=r"step 1: .*\bl1 is nan.*sub-bad"):
         fit_network(fabric, subjects, Task(), options, checkpoints)
     assert checkpoints.load() is None
 
@@ -211,19 +211,19 @@ def test_the_weights_of_the_best_step_are_given_or_the_last_where_labels_are_cor
     cohort, fabric, tmp_path, monkeypatch, correction, best
 ):
     values = iter([0.5, 0.2, 0.3])
-    seen = []
+    weights = []
 
-    def judge(fabric, network, subjects, task, options):
-        seen.append({k: v.clone() for k, v in network.state_dict().items()})
+    def validate(fabric, network, subjects, task, options):
+        weights.append({k: v.clone() for k, v in network.state_dict().items()})
         return next(values)
 
-    monkeypatch.setattr(loop_module, "validate", judge)
+    monkeypatch.setattr(loop_module, "validate", validate)
     options = small_model(validate_every=2).model_copy(update={"correct_labels": correction})
     result, _ = fit(cohort, fabric, tmp_path, options)
     assert result.best_step == 2 * (best + 1)
     assert result.validation["metric"] == "brain_mae" and result.validation["n_subjects"] == 2
-    assert all(torch.equal(torch.from_numpy(result.tensors[k]), seen[best][k]) for k in seen[best])
-    assert any(not torch.equal(seen[1][k], seen[2][k]) for k in seen[1])
+    assert all(torch.equal(torch.from_numpy(result.tensors[k]), weights[best][k]) for k in weights[best])
+    assert any(not torch.equal(weights[1][k], weights[2][k]) for k in weights[1])
 
 
 def test_without_validation_the_last_averaged_weights_are_given(cohort, fabric, tmp_path):
@@ -243,8 +243,8 @@ def test_the_validation_value_is_the_error_inside_the_mask(cohort, fabric):
             return type("Image", (), {"image": torch.full_like(source[:, :1], 0.25)})
 
     found = loop_module.validate(fabric, Constant(), [subject], Task(), small_model())
-    true = subject.volume("fa").data[subject.mask()]
-    assert found == pytest.approx(abs(true - 0.25).mean(), abs=1e-5)
+    measured = subject.volume("fa").data[subject.mask()]
+    assert found == pytest.approx(abs(measured - 0.25).mean(), abs=1e-5)
 
 
 def test_validation_subjects_are_chosen_evenly():
@@ -266,24 +266,24 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_single_precision_weights(cohort
     assert math.isfinite(result.validation["value"])
 
 
-def test_history_forgets_what_a_resumed_run_repeats(tmp_path):
+def test_history_drops_the_steps_that_a_resumed_run_repeats(tmp_path):
     first = History(tmp_path, 0, 30, active=True)
     for step in (10, 20, 30):
-        first.write(step, "train", {"image": float(step)})
+        first.write(step, "train", {"l1": float(step)})
     first.close()
     (tmp_path / "metrics.jsonl").open("a").write('{"step": 40, "cut sho')
     second = History(tmp_path, 20, 30, active=True)
-    second.write(30, "train", {"image": -1.0})
+    second.write(30, "train", {"l1": -1.0})
     second.close()
     rows = read_rows(tmp_path / "metrics.jsonl")
-    assert [(row["step"], row["image"]) for row in rows] == [(10, 10), (20, 20), (30, -1)]
+    assert [(row["step"], row["l1"]) for row in rows] == [(10, 10), (20, 20), (30, -1)]
 
 
 def run(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
 
 
-def test_the_command_writes_weights_record_card_and_course(cohort, tmp_path):
+def test_the_command_writes_weights_record_card_and_metrics(cohort, tmp_path):
     arguments = train_arguments(cohort[0], tmp_path, small_model())
     assert run(*arguments).exit_code == 0
     tensors, record = load_model(tmp_path / "model.safetensors", tmp_path / "model.json")
@@ -294,11 +294,14 @@ def test_the_command_writes_weights_record_card_and_course(cohort, tmp_path):
     assert record["split_hash"] == read_json(cohort[0] / "cohort/split.json")["hash"]
     assert (tmp_path / "training" / record["fingerprint"] / "tensorboard").is_dir()
     card = (tmp_path / "model_card.md").read_text()
-    assert "No clinical use" in card and "3 people" in card and "simulated" not in card
+    assert "No clinical use" in card and "3 participants" in card and "simulated" not in card
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [(row["step"], row["split"]) for row in rows] == [
-        (1, "train"), (3, "validation"), (6, "train"), (6, "validation")
-    ]  # fmt: skip
+        (1, "train"),
+        (3, "validation"),
+        (6, "train"),
+        (6, "validation"),
+    ]
     assert rows[1]["subjects"] == ["sub-03", "sub-04"]
     values = {row["step"]: row["brain_mae"] for row in rows if row["split"] == "validation"}
     assert record["best_step"] == min(values, key=values.get)
@@ -316,9 +319,7 @@ def test_the_command_writes_weights_record_card_and_course(cohort, tmp_path):
 
 def test_two_runs_from_scratch_give_identical_files(cohort, tmp_path):
     for name in ("a", "b"):
-        assert (
-            run(*train_arguments(cohort[0], tmp_path / name, small_model(steps=3))).exit_code == 0
-        )
+        assert run(*train_arguments(cohort[0], tmp_path / name, small_model(steps=3))).exit_code == 0
     a, b = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("a", "b"))
     assert a == b
 
@@ -349,7 +350,7 @@ def test_a_cohort_without_training_subjects_is_a_clear_error(tmp_path):
 
 def test_subjects_on_different_grids_are_a_clear_error(tmp_path):
     write_cohort(tmp_path, n_train=2, n_validation=0)
-    write_subject(tmp_path / "slices", "sub-01", person(1), spacing_mm=5.0)
+    write_subject(tmp_path / "slices", "sub-01", subject(1), spacing_mm=5.0)
     result = run(*train_arguments(tmp_path, tmp_path, small_model()))
     assert result.exit_code == 1
     assert "sub-01 and sub-00 differ in spacing_mm (found 5.0, not 6.0)" in result.output

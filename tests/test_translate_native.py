@@ -1,4 +1,4 @@
-"""A T1 of its own: any orientation, what is refused, a folder of them."""
+"""Translation of any T1: any orientation, refused images, a folder of T1s."""
 
 import nibabel as nib
 import numpy as np
@@ -14,7 +14,8 @@ from m2m.io.tables import read_table
 from m2m.io.volume import Volume, load, resample, same_grid, save
 from m2m.structural.anat import Anatomy
 from m2m.structural.template import load_template
-from m2m.translate.native import outputs_beside
+from m2m.translate import folder
+from m2m.translate.native import default_outputs
 from m2m.translate.t1_checks import contrast, require_t1
 
 GRID = {"shape": [64, 80, 64], "t1_range_percent": [1, 99]}
@@ -54,28 +55,28 @@ def translated(folder, t1, *further):
 
 @pytest.fixture(scope="module")
 def upright(tmp_path_factory):
-    """Folder and map of the head as it is."""
+    """Folder and map of the head in its own orientation."""
     folder = tmp_path_factory.mktemp("upright") / "ras"
     return folder, translated(folder, head())
 
 
-def test_map_deviation_picture_and_sidecar_are_written(upright):
+def test_map_deviation_figure_and_sidecar_are_written(upright):
     folder, found = upright
     inside = found.data > 0
     assert 1.0 < inside.sum() * 8e-6 < 2.0, "a brain's volume, in litres"
     assert np.corrcoef(found.data[inside], head().data[inside])[0, 1] > 0.9
-    outputs = outputs_beside(folder / "fa.nii.gz")
+    outputs = default_outputs(folder / "fa.nii.gz")
     sd = load(outputs.sd)
     assert same_grid(sd, found) and np.allclose(sd.data[inside], 0.07)
-    picture = Image.open(outputs.picture)
-    assert min(picture.size) > 200 and len(picture.getcolors(256)) > 100
+    figure = Image.open(outputs.figure)
+    assert min(figure.size) > 200 and len(figure.getcolors(256)) > 100
     sidecar = read_json(folder / "fa.json")
     assert sidecar["WeightsSHA256"] == read_json(folder / "model.json")["weights"]
-    assert sidecar["Sources"] == [str(folder / "t1.nii.gz"), str(folder / "model.safetensors")]
-    done = sidecar["Conformed"]
-    assert done["BrainMask"] == "template and intensity" and done["GridSpacingMm"] == 3
-    assert done["FluidOverWhite"] < done["GreyOverWhite"] < 0.95 and done["CoveredBrain"] == 1
-    assert np.allclose(done["GridToMNI152"], np.eye(4), atol=6), "the head is the template's"
+    assert sidecar["Sources"] == ["t1.nii.gz", "model.safetensors"]
+    details = sidecar["Conformed"]
+    assert details["BrainMask"] == "template and intensity" and details["GridSpacingMm"] == 3
+    assert details["FluidOverWhite"] < details["GreyOverWhite"] < 0.95 and details["CoveredBrain"] == 1
+    assert np.allclose(details["GridToMNI152"], np.eye(4), atol=6), "the head is the template's"
 
 
 def test_other_axes_give_the_same_map(upright, tmp_path):
@@ -86,8 +87,8 @@ def test_other_axes_give_the_same_map(upright, tmp_path):
 
 def test_an_oblique_grid_of_other_voxels_gives_the_same_map_where_both_are(upright, tmp_path):
     affine = np.eye(4)
-    turned = Rotation.from_euler("xz", (8, 5), degrees=True).as_matrix()
-    affine[:3, :3] = turned @ np.array([[0, 0, 2.5], [-0.8, 0, 0], [0, 1.6, 0]])
+    rotation = Rotation.from_euler("xz", (8, 5), degrees=True).as_matrix()
+    affine[:3, :3] = rotation @ np.array([[0, 0, 2.5], [-0.8, 0, 0], [0, 1.6, 0]])
     shape = (285, 116, 76)
     affine[:3, 3] = (0, -14, 2) - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
     found = translated(tmp_path / "oblique", head(affine, shape))
@@ -99,30 +100,34 @@ def test_an_oblique_grid_of_other_voxels_gives_the_same_map_where_both_are(uprig
 
 
 def measured(image, affine=RAS, shape=SHAPE):
-    """Contrast of an image in the template's place."""
+    """Contrast of an image registered to the template."""
     maps = (resample(load_template(name, 2.0), RAS, SHAPE).data for name in ("brain", "wm"))
     brain, white = (Volume(data > 0.5, RAS) for data in maps)
     on_grid = Volume(np.where(brain.data, image, 0), RAS)
-    there = Volume(np.zeros(shape, np.float32), affine)
-    return contrast(there, Anatomy(on_grid, brain, white, np.eye(4), 1.5, 0, 0, []))
+    given = Volume(np.zeros(shape, np.float32), affine)
+    return contrast(given, Anatomy(on_grid, brain, white, np.eye(4), 1.5, 0, 0, []))
 
 
 def on_grid(name):
     return resample(load_template(name, 2.0), RAS, SHAPE).data
 
 
-def test_a_t1_passes_and_what_is_none_is_refused():
+def test_a_t1_passes_and_other_images_are_refused():
     t1, white, grey = (on_grid(name) for name in ("t1", "wm", "gm"))
     require_t1(measured(1000 * t1), [])
-    images = {"t2": 1.3 - t1, "fa": 0.5 * white + 0.12 * grey + 0.05, "b0": 1.2 - 0.6 * t1,
-              "infant": np.where(white > 0.5, 0.9 * np.median(t1[grey > 0.8]), t1)}  # fmt: skip
+    images = {
+        "t2": 1.3 - t1,
+        "fa": 0.5 * white + 0.12 * grey + 0.05,
+        "b0": 1.2 - 0.6 * t1,
+        "infant": np.where(white > 0.5, 0.9 * np.median(t1[grey > 0.8]), t1),
+    }
     for name, image in images.items():
-        with pytest.raises(DataError, match="no T1 by its contrast"):
+        with pytest.raises(DataError, match="not a T1 by its contrast"):
             require_t1(measured(image), [])
             pytest.fail(name)
 
 
-def test_ventricles_that_are_smaller_than_the_template_s_are_no_reason_to_refuse():
+def test_ventricles_smaller_than_the_template_s_are_accepted():
     t1, tissue = on_grid("t1"), on_grid("wm") + on_grid("gm")
     wide = (tissue < 0.3) & (on_grid("brain") > 0.5)
     grey = np.median(t1[on_grid("gm") > 0.8])
@@ -165,8 +170,8 @@ def test_weights_without_their_record_are_refused(tmp_path):
 def test_one_bad_t1_of_a_folder_does_not_stop_the_others(tmp_path):
     bids, out = tmp_path / "bids", tmp_path / "out"
     t1s = {"sub-01": head(), "sub-02": Volume(np.ones(SHAPE, np.float32), RAS)}
-    for person, t1 in t1s.items():
-        save(bids / person / "anat" / f"{person}_T1w.nii.gz", t1)
+    for subject, t1 in t1s.items():
+        save(bids / subject / "anat" / f"{subject}_T1w.nii.gz", t1)
     (bids / "dataset_description.json").write_text('{"Name": "two", "BIDSVersion": "1.10.0"}')
     weights = write_line(tmp_path, 0.05, 0.4, **GRID)
     result = run("translate", bids, "--weights", weights, "--out", out)
@@ -184,14 +189,42 @@ def test_one_bad_t1_of_a_folder_does_not_stop_the_others(tmp_path):
     assert read_json(out / "dataset_description.json")["DatasetType"] == "derivative"
 
 
+def test_no_name_and_no_link_leads_out_of_the_folder_of_results(tmp_path, monkeypatch):
+    raw, out, outside = tmp_path / "bids", tmp_path / "a" / "b" / "out", tmp_path / "outside"
+    outside.mkdir()
+    # A participant by whose name a folder is built far above that of the results.
+    evil = "sub-x_.._.._.._evil"
+    for subject in ("sub-01", "sub-02", evil):
+        name = f"{subject.split('_')[0]}_T1w.nii.gz"
+        save(raw / subject / "anat" / name, Volume(np.eye(30)[..., None] + np.ones(40), RAS))
+    (raw / "dataset_description.json").write_text('{"Name": "three", "BIDSVersion": "1.10.0"}')
+    (out / "sub-02").mkdir(parents=True)
+    (out / "sub-02" / "dwi").symlink_to(outside)
+    (tmp_path / "a" / "evil").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    done = []
+    monkeypatch.setattr(folder, "translate_t1", lambda t1, *_: done.append(t1.name) or {})
+    weights = write_line(tmp_path, **GRID)
+    result = run("translate", raw, "--weights", weights, "--out", out)
+    assert result.exit_code == 3 and done == ["sub-01_T1w.nii.gz"], result.output
+    written = set(tmp_path.rglob("*")) - set(before) - set(tmp_path.iterdir())
+    assert written and all(path.resolve().is_relative_to(out) for path in written)
+    assert not list(outside.iterdir())
+    found = {row["unit"]: row["problem"] for row in read_table(out / "cohort" / "cohort_status.tsv")}
+    assert "letters and digits" in found[evil] and "outside of" in found["sub-02"]
+    description = read_json(out / "dataset_description.json")
+    assert description["DatasetLinks"] == {"raw": "../../../bids"}
+
+
 def test_a_wrong_call_has_a_code_of_its_own(tmp_path):
     weights = write_line(tmp_path)
-    for source, out, further in ((tmp_path, "o", ["--brain", "b.nii"]), ("t1.nii", "fa.mgz", [])):
+    (tmp_path / "ds").mkdir()
+    for source, out, further in ((tmp_path / "ds", "o", ["--brain", "b.nii"]), ("t1.nii", "fa.mgz", [])):
         result = run("translate", source, "--weights", weights, "--out", tmp_path / out, *further)
         assert result.exit_code == 2, result.output
 
 
 def test_a_folder_without_t1s_is_refused(tmp_path):
-    (tmp_path / "sub-01").mkdir()
-    result = run("translate", tmp_path, "--weights", write_line(tmp_path), "--out", tmp_path / "o")
+    (tmp_path / "ds" / "sub-01").mkdir(parents=True)
+    result = run("translate", tmp_path / "ds", "--weights", write_line(tmp_path), "--out", tmp_path / "o")
     assert result.exit_code == 1 and "has no T1w image" in result.output

@@ -14,7 +14,7 @@ sys.path.insert(0, str(CHECKOUT / "benchmarks"))
 from faults import Study
 
 pytestmark = pytest.mark.workflow
-# Says that it has begun, and waits for a file before it does its work.
+# Writes a file when it starts, and waits for another file before it does its work.
 WAITS = """#!/bin/sh
 touch {folder}/begun
 until test -e {folder}/go; do sleep .1; done
@@ -38,18 +38,18 @@ def config(tmp_path, monkeypatch):
     (tmp_path / "go").touch()
 
 
-def wanted(config):
-    """Words of a call that makes one table, also where it is there."""
+def arguments(config):
+    """Arguments of a call that makes one table, even if it exists."""
     return (str(config.parent / "results/tiny/rawdata/participants.tsv"), "--force")
 
 
 def begun(config, name):
     """A call from a folder of this name whose first stage runs."""
     (config.parent / "begun").unlink(missing_ok=True)
-    study = Study(config.parent / name, config, wanted(config))
-    call = study.start()
+    running = Study(config.parent / name, config, arguments(config))
+    call = running.start()
     while not (config.parent / "begun").exists():
-        assert call.poll() is None, study.log.read_text()[-3000:]
+        assert call.poll() is None, running.log.read_text()[-3000:]
         time.sleep(0.1)
     return call
 
@@ -57,8 +57,8 @@ def begun(config, name):
 def second(config):
     """A call from another folder, as it ends."""
     folder = config.parent / "second"
-    words = (*wanted(config), "--cores", "1")
-    return snakemake(folder, *words, configfile=str(config), timeout=120)
+    all_arguments = (*arguments(config), "--cores", "1")
+    return snakemake(folder, *all_arguments, configfile=str(config), timeout=120)
 
 
 def test_a_second_call_is_refused_by_name_while_the_first_runs_and_runs_afterwards(config):
@@ -73,7 +73,7 @@ def test_a_second_call_is_refused_by_name_while_the_first_runs_and_runs_afterwar
     assert last.returncode == 0, last.stdout[-3000:]
 
 
-def test_a_killed_call_holds_nothing_though_its_stage_still_runs(config):
+def test_a_killed_call_holds_no_lock_though_its_stage_still_runs(config):
     first = begun(config, "first")
     first.kill()
     first.wait()
@@ -90,9 +90,16 @@ def test_a_plan_is_made_while_a_call_runs(config):
     assert first.wait() == 0
 
 
-def test_where_files_cannot_be_locked_a_call_says_so_and_goes_on(config):
+def test_where_files_cannot_be_locked_a_call_warns_and_goes_on(config):
     (config.parent / "results/tiny/logs/workflow.lock").mkdir(parents=True)
     (config.parent / "go").touch()
     call = second(config)
     assert call.returncode == 0, call.stdout[-3000:]
     assert "workflow.lock cannot be locked" in call.stdout
+
+
+def test_a_call_without_hooks_is_refused(config):
+    running = Study(config.parent / "hookless", config, (*arguments(config), "--no-hooks"))
+    call = running.start()
+    assert call.wait(timeout=120) == 1
+    assert "call without it" in running.log.read_text()

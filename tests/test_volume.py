@@ -1,4 +1,4 @@
-"""Volumes on disk and on grids: known worlds, round trips, bad files."""
+"""Volumes on disk and on grids: known coordinates, round trips, bad files."""
 
 import gzip
 
@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+import m2m
 from m2m.io.errors import DataError
+from m2m.io.files import read_json
 from m2m.io.volume import (
     Volume,
     blur_to,
@@ -25,8 +27,8 @@ from m2m.io.volume import (
 
 def oblique(spacing=(2.0, 2.5, 3.0), degrees=20.0):
     affine = np.eye(4)
-    turn = Rotation.from_euler("xyz", [degrees, -degrees / 2, degrees / 3], degrees=True)
-    affine[:3, :3] = turn.as_matrix() * spacing
+    rotation = Rotation.from_euler("xyz", [degrees, -degrees / 2, degrees / 3], degrees=True)
+    affine[:3, :3] = rotation.as_matrix() * spacing
     affine[:3, 3] = (-30, 12, 7)
     return affine
 
@@ -49,6 +51,13 @@ def test_save_and_load_keep_data_and_affine(blobs, tmp_path):
     np.testing.assert_array_equal(again.data, blobs.data)
     np.testing.assert_allclose(again.affine, blobs.affine, atol=1e-5)
     assert '"Description": "noise"' in (tmp_path / "a.json").read_text()
+
+
+def test_a_sidecar_names_the_program_and_its_version_as_bids_has_it(blobs, tmp_path):
+    save(tmp_path / "a.nii.gz", blobs, Description="blobs")
+    written = read_json(tmp_path / "a.json")
+    assert written["GeneratedBy"] == [{"Name": "m2m", "Version": m2m.__version__}]
+    assert written["Description"] == "blobs"
 
 
 def test_boolean_masks_survive_a_round_trip(blobs, tmp_path):
@@ -94,20 +103,20 @@ def test_a_bad_file_is_named(blobs, tmp_path, damage):
         load(path)
 
 
-def test_resampling_to_the_own_grid_is_the_identity(blobs):
+def test_resampling_to_the_same_grid_is_the_identity(blobs):
     for order in (0, 1, 3):
         same = resample(blobs, blobs.affine, blobs.shape, order=order)
         np.testing.assert_array_equal(same.data, blobs.data)
 
 
 @pytest.mark.parametrize("order", [0, 1])
-def test_a_flipped_and_turned_copy_resampled_back_is_the_original(blobs, order):
-    # Axes permuted and two of them reversed; the affine says so, the world stays.
-    moved = np.flip(np.transpose(blobs.data, (2, 0, 1)), (0, 2))
+def test_a_flipped_and_rotated_copy_resampled_back_is_the_original(blobs, order):
+    # Axes permuted and two of them reversed; the affine has the same change, so world coordinates stay.
+    permuted = np.flip(np.transpose(blobs.data, (2, 0, 1)), (0, 2))
     index = np.zeros((4, 4))
     index[[2, 0, 1, 3], [0, 1, 2, 3]] = (-1, 1, -1, 1)
-    index[2, 3], index[1, 3] = moved.shape[0] - 1, moved.shape[2] - 1
-    copy = Volume(moved, blobs.affine @ index)
+    index[2, 3], index[1, 3] = permuted.shape[0] - 1, permuted.shape[2] - 1
+    copy = Volume(permuted, blobs.affine @ index)
     back = resample(copy, blobs.affine, blobs.shape, order=order)
     np.testing.assert_allclose(back.data, blobs.data, atol=1e-5)
 
@@ -138,13 +147,11 @@ def test_a_transform_and_a_displacement_of_the_same_shift_agree(blobs):
     assert np.abs(by_field.data - blobs.data).max() > 0.1
 
 
-def test_to_ras_keeps_the_world_of_every_voxel(blobs):
-    turned = Volume(blobs.data, blobs.affine @ np.array(
-        [[0, 0, -1, 8], [-1, 0, 0, 9], [0, 1, 0, 0], [0, 0, 0, 1.0]]
-    ))  # fmt: skip
-    ras = to_ras(turned)
+def test_to_ras_keeps_the_coordinates_of_every_voxel(blobs):
+    rotated = Volume(blobs.data, blobs.affine @ np.array([[0, 0, -1, 8], [-1, 0, 0, 9], [0, 1, 0, 0], [0, 0, 0, 1.0]]))
+    ras = to_ras(rotated)
     assert nib.aff2axcodes(ras.affine) == ("R", "A", "S")
-    want = dict(zip(turned.data.ravel(), world(turned).reshape(-1, 3), strict=True))
+    want = dict(zip(rotated.data.ravel(), world(rotated).reshape(-1, 3), strict=True))
     for value, point in zip(ras.data.ravel()[::97], world(ras).reshape(-1, 3)[::97], strict=True):
         np.testing.assert_allclose(point, want[value], atol=1e-6)
 
@@ -158,7 +165,7 @@ def test_an_isotropic_grid_is_orthogonal_and_centred_even_for_a_sheared_affine()
     assert shape == (5, 6, 7)
 
 
-def test_blurring_to_a_coarser_grid_has_the_width_that_the_source_lacks():
+def test_blurring_to_a_coarser_grid_adds_the_missing_width():
     point = Volume(np.zeros((41, 41, 41)), np.diag([1.0, 1.0, 4.0, 1]))
     point.data[20, 20, 20] = 1
     blurred = blur_to(point, 4.0).data
@@ -168,20 +175,20 @@ def test_blurring_to_a_coarser_grid_has_the_width_that_the_source_lacks():
     assert blurred[:, :, 20].sum() == pytest.approx(1, abs=1e-5)  # already 4 mm along z
 
 
-def test_resampling_inside_a_mask_never_mixes_in_what_lies_outside():
+def test_resampling_inside_a_mask_never_uses_voxels_outside():
     affine = np.diag([1.0, 1.0, 1.0, 1])
     inside = np.zeros((24, 24, 24), bool)
     inside[5:18, 5:18, 5:18] = True
     volume = Volume(np.where(inside, 7.0, -1000.0), affine)
     grid, shape = isotropic_grid(volume, 2.5, (9, 9, 9), [11, 11, 11])
-    carried, mask = resample_inside(volume, Volume(inside, affine), grid, shape)
-    np.testing.assert_allclose(carried.data[mask.data], 7, atol=1e-5)
-    assert (carried.data[~mask.data] == 0).all()
+    resampled, mask = resample_inside(volume, Volume(inside, affine), grid, shape)
+    np.testing.assert_allclose(resampled.data[mask.data], 7, atol=1e-5)
+    assert (resampled.data[~mask.data] == 0).all()
     litres = mask.data.sum() * 2.5**3
     assert litres == pytest.approx(13**3, rel=0.25)
 
 
-def test_cropping_and_coarsening_keep_the_world(blobs):
+def test_cropping_and_coarsening_keep_the_coordinates(blobs):
     ramp = Volume(world(blobs)[..., 2].astype(np.float32), blobs.affine)
     part = crop(ramp, world(blobs)[3:6, 4:7, 5:7].reshape(-1, 3), 0.1)
     assert part.data.size < ramp.data.size
@@ -191,7 +198,7 @@ def test_cropping_and_coarsening_keep_the_world(blobs):
     np.testing.assert_allclose(coarse.data[middle], world(coarse)[..., 2][middle], atol=0.6)
 
 
-def test_volumes_on_two_grids_do_not_meet(blobs):
+def test_volumes_on_two_grids_cannot_be_combined(blobs):
     other = Volume(blobs.data, np.eye(4))
     require_same_grid(blobs, blobs, "twice the same")
     with pytest.raises(ValueError, match="T1 and mask: grids differ"):

@@ -5,9 +5,10 @@ import shlex
 
 import pytest
 import yaml
-from cohort_tree import dataset
+from cohort_tree import add_dwi, add_t1, dataset
 from workflow import CHECKOUT, PLAN, planned, snakemake
 
+from m2m.io.tables import read_table
 from m2m.options import Config, load_config, merged
 
 SHIPPED = [
@@ -33,15 +34,15 @@ def test_the_study_of_misaligned_labels_is_planned_over_the_demo(tmp_path):
     run = snakemake(tmp_path, "fgdl", *PLAN, "--configfile", "config.yaml", "tests/misaligned.yaml")
     assert run.returncode == 0, run.stdout
     jobs = planned(run.stdout)
-    assert jobs["measure_labels"] == jobs["correct_labels"] == 1 and jobs["train_model"] == 12
+    assert jobs["measure_label_correction"] == jobs["apply_label_correction"] == 1 and jobs["train_model"] == 13
 
 
-def test_the_comparison_on_many_people_is_planned_over_the_demo(tmp_path):
+def test_the_comparison_on_many_participants_is_planned_over_the_demo(tmp_path):
     table = "results/many/evaluate/same-steps/summary.tsv"
     run = snakemake(tmp_path, table, *PLAN, "--configfile", "config.yaml", "tests/many.yaml")
     assert run.returncode == 0, run.stdout
     jobs = planned(run.stdout)
-    assert jobs["simulate"] == 56 and jobs["train_model"] == 5
+    assert jobs["simulate"] == 56 and jobs["train_model"] == 6
 
 
 def write_config(folder, **changes):
@@ -56,7 +57,7 @@ def test_every_shipped_configuration_is_valid(name):
     assert load_config(CHECKOUT / name).tasks
 
 
-def test_dry_run_plans_every_simulated_person(tmp_path):
+def test_dry_run_plans_every_simulated_participant(tmp_path):
     run = snakemake(tmp_path, *PLAN)
     assert run.returncode == 0, run.stdout
     jobs = planned(run.stdout)
@@ -78,25 +79,23 @@ def test_who_takes_part_is_asked_before_anything_is_computed(tmp_path):
     assert not {"dti", "anat", "train_model"} & planned(run.stdout).keys()
 
 
-def test_dry_run_of_a_dataset_on_disk_simulates_nobody(tmp_path, shared_data):
-    config = write_config(
-        tmp_path, cohort={"source": "bids", "bids_dir": str((shared_data / "bids").resolve())}
-    )
+def test_dry_run_of_a_dataset_on_disk_simulates_no_participant(tmp_path, shared_data):
+    config = write_config(tmp_path, cohort={"source": "bids", "bids_dir": str((shared_data / "bids").resolve())})
     run = snakemake(tmp_path, *PLAN, configfile=config)
     assert run.returncode == 0, run.stdout
     assert "simulate" not in planned(run.stdout)
 
 
-@pytest.mark.parametrize(("study", "models"), [("compare", 7), ("ablation", 3), ("fgdl", 7)])
-def test_a_study_is_planned_only_when_it_is_asked_for(tmp_path, study, models):
-    jobs = planned(snakemake(tmp_path, study, *PLAN).stdout)
-    assert jobs["train_model"] == models and jobs[f"page_of_{study}"] == 1
+@pytest.mark.parametrize(("page", "models"), [("compare", 7), ("ablation", 3), ("fgdl", 7)])
+def test_a_page_is_planned_only_on_request(tmp_path, page, models):
+    jobs = planned(snakemake(tmp_path, page, *PLAN).stdout)
+    assert jobs["train_model"] == models and jobs[f"page_of_{page}"] == 1
     assert "page_of_report" not in jobs
-    assert jobs.get("train_encoder", 0) == (study == "ablation")
-    assert f"page_of_{study}" not in planned(snakemake(tmp_path, *PLAN).stdout)
+    assert jobs.get("train_encoder", 0) == (page == "ablation")
+    assert f"page_of_{page}" not in planned(snakemake(tmp_path, *PLAN).stdout)
 
 
-def test_what_a_paper_takes_is_figures_tables_and_methods_of_every_study(tmp_path):
+def test_the_files_for_a_paper_are_figures_tables_and_methods_of_every_page(tmp_path):
     jobs = planned(snakemake(tmp_path, "figures", *PLAN).stdout)
     assert jobs["figures_of_report"] == jobs["methods_of_report"] == 1
     assert jobs["tables_of_task"] == 6 and "page_of_report" not in jobs
@@ -104,21 +103,21 @@ def test_what_a_paper_takes_is_figures_tables_and_methods_of_every_study(tmp_pat
     assert jobs["figures_of_ablation"] == jobs["methods_of_ablation"] == jobs["tables_of_task"] == 1
 
 
-def test_fields_are_planned_only_when_they_are_asked_for(tmp_path):
+def test_fields_are_planned_only_on_request(tmp_path):
     assert planned(snakemake(tmp_path, "field", *PLAN).stdout)["field"] == 1
     assert planned(snakemake(tmp_path, "render", *PLAN).stdout)["render"] == 1
     jobs = planned(snakemake(tmp_path, *PLAN).stdout)
     assert not jobs.keys() & {"field", "fit_field", "render_field"}
 
 
-def test_a_study_that_the_configuration_lacks_is_a_clear_error(tmp_path):
+def test_a_page_that_the_configuration_lacks_is_a_clear_error(tmp_path):
     config = write_config(tmp_path, tasks={"t1-fa": {"models": ["mean"]}}, downstream={})
     run = snakemake(tmp_path, "compare", "-n", configfile=config)
     assert run.returncode != 0
-    assert "No task has study: compare; config.yaml" in run.stdout
+    assert "No task has page: compare; config.yaml" in run.stdout
 
 
-def test_phenotypes_are_predicted_only_when_it_is_asked_for(tmp_path):
+def test_phenotypes_are_predicted_only_on_request(tmp_path):
     jobs = planned(snakemake(tmp_path, "downstream", *PLAN).stdout)
     assert jobs["page_of_downstream"] == jobs["predict_phenotypes"] == 1
     assert jobs["train_model"] == 2 * 2  # tasks and folds
@@ -134,7 +133,7 @@ def test_a_misspelt_key_stops_the_dry_run_by_name(tmp_path):
     assert "dti.fitt: there is no such key" in run.stdout
 
 
-def test_a_dataset_that_is_not_there_stops_the_dry_run_by_name(tmp_path):
+def test_a_missing_dataset_stops_the_dry_run_by_name(tmp_path):
     cohort = {"source": "bids", "bids_dir": str(tmp_path / "nowhere")}
     run = snakemake(tmp_path, "-n", configfile=write_config(tmp_path, cohort=cohort))
     assert run.returncode != 0
@@ -148,8 +147,8 @@ def test_an_unknown_model_in_a_task_stops_the_dry_run_by_name(tmp_path):
     assert "macro3micro" in run.stdout
 
 
-def test_a_program_that_a_chain_needs_and_is_not_here_stops_the_dry_run_by_name(tmp_path):
-    config = write_config(tmp_path, preprocess={"chain": "fsl"})
+def test_a_missing_program_of_a_backend_stops_the_dry_run_by_name(tmp_path):
+    config = write_config(tmp_path, preprocess={"backend": "fsl"})
     run = snakemake(tmp_path, "-n", configfile=config)
     assert run.returncode != 0
     assert "eddy" in run.stdout
@@ -158,23 +157,34 @@ def test_a_program_that_a_chain_needs_and_is_not_here_stops_the_dry_run_by_name(
 
 def test_no_path_or_title_is_run_by_the_shell(tmp_path):
     hostile = "my $(touch 1) `touch 2` 'q' \"d\" ünï; touch 3 & *"
-    root = dataset(tmp_path / hostile, "sub-01", "sub-02", "sub-03", "sub-$(touch 4)")
+    root = dataset(
+        tmp_path / "raw" / hostile, "sub-01", "sub-02", "sub-03", "sub-$(touch 4)", "sub-{unit}", "sub-x\nsub-01"
+    )
+    for label, name in (("04", "{x}"), ("05", "a\nb"), ("06", "\udcff")):
+        add_t1(root, f"sub-{label}", entities=f"_acq-{name}")
+        add_dwi(root, f"sub-{label}")
     config = write_config(
-        tmp_path, cohort={"source": "bids", "bids_dir": str(root)}, results=hostile,
-        report={"title": hostile}, downstream={},
-    )  # fmt: skip
+        tmp_path,
+        cohort={"source": "bids", "bids_dir": str(root)},
+        results=hostile,
+        report={"title": hostile},
+        downstream={},
+    )
     split = f"{hostile}/tiny/cohort/split.tsv"
     run = snakemake(tmp_path, "--cores", "1", split, configfile=config)
     assert run.returncode == 0, run.stdout
     assert len((tmp_path / split).read_text().splitlines()) == 1 + 3
-    assert "sub-$(touch 4)" in (tmp_path / hostile / "tiny/cohort/cohort_status.tsv").read_text()
+    units = {row["unit"]: row for row in read_table(tmp_path / hostile / "tiny/cohort/units.tsv")}
+    assert [unit for unit, row in units.items() if row["state"] == "paired"] == ["sub-01", "sub-02", "sub-03"]
+    assert {units[f"sub-0{i}"]["state"] for i in (4, 5, 6)} == {"dwi-only"}
+    assert {units[f"sub-{label}"]["state"] for label in ("$(touch 4)", "{unit}", r"x\nsub-01")} == {"failed"}
     run = snakemake(tmp_path, "-n", "-p", configfile=config)
     assert run.returncode == 0, run.stdout
     commands = re.findall(r"^ *(?:Shell command: )?(?:trap '' TERM; )?(m2m .+)$", run.stdout, re.M)
     called = {shlex.split(command)[1] for command in commands}
     assert {"anat", "dti", "tractography", "grid", "train", "synthesise", "report"} <= called
     for command in commands:
-        # What is left of a command when its quoted arguments are taken out.
+        # The command without its quoted arguments.
         bare = re.sub(r"""'[^']*'|"'"|\\.""", "", command)
         assert re.fullmatch(r"[\w ./=|>&-]+", bare), command
     assert not list(tmp_path.rglob("[1-4]"))

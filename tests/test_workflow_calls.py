@@ -1,4 +1,4 @@
-"""What a call of the workflow does before its first job, and what it changes of Snakemake."""
+"""Checks before the first job of the workflow, and changes of Snakemake."""
 
 import json
 import logging
@@ -12,17 +12,17 @@ from workflow import CHECKOUT
 
 from m2m.options import Config, load_config
 from m2m.workflow import calls, slurm, snakemake_patches
-from m2m.workflow.study_paths import Layout
+from m2m.workflow.results_layout import Layout
 
 
 class Logger:
-    """It keeps what it is told."""
+    """It stores the warnings."""
 
     def __init__(self):
-        self.told = []
+        self.warnings = []
 
     def warning(self, text):
-        self.told.append(text)
+        self.warnings.append(text)
 
 
 @pytest.fixture
@@ -33,47 +33,47 @@ def files(tmp_path):
 
 @pytest.fixture(autouse=True)
 def released():
-    """Locks of a test end with it."""
+    """Release the locks at the end of a test."""
     yield
-    while calls.HELD:
-        calls.HELD.pop().close()
+    while calls.LOCKS:
+        calls.LOCKS.pop().close()
 
 
-def test_the_results_are_held_by_one_call_at_a_time(files):
+def test_the_results_are_locked_by_one_call_at_a_time(files):
     calls.stop_if_another_call_writes_here(files, Logger())
     with pytest.raises(WorkflowError, match="Another call of the workflow writes to"):
         calls.stop_if_another_call_writes_here(files, Logger())
 
 
-def test_results_that_cannot_be_locked_are_warned_of(files, monkeypatch):
+def test_results_that_cannot_be_locked_cause_a_warning(files, monkeypatch):
     def refuse(*_):
         raise OSError("no locks here")
 
     monkeypatch.setattr(calls.fcntl, "flock", refuse)
     logger = Logger()
     calls.stop_if_another_call_writes_here(files, logger)
-    assert "cannot be locked" in logger.told[0]
+    assert "cannot be locked" in logger.warnings[0]
 
 
-def test_jobs_that_are_left_stop_the_next_call_and_are_named(files, monkeypatch):
+def test_remaining_jobs_stop_the_next_call_and_are_listed(files, monkeypatch):
     monkeypatch.setattr(slurm, "jobs_left", lambda record: f"12 RUNNING ({record})")
     with pytest.raises(WorkflowError, match="12 RUNNING"):
         calls.stop_if_jobs_are_left(files, "run-8")
     logger = Logger()
     calls.warn_of_jobs_left(files, SimpleNamespace(is_main_process=False), logger)
-    assert not logger.told  # the jobs of a call say nothing
+    assert not logger.warnings  # a job of a call does not warn
     calls.warn_of_jobs_left(files, SimpleNamespace(is_main_process=True), logger)
-    assert "12 RUNNING" in logger.told[0]
+    assert "12 RUNNING" in logger.warnings[0]
 
 
-def test_a_call_notes_the_name_of_its_jobs(files, tmp_path):
+def test_a_call_records_the_name_of_its_jobs(files, tmp_path):
     calls.stop_if_jobs_are_left(files, None)
     assert not (tmp_path / "few/logs/slurm_run").exists()
     calls.stop_if_jobs_are_left(files, "run-8")
     assert (tmp_path / "few/logs/slurm_run").read_text() == "run-8\n"
 
 
-def test_programs_that_are_missing_are_named_unless_conda_brings_them():
+def test_programs_that_are_missing_are_named_unless_conda_provides_them():
     here = SimpleNamespace(deployment_settings=SimpleNamespace(deployment_method=set()))
     calls.stop_if_commands_are_missing(["sh"], here)
     with pytest.raises(WorkflowError, match="no-such-program"):
@@ -87,7 +87,7 @@ def test_the_configuration_is_written_whole_and_read_back_the_same(tmp_path, nam
     config, path = load_config(CHECKOUT / name), tmp_path / "logs/config.json"
     calls.write_config(config, path)
     assert Config.model_validate_json(path.read_text()) == config
-    # Bases are resolved, and the tasks of folds stand among the others.
+    # Bases are resolved, and the tasks of folds are among the others.
     assert not any("base" in model for model in json.loads(path.read_text())["models"].values())
     assert json.loads(path.read_text())["tasks"].keys() == config.tasks.keys()
     before = path.stat().st_mtime_ns
@@ -95,7 +95,7 @@ def test_the_configuration_is_written_whole_and_read_back_the_same(tmp_path, nam
     assert path.stat().st_mtime_ns == before
 
 
-def test_snakemake_is_changed_only_in_the_version_that_was_meant():
+def test_snakemake_is_changed_only_in_the_version_it_was_written_for():
     assert snakemake_patches.applies() and not snakemake_patches.warning()
     for other in ("9.2.7", "9.28.0", "10.0.0"):
         assert not snakemake_patches.applies(other)
@@ -103,7 +103,7 @@ def test_snakemake_is_changed_only_in_the_version_that_was_meant():
         assert "\n" not in snakemake_patches.warning(other)
 
 
-def test_another_version_is_left_as_it_is(monkeypatch):
+def test_another_version_is_not_changed(monkeypatch):
     monkeypatch.setattr(snakemake_patches, "version", lambda name: "9.28.0")
     before, limiter = DefaultFilter.filter, object()
     workflow = SimpleNamespace(scheduler=SimpleNamespace(job_rate_limiter=limiter))
@@ -130,9 +130,7 @@ def test_the_right_version_is_changed_once(monkeypatch):
 def test_a_run_has_no_limit_of_jobs_a_second_and_a_name():
     workflow = SimpleNamespace(
         parent_groupids={},
-        scheduler=SimpleNamespace(
-            job_rate_limiter=object(), _executor=SimpleNamespace(run_uuid="run-8")
-        ),
+        scheduler=SimpleNamespace(job_rate_limiter=object(), _executor=SimpleNamespace(run_uuid="run-8")),
     )
     snakemake_patches.patch_run(workflow)
     assert workflow.scheduler.job_rate_limiter is None

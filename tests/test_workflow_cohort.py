@@ -1,4 +1,4 @@
-"""Who is in, by the tables of the cohort: units by state, part and fold, and who share a job."""
+"""Selection by the tables of the cohort: units by state, part and fold, and shared jobs."""
 
 from types import SimpleNamespace
 
@@ -7,18 +7,18 @@ import pytest
 from m2m.io.tables import write_table
 from m2m.options import Config
 from m2m.workflow.cohort_tables import Cohort, table
+from m2m.workflow.results_layout import Layout
 from m2m.workflow.shards import Shards, growing
-from m2m.workflow.study_paths import Layout
 
 
 class Checkpoint:
-    """A checkpoint that has run; it counts how often it is asked."""
+    """A checkpoint that has run; it counts its calls."""
 
     def __init__(self):
-        self.asked = 0
+        self.calls = 0
 
     def get(self):
-        self.asked += 1
+        self.calls += 1
 
 
 class NotYet(Exception):
@@ -48,7 +48,7 @@ def files(tmp_path):
     parts = {"sub-01": "train", "sub-02": "validation", "sub-04": "test"}
     folds = {"sub-01": 1, "sub-02": 2, "sub-04": 1}
     for path, name, values in ((files.split, "part", parts), (files.folds, "fold", folds)):
-        rows = ({"participant_id": person, name: value} for person, value in values.items())
+        rows = ({"participant_id": subject, name: value} for subject, value in values.items())
         write_table(path, rows, ("participant_id", name))
     return files
 
@@ -78,7 +78,7 @@ def test_units_of_a_part_are_those_with_both_scans(cohort):
 def test_units_are_in_a_fold_or_in_another_one_and_never_in_both(cohort, checkpoints):
     assert cohort.of_fold(1) == cohort.of_fold("1") == ["sub-01_ses-1", "sub-04"]
     assert cohort.of_fold(1, inside=False) == cohort.of_fold(2) == ["sub-02"]
-    assert checkpoints.folds.asked == 4 and not checkpoints.split.asked
+    assert checkpoints.folds.calls == 4 and not checkpoints.split.calls
 
 
 def test_nothing_is_read_before_the_checkpoint_has_run(files, checkpoints):
@@ -102,17 +102,24 @@ def test_a_table_is_read_again_only_when_it_has_changed(files, cohort):
     assert cohort.units("paired") == ["sub-09"]
 
 
-def test_people_share_a_job_by_their_place_and_its_parent_is_noted(cohort):
+def test_participants_share_a_job_by_their_position_and_the_parent_is_recorded(cohort):
     parents = {}
-    group = Shards(2, parents).of("person", cohort.place)
+    group = Shards(2, parents).of("participant", cohort.place)
     names = [group(SimpleNamespace(unit=unit)) for unit, *_ in UNITS]
-    assert names == ["person-0", "person-0", "person-1", "person-1", "person-2", "person-2"]
-    assert parents == dict.fromkeys(names, "person")
+    assert names == [
+        "participant-0",
+        "participant-0",
+        "participant-1",
+        "participant-1",
+        "participant-2",
+        "participant-2",
+    ]
+    assert parents == dict.fromkeys(names, "participant")
 
 
-def test_without_shards_nobody_shares_a_job(cohort):
-    assert Shards(0, {}).of("person", cohort.place) is None
+def test_without_shards_no_participant_shares_a_job(cohort):
+    assert Shards(0, {}).of("participant", cohort.place) is None
 
 
-def test_a_job_that_ran_out_gets_more_at_each_attempt():
+def test_a_job_that_failed_gets_more_at_each_attempt():
     assert [growing(1500)(None, attempt) for attempt in (1, 2, 3)] == [1500, 3000, 4500]

@@ -1,6 +1,6 @@
-"""A study of one model beside the mean map, from training to the report's words of it.
+"""Train and evaluate one model and the mean map, up to the sentences of the report page.
 
-toy_study.py <family> <folder>: what comes out is printed as JSON.
+toy_study.py <family> <folder>: prints the results as JSON.
 """
 
 import json
@@ -22,9 +22,7 @@ from m2m.report.page import model_rows
 from m2m.structural.slices import normalise
 
 TASK, MODEL = "t1-fa", "toy"
-PARTS = {
-    f"sub-{i:02d}": part for i, part in enumerate(["train"] * 2 + ["validation"] + ["test"] * 3)
-}
+PARTS = {f"sub-{i:02d}": part for i, part in enumerate(["train"] * 2 + ["validation"] + ["test"] * 3)}
 TRAINING = {"steps": 6, "batch_size": 4, "validate_every": 3, "checkpoint_every": 3}
 
 
@@ -34,32 +32,53 @@ def run(*arguments):
 
 
 def write_slices(root, unit):
-    """Cut the grid's images of one person, as `m2m slices` does."""
+    """Cut the grid's images of one participant, as `m2m slices` does."""
     kinds = ("t1w", "fa", "brain", "target-mask")
     t1, fa, brain, mask = (tree.load(unit_path(root, kind, unit, unit)) for kind in kinds)
     t1 = normalise(t1.astype(np.float32), brain > 0, [1, 99])[0]
     (root / "slices").mkdir(exist_ok=True)
-    write_subject(
-        root / "slices", unit, np.stack([t1, fa, brain, mask]), affine=tree.AFFINE.tolist()
-    )
+    write_subject(root / "slices", unit, np.stack([t1, fa, brain, mask]), affine=tree.AFFINE.tolist())
 
 
 def train(root, family):
     folder = root / "models" / TASK / MODEL
     options = {"family": family, "training": TRAINING}
-    run("train", "--root", root, "--task", TASK, "--model", MODEL, "--options", json.dumps(options),
-        "--task-options", json.dumps({"source": "t1", "target": "fa"}))  # fmt: skip
+    run(
+        "train",
+        "--root",
+        root,
+        "--task",
+        TASK,
+        "--model",
+        MODEL,
+        "--options",
+        json.dumps(options),
+        "--task-options",
+        json.dumps({"source": "t1", "target": "fa"}),
+    )
     return folder / "model.safetensors"
 
 
 def translate(root, weights, unit):
-    made = root / "synthetic" / TASK / MODEL
-    run("translate", unit_path(root, "t1w", unit, unit), "--weights", weights, "--unit", unit,
-        "--brain", unit_path(root, "brain", unit, unit),
-        "--anat-status", unit_path(root, "anat-status", unit, unit),
-        "--out", unit_path(made, "synth-fa", unit, unit),
-        "--out-sd", unit_path(made, "synthsd-fa", unit, unit),
-        "--status", root / f"{unit}.json")  # fmt: skip
+    predicted = root / "synthetic" / TASK / MODEL
+    run(
+        "translate",
+        unit_path(root, "t1w", unit, unit),
+        "--weights",
+        weights,
+        "--unit",
+        unit,
+        "--brain",
+        unit_path(root, "brain", unit, unit),
+        "--anat-status",
+        unit_path(root, "anat-status", unit, unit),
+        "--out",
+        unit_path(predicted, "synth-fa", unit, unit),
+        "--out-sd",
+        unit_path(predicted, "synthsd-fa", unit, unit),
+        "--status",
+        root / f"{unit}.json",
+    )
 
 
 def main(family, root):
@@ -88,11 +107,7 @@ def main(family, root):
             *training_sentences(config.tasks, config.models),
         ],
         "rows": model_rows(root, TASK, task),
-        "mae": {
-            row["model"]: row["mean"]
-            for row in summary
-            if (row["region"], row["metric"]) == ("brain", "mae")
-        },
+        "mae": {row["model"]: row["mean"] for row in summary if (row["region"], row["metric"]) == ("brain", "mae")},
     }
 
 

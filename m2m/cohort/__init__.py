@@ -1,6 +1,6 @@
-"""The cohort: which scans there are, which are sound, who learns and who is tested, who is left.
+"""The cohort: list and check scans, select participants, split them, and collect their status.
 
 `index` lists scans, `validate` (with `checks`, one scan at a time, and `participants`) decides
-who is in, `split` divides people into parts, `quality` gathers what every stage found, and
-`status` prints it.
+which units take part, `split` divides participants into parts, `quality` collects the status and
+quality measures of every stage, and `status` prints them.
 """

@@ -1,8 +1,8 @@
-"""List the slices that models are fitted and chosen on.
+"""List the slices of the training and validation parts.
 
-The table stands between every person's slices and training: planning compares each file that a
-job asks for with all inputs of the job that makes it, so a job with thousands of inputs must not
-make a file that thousands of jobs ask for.
+The table is an intermediate file between every participant's slices and training. In planning,
+Snakemake compares each input of a job with all inputs of the job that makes it, so a job with
+thousands of inputs must not make a file that is an input of thousands of jobs.
 """
 
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from m2m.cohort.split import load_split, part_by_participant
+from m2m.io.bids import unit_folder
 from m2m.io.files import read_json
 from m2m.io.tables import read_table, write_table
 
@@ -26,15 +27,21 @@ def list_slices(units: Path, parts: dict[str, str], slices_dir: Path) -> Iterato
     units : Path
         units.tsv.
     parts : dict
-        Participant to part.
+        From participant to part.
     slices_dir : Path
-        Holds ``<folder>/<unit>_slices.json``.
+        Folder with ``<folder>/<unit>_slices.json``.
+
+    Yields
+    ------
+    dict
+        Values of `COLUMNS`.
     """
     for row in read_table(units):
-        part = parts.get(row["participant_id"])
+        part = parts.get(row["participant_id"] or "")
         if row["state"] != "paired" or part not in ("train", "validation"):
             continue
-        record = read_json(slices_dir / row["folder"] / f"{row['unit']}_slices.json")
+        unit = row["unit"] or ""
+        record = read_json(slices_dir / unit_folder(unit) / f"{unit}_slices.json")
         failed = record["status"] == "failed"
         reasons = [record["finding"]["problem"]] if failed else record["excluded"]
         yield {
@@ -48,12 +55,12 @@ def list_slices(units: Path, parts: dict[str, str], slices_dir: Path) -> Iterato
 
 
 def main(
-    units: Annotated[Path, typer.Option(help="units.tsv of validate.")],
+    units: Annotated[Path, typer.Option(help="units.tsv, from `m2m validate`.")],
     split: Annotated[Path, typer.Option(help="split.tsv.")],
     split_record: Annotated[Path, typer.Option(help="split.json.")],
     slices_dir: Annotated[Path, typer.Option(help="Folder of the slices.")],
     table: Annotated[Path, typer.Option(help="TSV to write.")],
 ) -> None:
-    """List the slices that models are fitted and chosen on, with the hash of each."""
+    """List the slices of the training and validation parts, with the hash of each."""
     parts = part_by_participant(load_split(split, split_record))
     write_table(table, list_slices(units, parts, slices_dir), COLUMNS)

@@ -1,39 +1,52 @@
-"""What a BIDS derivative dataset says about itself."""
+"""Description of the results as a BIDS derivative dataset."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from m2m import __version__
+from m2m import GENERATED_BY
+from m2m.io.bids import low_res_root
+from m2m.io.dataset_links import RAW, links
 from m2m.io.files import write_json, write_text
-from m2m.options.configured import read_config
+from m2m.io.overwriting import require_outside
+from m2m.options.configured import Written, read_config
 from m2m.options.stage_flags import ConfigFile, Root
 
-# What is the workflow's own and not BIDS, and what BIDS has proposed but not yet taken up: names of
-# proposal 16. The validator hides a folder only where no slash ends its name.
+# Files of the workflow that are not BIDS, and names of BIDS extension proposal 16, which is not yet
+# part of BIDS. The validator ignores a folder only where its name here has no final slash.
 NOT_BIDS = (
-    *("benchmarks", "cohort", "encoders", "downstream", "evaluate", "figures", "logs", "models"),
-    *("rawdata", "slices", "synthetic", "truth", "*.html", "*_status.json"),
-    *("*_dwimap.*", "*_dwiref.*", "*_tractogram.*", "*_field.*"),
+    *("benchmarks", "cohort", "encoders", "downstream", "evaluate", "figures", "labels", "logs"),
+    *("low_res", "models", "rawdata", "slices", "synthetic", "truth", "*.html", "*_status.json"),
+    *("*_dwimap.*", "*_dwiref.*", "*_tractogram.*", "*_field.*", "*_xfm.*"),
 )
+
+
+def datasets_inside(root: Path, written: Written) -> list[Path]:
+    """Datasets of synthetic maps and of maps at low resolution, below the results."""
+    synthetic = [root / "synthetic" / task / model for task, model in written.every_model()]
+    return synthetic + [low_res_root(root, kind) for kind in written.low_resolutions]
 
 
 def main(
     root: Root,
-    source: Annotated[str, typer.Option(help="The raw dataset it is made from.")],
+    source: Annotated[str, typer.Option(help="The raw dataset.")],
     config: ConfigFile = None,
 ) -> None:
-    """Write dataset_description.json for the results and, with --config, each synthetic dataset."""
-    models = read_config(config).every_model() if config else []
-    for folder in (root, *(root / "synthetic" / task / model for task, model in models)):
+    """Write dataset_description.json for the results and, with --config, each dataset of maps inside them."""
+    if root.is_dir() and Path(source).is_dir() and root.samefile(source):
+        require_outside(root, Path(source))
+    for folder in (root, *(datasets_inside(root, read_config(config)) if config else ())):
+        linked = links(folder, source)
         write_json(
             folder / "dataset_description.json",
             {
                 "Name": f"m2m results: {folder.relative_to(root.parent)}",
                 "BIDSVersion": "1.10.0",
                 "DatasetType": "derivative",
-                "GeneratedBy": [{"Name": "m2m", "Version": __version__}],
-                "SourceDatasets": [{"URL": source}],
+                "GeneratedBy": GENERATED_BY,
+                "SourceDatasets": [{"URL": linked[RAW]}],
+                "DatasetLinks": linked,
             },
         )
         write_text(folder / ".bidsignore", "\n".join(NOT_BIDS) + "\n")

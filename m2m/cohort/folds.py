@@ -1,7 +1,7 @@
-"""Folds for cross-fitting: everybody is translated once, by a network that never saw them.
+"""Folds for cross-fitting: each participant is translated once, by a network trained without them.
 
-A fold's network is trained and chosen on the people of the other folds, whatever part they play in
-the study's split.
+A fold's network is trained and validated on the participants of the other folds, whatever their
+part of the main split.
 """
 
 from pathlib import Path
@@ -19,61 +19,81 @@ from m2m.options.configured import section_of
 from m2m.options.stage_flags import ConfigFile
 
 
-def fold_people(people: list[Row], n_folds: int, options: Split) -> dict[str, str]:
-    """Fold of each participant, ``1`` to `n_folds`: equal shares of people and of each stratum."""
-    n = len(people)
-    sizes = {str(k + 1): n * (k + 1) // n_folds - n * k // n_folds for k in range(n_folds)}
-    return deal(groups_of(people, options.age_bins, options.seed), sizes)
-
-
-def split_of_fold(people: list[Row], folds: dict[str, str], fold: str, options: Split) -> list[Row]:
-    """Divide people for one fold: its own are the test part, the others train and validate.
+def fold_participants(subjects: list[Row], n_folds: int, options: Split) -> dict[str, str]:
+    """Assign participants to folds, equally in number and in each stratum.
 
     Parameters
     ----------
-    people : list of dict
-        Of split.tsv.
+    subjects : list of dict
+        Rows of split.tsv.
+    n_folds : int
+    options : Split
+        `validation` and `test` are not used.
+
+    Returns
+    -------
+    dict of str to str
+        Fold of each participant, ``1`` to `n_folds`.
+    """
+    n = len(subjects)
+    sizes = {str(k + 1): n * (k + 1) // n_folds - n * k // n_folds for k in range(n_folds)}
+    return deal(groups_of(subjects, options.age_bins, options.seed), sizes)
+
+
+def split_of_fold(subjects: list[Row], folds: dict[str, str], fold: str, options: Split) -> list[Row]:
+    """Split participants for one fold: the fold is the test part, the others train and validate.
+
+    Parameters
+    ----------
+    subjects : list of dict
+        Rows of split.tsv.
     folds : dict of str to str
         Fold of each participant.
     fold : str
     options : Split
-        `test` plays no role.
+        `test` is not used.
+
+    Returns
+    -------
+    list of dict
+        The rows with their part in this fold.
     """
-    others = [row for row in people if folds[row["participant_id"]] != fold]
+    others = [row for row in subjects if folds[row["participant_id"] or ""] != fold]
     sizes = part_sizes(len(others), options.validation, 0)
     parts = deal(groups_of(others, options.age_bins, options.seed), sizes)
-    return [row | {"part": parts.get(row["participant_id"], "test")} for row in people]
+    return [row | {"part": parts.get(row["participant_id"] or "", "test")} for row in subjects]
 
 
 def load_folds(table: Path, record: Path) -> dict[str, str]:
-    """Load the fold of each participant, as made; DataError where the table was changed."""
-    return {row["participant_id"]: row["fold"] for row in load_split(table, record)}
+    """Load the fold of each participant; DataError where the table was changed after it was written."""
+    return {row["participant_id"] or "": row["fold"] or "" for row in load_split(table, record)}
 
 
 def main(
     split: Annotated[Path, typer.Option(help="split.tsv")],
     split_record: Annotated[Path, typer.Option(help="split.json")],
-    number: Annotated[int, typer.Option(help="How many folds.")],
+    number: Annotated[int, typer.Option(help="Number of folds.")],
     out_dir: Annotated[Path, typer.Option(help="Folder of folds.tsv, .json and fold-<k>/.")],
     options: Annotated[str | None, typer.Option(help="JSON of the section `split`.")] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Divide people into folds, and for each fold the others into training and validation."""
+    """Divide participants into folds; for each fold, divide the others into training and validation."""
     chosen = section_of("split", config, options, needed=False)
-    people = load_split(split, split_record)
-    folds = fold_people(people, number, chosen)
+    subjects = load_split(split, split_record)
+    folds = fold_participants(subjects, number, chosen)
     if (found := len(set(folds.values()))) < number:
         raise DataError(
-            f"people, or families, for {found} of {number} folds only", file=split,
-            value=f"{len(people)} people", remedy="set downstream.folds lower, or add people",
-        )  # fmt: skip
-    columns = [column for column in people[0] if column not in ("participant_id", "part")]
+            f"too few participants or families: they fill {found} of {number} folds only",
+            file=split,
+            value=f"{len(subjects)} participants",
+            remedy="reduce downstream.folds, or add participants",
+        )
+    columns = [column for column in subjects[0] if column not in ("participant_id", "part")]
     for fold in map(str, range(1, number + 1)):
-        rows = split_of_fold(people, folds, fold, chosen)
+        rows = split_of_fold(subjects, folds, fold, chosen)
         folder = out_dir / f"fold-{fold}"
         write_split(rows, columns, folder / "split.tsv", folder / "split.json", chosen)
-    rows = [{"participant_id": person, "fold": fold} for person, fold in folds.items()]
-    rows.sort(key=lambda row: row["participant_id"])
-    write_table(out_dir / "folds.tsv", rows, ("participant_id", "fold"))
+    listed = [{"participant_id": subject, "fold": folds[subject]} for subject in sorted(folds)]
+    write_table(out_dir / "folds.tsv", listed, ("participant_id", "fold"))
     hash_ = digest(read_table(out_dir / "folds.tsv"))
     write_json(out_dir / "folds.json", {"hash": hash_, "seed": chosen.seed})

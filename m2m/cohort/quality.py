@@ -1,4 +1,4 @@
-"""Gather what every stage found: one row per unit, and the flow of the cohort."""
+"""Collect the results of every stage: one row per unit, and the flow of the cohort."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from m2m.io.bids import unit_path
 from m2m.io.files import read_json, write_json
 from m2m.io.tables import read_table, write_table
 
-# In the order in which they run, by a unit's state. A failed preprocess shows in dti's status.
+# Stages by a unit's state, in their order. A failed preprocessing is recorded in the status of dti.
 STAGES = {
     "paired": ("dti", "anat", "grid"),
     "t1w-only": ("anat",),
@@ -21,14 +21,16 @@ STAGES = {
     "failed": (),
     "excluded": (),
 }
+# Further stages of units with a T1, where a model uses them: a failure counts, their absence does not.
+OPTIONAL = ("deform",)
 COLUMNS = ("unit", "participant_id", "session_id", "part", "state", "stage", "reason")
 NOT_RUN = "not run"
-# Keys of a status file that are not quality.
+# Keys of a status file that are not quality measures.
 _RECORD = ("unit", "stage", "status")
 
 
 def read_statuses(root: str | Path, unit: Row) -> dict[str, dict[str, Any]]:
-    """Read a unit's status files; a stage that did not run for it has none.
+    """Read a unit's status files; a stage that has not run has none.
 
     Parameters
     ----------
@@ -40,18 +42,26 @@ def read_statuses(root: str | Path, unit: Row) -> dict[str, dict[str, Any]]:
     Returns
     -------
     dict of str to dict
-        By stage, in the order of `STAGES`; a file left over from a scan that is no longer used is
+        By stage, in the order of `STAGES` and `OPTIONAL`; a file left over from a scan that is no longer used is
         not read.
     """
-    paths = {
-        stage: Path(unit_path(root, f"{stage}-status", unit["folder"], unit["unit"]))
-        for stage in STAGES[unit["state"]]
-    }
+    where = unit["folder"] or "", unit["unit"] or ""
+    stages = STAGES[unit["state"] or ""]
+    if "anat" in stages:
+        stages = (*stages, *OPTIONAL)
+    paths = {stage: Path(unit_path(root, f"{stage}-status", *where)) for stage in stages}
     return {stage: read_json(path) for stage, path in paths.items() if path.exists()}
 
 
 def outcome(unit: Row, statuses: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, str]:
-    """Judge a unit from its row and its statuses.
+    """State of a unit, from its row and its statuses.
+
+    Parameters
+    ----------
+    unit : dict
+        Row of units.tsv.
+    statuses : mapping of str to mapping
+        From `read_statuses`.
 
     Returns
     -------
@@ -59,14 +69,13 @@ def outcome(unit: Row, statuses: Mapping[str, Mapping[str, Any]]) -> tuple[str, 
         ``failed`` (bad data), ``excluded`` (thresholds, or the user's table), ``incomplete``
         (one scan missing or bad, or a stage has not run) or ``used``.
     stage, reason : str
-        Where and why; empty for ``used``.
+        Stage and reason of the exclusion; empty for ``used``.
     """
     if unit["state"] in ("failed", "excluded"):
         return unit["state"], "validate", unit["reason"] or ""
-    for stage, status in statuses.items():
+    for stage, status in statuses.items():  # what a later stage finds follows from the first problem
         if status["status"] == "failed":
             return "failed", stage, status["finding"]["problem"]
-    for stage, status in statuses.items():
         if status.get("excluded"):
             return "excluded", stage, "; ".join(status["excluded"])
     if unit["state"] != "paired":
@@ -78,7 +87,7 @@ def outcome(unit: Row, statuses: Mapping[str, Mapping[str, Any]]) -> tuple[str, 
 
 
 def numbers(statuses: Mapping[str, Mapping[str, Any]]) -> dict[str, float | str]:
-    """Single values of all statuses (figures and words, no lists), named ``grid_coverage``."""
+    """Numbers and texts of all statuses (no lists), named by stage: ``grid_coverage``."""
     return {
         f"{stage}_{key}": value
         for stage, status in statuses.items()
@@ -98,20 +107,24 @@ def gather(units: Iterable[Row], parts: Mapping[str, str], root: str | Path) -> 
         Part by participant; only units with both scans have one.
     root : path
         The derivative dataset with the status files.
+
+    Returns
+    -------
+    list of dict
     """
     rows = []
     for unit in units:
         statuses = read_statuses(root, unit)
         state, stage, reason = outcome(unit, statuses)
-        row = {key: unit[key] for key in ("unit", "participant_id", "session_id")}
-        row["part"] = parts.get(unit["participant_id"]) if unit["state"] == "paired" else None
+        row: dict[str, Any] = {key: unit[key] for key in ("unit", "participant_id", "session_id")}
+        row["part"] = parts.get(unit["participant_id"] or "") if unit["state"] == "paired" else None
         row |= {"state": state, "stage": stage or None, "reason": reason or None}
         rows.append(row | numbers(statuses))
     return rows
 
 
 def count_flow(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Count who came and who is left.
+    """Count the units of each state.
 
     Parameters
     ----------
@@ -142,7 +155,7 @@ def count_flow(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def load_quality(table: str | Path) -> list[dict[str, Any]]:
-    """Load quality.tsv, with figures as numbers where they are."""
+    """Load quality.tsv, with numbers as float."""
 
     def value(column: str, text: str | None) -> Any:
         if text is None or column in COLUMNS:
@@ -156,7 +169,7 @@ def load_quality(table: str | Path) -> list[dict[str, Any]]:
 
 
 def used_units(rows: Iterable[Mapping[str, Any]], part: str | None = None) -> list[str]:
-    """Names of the units that are used, all or those of one part of the split."""
+    """Names of the used units, all or those of one part of the split."""
     return [row["unit"] for row in rows if row["state"] == "used" and part in (None, row["part"])]
 
 
@@ -168,7 +181,7 @@ def main(
     table: Annotated[Path, typer.Option(help="quality.tsv to write.")],
     flow: Annotated[Path, typer.Option(help="flow.json to write.")],
 ) -> None:
-    """Gather every unit's status and quality numbers."""
+    """Collect the status and quality measures of every unit."""
     rows = gather(read_table(units), part_by_participant(load_split(split, split_record)), root)
     measured = sorted({key for row in rows for key in row} - set(COLUMNS))
     write_table(table, rows, [*COLUMNS, *measured])

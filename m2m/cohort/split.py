@@ -1,9 +1,9 @@
-"""Divide people into training, validation and test parts: by subject, once, under a hash.
+"""Divide participants into training, validation and test parts, by subject; a hash detects changes.
 
-Whoever belongs together stays together: all sessions of a person, all members of a family.
-Groups are put in an order in which neighbours are alike (site, then sex, then age bin), and
-dealt out along it in proportion to the parts, so that every part gets its share of each
-stratum: systematic sampling, as in survey statistics.
+All sessions of a participant, and all members of a family, are in the same part. Groups are sorted
+by site, then sex, then age bin, and assigned along this order in proportion to the sizes of the
+parts, so that every part gets its share of each stratum (systematic sampling, as in survey
+statistics).
 
 References
 ----------
@@ -18,7 +18,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from m2m.cohort.participants import Row, age_of, read_people
+from m2m.cohort.participants import Row, age_of, read_participants, sessions_of_units
 from m2m.io.errors import DataError
 from m2m.io.files import digest, read_json, write_json
 from m2m.io.tables import read_table, write_table
@@ -31,21 +31,21 @@ SHAPED_BY = ("family_id", "site", "age", "sex")
 
 
 def part_sizes(n: int, validation: float, test: float) -> dict[str, int]:
-    """Number of people in each part.
+    """Number of participants in each part.
 
     Parameters
     ----------
     n : int
-        People with both scans.
+        Participants with both scans.
     validation, test : float
         Fractions, 0 to 1; a part whose fraction is 0 stays empty.
 
     Returns
     -------
     dict of str to int
-        Rounded fractions, but at least one person in each wanted part, as far as people go:
-        training first, then test, then validation (3 people 1, 1, 1; 2 people no validation;
-        1 person training only); in this order.
+        Rounded fractions, but at least one participant in each part whose fraction is not 0, while
+        there are participants: training first, then test, then validation (3 participants: 1, 1, 1;
+        2 participants: no validation; 1 participant: training only); in this order.
     """
     n_test = max(1, round(n * test)) if test else 0
     n_validation = max(1, round(n * validation)) if validation else 0
@@ -67,88 +67,108 @@ def age_bin(ages: Iterable[float | None], n_bins: int) -> list[int]:
     return [-1 if age is None else int(np.searchsorted(edges, age, "right")) for age in ages]
 
 
-def groups_of(people: list[Row], age_bins: int, seed: int) -> list[list[str]]:
-    """Families (or single persons) in an order in which neighbours are alike."""
+def _participant(row: Row) -> str:
+    return row["participant_id"] or ""
+
+
+def groups_of(subjects: list[Row], age_bins: int, seed: int) -> list[list[str]]:
+    """Sort families (or single participants) by strata.
+
+    Parameters
+    ----------
+    subjects : list of dict
+        Rows with ``participant_id`` and, where known, ``family_id``, ``site``, ``sex``, ``age``.
+    age_bins : int
+        Number of quantile bins of age.
+    seed : int
+        Of the random order of strata, and of participants in a stratum.
+
+    Returns
+    -------
+    list of list of str
+        Participants of each family.
+    """
     bins = dict(
         zip(
-            (row["participant_id"] for row in people),
-            age_bin(map(age_of, people), age_bins),
+            (row["participant_id"] or "" for row in subjects),
+            age_bin(map(age_of, subjects), age_bins),
             strict=True,
         )
     )
     families: dict[tuple, list[Row]] = {}
-    for row in sorted(people, key=lambda row: row["participant_id"]):
+    for row in sorted(subjects, key=_participant):
         family = row.get("family_id")
-        key = ("family", family) if family else ("person", row["participant_id"])
+        key = ("family", family) if family else ("subject", row["participant_id"])
         families.setdefault(key, []).append(row)
 
-    def place(group: list[Row]) -> tuple:
+    def sort_key(group: list[Row]) -> tuple:
         first = group[0]
-        strata = [first.get("site"), first.get("sex"), bins[first["participant_id"]]]
-        # Hashes with the seed in place of the values: a seeded order that does not depend on the
-        # order of the table or on who else is in it.
+        strata = [first.get("site"), first.get("sex"), bins[_participant(first)]]
+        # Hashes of seed and values: a seeded order that does not depend on the order of the table or
+        # on the other participants.
         return (
             *(digest([seed, s]) for s in strata),
             -len(group),
             digest([seed, first["participant_id"]]),
         )
 
-    ordered = [[row["participant_id"] for row in g] for g in sorted(families.values(), key=place)]
-    # A random start, without which some places in the order would never be tested on.
+    ordered = [[_participant(row) for row in g] for g in sorted(families.values(), key=sort_key)]
+    # A random start; without it, some positions in the order could never be in the test part.
     start = int(digest([seed, "start"]), 16) % max(1, len(ordered))
     return ordered[start:] + ordered[:start]
 
 
 def deal(groups: list[list[str]], sizes: dict[str, int]) -> dict[str, str]:
-    """Deal groups out along their order, each to the part that is furthest behind its share.
+    """Assign groups, in their order, each to the part that is furthest below its share.
 
     Parameters
     ----------
     groups : list of list of str
-        People that stay together, in an order in which neighbours are alike.
+        Participants that stay together, sorted by strata.
     sizes : dict of str to int
-        People wanted in each part; met exactly where every group is one person. Where there are
-        too few groups for all, the parts named first are served first.
+        Number of participants in each part; exact where every group is one participant. Where there
+        are too few groups, the parts named first get theirs first.
 
     Returns
     -------
     dict of str to str
         Part by participant.
     """
-    wanted = [part for part, size in sizes.items() if size]
-    n, dealt = sum(sizes.values()), 0
-    given: dict[str, list[list[str]]] = {part: [] for part in wanted}
-    count = dict.fromkeys(wanted, 0)
+    names = [part for part, size in sizes.items() if size]
+    n, n_assigned = sum(sizes.values()), 0
+    parts: dict[str, list[list[str]]] = {part: [] for part in names}
+    count = dict.fromkeys(names, 0)
     for group in groups:
-        dealt += len(group)
-        room = [part for part in wanted if count[part] + len(group) <= sizes[part]]
+        n_assigned += len(group)
+        room = [part for part in names if count[part] + len(group) <= sizes[part]]
+        missing: dict[str, float]
         if room:
-            behind = {part: sizes[part] * dealt / n - count[part] for part in room}
+            missing = {part: sizes[part] * n_assigned / n - count[part] for part in room}
         else:
-            behind = {part: sizes[part] - count[part] for part in wanted}
-        part = max(behind, key=behind.__getitem__)
-        given[part].append(group)
+            missing = {part: sizes[part] - count[part] for part in names}
+        part = max(missing, key=missing.__getitem__)
+        parts[part].append(group)
         count[part] += len(group)
-    _fill_empty_parts(given)
-    return {person: part for part in wanted for group in given[part] for person in group}
+    _fill_empty_parts(parts)
+    return {subject: part for part in names for group in parts[part] for subject in group}
 
 
-def _fill_empty_parts(given: dict[str, list[list[str]]]) -> None:
-    """Give a part that large families left empty the smallest group of the part with most."""
-    for part in given:
-        richest = max(given, key=lambda p: len(given[p]))
-        if not given[part] and len(given[richest]) > 1:
-            smallest = min(given[richest], key=len)
-            given[richest].remove(smallest)
-            given[part].append(smallest)
+def _fill_empty_parts(parts: dict[str, list[list[str]]]) -> None:
+    """Where large families left a part empty, move the smallest group of the largest part to it."""
+    for part in parts:
+        largest = max(parts, key=lambda p: len(parts[p]))
+        if not parts[part] and len(parts[largest]) > 1:
+            smallest = min(parts[largest], key=len)
+            parts[largest].remove(smallest)
+            parts[part].append(smallest)
 
 
-def split_people(people: list[Row], options: Split) -> list[Row]:
-    """Divide people into parts.
+def split_participants(subjects: list[Row], options: Split) -> list[Row]:
+    """Divide participants into parts.
 
     Parameters
     ----------
-    people : list of dict
+    subjects : list of dict
         ``participant_id`` and, where known, ``family_id``, ``site``, ``age``, ``sex``.
     options : Split
 
@@ -157,14 +177,14 @@ def split_people(people: list[Row], options: Split) -> list[Row]:
     list of dict
         The same rows with ``part``, by participant.
     """
-    sizes = part_sizes(len(people), options.validation, options.test)
-    parts = deal(groups_of(people, options.age_bins, options.seed), sizes)
-    rows = [row | {"part": parts[row["participant_id"]]} for row in people]
-    return sorted(rows, key=lambda row: row["participant_id"])
+    sizes = part_sizes(len(subjects), options.validation, options.test)
+    parts = deal(groups_of(subjects, options.age_bins, options.seed), sizes)
+    rows = [row | {"part": parts[_participant(row)]} for row in subjects]
+    return sorted(rows, key=_participant)
 
 
 def load_split(table: str | Path, record: str | Path) -> list[Row]:
-    """Load the split, as made.
+    """Load the split, and check that it has not been changed.
 
     Parameters
     ----------
@@ -174,12 +194,12 @@ def load_split(table: str | Path, record: str | Path) -> list[Row]:
     Returns
     -------
     list of dict
-        ``participant_id``, ``part``, and the columns that shaped it.
+        ``participant_id``, ``part``, and the columns that the split depends on.
 
     Raises
     ------
     DataError
-        The table is not the one that was written: someone may be both trained and tested on.
+        The table is not the one that was written: a participant could be in training and test.
     """
     rows = read_table(table)
     made = read_json(record)["hash"]
@@ -187,28 +207,26 @@ def load_split(table: str | Path, record: str | Path) -> list[Row]:
         raise DataError(
             "the split has been changed since it was made",
             file=table,
-            value=f"hash {found}, made as {made}",
-            remedy="run `m2m split` again and all that follows; to keep people out, "
-            "use cohort.exclude",
+            value=f"hash {found}, on record {made}",
+            remedy="run `m2m split` and all later stages again; to exclude participants, use cohort.exclude",
         )
     return rows
 
 
 def part_by_participant(rows: list[Row]) -> dict[str, str]:
     """Part of each participant, from the rows of `load_split`."""
-    return {row["participant_id"]: row["part"] for row in rows}
+    return {_participant(row): row["part"] or "" for row in rows}
 
 
-def write_split(
-    rows: list[Row], columns: list[str], table: Path, record: Path, options: Split
-) -> None:
-    """Write a split, its hash and counts, and say them.
+def write_split(rows: list[Row], columns: list[str], table: Path, record: Path, options: Split) -> None:
+    """Write a split with its hash and counts, and print the counts.
 
     Parameters
     ----------
     rows : list of dict
-        participant_id, part and `columns`, which shaped it.
+        participant_id, part and `columns`.
     columns : list of str
+        Columns that the split depends on.
     table, record : Path
         TSV and JSON to write.
     options : Split
@@ -228,24 +246,25 @@ def write_split(
     )
     print(", ".join(f"{n} {part}" for part, n in counts.items()))
     for part in (part for part in PARTS if not counts[part]):
-        print(f"note: nobody in {part}: {len(rows)} people have both T1w and DWI")
+        print(f"note: no participant in {part}: {len(rows)} participants have both T1w and DWI")
 
 
 def main(
     units: Annotated[Path, typer.Option(help="Units, from `m2m validate`.")],
-    table: Annotated[Path, typer.Option(help="Table to write: the part of each person.")],
+    table: Annotated[Path, typer.Option(help="Table to write: the part of each participant.")],
     record: Annotated[Path, typer.Option(help="JSON to write: the table's hash and counts.")],
     participants: Annotated[Path | None, typer.Option(help="participants.tsv")] = None,
     options: Annotated[str | None, typer.Option(help="JSON of the section `split`.")] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Divide people with both scans into training, validation and test parts."""
+    """Divide participants with both scans into training, validation and test parts."""
     chosen = section_of("split", config, options, needed=False)
-    known = read_people(participants) if participants else {}
-    paired = {row["participant_id"] for row in read_table(units) if row["state"] == "paired"}
+    both = [row for row in read_table(units) if row["state"] == "paired"]
+    known = read_participants(participants, sessions_of_units(both)) if participants else {}
+    paired = {_participant(row) for row in both}
     columns = [c for c in SHAPED_BY if any(c in row for rows in known.values() for row in rows)]
-    people = []
-    for person in sorted(paired):
-        about = known[person][0] if person in known else {}
-        people.append({"participant_id": person} | {c: about.get(c) for c in columns})
-    write_split(split_people(people, chosen), columns, table, record, chosen)
+    subjects: list[Row] = []
+    for subject in sorted(paired):
+        about = known[subject][0] if subject in known else {}
+        subjects.append({"participant_id": subject, **{c: about.get(c) for c in columns}})
+    write_split(split_participants(subjects, chosen), columns, table, record, chosen)

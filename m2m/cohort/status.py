@@ -1,4 +1,4 @@
-"""Print who is done, failed, excluded, and why, and what is missing, from whatever has run."""
+"""Print which units are done, failed or excluded, why, and which results are missing."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,14 +10,14 @@ import typer
 from m2m.cohort.participants import Row
 from m2m.cohort.quality import NOT_RUN, STAGES, count_flow, outcome, read_statuses
 from m2m.cohort.split import load_split, part_by_participant
-from m2m.io.bids import unit_path
+from m2m.io.bids import is_unit, slices_path, unit_path
 from m2m.io.errors import DataError
 from m2m.io.files import read_json
 from m2m.io.tables import read_table
 
 COLUMNS = ("unit", "scans", "part", "dti", "anat", "grid", "slices", "translated", "state", "why")
-# A larger cohort is printed without those about whom there is nothing to say.
-EVERYBODY = 60
+# Of larger cohorts, only failed and excluded units are printed.
+MOST_LISTED = 60
 NONE = "-"
 
 
@@ -27,7 +27,7 @@ def find_results(folder: Path) -> Path:
     Raises
     ------
     DataError
-        There is none, or more than one.
+        No dataset has results, or more than one.
     """
     found = sorted(path.parent for path in folder.glob("*/cohort"))
     if len(found) == 1:
@@ -36,7 +36,7 @@ def find_results(folder: Path) -> Path:
         raise DataError(
             "no dataset has results yet",
             file=folder,
-            remedy="run the workflow, or name another: m2m status --results FOLDER",
+            remedy="run the workflow, or name another folder: m2m status --results FOLDER",
         )
     raise DataError(
         "more than one dataset has results",
@@ -47,21 +47,37 @@ def find_results(folder: Path) -> Path:
 
 
 def describe_unit(unit: Row, parts: Mapping[str, str], root: Path) -> dict[str, str]:
-    """Describe how far a unit has come, as a row of `COLUMNS`."""
+    """Describe the progress of a unit.
+
+    Parameters
+    ----------
+    unit : dict
+        Row of units.tsv.
+    parts : mapping of str to str
+        Part by participant.
+    root : Path
+        The derivative dataset.
+
+    Returns
+    -------
+    dict
+        Values of `COLUMNS`.
+    """
     statuses = read_statuses(root, unit)
     state, stage, reason = outcome(unit, statuses)
-    row = {"unit": unit["unit"], "scans": unit["state"] or NONE}
-    row["part"] = (
-        parts.get(unit["participant_id"] or "", NONE) if row["scans"] == "paired" else NONE
-    )
+    folder, name_of_unit = unit["folder"] or "", unit["unit"] or ""
+    row = {"unit": name_of_unit, "scans": unit["state"] or NONE}
+    row["part"] = parts.get(unit["participant_id"] or "", NONE) if row["scans"] == "paired" else NONE
     for name in ("dti", "anat", "grid"):
         wanted = name in STAGES[row["scans"]]
         row[name] = statuses[name]["status"] if name in statuses else "waits" * wanted or NONE
-    slices = root / "slices" / unit["folder"] / f"{unit['unit']}_slices.json"
-    row["slices"] = read_json(slices)["status"] if slices.exists() else NONE
-    pattern = unit_path("synthetic/*/*", "synth-fa", unit["folder"], unit["unit"])
-    # An empty map stands for a failed one; synthetic/<task>/<model>/...
-    models = {p.relative_to(root).parts[2] for p in root.glob(pattern) if p.stat().st_size}
+    row["slices"], models = NONE, set[str]()
+    if is_unit(name_of_unit):  # a name that BIDS forbids has no results
+        slices = Path(slices_path(root, "slices.json", folder, name_of_unit))
+        row["slices"] = read_json(slices)["status"] if slices.exists() else NONE
+        pattern = unit_path("synthetic/*/*", "synth-fa", folder, name_of_unit)
+        # An empty map stands for a failed one; synthetic/<task>/<model>/...
+        models = {p.relative_to(root).parts[2] for p in root.glob(pattern) if p.stat().st_size}
     row["translated"] = ",".join(sorted(models)) or NONE
     if reason == NOT_RUN:
         return row | {"state": "waiting", "why": f"{stage} has not run"}
@@ -77,13 +93,13 @@ def format_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> s
 
 
 def _counts(rows: list[dict[str, str]], findings: list[Row]) -> list[str]:
-    """Lines of counts and reasons."""
+    """Lines with counts of units and reasons."""
     waiting = [row for row in rows if row["state"] == "waiting"]
     flow = count_flow(
-        {"state": row["state"], "stage": row["why"].partition(": ")[0],
-         "reason": row["why"].partition(": ")[2]}
-        for row in rows if row["state"] != "waiting"
-    )  # fmt: skip
+        {"state": row["state"], "stage": row["why"].partition(": ")[0], "reason": row["why"].partition(": ")[2]}
+        for row in rows
+        if row["state"] != "waiting"
+    )
     lines = [
         f"{len(rows)} units: {flow['n_used']} used, {len(waiting)} waiting, "
         f"{flow['n_incomplete']} incomplete, {flow['n_failed']} failed, "
@@ -98,15 +114,19 @@ def _counts(rows: list[dict[str, str]], findings: list[Row]) -> list[str]:
     return lines
 
 
-def describe_results(root: Path, everybody: bool = False) -> str:
+def describe_results(root: Path, list_all: bool = False) -> str:
     """Describe a dataset's results as text.
 
     Parameters
     ----------
     root : path
         ``results/<dataset>``.
-    everybody : bool
-        Whether to print all units of a cohort of more than `EVERYBODY`.
+    list_all : bool
+        Whether to print all units of a cohort of more than `MOST_LISTED`.
+
+    Returns
+    -------
+    str
     """
     cohort = root / "cohort"
     if not (cohort / "units.tsv").exists():
@@ -119,7 +139,7 @@ def describe_results(root: Path, everybody: bool = False) -> str:
     rows = [describe_unit(unit, parts, root) for unit in units]
     findings = read_table(cohort / "cohort_status.tsv")
     shown = rows
-    if len(rows) > EVERYBODY and not everybody:
+    if len(rows) > MOST_LISTED and not list_all:
         shown = [row for row in rows if row["state"] in ("failed", "excluded")]
     text = [f"{root}", ""]
     if shown:
@@ -134,7 +154,7 @@ def describe_results(root: Path, everybody: bool = False) -> str:
 
 
 def _progress(root: Path) -> list[str]:
-    """Lines of the models that are trained and evaluated, and of what is missing."""
+    """Lines with the trained and evaluated models, and the missing ones."""
 
     def named(pattern: str) -> set[str]:
         return {"/".join(path.parts[-3:-1]) for path in root.glob(pattern)}
@@ -146,20 +166,18 @@ def _progress(root: Path) -> list[str]:
         "begun, not yet trained": named("models/*/*/training") - trained,
         "trained, not yet evaluated": trained - evaluated,
     }
-    kept = {name: done for name, done in lines.items() if done or "not yet" not in name}
-    return [f"{name}: {', '.join(sorted(done)) or 'nothing yet'}" for name, done in kept.items()]
+    shown = {name: models for name, models in lines.items() if models or "not yet" not in name}
+    return [f"{name}: {', '.join(sorted(models)) or 'nothing yet'}" for name, models in shown.items()]
 
 
 def main(
     results: Annotated[
-        Path | None, typer.Option(help="Results of one dataset; default: the only one there is.")
+        Path | None, typer.Option(help="Folder of results of one dataset; default: the only one.")
     ] = None,
-    everybody: Annotated[bool, typer.Option("--all", help="Print every unit.")] = False,
+    list_all: Annotated[bool, typer.Option("--all", help="Print every unit.")] = False,
 ) -> None:
-    """Print who is done, failed, excluded, and why; which models wait for what."""
+    """Print which units are done, failed or excluded, and why; and which models are missing."""
     root = find_results(Path("results")) if results is None else results
     if not (root / "cohort").is_dir():
-        raise DataError(
-            "no results here", file=root, remedy="run the workflow, or name results/<dataset>"
-        )
-    print(describe_results(root, everybody))
+        raise DataError("no results here", file=root, remedy="run the workflow, or name results/<dataset>")
+    print(describe_results(root, list_all))

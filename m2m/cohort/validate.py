@@ -1,61 +1,63 @@
-"""Decide who is in, before any work: every scan checked, every finding with its remedy.
+"""Check every scan and decide which units take part; each finding has a remedy.
 
-A finding of severity ``error`` costs its unit a file; a ``note`` costs nothing.
+A finding of severity ``error`` excludes a file; a ``note`` excludes nothing.
 """
 
+import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from m2m.cohort.checks import Checked
-from m2m.cohort.participants import Row, check_people, participant_id, read_people
+from m2m.cohort.choice import NAMES, choose_scan, path_of
+from m2m.cohort.findings import COHORT, CohortFinding, finding
+from m2m.cohort.gradients import DEFAULT_FIT
+from m2m.cohort.participants import Row, check_participants, participant_id, read_participants, read_with_findings
 from m2m.cohort.scans import check_scans, copies
-from m2m.io.bids import unit_folder
-from m2m.io.errors import DataError, Finding
+from m2m.io.bids import is_unit, unit_folder
+from m2m.io.errors import DataError
 from m2m.io.tables import read_table, write_table
-from m2m.options import Cohort
+from m2m.options import Cohort, Dti
 from m2m.options.configured import section_of
 from m2m.options.stage_flags import ConfigFile
 
 UNIT_COLUMNS = (
-    "unit", "folder", "participant_id", "session_id",
-    "t1w", "t1w_mask", "dwi", "bval", "bvec", "dwi_mask", "state", "reason",
-)  # fmt: skip
+    "unit",
+    "folder",
+    "participant_id",
+    "session_id",
+    "t1w",
+    "t1w_mask",
+    "dwi",
+    "bval",
+    "bvec",
+    "joined",
+    "dwi_mask",
+    "state",
+    "reason",
+)
 STATUS_COLUMNS = ("unit", "stage", "severity", "problem", "file", "value", "remedy")
 USABLE = ("paired", "t1w-only", "dwi-only")
-NAMES = {"T1w": "T1w", "dwi": "DWI"}
-FOLDERS = {"T1w": "anat", "dwi": "dwi"}
-LOSS = {
-    "T1w": "without it the DWI is fitted and nothing is translated",
-    "dwi": "without it the T1w is translated, neither trained nor tested on",
-}
-
-
-@dataclass(frozen=True)
-class CohortFinding(Finding):
-    """A finding, and whether it costs its unit a file (error) or nothing (note)."""
-
-    severity: str = "error"
-
-
-def finding(unit: str, error: DataError, severity: str = "error") -> CohortFinding:
-    """Name the unit in which a problem was found."""
-    return CohortFinding(
-        unit, "validate", error.problem, error.file, error.value, error.remedy, severity
-    )
 
 
 def sessions_of(rows: list[Row]) -> Iterator[tuple[str | None, list[Row]]]:
-    """Divide one person's scans into sessions.
+    """Divide one participant's scans into sessions.
 
-    A T1 without a session (fMRIPrep's and QSIPrep's average over sessions) belongs to every
-    session that has none of its own; so does a DWI.
+    A T1 without a session (fMRIPrep's and QSIPrep's average over sessions) is used for every
+    session without a T1; likewise a DWI.
+
+    Yields
+    ------
+    session : str or None
+    rows : list of dict
+        Its scans.
     """
-    sessions = sorted({row["session_id"] for row in rows if row["session_id"]}) or [None]
+    named = sorted({row["session_id"] for row in rows if row["session_id"]})
+    sessions: list[str | None] = [*named] if named else [None]
     for session in sessions:
         own = [row for row in rows if row["session_id"] == session]
         shared = [row for row in rows if row["session_id"] is None] if session else []
@@ -63,132 +65,196 @@ def sessions_of(rows: list[Row]) -> Iterator[tuple[str | None, list[Row]]]:
         yield session, own + [row for row in shared if row["suffix"] not in suffixes]
 
 
-def choose_scan(
-    unit: str, suffix: str, rows: list[Row], checked: dict[str, Checked]
-) -> tuple[Row | None, str, list[CohortFinding]]:
-    """Choose a unit's T1 or DWI: among sound ones, most directions, then first by path.
+def build_unit(
+    subject: str,
+    session: str | None,
+    rows: list[Row],
+    checked: dict[str, Checked],
+    fit: Dti = DEFAULT_FIT,
+    others: Sequence[tuple[Row, str]] = (),
+) -> tuple[Row, list[CohortFinding]]:
+    """Build a unit's row of units.tsv from its scans.
+
+    Parameters
+    ----------
+    subject : str
+        ``sub-01``.
+    session : str or None
+        ``ses-1``.
+    rows : list of dict
+        The unit's scans, rows of the manifest.
+    checked : dict of str to Checked
+        By path.
+    fit : Dti
+        Whose shells count.
+    others : sequence of (dict, str)
+        Scans of this participant that are not taken, and why not.
 
     Returns
     -------
-    row : dict or None
-    reason : str
-        Why there is none; empty where there is one.
+    row : dict
+        Values of `UNIT_COLUMNS`.
     findings : list of CohortFinding
     """
-    if not rows:
-        problem = f"no {NAMES[suffix]} in the dataset"
-        place = f"{unit_folder(unit)}/{FOLDERS[suffix]}/{unit}_{suffix}.nii.gz"
-        error = DataError(problem, file=place, value="0 scans", remedy=f"add it; {LOSS[suffix]}")
-        return None, problem, [finding(unit, error)]
-    findings = [finding(unit, problem) for row in rows for problem in checked[row["path"]].problems]
-    sound = [row for row in rows if not checked[row["path"]].problems]
-    if not sound:
-        return None, f"{NAMES[suffix]}: {findings[0].problem}", findings
-    chosen = min(sound, key=lambda row: (-checked[row["path"]].n_directions, row["path"]))
-    findings += [finding(unit, p) for p in checked[chosen["path"]].mask_problems]
-    for row in sound:
-        if row is not chosen:
-            note = DataError(
-                f"another {NAMES[suffix]} of this unit is used",
-                file=row["path"],
-                value=f"used: {chosen['path']}",
-                remedy="nothing to do; to choose otherwise, take the other out of the dataset",
-            )
-            findings.append(finding(unit, note, "note"))
-    return chosen, "", findings
-
-
-def build_unit(
-    person: str, session: str | None, rows: list[Row], checked: dict[str, Checked]
-) -> tuple[Row, list[CohortFinding]]:
-    """Build a unit's row of units.tsv from its scans, with the findings on the way."""
-    unit = _unit_name(person, session)
-    t1w, no_t1w, findings = choose_scan(
-        unit, "T1w", [row for row in rows if row["suffix"] == "T1w"], checked
-    )
-    dwi, no_dwi, more = choose_scan(
-        unit, "dwi", [row for row in rows if row["suffix"] == "dwi"], checked
+    unit = _unit_name(subject, session)
+    t1w, dwi = (
+        choose_scan(
+            unit,
+            suffix,
+            [row for row in rows if row["suffix"] == suffix],
+            checked,
+            fit,
+            {path_of(row): why for row, why in others if row["suffix"] == suffix},
+        )
+        for suffix in NAMES
     )
     states = {(1, 1): "paired", (1, 0): "t1w-only", (0, 1): "dwi-only", (0, 0): "failed"}
 
     def mask(row: Row | None) -> str | None:
-        return row["mask"] if row and not checked[row["path"]].mask_problems else None
+        return row["mask"] if row and not checked[path_of(row)].mask_problems else None
 
-    row = _empty_unit(person, session) | {
-        "t1w": t1w and t1w["path"],
-        "t1w_mask": mask(t1w),
-        "dwi": dwi and dwi["path"],
-        "bval": dwi and dwi["bval"],
-        "bvec": dwi and dwi["bvec"],
-        "dwi_mask": mask(dwi),
-        "state": states[bool(t1w), bool(dwi)],
-        "reason": "; ".join(filter(None, (no_t1w, no_dwi))) or None,
+    joined = [[series[name] for name in ("path", "bval", "bvec")] for series in dwi.joined]
+    row = _empty_unit(subject, session) | {
+        "t1w": t1w.row["path"] if t1w.row else None,
+        "t1w_mask": mask(t1w.row),
+        "dwi": dwi.row["path"] if dwi.row else None,
+        "bval": dwi.row["bval"] if dwi.row else None,
+        "bvec": dwi.row["bvec"] if dwi.row else None,
+        "joined": json.dumps(joined) if joined else None,
+        "dwi_mask": mask(dwi.row),
+        "state": states[bool(t1w.row), bool(dwi.row)],
+        "reason": "; ".join(filter(None, (t1w.reason, dwi.reason))) or None,
     }
-    return row, findings + more
+    return row, t1w.findings + dwi.findings
 
 
-def _unit_name(person: str, session: str | None) -> str:
-    """Name a unit; unlike `bids.unit_name` also one whose labels BIDS forbids, to report it."""
-    return "_".join(filter(None, (person, session)))
+def t1w_of_other_session(
+    session: str | None, rows: list[Row], scans: list[Row], checked: dict[str, Checked]
+) -> list[Row]:
+    """Valid T1w of the nearest session, in the order of their labels, for a session that has a DWI only.
+
+    Parameters
+    ----------
+    session : str or None
+    rows : list of dict
+        The session's scans.
+    scans : list of dict
+        The participant's scans.
+    checked : dict of str to Checked
+        By path.
+
+    Returns
+    -------
+    list of dict
+        Empty where the session has a T1w or no DWI.
+    """
+    if {row["suffix"] for row in rows} != {"dwi"} or session is None:
+        return []
+    valid = [row for row in scans if row["suffix"] == "T1w" and not checked[path_of(row)].problems]
+    order = sorted({row["session_id"] for row in scans if row["session_id"]})
+    distance = {name: (abs(order.index(name) - order.index(session)), order.index(name)) for name in order}
+    nearest = min((row["session_id"] for row in valid if row["session_id"]), key=distance.__getitem__, default=None)
+    return [row for row in valid if row["session_id"] == nearest]
 
 
-def _empty_unit(person: str, session: str | None, **values: str) -> Row:
-    """Give a unit's row without scans."""
-    unit = _unit_name(person, session)
-    row = dict.fromkeys(UNIT_COLUMNS) | {"unit": unit, "folder": unit_folder(unit)}
-    return row | {"participant_id": person, "session_id": session} | values
+def _other_session_note(row: Row, session: str | None) -> DataError:
+    return DataError(
+        "the T1w of another session is paired with this DWI",
+        file=path_of(row),
+        value=f"{row['session_id']} for {session}",
+        remedy="nothing to do if the brain has not changed between them; else cohort.t1w_of_other_session: false",
+    )
+
+
+def _scans_not_taken(session: str | None, rows: list[Row], scans: list[Row]) -> list[tuple[Row, str]]:
+    """Scans of a participant that a session does not use, and why not."""
+    elsewhere = [row for row in scans if not row.get("left_out") and row not in rows]
+    left_out = [row for row in scans if row.get("left_out") and row["session_id"] in (session, None)]
+    return [(row, row["left_out"] or "") for row in left_out] + [
+        (row, f"is of another session ({row['session_id']})") for row in elsewhere
+    ]
+
+
+def _unit_name(subject: str, session: str | None) -> str:
+    """Name a unit; unlike `bids.unit_name`, labels that BIDS forbids are allowed, to report them."""
+    return "_".join(filter(None, (subject, session)))
+
+
+def _folder(unit: str) -> str | None:
+    """Folder of a unit's results; None for a name that BIDS forbids, which has none."""
+    return unit_folder(unit) if is_unit(unit) else None
+
+
+def _empty_unit(subject: str, session: str | None, **values: str) -> Row:
+    """Row of a unit without scans."""
+    unit = _unit_name(subject, session)
+    row: Row = dict.fromkeys(UNIT_COLUMNS) | {"unit": unit, "folder": _folder(unit)}
+    return row | {"participant_id": subject, "session_id": session} | values
 
 
 def build_units(
     manifest: list[Row],
     checked: dict[str, Checked],
     excluded: dict[str, str],
-    people: dict[str, list[tuple[str, DataError]]],
+    subjects: dict[str, list[tuple[str, DataError]]],
+    fit: Dti = DEFAULT_FIT,
+    pair_sessions: bool = False,
 ) -> tuple[list[Row], list[CohortFinding]]:
     """Decide every unit's state.
 
     Parameters
     ----------
     manifest : list of dict
-        Scans of those who are looked at.
+        Scans of the selected participants.
     checked : dict of str to Checked
-        By path; not needed for the excluded and for those with an error in `people`.
+        By path; not needed for participants that are excluded or have an error in `subjects`.
     excluded : dict of str to str
         Reason by participant, from the user's table.
-    people : dict of str to list of (severity, DataError)
-        From `check_people`.
+    subjects : dict of str to list of (severity, DataError)
+        From `check_participants`.
+    fit : Dti
+        Whose shells count.
+    pair_sessions : bool
+        Whether a session with a DWI only gets the T1w of another session.
 
     Returns
     -------
     units : list of dict
         Rows of `UNIT_COLUMNS`, by name.
     findings : list of CohortFinding
-        Those of participants without any unit come last.
+        Those of participants without a unit are last.
     """
     scans: dict[str, list[Row]] = defaultdict(list)
+    every: dict[str, list[Row]] = defaultdict(list)
     for row in manifest:
         if row["suffix"] in NAMES:
-            scans[row["participant_id"]].append(row)
+            every[row["participant_id"] or ""].append(row)
+            if not row.get("left_out"):
+                scans[row["participant_id"] or ""].append(row)
     units, findings = [], []
-    for person in sorted(scans):
-        about = people.get(person, [])
+    for subject in sorted(scans):
+        about = subjects.get(subject, [])
         errors = [error for severity, error in about if severity == "error"]
-        for session, rows in sessions_of(scans[person]):
-            unit = _unit_name(person, session)
-            if person in excluded:
-                state, reason = "excluded", excluded[person]
-                units.append(_empty_unit(person, session, state=state, reason=reason))
+        for session, rows in sessions_of(scans[subject]):
+            unit = _unit_name(subject, session)
+            if subject in excluded:
+                state, reason = "excluded", excluded[subject]
+                units.append(_empty_unit(subject, session, state=state, reason=reason))
                 continue
             findings += [finding(unit, error, severity) for severity, error in about]
             if errors:
                 reason = "; ".join(error.problem for error in errors)
-                units.append(_empty_unit(person, session, state="failed", reason=reason))
+                units.append(_empty_unit(subject, session, state="failed", reason=reason))
                 continue
-            row, found = build_unit(person, session, rows, checked)
+            others = _scans_not_taken(session, rows, every[subject])
+            if pair_sessions and (found_t1 := t1w_of_other_session(session, rows, scans[subject], checked)):
+                rows = rows + found_t1
+                findings.append(finding(unit, _other_session_note(found_t1[0], session), "note"))
+            row, found = build_unit(subject, session, rows, checked, fit, others)
             units.append(row)
             findings += found
-    for person in sorted(set(people) - set(scans)):
-        findings += [finding(person, error, severity) for severity, error in people[person]]
+    for subject in sorted(set(subjects) - set(scans)):
+        findings += [finding(subject, error, severity) for severity, error in subjects[subject]]
     return units, findings
 
 
@@ -197,67 +263,109 @@ def read_exclusions(path: Path | None) -> dict[str, str]:
     if path is None:
         return {}
     return {
-        person: rows[0].get("reason") or "excluded by the user's table"
-        for person, rows in read_people(path).items()
+        subject: rows[0].get("reason") or "excluded by the user's table"
+        for subject, rows in read_participants(path).items()
     }
 
 
-def unknown_people(cohort: Cohort, known: set[str]) -> list[CohortFinding]:
-    """Note those whom the configuration names and the dataset does not have."""
-    named = {
-        participant_id(label): "cohort.participant_label" for label in cohort.participant_label
-    }
+def unknown_participants(cohort: Cohort, known: set[str]) -> list[CohortFinding]:
+    """Notes about participants that the configuration names but the dataset does not have."""
+    named = {participant_id(label): "cohort.participant_label" for label in cohort.participant_label}
     named |= dict.fromkeys(read_exclusions(cohort.exclude), str(cohort.exclude))
-    remedy = "correct the label, or take it out"
+    remedy = "correct the label, or remove it"
     return [
         finding(
-            person,
-            DataError("named here, without a scan", file=where, value=person, remedy=remedy),
+            subject,
+            DataError("named here, but has no scan", file=where, value=subject, remedy=remedy),
             "note",
         )
-        for person, where in sorted(named.items())
-        if person not in known
+        for subject, where in sorted(named.items())
+        if subject not in known
     ]
 
 
+def scans_left_out(manifest: list[Row]) -> Iterator[CohortFinding]:
+    """Notes about the scans that are not taken, one for each reason."""
+    by_reason: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for row in manifest:
+        if reason := row.get("left_out"):
+            by_reason[NAMES[row["suffix"] or ""], reason].append(path_of(row))
+    for (name, reason), paths in sorted(by_reason.items()):
+        error = DataError(
+            f"{name} that are not taken: each {reason}",
+            file=paths[0],
+            value=f"{len(paths)} scans",
+            remedy="nothing to do if that is right; else rename them, or correct .bidsignore",
+        )
+        yield finding(COHORT, error, "note")
+
+
 def validate(
-    manifest: list[Row], cohort: Cohort, participants: Path | None = None, threads: int = 1
+    manifest: list[Row],
+    cohort: Cohort,
+    participants: Path | None = None,
+    threads: int = 1,
+    fit: Dti = DEFAULT_FIT,
 ) -> tuple[list[Row], list[CohortFinding]]:
-    """Check everybody and every scan; see `build_units` for what comes out."""
-    unknown = unknown_people(cohort, {row["participant_id"] for row in manifest})
-    people = read_people(participants) if participants else {}
+    """Check every participant and every scan, and decide every unit's state.
+
+    Parameters
+    ----------
+    manifest : list of dict
+        From `m2m index`.
+    cohort : Cohort
+    participants : Path, optional
+        participants.tsv.
+    threads : int
+        Number of parallel processes.
+    fit : Dti
+        Whose b-value of an unweighted volume, and whose shells count.
+
+    Returns
+    -------
+    units : list of dict
+        Rows of `UNIT_COLUMNS`, by name.
+    findings : list of CohortFinding
+    """
+    taken = [row for row in manifest if not row.get("left_out")]
+    unknown = unknown_participants(cohort, {row["participant_id"] or "" for row in taken})
+    subjects, readings = read_with_findings(participants) if participants else ({}, [])
     if cohort.participant_label:
         chosen = set(map(participant_id, cohort.participant_label))
         manifest = [row for row in manifest if row["participant_id"] in chosen]
-        people = {person: rows for person, rows in people.items() if person in chosen}
+        subjects = {subject: rows for subject, rows in subjects.items() if subject in chosen}
     excluded = read_exclusions(cohort.exclude)
     about = {}
     if participants or cohort.require:
-        with_scans = {row["participant_id"] for row in manifest}
-        about = check_people(people, with_scans, cohort.require, participants or "participants.tsv")
+        with_scans = {row["participant_id"] or "" for row in manifest if not row.get("left_out")}
+        about = check_participants(subjects, with_scans, cohort.require, participants or "participants.tsv")
     out = set(excluded) | {p for p in about if any(severity == "error" for severity, _ in about[p])}
-    scans = [row for row in manifest if row["suffix"] in NAMES and row["participant_id"] not in out]
-    checked = check_scans(scans, cohort.check_voxels, threads)
-    units, findings = build_units(manifest, checked, excluded, about)
+    named = [row for row in manifest if row["suffix"] in NAMES and not row.get("left_out")]
+    scans = [row for row in named if row["participant_id"] not in out]
+    checked = check_scans(scans, cohort, threads, fit)
+    units, findings = build_units(manifest, checked, excluded, about, fit, cohort.t1w_of_other_session)
     if cohort.check_voxels:
-        owner = {row[scan]: row["unit"] for row in reversed(units) for scan in ("t1w", "dwi")}
+        owner = {row[scan] or "": row["unit"] or "" for row in reversed(units) for scan in ("t1w", "dwi")}
         same = copies([row for row in scans if row["path"] in owner])
         findings += [finding(owner[path], error, "note") for path, error in same.items()]
-    return units, findings + unknown
+    notes = [finding(COHORT, error, "note") for error in readings]
+    return units, findings + unknown + notes + [*scans_left_out(manifest)]
 
 
 def main(
     manifest: Annotated[Path, typer.Option(help="One row per scan, from `m2m index`.")],
-    units: Annotated[Path, typer.Option(help="Table to write: who is in, with which files.")],
+    units: Annotated[Path, typer.Option(help="Table to write: state and files of every unit.")],
     status: Annotated[Path, typer.Option(help="Table to write: every finding.")],
     participants: Annotated[Path | None, typer.Option(help="participants.tsv")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Processes that read scans.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Number of parallel processes.")] = 1,
     options: Annotated[str | None, typer.Option(help="JSON of the section `cohort`.")] = None,
+    dti_options: Annotated[str | None, typer.Option(help="JSON of the section `dti`.")] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Check scans by header, gradients and voxels; decide who is in."""
+    """Check scans by header, gradients and voxels; decide which units take part."""
     cohort = section_of("cohort", config, options, needed=False)
-    rows, findings = validate(read_table(manifest), cohort, participants, threads)
+    fit = section_of("dti", config, dti_options, needed=False)
+    rows, findings = validate(read_table(manifest), cohort, participants, threads, fit)
     write_table(units, rows, UNIT_COLUMNS)
     write_table(
         status,
@@ -274,5 +382,5 @@ def main(
             "the cohort is empty: no unit has a usable scan",
             file=manifest,
             value=f"units: {summary}",
-            remedy="the findings above say why, and what to do",
+            remedy="the findings above state the reasons and remedies",
         )

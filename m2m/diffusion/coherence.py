@@ -1,8 +1,8 @@
-"""Whether directions belong to their image: fibres follow one another only if they do.
+"""Check of the gradient directions' axes by the coherence of fibres between neighbouring voxels.
 
-A wrong sign in a gradient table, or an affine that was mirrored after the table was written,
-leaves FA as it is and mirrors V1. Neighbours that lie along each other's direction are counted
-as given and with one axis reversed.
+A wrong sign or order of axes in a gradient table, or an affine that was mirrored after the table was
+written, does not change FA but turns V1. Pairs of neighbouring voxels that lie along both of their
+directions are counted for the directions as they are, and with their axes in every other order and sign.
 
 References
 ----------
@@ -15,20 +15,42 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-# Directions are trusted above this FA, and follow one another within this angle.
+# Least FA of the voxels that are used, and largest angle between a direction and the neighbour.
 FIBRE_FA = 0.3
 ANGLE_DEGREES = 30.0
-# A reversed axis is better if it joins so many times the neighbours, and more by so many standard
-# deviations of a count: in noise all join about as few.
+# Other axes are accepted if their count exceeds the given one by this factor and by this number of
+# standard deviations of a count: in noise all counts are similar.
 BETTER, DEVIATIONS = 1.05, 3.0
 GIVEN = "given"
-# Reversing two axes is reversing the third: a direction and its opposite are one.
-SIGNS = {GIVEN: (1, 1, 1), "x": (-1, 1, 1), "y": (1, -1, 1), "z": (1, 1, -1)}
+
+
+def _orders() -> dict[str, NDArray[np.float64]]:
+    """Matrices of the 24 orders and signs of three axes that differ for directions without sign, by name.
+
+    Reversing two axes equals reversing the third: a direction and its opposite are equivalent.
+    """
+    orders = {GIVEN: np.eye(3)}
+    for order in itertools.permutations(range(3)):
+        for reverse in (None, 0, 1, 2):
+            signs = [-1 if axis == reverse else 1 for axis in range(3)]
+            names = [("-" if sign < 0 else "") + "xyz"[axis] for axis, sign in zip(order, signs, strict=True)]
+            name = f"its rows as {', '.join(names)}"
+            if order == (0, 1, 2):
+                name = GIVEN if reverse is None else f"{'xyz'[reverse]} reversed"
+            orders[name] = np.eye(3)[list(order)] * np.array(signs)[:, None]
+    return orders
+
+
+# Corrected directions are matrix @ given ones, both in the axes of the gradient table.
+ORDERS = _orders()
 _HALF = [step for step in itertools.product((-1, 0, 1), repeat=3) if step > (0, 0, 0)]
 
 
-def joined(v1: NDArray, fa: NDArray, axes: NDArray) -> dict[str, float]:
-    """Count neighbours that lie along each other's direction.
+def count_aligned_neighbours(v1: NDArray, fa: NDArray, axes: NDArray) -> dict[str, float]:
+    """Count pairs of neighbouring voxels that lie along both of their directions.
+
+    Neighbours are about as far apart along each axis as voxels are along their longest: voxels that
+    were interpolated from one another are alike, and would join along the axes of fine voxels.
 
     Parameters
     ----------
@@ -41,26 +63,29 @@ def joined(v1: NDArray, fa: NDArray, axes: NDArray) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        Pairs of neighbours, each weighted by the pair's FA, by the axis that is reversed.
+        Count for each of `ORDERS`; a pair's weight is its geometric mean FA.
     """
     fibres = fa > FIBRE_FA
-    number = np.full(np.add(fa.shape, 2), -1)
-    number[1:-1, 1:-1, 1:-1][fibres] = np.arange(fibres.sum())
-    here, strength, direction = np.argwhere(fibres) + 1, fa[fibres], v1[fibres]
-    count = dict.fromkeys(SIGNS, 0.0)
-    for step in _HALF:
+    sizes_mm = np.linalg.norm(axes, axis=0)
+    apart = np.round(sizes_mm.max() / sizes_mm).astype(int)  # in voxels along each axis
+    number = np.full(fa.shape + 2 * apart, -1)
+    number[tuple(slice(n, -n) for n in apart)][fibres] = np.arange(fibres.sum())
+    here, strength, direction = np.argwhere(fibres) + apart, fa[fibres], v1[fibres]
+    count = dict.fromkeys(ORDERS, 0.0)
+    for half in _HALF:
+        step = half * apart
         there = number[tuple((here + step).T)]
         first, second = np.flatnonzero(there >= 0), there[there >= 0]
         weight = np.sqrt(strength[first] * strength[second])
         along = axes @ step / np.linalg.norm(axes @ step)
-        for axis, signs in SIGNS.items():
-            aligned = np.abs(direction @ (along * signs)) > np.cos(np.deg2rad(ANGLE_DEGREES))
-            count[axis] += float(weight[aligned[first] & aligned[second]].sum())
+        for name, matrix in ORDERS.items():
+            aligned = np.abs(direction @ (along @ matrix)) > np.cos(np.deg2rad(ANGLE_DEGREES))
+            count[name] += float(weight[aligned[first] & aligned[second]].sum())
     return count
 
 
-def reversed_axis(count: dict[str, float]) -> str | None:
-    """Name the axis that joins clearly more neighbours where it is reversed, if one does."""
+def better_axes(count: dict[str, float]) -> str | None:
+    """Name the order and signs of the axes that clearly increase the count most, or None."""
     best = max(count, key=count.__getitem__)
     given, most = count[GIVEN], count[best]
     clear = most > BETTER * given and most - given > DEVIATIONS * np.sqrt(most + given)

@@ -1,6 +1,6 @@
-"""Streamlines on disk and their density: how many cross each voxel.
+"""Streamlines on disk and their density: the number that crosses each voxel.
 
-Streamlines are points in world mm, RAS+, of whatever space the affine at hand belongs to.
+Streamlines are points in world mm, RAS+, of the same space as the affine that is given with them.
 
 References
 ----------
@@ -29,9 +29,9 @@ from m2m.io.errors import DataError, unreadable
 from m2m.io.files import whole
 from m2m.io.volume import Volume
 
-# Points lie no further apart than this part of a voxel, as in tckmap.
+# Largest distance between points of a streamline, in voxels, as in tckmap.
 STEP_PER_VOXEL = 1 / 3
-# Streamlines that are refined together.
+# Number of streamlines that are processed together.
 CHUNK = 10_000
 
 
@@ -41,7 +41,7 @@ def load_tractogram(path: str | Path) -> ArraySequence:
     Raises
     ------
     DataError
-        The file is missing, empty or broken, or holds no streamline or one that is not finite.
+        The file is missing, empty or broken, or holds no streamline or points that are not finite.
     """
     try:
         streamlines = nib.streamlines.load(path).streamlines
@@ -55,24 +55,22 @@ def load_tractogram(path: str | Path) -> ArraySequence:
 
 
 def save_tractogram(path: str | Path, streamlines: ArraySequence) -> None:
-    """Save streamlines in world mm, RAS+, as ``.tck``, whole or not at all."""
+    """Save streamlines in world mm, RAS+, as ``.tck``; the file is complete or does not exist."""
     tractogram = nib.streamlines.Tractogram(streamlines, affine_to_rasmm=np.eye(4))
     with whole(path) as temporary:
         nib.streamlines.TckFile(tractogram).save(str(temporary))
 
 
 def move(streamlines: ArraySequence, transform: NDArray) -> ArraySequence:
-    """Move streamlines by a transform, shape (4, 4): from their world mm to another's."""
+    """Transform streamlines by a matrix, shape (4, 4), from their world mm to those of another space."""
     return transform_streamlines(streamlines, np.asarray(transform, np.float64))
 
 
-def count_map(
-    streamlines: ArraySequence, affine: NDArray, shape: tuple[int, int, int]
-) -> NDArray[np.int32]:
+def count_map(streamlines: ArraySequence, affine: NDArray, shape: tuple[int, int, int]) -> NDArray[np.int32]:
     """Count the streamlines that cross each voxel, each once.
 
-    Between two points a streamline is straight; it is looked at no further apart than
-    `STEP_PER_VOXEL`. What lies outside the grid is left out.
+    Between two points a streamline is straight; it is sampled at distances of at most
+    `STEP_PER_VOXEL`. Points outside the grid are ignored.
 
     Parameters
     ----------
@@ -87,30 +85,30 @@ def count_map(
     -------
     ndarray, shape (X, Y, Z)
     """
-    # Whatever is outside ends in a border, which is cut off.
+    # Points outside the grid are counted in a border, which is removed.
     padded = np.array(shape) + 2
     to_padded = np.linalg.inv(affine)
     to_padded[:3, 3] += 1
     parts = parts_of_a_step(streamlines, affine)
     count = np.zeros(padded, np.int32)
     for points, steps, lengths in _chunks(streamlines):
-        # (points, parts, 3): each point, and the places on the way to the next.
-        places = points[:, None] + steps[:, None] * (np.arange(parts) / parts)[:, None]
-        voxels = nib.affines.apply_affine(to_padded, places.reshape(-1, 3)).clip(0, padded - 1)
+        # (points, parts, 3): each point, and the samples between it and the next.
+        samples = points[:, None] + steps[:, None] * (np.arange(parts) / parts)[:, None]
+        voxels = nib.affines.apply_affine(to_padded, samples.reshape(-1, 3)).clip(0, padded - 1)
         lines = np.split(voxels, parts * np.cumsum(lengths)[:-1])
         count += density_map(lines, np.eye(4), padded).astype(np.int32)
     return count[1:-1, 1:-1, 1:-1]
 
 
 def parts_of_a_step(streamlines: ArraySequence, affine: NDArray) -> int:
-    """Into how many parts each step is divided, so that none is longer than part of a voxel."""
+    """Number of parts of each step, so that no part is longer than `STEP_PER_VOXEL`."""
     squares = ((steps**2).sum(axis=1).max(initial=0.0) for _, steps, _ in _chunks(streamlines))
     allowed = STEP_PER_VOXEL * nib.affines.voxel_sizes(affine).min()
     return max(1, int(np.ceil(max(squares, default=0.0) ** 0.5 / allowed - 1e-3)))
 
 
 def _chunks(streamlines: ArraySequence) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
-    """Points (N, 3), steps to the next (0 at a streamline's end) and lengths, some at a time."""
+    """Yield points (N, 3), steps to the next (0 at a streamline's end) and numbers of points, in chunks."""
     for start in range(0, len(streamlines), CHUNK):
         chunk = streamlines[start : start + CHUNK]
         points = chunk.get_data().astype(np.float64)
@@ -123,7 +121,21 @@ def _chunks(streamlines: ArraySequence) -> Iterator[tuple[NDArray, NDArray, NDAr
 def count_by_tckmap(
     streamlines: ArraySequence, affine: NDArray, shape: tuple[int, int, int], threads: int = 1
 ) -> NDArray[np.int32]:
-    """Count by MRtrix3's tckmap; parameters and result as in `count_map`.
+    """Count the streamlines that cross each voxel by MRtrix3's tckmap.
+
+    Parameters
+    ----------
+    streamlines : ArraySequence
+        World mm.
+    affine : ndarray, shape (4, 4)
+        Of the grid, voxel indices to the same world mm.
+    shape : (int, int, int)
+        Of the grid.
+    threads : int
+
+    Returns
+    -------
+    ndarray, shape (X, Y, Z)
 
     Raises
     ------
@@ -139,12 +151,10 @@ def count_by_tckmap(
         return volume.load(out).data.round().astype(np.int32)
 
 
-def normalised(
-    count: NDArray, n_seeds: int, seeded_mm3: float, affine: NDArray
-) -> NDArray[np.float32]:
-    """Tract density: streamlines per voxel, for each one seeded per volume of a voxel.
+def normalised(count: NDArray, n_seeds: int, seeded_mm3: float, affine: NDArray) -> NDArray[np.float32]:
+    """Tract density: streamlines per voxel, divided by the number of seeds per voxel volume.
 
-    Comparable between grids of unlike voxels and runs of unlike numbers of seeds.
+    It is comparable between grids of different voxel sizes and runs with different numbers of seeds.
 
     Parameters
     ----------
@@ -152,9 +162,13 @@ def normalised(
     n_seeds : int
         Seeds of the whole tractogram.
     seeded_mm3 : float
-        Volume of the voxels that they lie in.
+        Volume of the voxels with seeds.
     affine : ndarray, shape (4, 4)
-        Of the grid that `count` is on.
+        Of the grid of `count`.
+
+    Returns
+    -------
+    ndarray, shape (X, Y, Z)
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """FSL's commands through fslpy's wrappers, as typed functions.
 
-Each runs one command and returns its `Call`; one that is not installed or fails raises
-`ProgramError`.
+Each function runs one command and returns its `Call`. A command that is not installed or fails
+raises `ProgramError`.
 
 References
 ----------
@@ -17,7 +17,7 @@ from fsl import wrappers
 from fsl.utils.platform import platform
 from fsl.utils.run import FSLNotPresent
 
-from m2m.io.programs import Call, ProgramError, failure
+from m2m.io.programs import Call, ProgramMissing, failure
 
 
 def run(wrapper: Callable, *arguments: str, **options: object) -> Call:
@@ -26,17 +26,17 @@ def run(wrapper: Callable, *arguments: str, **options: object) -> Call:
     Raises
     ------
     ProgramError
-        FSL is not there, or the command failed; the message has the last line of its standard
+        FSL is not installed, or the command failed; the message has the last line of its standard
         error and its log.
     """
     name = wrapper.__name__
-    # Older FSL has no default for it, and another site's default would change file names.
+    # Older versions of FSL have no default, and a site's own default would change file names.
     os.environ["FSLOUTPUTTYPE"] = "NIFTI_GZ"
     try:
         command = wrapper(*arguments, cmdonly=True, **options)
         done = wrapper(*arguments, stderr=True, exitcode=True, **options)
     except (FSLNotPresent, FileNotFoundError) as error:
-        raise ProgramError(f"{name} cannot be run: {error}; install FSL and set FSLDIR") from error
+        raise ProgramMissing(f"{name} cannot be run: {error}; install FSL and set FSLDIR") from error
     out, err, status = done.stdout
     if status != 0:
         raise failure(name, status, out + err)
@@ -44,7 +44,19 @@ def run(wrapper: Callable, *arguments: str, **options: object) -> Call:
 
 
 def bet(image: Path, out: Path, *, fraction: float) -> Call:
-    """Find the brain; its mask is ``<out>_mask.nii.gz``.
+    """Find the brain.
+
+    Parameters
+    ----------
+    image : path
+    out : path
+        Prefix; the mask is ``<out>_mask.nii.gz``.
+    fraction : float
+        0 to 1; smaller gives a larger brain.
+
+    Returns
+    -------
+    Call
 
     References
     ----------
@@ -68,12 +80,21 @@ def eddy(
 
     Parameters
     ----------
-    index, acquisition : path
-        Row of each volume, and the rows: phase-encoding direction and readout time.
+    dwi, mask : path
+    index : path
+        Row number of each volume in `acquisition`.
+    acquisition : path
+        Rows of phase-encoding direction and readout time.
     gradients : (path, path)
         bvec and bval.
-    slm : str
-        Model of the shape of the fields over directions.
+    out : path
+        Prefix of eddy's outputs.
+    slm : {"none", "linear"}
+        Model of the eddy-current fields over directions.
+
+    Returns
+    -------
+    Call
 
     References
     ----------

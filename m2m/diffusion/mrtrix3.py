@@ -1,7 +1,9 @@
-"""MRtrix3's commands as typed functions: a list of arguments, never a shell's string.
+"""MRtrix3's commands as typed functions: a list of arguments, without a shell.
 
-Each function runs one command and returns its `Call`: what ran, its version, log and exit
-status. A command that is not installed or fails raises `ProgramError`.
+Each function runs one command and returns its `Call`: arguments, version, log and exit status.
+A command that is not installed or fails raises `ProgramError`. Parameters of several functions:
+`threads`, their number, None for MRtrix3's default; `grad`, a gradient table of MRtrix3, x y z b in
+rows and scanner axes; `scratch`, a folder for intermediate files, which must not exist.
 
 References
 ----------
@@ -17,7 +19,7 @@ from typing import Literal
 from m2m.io import programs
 from m2m.io.programs import Call
 
-# Places tried for each seed that shall have a direction.
+# Random positions that are tried, at most, for each seed.
 TRIES = 100
 
 
@@ -27,9 +29,13 @@ def run(*arguments: str | Path | float, seed: int | None = None) -> Call:
     Parameters
     ----------
     *arguments : str, path or float
-        The command and its arguments, each passed on as it is.
+        The command and its arguments, passed unchanged.
     seed : int, optional
-        Of its random numbers; two runs are then equal if it uses one thread.
+        Of its random numbers; runs in one thread are then reproducible.
+
+    Returns
+    -------
+    Call
 
     Raises
     ------
@@ -43,22 +49,22 @@ def run(*arguments: str | Path | float, seed: int | None = None) -> Call:
 
 @functools.cache
 def version() -> str:
-    """Version of the installed MRtrix3, e.g. ``3.0.3``; ``unknown`` where it does not say."""
-    # Asked of a compiled command: the scripts among them do not know their version.
+    """Version of the installed MRtrix3, e.g. ``3.0.3``, or ``unknown``."""
+    # A compiled command is used: MRtrix3's Python scripts do not know their version.
     if shutil.which("mrconvert") is None:
         return "unknown"
-    words = programs.finished(("mrconvert", "-version"))[1].split()
-    return words[2] if len(words) > 2 else "unknown"
+    output = programs.finished(("mrconvert", "-version"))[1].split()
+    return output[2] if len(output) > 2 else "unknown"
 
 
 def _options(**values: object) -> list[str | Path | float]:
-    """``-name value…`` of each, a flag where it is True, nothing where it is None or False."""
-    arguments = []
+    """Arguments ``-name value…``; True gives a flag, None and False give nothing."""
+    arguments: list[str | Path | float] = []
     for name, value in values.items():
         if value is None or value is False:
             continue
-        of = [] if value is True else value if isinstance(value, tuple) else [value]
-        arguments += [f"-{name}", *of]
+        own = () if value is True else value if isinstance(value, tuple) else (value,)
+        arguments += [f"-{name}", *own]
     return arguments
 
 
@@ -70,13 +76,24 @@ def mrconvert(
     export_fslgrad: tuple[Path, Path] | None = None,
     threads: int | None = None,
 ) -> Call:
-    """Convert an image; gradients go in from, or out to, FSL's (bvec, bval) files."""
+    """Convert an image, with its gradients.
+
+    Parameters
+    ----------
+    image, out : path
+    fslgrad, export_fslgrad : (path, path), optional
+        FSL's (bvec, bval) files to read, and to write.
+    """
     gradients = _options(fslgrad=fslgrad, export_grad_fsl=export_fslgrad)
     return run("mrconvert", image, out, *gradients, *_options(nthreads=threads))
 
 
 def dwidenoise(dwi: Path, out: Path, *, threads: int | None = None) -> Call:
     """Denoise by Marchenko-Pastur PCA; the first step, before any interpolation.
+
+    Parameters
+    ----------
+    dwi, out : path
 
     References
     ----------
@@ -87,6 +104,10 @@ def dwidenoise(dwi: Path, out: Path, *, threads: int | None = None) -> Call:
 
 def mrdegibbs(image: Path, out: Path, *, threads: int | None = None) -> Call:
     """Remove Gibbs ringing by local subvoxel shifts, within the slices (axes 0 and 1).
+
+    Parameters
+    ----------
+    image, out : path
 
     References
     ----------
@@ -109,14 +130,13 @@ def dwifslpreproc(
 
     Parameters
     ----------
+    dwi, out, scratch : path
     phase_encoding : str
-        ``AP``, ``LR``…: from where to where.
+        ``AP``, ``LR``…: from first to second letter.
     readout_s : float
         Total readout time.
-    slm : str
-        eddy's model of the shape of the fields over directions.
-    scratch : path
-        Folder for its intermediate files; must not exist.
+    slm : {"none", "linear"}
+        eddy's model of the eddy-current fields over directions.
     """
     # The leading space keeps MRtrix3 from reading the value as an option of its own.
     eddy = {"readout_time": readout_s, "eddy_options": f" --slm={slm}"}
@@ -132,7 +152,13 @@ def dwibiascorrect(
     scratch: Path,
     threads: int | None = None,
 ) -> Call:
-    """Divide by the smooth receive field that ANTs' N4 or FSL's fast finds in the b = 0 image."""
+    """Divide by the smooth receive field that ANTs' N4 or FSL's fast finds in the b = 0 image.
+
+    Parameters
+    ----------
+    dwi, out, scratch : path
+    algorithm : {"ants", "fsl"}
+    """
     options = _options(scratch=scratch, nthreads=threads)
     return run("dwibiascorrect", algorithm, dwi, out, *options)
 
@@ -151,10 +177,14 @@ def dwi2tensor(
 
     Parameters
     ----------
+    dwi, out : path
     ols : bool
-        First step without weights; otherwise weighted by the squared signal.
+        First fit without weights; otherwise it is weighted by the squared signal.
     iterations : int
-        Steps after it, weighted by the squared prediction of the step before.
+        Further fits, weighted by the squared prediction of the previous one.
+    fslgrad : (path, path), optional
+        FSL's (bvec, bval) files; otherwise the image's header has the gradients.
+    mask : path, optional
 
     References
     ----------
@@ -174,7 +204,14 @@ def tensor2metric(
     vector: Path | None = None,
     threads: int | None = None,
 ) -> Call:
-    """Compute maps of a tensor image; `vector` is the first eigenvector, of unit length."""
+    """Compute maps of a tensor image.
+
+    Parameters
+    ----------
+    tensor : path
+    fa, adc, ad, rd, vector : path, optional
+        Maps to write; `vector` is the first eigenvector, of unit length.
+    """
     modulate = "none" if vector else None
     maps = _options(fa=fa, adc=adc, ad=ad, rd=rd, modulate=modulate, vector=vector)
     return run("tensor2metric", tensor, *maps, *_options(nthreads=threads))
@@ -194,12 +231,11 @@ def dwi2response(
 
     Parameters
     ----------
+    dwi : path
     out : sequence of paths
         Response functions: of white matter; with dhollander also of grey matter and CSF.
-    grad : path
-        MRtrix3's gradient table: x y z b in rows, scanner axes.
-    scratch : path
-        Folder for its intermediate files; must not exist.
+    algorithm : {"tournier", "dhollander"}
+    grad, mask, scratch : path
 
     References
     ----------
@@ -223,8 +259,11 @@ def dwi2fod(
 
     Parameters
     ----------
+    dwi : path
     pairs : sequence of (path, path)
         Response function of a tissue, and its distribution, which is written.
+    algorithm : {"csd", "msmt_csd"}
+    grad, mask : path
 
     References
     ----------
@@ -253,21 +292,30 @@ def tckgen(
     grad: Path | None = None,
     act: Path | None = None,
 ) -> Call:
-    """Track from random places in a mask, in one thread: reproducibly.
+    """Track from random positions in a mask, in one thread so that runs are reproducible.
 
     Parameters
     ----------
     source : path
         FODs (iFOD2, SD_STREAM), a diffusion series (Tensor_Det) or directions (FACT).
+    out : path
+    algorithm : {"iFOD2", "SD_STREAM", "Tensor_Det", "FACT"}
     seeds, mask : path
-        Where streamlines begin, and where they end on leaving.
+        Voxels where streamlines begin, and those that they must not leave.
     n_seeds : int
-        In each voxel, if `per_voxel`; otherwise so many that have a direction, in all voxels
-        together. FACT and SD_STREAM try a random one at each place, and mostly fail.
+        Of each voxel, if `per_voxel`; otherwise of all voxels together, and only seeds with a
+        streamline count. FACT and SD_STREAM try a random direction at each seed and mostly fail.
+    per_voxel : bool
     cutoff : float
-        Of the FOD's amplitude, the tensor's FA or the direction's length.
+        Least amplitude of the FOD, FA of the tensor or length of the direction.
+    angle_deg, step_mm : float
+        Largest angle between two steps, and length of a step.
     length_mm : (float, float)
-        Shorter streamlines are dropped, longer ones are cut off.
+        Shorter streamlines are rejected, longer ones are truncated.
+    seed : int
+        Of the random numbers.
+    grad : path, optional
+        If `source` is a series.
     act : path, optional
         Five-tissue image for anatomically-constrained tractography.
 
@@ -279,6 +327,7 @@ def tckgen(
     Mori et al. (1999), Ann Neurol 45:265 (FACT); Smith et al. (2012), NeuroImage 62:1924,
     https://doi.org/10.1016/j.neuroimage.2012.06.005 (act)
     """
+    begin: dict[str, object]
     if per_voxel:
         begin = {"seed_random_per_voxel": (seeds, n_seeds), "select": 0}
     else:
@@ -300,6 +349,14 @@ def tckmap(
 ) -> Call:
     """Count the streamlines that cross each voxel of a template's grid.
 
+    Parameters
+    ----------
+    tracks, out : path
+    template : path
+        Image on the grid.
+    upsample : int, optional
+        Number of parts of each step.
+
     References
     ----------
     Calamante et al. (2010), NeuroImage 53:1233, https://doi.org/10.1016/j.neuroimage.2010.07.024
@@ -309,14 +366,17 @@ def tckmap(
 
 
 def tcksift2(tracks: Path, fod: Path, weights: Path, *, mu: Path, act: Path | None = None) -> Call:
-    """Weigh streamlines so that their density fits the FODs, in one thread: reproducibly.
+    """Weight streamlines so that their density fits the FODs, in one thread: reproducibly.
 
     Parameters
     ----------
+    tracks, fod : path
     weights : path
         Text, written: one number per streamline.
     mu : path
         Text, written: the proportionality coefficient.
+    act : path, optional
+        Five-tissue image.
 
     References
     ----------
@@ -327,6 +387,10 @@ def tcksift2(tracks: Path, fod: Path, weights: Path, *, mu: Path, act: Path | No
 
 def five_tissues(t1w: Path, out: Path, *, scratch: Path, threads: int | None = None) -> Call:
     """Segment a T1 into five tissues for ACT, by FSL's programs (``5ttgen fsl``).
+
+    Parameters
+    ----------
+    t1w, out, scratch : path
 
     References
     ----------

@@ -1,7 +1,12 @@
-"""How values of a file become a network's, of about the size of 1, and come back: by nature.
+"""Scaling of a map's values for the networks, to about 1, and its inverse, by the map's nature.
 
-T1 has no unit, so its scale is each volume's own (`m2m.structural.slices.normalise`); every other
-is a fixed function and its exact inverse, the same for everybody.
+T1 has no unit; each volume is scaled by its own range (`m2m.structural.slices.normalise`). The other
+maps are scaled by a fixed function with an exact inverse, the same for all participants.
+
+Files hold tensors along world axes. Slices are cut along the axes of the common grid, which are
+those of the T1: a head scanned on a rotated grid has the same slices, but other tensors. Networks
+therefore receive and predict tensors along the axes of the grid. Where the columns of G are the
+directions of these axes, a tensor D in world axes becomes G'DG.
 """
 
 from collections.abc import Callable
@@ -12,9 +17,9 @@ from numpy.typing import NDArray
 
 from m2m.diffusion import tensors
 
-# Streamlines per voxel, for each one seeded per such volume: above is rare, and scaled above 1.
+# Tract density that is scaled to 1; higher values are rare.
 TOP_DENSITY = 100.0
-# Middle of the logarithm of brain tissue's diffusivities.
+# Logarithm of a typical diffusivity of brain tissue, mm2/s.
 MIDDLE_LOG = float(np.log(0.7e-3))
 _MIDDLE = np.where(np.equal(tensors.ROWS, tensors.COLUMNS), MIDDLE_LOG, 0.0)
 
@@ -31,9 +36,9 @@ def density_of_log(scaled: NDArray, one: float = TOP_DENSITY) -> NDArray[np.floa
 
 def log_tensor(six: NDArray, one: float = 1.0) -> NDArray[np.float32]:
     """Scale tensors in mm2/s, shape (..., 6): log D - log 0.7e-3 I; 0 stays 0."""
-    there = np.any(six != 0, axis=-1)
+    nonzero = np.any(six != 0, axis=-1)
     scaled = np.zeros(six.shape, np.float32)
-    scaled[there] = tensors.logarithm(six[there]) - _MIDDLE
+    scaled[nonzero] = tensors.logarithm(six[nonzero]) - _MIDDLE
     return scaled
 
 
@@ -43,7 +48,7 @@ def tensor_of_log(scaled: NDArray, one: float = 1.0) -> NDArray[np.float32]:
 
 
 def in_parts(values: NDArray, one: float = 1.0) -> NDArray:
-    """Scale a map with a unit: in parts of `one`; a map that has none stays what it is."""
+    """Divide a map by `one`; a map whose `one` is 1 is returned unchanged."""
     return values if one == 1 else (np.asarray(values, np.float64) / one).astype(np.float32)
 
 
@@ -52,16 +57,43 @@ def of_parts(scaled: NDArray, one: float = 1.0) -> NDArray:
     return scaled if one == 1 else (np.asarray(scaled, np.float64) * one).astype(np.float32)
 
 
+def to_grid_axes(scaled: NDArray, affine: NDArray) -> NDArray[np.float32]:
+    """Scaled tensors, shape (..., 6), along the axes of a grid, from those along world axes."""
+    return tensors.rotate(scaled, tensors.voxel_axes(affine).T).astype(np.float32)
+
+
+def to_world_axes(scaled: NDArray, affine: NDArray) -> NDArray[np.float32]:
+    """Inverse of `to_grid_axes`."""
+    return tensors.rotate(scaled, tensors.voxel_axes(affine)).astype(np.float32)
+
+
+def deviations_to_world_axes(sds: NDArray, affine: NDArray) -> NDArray[np.float32]:
+    """Standard deviations of scaled elements, shape (..., 6), along world axes, from those along a grid's."""
+    return tensors.rotate_deviations(sds, tensors.voxel_axes(affine)).astype(np.float32)
+
+
+def without_axes(values: NDArray, affine: NDArray) -> NDArray:
+    """Values that do not depend on axes, unchanged."""
+    return values
+
+
 class Scale(NamedTuple):
-    """Values of a file to scaled ones, and back; `one` is the value that becomes 1."""
+    """Functions that scale a map's values, and their inverse; `one` is the value that becomes 1.
+
+    Three more rotate scaled values to the axes of a grid and back, and their standard deviations
+    back; they take the affine of the grid.
+    """
 
     forward: Callable[[NDArray, float], NDArray]
     back: Callable[[NDArray, float], NDArray]
+    to_grid: Callable[[NDArray, NDArray], NDArray] = without_axes
+    to_world: Callable[[NDArray, NDArray], NDArray] = without_axes
+    deviations_to_world: Callable[[NDArray, NDArray], NDArray] = without_axes
 
 
 SCALES = {
     "weighted": Scale(in_parts, of_parts),
     "scalar": Scale(in_parts, of_parts),
     "density": Scale(log_density, density_of_log),
-    "tensor": Scale(log_tensor, tensor_of_log),
+    "tensor": Scale(log_tensor, tensor_of_log, to_grid_axes, to_world_axes, deviations_to_world_axes),
 }

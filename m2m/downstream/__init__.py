@@ -1,7 +1,7 @@
-"""Do synthetic maps carry the person? Phenotypes predicted from each image, on the same folds.
+"""Biological validation: phenotypes predicted from measured and from synthetic images, on the same folds.
 
-Every prediction is of somebody whom neither the predictor nor the network behind the synthetic map
-has seen (`m2m.downstream.maps` checks the latter).
+Every participant is predicted by a predictor, and from a synthetic map by a network, that were not
+trained on this participant (`m2m.downstream.maps` checks the latter).
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,10 @@ import pandas as pd
 import typer
 from numpy.typing import NDArray
 
-from m2m.cohort.participants import known_people
-from m2m.downstream import analysis
-from m2m.downstream.cnn import read_predictions
-from m2m.downstream.inputs import People, combinations, load_people
+from m2m.cohort.participants import known_participants
+from m2m.downstream import analysis, image_tables
+from m2m.downstream.inputs import Subjects, combinations, load_participants
+from m2m.downstream.phenotype_cnn import read_predictions
 from m2m.downstream.prediction import Permuted, permutation_test
 from m2m.downstream.targets import RefusedTarget, Target, read_target
 from m2m.evaluate.metric_tables import printed
@@ -27,55 +27,130 @@ from m2m.options.downstream_options import inputs_of
 from m2m.options.stage_flags import NeededConfig, Root
 
 COLUMNS = {
-    "predictions": ("target", "input", "predictor", "participant_id", "fold", "true", "predicted",
-                    "error", "usual_error"),
-    "scores": ("target", "kind", "input", "predictor", "metric", "value", "low", "high",
-               "fixed_low", "fixed_high", "chance", "chance_low", "chance_high", "p_permutation",
-               "p_holm", "n_people", "n_missing", "n_features"),
-    "comparison": ("target", "input", "than", "predictor", "metric", "difference", "low", "high",
-                   "fixed_low", "fixed_high", "p", "p_holm", "n_people"),
-    "calibration": ("target", "input", "predictor", "bin", "said", "true", "n_people"),
-    "effects": ("target", "image", "region", "effect", "value", "low", "high", "n_people"),
-    "recovery": ("target", "effect", "image", "reference", "n_regions", "n_within", "n_same_sign",
-                 "r", "mean", "mean_reference"),
-    "transfer": ("target", "learnt_from", "applied_to", "metric", "value", "n_people"),
-    "agreement": ("target", "measured", "synthetic", "icc", "icc_corrected", "n_people"),
+    "predictions": (
+        "target",
+        "input",
+        "predictor",
+        "participant_id",
+        "fold",
+        "actual",
+        "predicted",
+        "error",
+        "baseline_error",
+    ),
+    "scores": (
+        "target",
+        "kind",
+        "input",
+        "predictor",
+        "metric",
+        "value",
+        "low",
+        "high",
+        "fixed_low",
+        "fixed_high",
+        "chance",
+        "chance_low",
+        "chance_high",
+        "p_permutation",
+        "p_holm",
+        "n_subjects",
+        "n_missing",
+        "n_features",
+    ),
+    "comparison": (
+        "target",
+        "input",
+        "reference_input",
+        "predictor",
+        "metric",
+        "difference",
+        "low",
+        "high",
+        "fixed_low",
+        "fixed_high",
+        "p",
+        "p_holm",
+        "n_subjects",
+    ),
+    "calibration": ("target", "input", "predictor", "bin", "predicted", "actual", "low", "high", "n_subjects"),
+    "effects": ("target", "image", "region", "effect", "value", "low", "high", "n_subjects"),
+    "recovery": (
+        "target",
+        "effect",
+        "image",
+        "reference",
+        "n_regions",
+        "n_within",
+        "n_same_sign",
+        "r",
+        "mean",
+        "mean_reference",
+    ),
+    "transfer": ("target", "trained_on", "applied_to", "metric", "value", "n_subjects"),
+    "agreement": ("target", "measured", "synthetic", "icc", "icc_corrected", "n_subjects"),
     "embedding": ("image", "participant_id", "pc1", "pc2", "share1", "share2"),
-}  # fmt: skip
+}
 
 
-def permutation_tests(target: Target, people: People, options: Downstream) -> dict[str, Permuted]:
-    """What chance makes of each input, by ridge regression."""
-    known = people.of(target.people)
+def permutation_tests(target: Target, subjects: Subjects, options: Downstream) -> dict[str, Permuted]:
+    """Run a permutation test of ridge regression for each input.
+
+    Parameters
+    ----------
+    target : Target
+    subjects : Subjects
+    options : Downstream
+
+    Returns
+    -------
+    dict
+        Result by input.
+    """
+    known = subjects.of(target.subjects)
     return {
-        seen: permutation_test(
-            target.kind, x, target.y, known.folds, options.permutations, options.seed
-        )
-        for seen, x in combinations(known).items()
-    }  # fmt: skip
+        name: permutation_test(target.kind, x, target.y, known.folds, options.permutations, options.seed)
+        for name, x in combinations(known).items()
+    }
 
 
 def rows_of(
     target: Target,
-    people: People,
+    subjects: Subjects,
     measured_of: Mapping[str, str],
     volumes: Mapping[str, NDArray],
     options: Downstream,
-) -> dict[str, list[analysis.Row]]:
-    """Rows of every table about one phenotype."""
-    found = analysis.predict_all(target, people, volumes, options)
-    permuted = permutation_tests(target, people, options)
-    widths = {seen: x.shape[1] for seen, x in combinations(people).items()}
+) -> dict[str, list[image_tables.Row]]:
+    """Compute the rows of every table phenotypes one phenotype.
+
+    Parameters
+    ----------
+    target : Target
+    subjects : Subjects
+    measured_of : mapping of str to str
+        Measured image of each synthetic one.
+    volumes : mapping of str to ndarray
+        Predictions of networks from volumes, by input; see `m2m.downstream.phenotype_cnn`.
+    options : Downstream
+
+    Returns
+    -------
+    dict
+        Rows by table.
+    """
+    found = analysis.predict_all(target, subjects, volumes, options)
+    permuted = permutation_tests(target, subjects, options)
+    widths = {name: x.shape[1] for name, x in combinations(subjects).items()}
     wanted = list(analysis.pairs(measured_of))
-    effects = list(analysis.effect_rows(target, people))
+    effects = list(image_tables.effect_rows(target, subjects))
     return {
         "predictions": list(analysis.prediction_rows(target, found)),
         "scores": list(analysis.score_rows(target, found, permuted, widths, options)),
         "comparison": list(analysis.comparison_rows(target, found, wanted, options)),
         "calibration": list(analysis.calibration_rows(target, found)),
         "effects": effects,
-        "recovery": list(analysis.recovery_rows(effects, measured_of)),
-        "transfer": list(analysis.transfer_rows(target, people, measured_of, options)),
+        "recovery": list(image_tables.recovery_rows(effects, measured_of)),
+        "transfer": list(analysis.transfer_rows(target, subjects, measured_of, options)),
         "agreement": list(analysis.agreement_rows(target, found, measured_of)),
     }
 
@@ -85,22 +160,24 @@ def main(
     participants: Annotated[Path, typer.Option(help="participants.tsv")],
     config: NeededConfig,
     cnn: Annotated[
-        bool, typer.Option("--cnn", help="With what networks of volumes say, of `m2m cnn`.")
+        bool,
+        typer.Option("--cnn", help="Include the predictions of networks from volumes, of `m2m predict-phenotype-cnn`."),
     ] = False,
 ) -> None:
-    """Predict phenotypes from each image; compare what measured and synthetic maps show."""
+    """Predict phenotypes from each image; compare measured with synthetic maps."""
     written, folder = read_config(config), root / "downstream"
     section = written.section("downstream")
     images = described_images(section, written.task, root, written.simulated)
-    tables = [
-        folder / "cnn" / phenotype / f"{name}.tsv"
-        for phenotype in section.targets
-        for name in inputs_of(images)
-    ]
+    tables = [folder / "cnn" / phenotype / f"{name}.tsv" for phenotype in section.targets for name in inputs_of(images)]
     predict_phenotypes(
-        folder / "features.tsv", participants, root / "cohort" / "folds.json", folder,
-        measured_of(section, written.task), section, tables if cnn else (),
-    )  # fmt: skip
+        folder / "features.tsv",
+        participants,
+        root / "cohort" / "folds.json",
+        folder,
+        measured_of(section, written.task),
+        section,
+        tables if cnn else (),
+    )
 
 
 def predict_phenotypes(
@@ -112,24 +189,41 @@ def predict_phenotypes(
     chosen: Downstream,
     cnn: Sequence[Path] = (),
 ) -> None:
-    """Predict every phenotype, and write the tables and their record."""
-    about = known_people(participants)
+    """Predict every phenotype, and write the tables and their record.
+
+    Parameters
+    ----------
+    features : Path
+        features.tsv of `m2m features`.
+    participants : Path
+        participants.tsv.
+    folds_record : Path
+        folds.json.
+    out_dir : Path
+        Folder of the tables.
+    measured : mapping of str to str
+        Measured image of each synthetic one.
+    chosen : Downstream
+    cnn : sequence of Path
+        Tables of `m2m predict-phenotype-cnn`.
+    """
     described = pd.read_csv(features, sep="\t", dtype={"fold": str})
-    people = load_people(described, about, chosen.covariates)
-    rows: dict[str, list[analysis.Row]] = {name: [] for name in COLUMNS}
+    phenotypes = known_participants(participants, described[["unit", "participant_id"]].to_dict("records"))
+    subjects = load_participants(described, phenotypes, chosen.covariates)
+    rows: dict[str, list[image_tables.Row]] = {name: [] for name in COLUMNS}
     refused: dict[str, str] = {}
     for name, kind in chosen.targets.items():
         try:
-            target = read_target(name, kind, people.names, about, chosen.min_people)
+            target = read_target(name, kind, subjects.names, phenotypes, chosen.min_subjects)
         except RefusedTarget as reason:
             refused[name] = str(reason)
             print(f"{name}: not predicted, {reason}")
             continue
         volumes = {p.stem: read_predictions(p, target) for p in cnn if p.parent.name == name}
-        own = rows_of(target, people, measured, volumes, chosen)
+        own = rows_of(target, subjects, measured, volumes, chosen)
         rows = {table: [*found, *own.get(table, [])] for table, found in rows.items()}
-        print(f"{name}: predicted of {len(target.people)} people, {target.n_missing} without it")
-    rows["embedding"] = list(analysis.embedding_rows(people))
+        print(f"{name}: predicted for {len(target.subjects)} participants, {target.n_missing} without a value")
+    rows["embedding"] = list(image_tables.embedding_rows(subjects))
     for name, columns in COLUMNS.items():
         write_table(out_dir / f"{name}.tsv", printed(rows[name]), columns)
     write_json(
@@ -139,8 +233,8 @@ def predict_phenotypes(
             "refused": refused,
             "folds_hash": read_json(folds_record)["hash"],
             "features_hash": file_digest(features),
-            "folds": dict(zip(people.names, people.folds.tolist(), strict=True)),
-            "n_people": len(people.names),
-            "n_dropped_features": people.n_dropped,
+            "folds": dict(zip(subjects.names, subjects.folds.tolist(), strict=True)),
+            "n_subjects": len(subjects.names),
+            "n_dropped_features": subjects.n_dropped,
         },
     )

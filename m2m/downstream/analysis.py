@@ -1,20 +1,14 @@
-"""Tables about phenotypes: what is predicted from each image, and what each says of regions."""
+"""Tables about phenotypes: predictions from each input, their scores, comparison, calibration and agreement."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
-from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
-from sklearn.decomposition import PCA
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from m2m.downstream.effects import hedges_g, intraclass_correlation, slope
-from m2m.downstream.features import BIN
-from m2m.downstream.inputs import COVARIATES, People, combinations
+from m2m.downstream.effects import intraclass_correlation
+from m2m.downstream.image_tables import Row
+from m2m.downstream.inputs import COVARIATES, Subjects, combinations
 from m2m.downstream.prediction import (
     CHANCE,
     LINEAR,
@@ -24,63 +18,77 @@ from m2m.downstream.prediction import (
     Permuted,
     Predicted,
     are_probabilities,
+    baseline_of,
     predict_out_of_fold,
-    usual_of,
 )
 from m2m.downstream.targets import Target
-from m2m.evaluate.statistics import Estimate, bootstrap_over_people, holm, over_folds
+from m2m.evaluate.rates import rate
+from m2m.evaluate.statistics import Estimate, bootstrap_over_participants, holm, over_folds, student_mean
 from m2m.options import Downstream
-from m2m.options.downstream_options import FA, NOISE_FREE, T1
+from m2m.options.downstream_options import T1
 
-Row = dict[str, Any]
 # By (input, predictor).
 Found = dict[tuple[str, str], Predicted]
-# Predictor that sees volumes.
+# Predictor whose inputs are volumes.
 CNN = "cnn"
 Measure = Callable[[NDArray, Predicted], float]
 CALIBRATION_BINS = 5
 
 
-def predict_all(
-    target: Target, people: People, volumes: Mapping[str, NDArray], options: Downstream
-) -> Found:
-    """Out-of-fold predictions of one phenotype, by input and predictor.
+def predict_all(target: Target, subjects: Subjects, volumes: Mapping[str, NDArray], options: Downstream) -> Found:
+    """Predict one phenotype out of fold, by input and predictor.
 
     Parameters
     ----------
     target : Target
-    people : People
+    subjects : Subjects
     volumes : mapping of str to ndarray
-        What networks said that saw volumes, by input; see `m2m.downstream.cnn`.
+        Predictions of networks from volumes, by input; see `m2m.downstream.phenotype_cnn`.
     options : Downstream
+
+    Returns
+    -------
+    dict
+        Predictions by (input, predictor).
     """
-    known = people.of(target.people)
+    known = subjects.of(target.subjects)
     found = {
-        (seen, how): predict_out_of_fold(
-            how, target.kind, x, target.y, known.folds, known.families, options.seed
+        (name, predictor): predict_out_of_fold(
+            predictor, target.kind, x, target.y, known.folds, known.families, options.seed
         )
-        for seen, x in combinations(known).items()
-        for how in PREDICTORS
+        for name, x in combinations(known).items()
+        for predictor in PREDICTORS
     }
-    usual = usual_of(target.kind, target.y, known.folds)
-    return found | {
-        (seen, CNN): Predicted(values, usual, known.folds) for seen, values in volumes.items()
-    }
+    baseline = baseline_of(target.kind, target.y, known.folds)
+    return found | {(name, CNN): Predicted(values, baseline, known.folds) for name, values in volumes.items()}
 
 
 def errors(target: Target, predicted: Predicted) -> tuple[NDArray, NDArray]:
-    """Error of each person, and that of who knows the other folds only: absolute, or 1 - score."""
-    both = predicted.values, predicted.usual
+    """Errors of the prediction and of the baseline for each participant: absolute, or 1 - score of the class."""
+    y = target.y
     if target.kind == "regression":
-        return tuple(np.abs(target.y - values) for values in both)
-    return tuple(1 - values[np.arange(len(target.y)), target.y] for values in both)
+        return np.abs(y - predicted.values), np.abs(y - predicted.baseline)
+    own = np.arange(len(y)), y
+    return 1 - predicted.values[own], 1 - predicted.baseline[own]
 
 
 def intervals(
     statistic: Callable[[NDArray[np.intp]], float], folds: NDArray, options: Downstream
 ) -> tuple[Estimate, Estimate]:
-    """Interval with what other training people would change, and that of fixed predictors."""
-    fixed = bootstrap_over_people(statistic, len(folds), options.bootstrap, options.seed)
+    """Compute two intervals: with the variation between training sets, and with fixed predictors.
+
+    Parameters
+    ----------
+    statistic : callable
+        Takes indices of participants, shape (participants,); returns the value.
+    folds : ndarray, shape (participants,)
+    options : Downstream
+
+    Returns
+    -------
+    over_folds, fixed : Estimate
+    """
+    fixed = bootstrap_over_participants(statistic, len(folds), options.bootstrap, options.seed)
     return over_folds(statistic, folds), fixed
 
 
@@ -91,42 +99,63 @@ def score_rows(
     widths: Mapping[str, int],
     options: Downstream,
 ) -> Iterator[Row]:
-    """Each metric of each input and predictor with its interval over people.
+    """Yield each metric of each input and predictor with its interval over participants.
 
-    Of the linear predictor's main metric also what permutations say, p by Holm over the inputs.
+    Parameters
+    ----------
+    target : Target
+    found : dict
+        Predictions by (input, predictor).
+    permuted : mapping of str to Permuted
+        Permutation test by input; reported for the main metric of the linear predictor, p corrected
+        over the inputs.
+    widths : mapping of str to int
+        Number of features by input.
+    options : Downstream
+
+    Yields
+    ------
+    dict
+        Row of scores.tsv.
     """
     corrected = dict(zip(permuted, holm([by.p for by in permuted.values()]), strict=True))
-    for (name, how), predicted in found.items():
+    for (name, predictor), predicted in found.items():
         for metric, measure in METRICS[target.kind].items():
 
-            def value(
-                index: NDArray, predicted: Predicted = predicted, measure: Measure = measure
-            ) -> float:
+            def value(index: NDArray, predicted: Predicted = predicted, measure: Measure = measure) -> float:
                 return measure(target.y[index], predicted.of(index))
 
             estimate, fixed = intervals(value, predicted.folds, options)
-            linear = how == LINEAR and metric == MAIN[target.kind]
+            linear = predictor == LINEAR and metric == MAIN[target.kind]
             by_chance = permuted.get(name) if linear else None
             yield {
-                "target": target.name, "kind": target.kind, "input": name, "predictor": how,
-                "metric": metric, "value": estimate.value, "low": estimate.low,
-                "high": estimate.high, "fixed_low": fixed.low, "fixed_high": fixed.high,
+                "target": target.name,
+                "kind": target.kind,
+                "input": name,
+                "predictor": predictor,
+                "metric": metric,
+                "value": estimate.value,
+                "low": estimate.low,
+                "high": estimate.high,
+                "fixed_low": fixed.low,
+                "fixed_high": fixed.high,
                 "chance": CHANCE.get(metric),
                 "chance_low": by_chance and by_chance.low,
                 "chance_high": by_chance and by_chance.high,
                 "p_permutation": by_chance and by_chance.p,
                 "p_holm": corrected[name] if by_chance else None,
-                "n_people": len(target.y), "n_missing": target.n_missing,
-                "n_features": widths.get(name) if how != CNN else None,
-            }  # fmt: skip
+                "n_subjects": len(target.y),
+                "n_missing": target.n_missing,
+                "n_features": widths.get(name) if predictor != CNN else None,
+            }
 
 
 def pairs(measured_of: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Inputs that are compared: with the T1 alone, with what was measured, with covariates."""
+    """Yield the pairs of inputs that are compared: with the T1 alone, the measured image, the covariates."""
     yield T1, COVARIATES
     for image in dict.fromkeys([*measured_of.values(), *measured_of]):
         yield image, T1
-        yield f"{T1}+{image}", T1  # does it tell what the T1 does not?
+        yield f"{T1}+{image}", T1  # information that the T1 does not have
         if image in measured_of:
             yield image, measured_of[image]
         yield image, COVARIATES
@@ -138,78 +167,119 @@ def comparison_rows(
     wanted: Iterable[tuple[str, str]],
     options: Downstream,
 ) -> Iterator[Row]:
-    """Differences between two inputs on the same people; p of their errors by signed ranks."""
+    """Yield differences between two inputs on the same participants; p of their errors by signed ranks.
+
+    Parameters
+    ----------
+    target : Target
+    found : dict
+        Predictions by (input, predictor).
+    wanted : iterable of (str, str)
+        Pairs of inputs.
+    options : Downstream
+
+    Yields
+    ------
+    dict
+        Row of comparison.tsv.
+    """
     main = MAIN[target.kind]
     measure = METRICS[target.kind][main]
-    for how in dict.fromkeys(how for _, how in found):
-        rows = []
-        for name, than in wanted:
-            if (name, how) not in found or (than, how) not in found:
+    for predictor in dict.fromkeys(predictor for _, predictor in found):
+        rows: list[Row] = []
+        for name, reference in wanted:
+            if (name, predictor) not in found or (reference, predictor) not in found:
                 continue
-            a, b = found[name, how], found[than, how]
+            a, b = found[name, predictor], found[reference, predictor]
 
             def difference(index: NDArray, a: Predicted = a, b: Predicted = b) -> float:
                 y = target.y[index]
                 return measure(y, a.of(index)) - measure(y, b.of(index))
 
             estimate, fixed = intervals(difference, a.folds, options)
-            apart = errors(target, a)[0] - errors(target, b)[0]
-            p = stats.wilcoxon(apart).pvalue if np.any(apart) else float("nan")
-            rows.append({
-                "target": target.name, "input": name, "than": than, "predictor": how,
-                "metric": main, "difference": estimate.value, "low": estimate.low,
-                "high": estimate.high, "fixed_low": fixed.low, "fixed_high": fixed.high, "p": p,
-                "n_people": len(target.y),
-            })  # fmt: skip
+            error_difference = errors(target, a)[0] - errors(target, b)[0]
+            p = stats.wilcoxon(error_difference).pvalue if np.any(error_difference) else float("nan")
+            rows.append(
+                {
+                    "target": target.name,
+                    "input": name,
+                    "reference_input": reference,
+                    "predictor": predictor,
+                    "metric": main,
+                    "difference": estimate.value,
+                    "low": estimate.low,
+                    "high": estimate.high,
+                    "fixed_low": fixed.low,
+                    "fixed_high": fixed.high,
+                    "p": p,
+                    "n_subjects": len(target.y),
+                }
+            )
         for row, corrected in zip(rows, holm([row["p"] for row in rows]), strict=True):
             yield row | {"p_holm": corrected}
 
 
-def effect_rows(target: Target, people: People) -> Iterator[Row]:
-    """Slope of each region's mean on a number; Hedges' g between two classes."""
-    if len(target.classes) > 2:
-        return
-    for image, table in people.of(target.people).images.items():
-        for region in (column for column in table if not column.startswith(BIN)):
-            y = table[region].to_numpy(float)
-            if target.kind == "regression":
-                kind, effect = "slope", slope(target.y, y)
-            else:
-                kind = f"g, {target.classes[1]} minus {target.classes[0]}"
-                effect = hedges_g(y[target.y == 1], y[target.y == 0])
-            yield {
-                "target": target.name, "image": image, "region": region, "effect": kind,
-                **asdict(effect),
-            }  # fmt: skip
-
-
 def transfer_rows(
-    target: Target, people: People, measured_of: Mapping[str, str], options: Downstream
+    target: Target, subjects: Subjects, measured_of: Mapping[str, str], options: Downstream
 ) -> Iterator[Row]:
-    """Learnt from measured maps, applied to synthetic ones, and the other way round."""
-    known = people.of(target.people)
+    """Yield scores of predictors fitted to measured maps and applied to synthetic ones, and vice versa.
+
+    Parameters
+    ----------
+    target : Target
+    subjects : Subjects
+    measured_of : mapping of str to str
+        Measured image of each synthetic one.
+    options : Downstream
+
+    Yields
+    ------
+    dict
+        Row of transfer.tsv.
+    """
+    known = subjects.of(target.subjects)
     for synthetic, measured in measured_of.items():
         images = known.images
         shared = images[synthetic].columns.intersection(images[measured].columns)
         tables = {name: images[name][shared].to_numpy(float) for name in (synthetic, measured)}
-        for learnt, applied in ((measured, synthetic), (synthetic, measured)):
+        for trained, applied in ((measured, synthetic), (synthetic, measured)):
             predicted = predict_out_of_fold(
-                LINEAR, target.kind, tables[learnt], target.y, known.folds,
-                known.families, options.seed, tables[applied],
-            )  # fmt: skip
+                LINEAR,
+                target.kind,
+                tables[trained],
+                target.y,
+                known.folds,
+                known.families,
+                options.seed,
+                tables[applied],
+            )
             for metric, measure in METRICS[target.kind].items():
                 yield {
-                    "target": target.name, "learnt_from": learnt, "applied_to": applied,
-                    "metric": metric, "value": measure(target.y, predicted),
-                    "n_people": len(target.y),
-                }  # fmt: skip
+                    "target": target.name,
+                    "trained_on": trained,
+                    "applied_to": applied,
+                    "metric": metric,
+                    "value": measure(target.y, predicted),
+                    "n_subjects": len(target.y),
+                }
 
 
 def agreement_rows(target: Target, found: Found, measured_of: Mapping[str, str]) -> Iterator[Row]:
-    """ICC of the gap, predicted minus true, that measured and synthetic maps give each person.
+    """Yield the ICC of the gap, predicted minus actual value, between measured and synthetic maps.
 
-    ``icc_corrected`` is of gaps without their line on the true value: predictors shrink to the
-    mean, so gaps agree by that line alone.
+    Parameters
+    ----------
+    target : Target
+    found : dict
+        Predictions by (input, predictor).
+    measured_of : mapping of str to str
+        Measured image of each synthetic one.
+
+    Yields
+    ------
+    dict
+        Row of agreement.tsv. ``icc_corrected`` is the ICC of gaps after removing their regression
+        line on the actual value: predictors shrink towards the mean, so gaps agree by that line alone.
     """
     if target.kind == "classification":
         return
@@ -219,93 +289,58 @@ def agreement_rows(target: Target, found: Found, measured_of: Mapping[str, str])
         lines = np.polynomial.polynomial.polyfit(target.y, gaps, 1)  # (2, 2): term, image
         corrected = gaps - np.outer(target.y, lines[1]) - lines[0]
         yield {
-            "target": target.name, "measured": measured, "synthetic": synthetic,
+            "target": target.name,
+            "measured": measured,
+            "synthetic": synthetic,
             "icc": intraclass_correlation(gaps),
-            "icc_corrected": intraclass_correlation(corrected), "n_people": len(target.y),
-        }  # fmt: skip
-
-
-def embedding_rows(people: People) -> Iterator[Row]:
-    """First two principal components of each image's standardised features."""
-    for image, table in people.images.items():
-        if image == NOISE_FREE:
-            continue
-        components = make_pipeline(StandardScaler(), PCA(2, random_state=0))
-        places = components.fit_transform(table.to_numpy(float))
-        shares = components[-1].explained_variance_ratio_
-        for name, (first, second) in zip(people.names, places, strict=True):
-            yield {
-                "image": image, "participant_id": name, "pc1": first, "pc2": second,
-                "share1": shares[0], "share2": shares[1],
-            }  # fmt: skip
+            "icc_corrected": intraclass_correlation(corrected),
+            "n_subjects": len(target.y),
+        }
 
 
 def prediction_rows(target: Target, found: Found) -> Iterator[Row]:
-    """What was predicted of each person; of a class, the last one's score."""
-    for (name, how), predicted in found.items():
+    """Yield the prediction for each participant; for classes, the score of the last class."""
+    for (name, predictor), predicted in found.items():
         values = predicted.values if target.kind == "regression" else predicted.values[:, -1]
-        own, usual = errors(target, predicted)
-        for i, person in enumerate(target.people):
+        own, baseline = errors(target, predicted)
+        for i, subject in enumerate(target.subjects):
             yield {
-                "target": target.name, "input": name, "predictor": how, "participant_id": person,
-                "fold": predicted.folds[i], "true": target.y[i] if not target.classes
-                else target.classes[target.y[i]],
-                "predicted": values[i], "error": own[i], "usual_error": usual[i],
-            }  # fmt: skip
-
-
-def recovery_rows(effects: Iterable[Row], measured_of: Mapping[str, str]) -> Iterator[Row]:
-    """How far the effects of one image on regions are those of another.
-
-    Parameters
-    ----------
-    effects : iterable of dict
-        From `effect_rows`.
-    measured_of : mapping of str to str
-        Measured image of each synthetic one.
-
-    Yields
-    ------
-    dict
-        ``n_within`` counts regions whose interval holds the reference's value, ``n_same_sign``
-        those with an effect of the same sign; ``r`` is Pearson's over regions.
-    """
-    table = pd.DataFrame(list(effects))
-    if table.empty:
-        return
-    wanted = list(measured_of.items())
-    wanted += [(FA, NOISE_FREE)] + [(n, NOISE_FREE) for n, of in measured_of.items() if of == FA]
-    for (target, effect), own in table.groupby(["target", "effect"], sort=False):
-        by_image = {name: rows.set_index("region") for name, rows in own.groupby("image")}
-        for image, of in wanted:
-            if image not in by_image or of not in by_image:
-                continue
-            both = by_image[image].join(by_image[of]["value"].rename("reference"), how="inner")
-            within = both["reference"].between(both["low"], both["high"])
-            r = both["value"].corr(both["reference"]) if len(both) > 2 else float("nan")
-            yield {
-                "target": target, "effect": effect, "image": image, "reference": of,
-                "n_regions": len(both), "n_within": int(within.sum()),
-                "n_same_sign": int((both["value"] * both["reference"] > 0).sum()), "r": r,
-                "mean": both["value"].mean(), "mean_reference": both["reference"].mean(),
-            }  # fmt: skip
+                "target": target.name,
+                "input": name,
+                "predictor": predictor,
+                "participant_id": subject,
+                "fold": predicted.folds[i],
+                "actual": target.y[i] if not target.classes else target.classes[target.y[i]],
+                "predicted": values[i],
+                "error": own[i],
+                "baseline_error": baseline[i],
+            }
 
 
 def calibration_rows(target: Target, found: Found) -> Iterator[Row]:
-    """Mean of what was said and of what is so, in equal shares of people by what was said.
+    """Yield mean predicted and mean actual values in bins of equal size, ordered by prediction.
 
-    Of classes, the probability of the last; where scores are no probabilities there is none.
+    For classes, the probability and the share of the last class; predictors whose scores are not
+    probabilities are left out. ``low`` and ``high`` are the interval of the actual value: exact for a
+    share, by Student's t for a mean.
     """
-    for (seen, how), predicted in found.items():
-        said, true = predicted.values, target.y
+    for (name, predictor), predicted in found.items():
+        values, actual = predicted.values, target.y
         if target.kind == "classification":
-            if not are_probabilities(said):
+            if not are_probabilities(values):
                 continue
-            said, true = said[:, -1], target.y == len(target.classes) - 1
-        for i, members in enumerate(np.array_split(np.argsort(said, kind="stable"),
-                                                   CALIBRATION_BINS), 1):  # fmt: skip
+            values, actual = values[:, -1], (target.y == len(target.classes) - 1).astype(float)
+        interval = student_mean if target.kind == "regression" else rate
+        for i, members in enumerate(np.array_split(np.argsort(values, kind="stable"), CALIBRATION_BINS), 1):
+            share = interval(actual[members])
             yield {
-                "target": target.name, "input": seen, "predictor": how, "bin": i,
-                "said": said[members].mean(), "true": true[members].mean(),
-                "n_people": len(members),
-            }  # fmt: skip
+                "target": target.name,
+                "input": name,
+                "predictor": predictor,
+                "bin": i,
+                "predicted": values[members].mean(),
+                "actual": share.value,
+                "low": share.low,
+                "high": share.high,
+                "n_subjects": share.n_subjects,
+            }

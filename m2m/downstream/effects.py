@@ -1,4 +1,4 @@
-"""Effects of age, sex or any phenotype on each region, measured beside synthetic.
+"""Effects of age, sex or any phenotype on each region, for measured and for synthetic maps.
 
 References
 ----------
@@ -15,12 +15,12 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class Effect:
-    """A value, its 95 % interval, and how many people it is of."""
+    """A value, its 95 % interval, and the number of participants."""
 
     value: float
     low: float
     high: float
-    n_people: int
+    n_subjects: int
 
 
 def slope(x: ArrayLike, y: ArrayLike) -> Effect:
@@ -28,38 +28,38 @@ def slope(x: ArrayLike, y: ArrayLike) -> Effect:
 
     Parameters
     ----------
-    x, y : array_like, shape (people,)
+    x, y : array_like, shape (participants,)
     """
-    x, y = np.asarray(x, float), np.asarray(y, float)
-    line = stats.linregress(x, y)
-    reach = stats.t.ppf(0.975, len(x) - 2) * line.stderr
-    return Effect(float(line.slope), float(line.slope - reach), float(line.slope + reach), len(x))
+    predictor, response = np.asarray(x, float), np.asarray(y, float)
+    line = stats.linregress(predictor, response)
+    reach = stats.t.ppf(0.975, len(predictor) - 2) * line.stderr
+    return Effect(float(line.slope), float(line.slope - reach), float(line.slope + reach), len(predictor))
 
 
 def hedges_g(a: ArrayLike, b: ArrayLike) -> Effect:
-    """Standardised difference of the means of a and b, corrected for few people.
+    """Standardised difference of the means of a and b, corrected for few participants.
 
     The interval is normal, with the large-sample variance of Hedges (1981).
 
     Parameters
     ----------
-    a, b : array_like, shape (people of each group,)
+    a, b : array_like, shape (participants of each group,)
     """
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    n, m = len(a), len(b)
+    x, y = np.asarray(a, float), np.asarray(b, float)
+    n, m = len(x), len(y)
     freedom = n + m - 2
-    pooled = np.sqrt(((n - 1) * a.var(ddof=1) + (m - 1) * b.var(ddof=1)) / freedom)
-    g = (1 - 3 / (4 * freedom - 1)) * (a.mean() - b.mean()) / pooled
+    pooled = np.sqrt(((n - 1) * x.var(ddof=1) + (m - 1) * y.var(ddof=1)) / freedom)
+    g = (1 - 3 / (4 * freedom - 1)) * (x.mean() - y.mean()) / pooled
     reach = 1.96 * np.sqrt((n + m) / (n * m) + g**2 / (2 * (n + m)))
     return Effect(float(g), float(g - reach), float(g + reach), n + m)
 
 
 def intraclass_correlation(values: NDArray) -> float:
-    """ICC(A,1): absolute agreement of two or more ways to measure the same people.
+    """ICC(A,1): absolute agreement of two or more measurements of the same participants.
 
     Parameters
     ----------
-    values : ndarray, shape (people, ways)
+    values : ndarray, shape (participants, measurements)
     """
     n, k = values.shape
     mean = values.mean()

@@ -1,4 +1,4 @@
-"""What predictors see: columns of features.tsv, put together by name.
+"""Inputs of the predictors: columns of features.tsv, combined by name.
 
 Images and inputs are named in `m2m.options.downstream_options`.
 """
@@ -10,29 +10,30 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from m2m.cohort.participants import Row, number
+from m2m.cohort.spellings import Row, heading, number
 from m2m.downstream.features import COVARIATE
+from m2m.evaluate.metric_tables import over_sessions
 from m2m.options.downstream_options import images_of, inputs_of
 
 COVARIATES = "covariates"
 
 
 @dataclass(frozen=True)
-class People:
-    """Features of people, one row each; a person's sessions are averaged.
+class Subjects:
+    """Features of participants, one row each; a participant's sessions are averaged.
 
     Attributes
     ----------
     names : list of str
         Participants.
-    folds, families : ndarray of str, shape (people,)
+    folds, families : ndarray of str, shape (participants,)
     images : dict of str to DataFrame
-        Features of each image, (people, features), named as in features.tsv without the image;
-        columns that somebody lacks are left out.
+        Features of each image, (participants, features), named as in features.tsv without the image;
+        columns with a missing value are left out.
     covariates : DataFrame
-        Brain volume and the wanted columns of participants.tsv.
+        Brain volume and the chosen columns of participants.tsv.
     n_dropped : dict of str to int
-        Columns of each image that somebody lacks.
+        Number of columns of each image that were left out.
     """
 
     names: list[str]
@@ -42,20 +43,17 @@ class People:
     covariates: pd.DataFrame
     n_dropped: dict[str, int]
 
-    def of(self, names: Sequence[str]) -> "People":
-        """Some of the people, in this order."""
+    def of(self, names: Sequence[str]) -> "Subjects":
+        """Select participants, in this order."""
         rows = [self.names.index(name) for name in names]
         images = {name: table.iloc[rows] for name, table in self.images.items()}
-        return People(
-            list(names), self.folds[rows], self.families[rows], images,
-            self.covariates.iloc[rows], self.n_dropped,
-        )  # fmt: skip
+        return Subjects(
+            list(names), self.folds[rows], self.families[rows], images, self.covariates.iloc[rows], self.n_dropped
+        )
 
 
-def load_people(
-    features: pd.DataFrame, table: Mapping[str, Row], covariates: Sequence[str]
-) -> People:
-    """Gather what is known of each person.
+def load_participants(features: pd.DataFrame, table: Mapping[str, Row], covariates: Sequence[str]) -> Subjects:
+    """Combine features and covariates of the participants.
 
     Parameters
     ----------
@@ -64,9 +62,14 @@ def load_people(
     table : mapping of str to dict
         Row of participants.tsv of each participant.
     covariates : sequence of str
-        Columns of participants.tsv; those that do not exist are left out.
+        Columns of participants.tsv; those that do not exist or have gaps are left out.
+
+    Returns
+    -------
+    Subjects
     """
-    rows = features.groupby("participant_id").mean(numeric_only=True)
+    numbers = features.select_dtypes("number").columns
+    rows = over_sessions(features, [], numbers).set_index("participant_id").sort_index()
     folds = features.groupby("participant_id")["fold"].first()
     images, n_dropped = {}, {}
     for image in dict.fromkeys(c.split(":")[0] for c in rows.columns if ":" in c):
@@ -75,30 +78,29 @@ def load_people(
         images[image] = every.dropna(axis=1)
         n_dropped[image] = every.shape[1] - images[image].shape[1]
     names = list(rows.index)
-    about = pd.DataFrame([table.get(name, {}) for name in names], index=names)
+    participants = pd.DataFrame([table.get(name, {}) for name in names], index=names)
     wanted = pd.DataFrame({COVARIATE: rows[COVARIATE]})
-    for column in covariates:
-        if column in about and about[column].notna().all():
-            wanted = wanted.join(_numbers(about[column]))
-    family = about["family_id"] if "family_id" in about else pd.Series(None, index=names)
+    for column in (name if name in participants else heading(name) for name in covariates):
+        if column in participants and participants[column].notna().all():
+            wanted = wanted.join(_numbers(participants[column]))
+    family = participants["family_id"] if "family_id" in participants else pd.Series(None, index=names)
     groups = family.where(family.notna(), pd.Series(names, index=names))
-    return People(
-        names, folds[names].astype(str).to_numpy(), groups.astype(str).to_numpy(), images, wanted,
-        n_dropped,
-    )  # fmt: skip
+    return Subjects(
+        names, folds[names].astype(str).to_numpy(), groups.astype(str).to_numpy(), images, wanted, n_dropped
+    )
 
 
 def _numbers(column: pd.Series) -> pd.DataFrame:
-    """A column as it is, where all of it are numbers, else one column of 0 and 1 for each value."""
+    """The column itself where all its values are numbers, else one column of 0 and 1 for each value."""
     values = [number(cell) for cell in column]
     if None not in values:
         return pd.DataFrame({column.name: values}, index=column.index)
     return pd.get_dummies(column, prefix=column.name, dtype=float)
 
 
-def combinations(people: People) -> dict[str, NDArray[np.float64]]:
-    """Features of each input, shape (people, features): covariates, images alone, beside the T1."""
-    images = {name: table.to_numpy(float) for name, table in people.images.items()}
-    return {COVARIATES: people.covariates.to_numpy(float)} | {
-        seen: np.hstack([images[name] for name in images_of(seen)]) for seen in inputs_of(images)
+def combinations(subjects: Subjects) -> dict[str, NDArray[np.float64]]:
+    """Features of each input, shape (participants, features): covariates, images alone, images with the T1."""
+    images = {name: table.to_numpy(float) for name, table in subjects.images.items()}
+    return {COVARIATES: subjects.covariates.to_numpy(float)} | {
+        joined: np.hstack([images[name] for name in images_of(joined)]) for joined in inputs_of(images)
     }

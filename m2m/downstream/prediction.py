@@ -1,8 +1,8 @@
-"""Predict a phenotype from features of images: nested cross-validation, by person and family.
+"""Predict a phenotype from features of images: nested cross-validation, by participant and family.
 
-Every value that is reported is of people whom the predictor did not see: folds come from the
-cohort's split, a family lies in one fold, and what a predictor chooses (its penalty) it chooses
-inside the other folds, again without dividing families.
+Every reported value is for participants that the predictor was not fitted to: folds come from the
+cohort's split, a family lies in one fold, and a predictor's penalty is chosen inside the other
+folds, again without dividing families.
 
 References
 ----------
@@ -37,10 +37,21 @@ COSTS = np.logspace(-3, 1, 5)
 KERNEL_COSTS = np.logspace(-1, 2, 4)
 
 
-def inner_folds(
-    kind: Kind, y: NDArray, groups: NDArray, seed: int
-) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Divide training people for the choice of a penalty: by family, classes in equal shares."""
+def inner_folds(kind: Kind, y: NDArray, groups: NDArray, seed: int) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Divide training participants into folds for the choice of a penalty: by family, classes in equal shares.
+
+    Parameters
+    ----------
+    kind : {'regression', 'classification'}
+    y, groups : ndarray, shape (participants,)
+        Phenotype and family.
+    seed : int
+
+    Returns
+    -------
+    list of (ndarray, ndarray)
+        Indices of training and of test participants.
+    """
     Folds = StratifiedGroupKFold if kind == "classification" else GroupKFold
     folds = Folds(INNER_FOLDS, shuffle=True, random_state=seed)
     return list(folds.split(np.zeros(len(y)), y, groups))
@@ -54,12 +65,22 @@ def predictor(name: str, kind: Kind, y: NDArray, groups: NDArray, seed: int) -> 
     name : {'linear', 'kernel'}
         Ridge or logistic regression; a support vector machine with a Gaussian kernel.
     kind : {'regression', 'classification'}
-    y, groups : ndarray, shape (people,)
-        Of those that it will be fitted to.
+    y, groups : ndarray, shape (participants,)
+        Phenotype and family of the participants that it will be fitted to.
     seed : int
+
+    Returns
+    -------
+    Pipeline
+        Not yet fitted.
+
+    Raises
+    ------
+    ValueError
+        There is no such predictor.
     """
     alone = len(set(groups)) == len(groups)
-    # Leaving one person out is closed for ridge, and divides no family where there are none.
+    # Ridge has a closed form for leave-one-out, which divides no family where there are none.
     closed = name == LINEAR and kind == "regression"
     inner = None if alone and closed else inner_folds(kind, y, groups, seed)
     match name, kind:
@@ -67,13 +88,17 @@ def predictor(name: str, kind: Kind, y: NDArray, groups: NDArray, seed: int) -> 
             last = RidgeCV(ALPHAS, cv=inner)
         case "linear", "classification":
             last = LogisticRegressionCV(
-                Cs=COSTS, cv=inner, scoring="neg_log_loss", l1_ratios=(0.0,),
-                solver="newton-cholesky", use_legacy_attributes=False,
-            )  # fmt: skip
+                Cs=COSTS,
+                cv=inner,
+                scoring="neg_log_loss",
+                l1_ratios=(0.0,),
+                solver="newton-cholesky",
+                use_legacy_attributes=False,
+            )
         case "kernel", _:
             machine = SVR() if kind == "regression" else SVC()
             last = GridSearchCV(machine, {"C": KERNEL_COSTS}, cv=inner)
-            if kind == "regression":  # its margin and cost are in units of y
+            if kind == "regression":  # margin and cost are in units of y
                 last = TransformedTargetRegressor(last, transformer=StandardScaler())
         case _:
             raise ValueError(f"predictor must be one of {PREDICTORS}, got {name!r}")
@@ -81,44 +106,54 @@ def predictor(name: str, kind: Kind, y: NDArray, groups: NDArray, seed: int) -> 
 
 
 class Predicted(NamedTuple):
-    """What predictors said of people whom they had not seen.
+    """Out-of-fold predictions.
 
     Attributes
     ----------
-    values : ndarray, shape (people,) or (people, classes)
-        Of a number: itself. Of a class: a score for each, the largest of which is the prediction;
-        linear predictors give probabilities.
-    usual : ndarray, shape (people,) or (people, classes)
-        What somebody would say who knows the other folds' phenotypes only: their mean, or the
+    values : ndarray, shape (participants,) or (participants, classes)
+        Predicted numbers; for classes a score for each, the largest of which is the prediction.
+        Linear predictors give probabilities.
+    baseline : ndarray, shape (participants,) or (participants, classes)
+        Prediction without features, from the phenotypes of the other folds only: their mean, or the
         share of each class.
-    folds : ndarray, shape (people,)
+    folds : ndarray, shape (participants,)
     """
 
     values: NDArray[np.float64]
-    usual: NDArray[np.float64]
+    baseline: NDArray[np.float64]
     folds: NDArray
 
     def of(self, index: NDArray[np.intp]) -> "Predicted":
-        """What was said of some of the people, or of some of them more than once."""
+        """Select participants by index; one may occur more than once."""
         return Predicted(*(part[index] for part in self))
 
 
-def usual_of(kind: Kind, y: NDArray, folds: NDArray) -> NDArray[np.float64]:
-    """Mean of the other folds, shape (people,), or their share of each class, (people, classes)."""
+def baseline_of(kind: Kind, y: NDArray, folds: NDArray) -> NDArray[np.float64]:
+    """Predict without features: the mean of the other folds, or their share of each class.
+
+    Parameters
+    ----------
+    kind : {'regression', 'classification'}
+    y, folds : ndarray, shape (participants,)
+
+    Returns
+    -------
+    ndarray, shape (participants,) or (participants, classes)
+    """
     values = y[:, None] == np.unique(y) if kind == "classification" else y
-    usual = np.full(values.shape, np.nan)
+    baseline = np.full(values.shape, np.nan)
     for fold in np.unique(folds):
-        usual[folds == fold] = values[folds != fold].mean(axis=0)
-    return usual
+        baseline[folds == fold] = values[folds != fold].mean(axis=0)
+    return baseline
 
 
 def are_probabilities(values: NDArray) -> bool:
-    """Whether scores of classes, shape (people, classes), are probabilities."""
+    """Whether scores of classes, shape (participants, classes), are probabilities."""
     return bool(np.allclose(values.sum(axis=1), 1, atol=1e-4) and values.min() >= 0)
 
 
 def scores(model: Pipeline, x: NDArray) -> NDArray[np.float64]:
-    """Numbers, shape (people,), or scores of classes, shape (people, classes)."""
+    """Predict numbers, shape (participants,), or scores of classes, shape (participants, classes)."""
     if hasattr(model, "predict_proba"):
         return model.predict_proba(x)
     if hasattr(model, "decision_function"):
@@ -143,15 +178,19 @@ def predict_out_of_fold(
     ----------
     name, kind
         See `predictor`.
-    x : ndarray, shape (people, features)
-    y : ndarray, shape (people,)
+    x : ndarray, shape (participants, features)
+    y : ndarray, shape (participants,)
         Numbers, or classes 0 to n - 1.
-    folds, groups : ndarray, shape (people,)
-        Fold and family of each person; a family lies in one fold.
+    folds, groups : ndarray, shape (participants,)
+        Fold and family of each participant; a family lies in one fold.
     seed : int
-    applied_to : ndarray, shape (people, features), optional
-        Features that are predicted from in place of `x`: does what was learnt from measured FA
-        hold for synthetic FA?
+    applied_to : ndarray, shape (participants, features), optional
+        Features of the predicted participants, in place of `x`: to apply a predictor fitted to
+        measured FA to synthetic FA.
+
+    Returns
+    -------
+    Predicted
 
     Raises
     ------
@@ -160,13 +199,13 @@ def predict_out_of_fold(
     """
     if any(len(set(folds[groups == group])) > 1 for group in set(groups)):
         raise ValueError("a family lies in two folds")
-    usual = usual_of(kind, y, folds)
-    values = np.full(usual.shape, np.nan)
+    baseline = baseline_of(kind, y, folds)
+    values = np.full(baseline.shape, np.nan)
     for fold in np.unique(folds):
         test, train = folds == fold, folds != fold
         model = predictor(name, kind, y[train], groups[train], seed).fit(x[train], y[train])
         values[test] = scores(model, (x if applied_to is None else applied_to)[test])
-    return Predicted(values, usual, folds)
+    return Predicted(values, baseline, folds)
 
 
 def mean_error(y: NDArray, predicted: Predicted) -> float:
@@ -177,17 +216,17 @@ def mean_error(y: NDArray, predicted: Predicted) -> float:
 def explained(y: NDArray, predicted: Predicted) -> float:
     """1 - sum of squared errors / that of the other folds' mean.
 
-    0 for a predictor that says the mean, negative for a worse one.
+    0 for a predictor that always predicts the mean, negative for a worse one.
     """
-    error, usual = y - predicted.values, y - predicted.usual
-    return float(1 - (error**2).sum() / (usual**2).sum())
+    error, baseline = y - predicted.values, y - predicted.baseline
+    return float(1 - (error**2).sum() / (baseline**2).sum())
 
 
 def mean_within_folds(measure: Callable[[NDArray[np.intp]], float], folds: NDArray) -> float:
-    """Mean of what a measure finds in each fold; n/a where it finds nothing in any.
+    """Mean over folds of a measure within each fold; NaN where it is undefined in all.
 
-    Folds whose people are old, or of one class, have predictors that were fitted to the others:
-    together, they would look worse than chance.
+    Pooled over folds a predictor without information looks worse than chance: that of a fold with
+    older participants, or with more of one class, was fitted to the others.
     """
     found = np.array([measure(np.flatnonzero(folds == fold)) for fold in np.unique(folds)])
     found = found[np.isfinite(found)]
@@ -195,17 +234,26 @@ def mean_within_folds(measure: Callable[[NDArray[np.intp]], float], folds: NDArr
 
 
 def correlation(y: NDArray, predicted: Predicted) -> float:
-    """Pearson's r of numbers within folds; n/a where all are the same."""
-    return mean_within_folds(
-        lambda index: pearson(y[index], predicted.values[index]), predicted.folds
-    )
+    """Pearson's r of numbers within folds; NaN where all are the same."""
+    return mean_within_folds(lambda index: pearson(y[index], predicted.values[index]), predicted.folds)
 
 
 def area_within_folds(truth: NDArray[np.bool_], score: NDArray, folds: NDArray) -> float:
-    """Share of pairs (one of the class, one not, in one fold) that scores put in order.
+    """Share of pairs (one of the class, one not, within a fold) that scores rank correctly.
 
-    A predictor without information says the share of each class among those whom it was fitted to,
-    which is low where the fold's own is high, so pairs across folds would put it below chance.
+    A predictor without information predicts the share of each class in its training folds, which is
+    low where that of the own fold is high, so pairs across folds would give less than chance.
+
+    Parameters
+    ----------
+    truth : ndarray of bool, shape (participants,)
+        Whether a participant is of the class.
+    score, folds : ndarray, shape (participants,)
+
+    Returns
+    -------
+    float
+        0 to 1; NaN without pairs.
     """
     right, pairs = 0.0, 0
     for fold in np.unique(folds):
@@ -217,29 +265,24 @@ def area_within_folds(truth: NDArray[np.bool_], score: NDArray, folds: NDArray) 
 
 
 def _truth(y: NDArray, predicted: Predicted) -> NDArray[np.bool_] | None:
-    """Who is of which class, shape (people, classes); None where a class has nobody."""
+    """Class membership, shape (participants, classes); None where a class has no participant."""
     truth = y[:, None] == np.arange(predicted.values.shape[1])
     return truth if truth.any(axis=0).all() else None
 
 
 def area(y: NDArray, predicted: Predicted) -> float:
-    """Area under the ROC curve, see `area_within_folds`; the mean over classes against the rest."""
+    """Area under the ROC curve within folds (`area_within_folds`), mean over each class against the rest."""
     if (truth := _truth(y, predicted)) is None:
         return float("nan")
-    # Of two classes, the area of one is that of the other.
+    # Both of two classes have the same area.
     classes = range(1 if truth.shape[1] == 2 else 0, truth.shape[1])
-    return float(
-        np.mean([
-            area_within_folds(truth[:, c], predicted.values[:, c], predicted.folds)
-            for c in classes
-        ])
-    )  # fmt: skip
+    return float(np.mean([area_within_folds(truth[:, c], predicted.values[:, c], predicted.folds) for c in classes]))
 
 
 def balanced_accuracy(y: NDArray, predicted: Predicted) -> float:
-    """Mean over classes of the share of their people whose class has the largest score.
+    """Mean over classes of the share of their participants whose class has the largest score.
 
-    Within folds that have somebody of each class.
+    Mean over the folds that have participants of every class.
     """
     right = predicted.values.argmax(axis=1) == y
 
@@ -252,28 +295,40 @@ def balanced_accuracy(y: NDArray, predicted: Predicted) -> float:
 
 
 def brier_skill(y: NDArray, predicted: Predicted) -> float:
-    """1 - Brier score / that of the other folds' shares; n/a where scores are no probabilities."""
+    """1 - Brier score / that of the other folds' shares; NaN where scores are not probabilities."""
     if (truth := _truth(y, predicted)) is None or not are_probabilities(predicted.values):
         return float("nan")
-    own, usual = (((truth - p) ** 2).sum() for p in (predicted.values, predicted.usual))
-    return float(1 - own / usual)
+    own, baseline = (((truth - p) ** 2).sum() for p in (predicted.values, predicted.baseline))
+    return float(1 - own / baseline)
 
 
 METRICS: dict[Kind, dict[str, Callable[[NDArray, Predicted], float]]] = {
     "regression": {"mae": mean_error, "r2": explained, "r": correlation},
     "classification": {
-        "auc": area, "balanced_accuracy": balanced_accuracy, "brier_skill": brier_skill,
+        "auc": area,
+        "balanced_accuracy": balanced_accuracy,
+        "brier_skill": brier_skill,
     },
-}  # fmt: skip
-# What a permutation test looks at, and what stands first in every table.
+}
+# Metric of the permutation test, and first in every table.
 MAIN = {"regression": "r2", "classification": "auc"}
 CHANCE = {"r2": 0.0, "r": 0.0, "auc": 0.5, "balanced_accuracy": 0.5, "brier_skill": 0.0}
 
 
 def ridge_out_of_fold(x: NDArray, targets: NDArray, folds: NDArray) -> NDArray[np.float64]:
-    """Predict many numbers of each person, (people, targets), by ridge from the other folds.
+    """Predict many targets of each participant by ridge regression fitted to the other folds.
 
-    Each target has its own penalty, by leaving one person out, which is closed.
+    Each target has its own penalty, chosen by leave-one-out in closed form.
+
+    Parameters
+    ----------
+    x : ndarray, shape (participants, features)
+    targets : ndarray, shape (participants, targets)
+    folds : ndarray, shape (participants,)
+
+    Returns
+    -------
+    ndarray, shape (participants, targets)
     """
     values = np.full(targets.shape, np.nan)
     for fold in np.unique(folds):
@@ -284,7 +339,7 @@ def ridge_out_of_fold(x: NDArray, targets: NDArray, folds: NDArray) -> NDArray[n
 
 
 class Permuted(NamedTuple):
-    """What chance makes of an input.
+    """Result of a permutation test.
 
     Attributes
     ----------
@@ -299,33 +354,37 @@ class Permuted(NamedTuple):
     high: float
 
 
-def permutation_test(
-    kind: Kind, x: NDArray, y: NDArray, folds: NDArray, n_permutations: int, seed: int
-) -> Permuted:
-    """Say how well ridge regression does when phenotypes are dealt out at random.
+def permutation_test(kind: Kind, x: NDArray, y: NDArray, folds: NDArray, n_permutations: int, seed: int) -> Permuted:
+    """Test by permutations whether features and phenotype are independent, with ridge regression.
 
-    The whole nested cross-validation runs again for each permutation, on the indicators of
-    classes where there are classes. What is tested is whether features and phenotype are
-    independent.
+    The whole nested cross-validation runs again for each permutation; classes are predicted through
+    their indicators.
+
+    Parameters
+    ----------
+    kind : {'regression', 'classification'}
+    x : ndarray, shape (participants, features)
+    y, folds : ndarray, shape (participants,)
+    n_permutations, seed : int
 
     Returns
     -------
     Permuted
-        All n/a without permutations.
+        All NaN without permutations.
     """
     if not n_permutations:
         return Permuted(*[float("nan")] * 3)
     rng = np.random.default_rng(seed)
-    dealt = np.stack([y, *(rng.permutation(y) for _ in range(n_permutations))])  # (1 + n, people)
+    permuted = np.stack([y, *(rng.permutation(y) for _ in range(n_permutations))])  # (1 + n, participants)
     classes = np.unique(y) if kind == "classification" else [None]
-    targets = np.stack([dealt if c is None else (dealt == c) * 1.0 for c in classes], axis=-1)
-    said = ridge_out_of_fold(x, np.concatenate(targets, axis=-1), folds)  # (people, (1 + n) C)
-    said = said.reshape(len(y), len(dealt), len(classes))
+    targets = np.stack([permuted if c is None else (permuted == c) * 1.0 for c in classes], axis=-1)
+    predicted = ridge_out_of_fold(x, np.concatenate(targets, axis=-1), folds)  # (participants, (1 + n) C)
+    predicted = predicted.reshape(len(y), len(permuted), len(classes))
     measure = METRICS[kind][MAIN[kind]]
     found = []
-    for i, values in enumerate(dealt):
-        own = said[:, i] if kind == "classification" else said[:, i, 0]
-        found.append(measure(values, Predicted(own, usual_of(kind, values, folds), folds)))
-    own, by_chance = found[0], np.array(found[1:])
-    p = (1 + int((by_chance >= own).sum())) / (1 + n_permutations)
+    for i, values in enumerate(permuted):
+        own = predicted[:, i] if kind == "classification" else predicted[:, i, 0]
+        found.append(measure(values, Predicted(own, baseline_of(kind, values, folds), folds)))
+    by_chance = np.array(found[1:])
+    p = (1 + int((by_chance >= found[0]).sum())) / (1 + n_permutations)
     return Permuted(p, *np.quantile(by_chance, (0.025, 0.975)).tolist())

@@ -1,4 +1,4 @@
-"""Models against each other on the same test subjects, with intervals over subjects."""
+"""Comparison of models on the same test subjects, with intervals over subjects."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
-from m2m.evaluate import metrics as measures
+from m2m.evaluate.identification import correlation_across_participants, identified
+from m2m.evaluate.metric_records import METRICS
 from m2m.evaluate.metric_tables import (
     COMPARISON_COLUMNS,
     FLOW,
@@ -20,85 +20,104 @@ from m2m.evaluate.metric_tables import (
     number,
     printed,
 )
+from m2m.evaluate.rates import mcnemar_p, rate, rate_difference
 from m2m.evaluate.statistics import (
     MIN_SUBJECTS,
     Estimate,
-    bootstrap_mean,
-    bootstrap_over_people,
     holm,
+    jackknife_correlation,
     paired_difference,
+    paired_p,
+    student_mean,
 )
 from m2m.io.files import read_json
 from m2m.io.tables import write_table
-from m2m.options import Evaluation
-from m2m.options.configured import compared_by, read_config
+from m2m.options.configured import read_config
 from m2m.options.stage_flags import NeededConfig, Root, TaskName
 
 
-def _individual_values(
-    rois: pd.DataFrame, metrics: pd.DataFrame, models: Sequence[str], options: Evaluation
-) -> tuple[pd.DataFrame, dict[str, Estimate]]:
-    """Identification per person (rows like `by_participant`'s), correlation across people."""
-    participants = dict(zip(metrics["unit"], metrics["participant_id"], strict=True))
+def _individual_values(rois: pd.DataFrame, models: Sequence[str]) -> tuple[pd.DataFrame, dict[str, Estimate]]:
+    """Compute identification per participant (rows as of `by_participant`) and correlation across participants."""
     rows, across = [], {}
     for model in models:
-        people, _, true, synthetic = individuality(rois[rois["model"] == model], participants)
-        if len(people) < MIN_SUBJECTS or true.shape[1] < 2:
+        subjects, _, reference, synthetic = individuality(rois[rois["model"] == model])
+        if len(subjects) < MIN_SUBJECTS or reference.shape[1] < 2:
             continue
-        hits = measures.identified(true, synthetic)
+        hits = identified(reference, synthetic)
         rows += [
-            {"model": model, "participant_id": person, "region": "rois",
-             "metric": "identification", "value": float(hit)}
-            for person, hit in zip(people, hits, strict=True)
-        ]  # fmt: skip
+            {
+                "model": model,
+                "participant_id": subject,
+                "region": "rois",
+                "metric": "identification",
+                "value": float(hit),
+            }
+            for subject, hit in zip(subjects, hits, strict=True)
+        ]
 
-        def mean_r(index: NDArray[np.intp], x: NDArray = true, y: NDArray = synthetic) -> NDArray:
-            return np.nanmean(measures.correlation_across_people(x[index], y[index]))
+        def mean_r(index: NDArray[np.intp], x: NDArray = reference, y: NDArray = synthetic) -> float:
+            return float(np.nanmean(correlation_across_participants(x[index], y[index])))
 
-        if np.isfinite(measures.correlation_across_people(true, synthetic)).any():
-            across[model] = bootstrap_over_people(
-                mean_r, len(people), options.bootstrap, options.seed
-            )
+        if np.isfinite(correlation_across_participants(reference, synthetic)).any():
+            across[model] = jackknife_correlation(mean_r, len(subjects))
     columns = ["model", "participant_id", "region", "metric", "value"]
     return pd.DataFrame(rows, columns=columns), across
 
 
-def summarise(
-    values: pd.DataFrame, across: Mapping[str, Estimate], options: Evaluation
-) -> list[dict[str, Any]]:
-    """Rows of the summary: mean over subjects with its interval."""
+def summarise(values: pd.DataFrame, across: Mapping[str, Estimate]) -> list[dict[str, Any]]:
+    """Compute the rows of the summary: mean over subjects with its interval.
+
+    Parameters
+    ----------
+    values : DataFrame
+        Columns model, participant_id, region, metric, value.
+    across : mapping of str to Estimate
+        Correlation across participants of each model.
+
+    Returns
+    -------
+    list of dict
+    """
     rows = [
         dict(zip(("model", "region", "metric"), key, strict=True))
-        | _columns(bootstrap_mean(group["value"], options.bootstrap, options.seed), "mean")
+        | _columns((rate if METRICS[key[2]].is_rate else student_mean)(group["value"]), "mean")
         for key, group in values.groupby(["model", "region", "metric"], sort=False)
     ]
     return rows + [
-        {"model": model, "region": "rois", "metric": "correlation_across_people"}
-        | _columns(estimate, "mean")
+        {"model": model, "region": "rois", "metric": "correlation_across_participants"} | _columns(estimate, "mean")
         for model, estimate in across.items()
     ]
 
 
-def differences(
-    values: pd.DataFrame, models: Sequence[str], options: Evaluation
-) -> list[dict[str, Any]]:
-    """Rows of the comparison: each model minus each one listed after it, on the same subjects.
+def differences(values: pd.DataFrame, models: Sequence[str]) -> list[dict[str, Any]]:
+    """Compute the rows of the comparison: each model minus each later one, on the same subjects.
 
-    p is corrected over the baselines of one model, region and metric.
+    Parameters
+    ----------
+    values : DataFrame
+        Columns model, participant_id, region, metric, value.
+    models : sequence of str
+        Order of the models; each is compared with those after it.
+
+    Returns
+    -------
+    list of dict
+        p_holm is corrected over the baselines of one model, region and metric.
     """
     rows = []
     for (region, metric), group in values.groupby(["region", "metric"], sort=False):
+        is_rate = METRICS[metric].is_rate
+        estimated, tested = (rate_difference, mcnemar_p) if is_rate else (paired_difference, paired_p)
         table = group.pivot(index="participant_id", columns="model", values="value")
         listed = [model for model in models if model in table.columns]
         for i, model in enumerate(listed):
             family = []
             for baseline in listed[i + 1 :]:
                 a, b = table[model].to_numpy(), table[baseline].to_numpy()
-                estimate = paired_difference(a, b, options.bootstrap, options.seed)
                 family.append(
                     {"model": model, "baseline": baseline, "region": region, "metric": metric}
-                    | _columns(estimate, "difference")
-                    | {"p": _wilcoxon(a - b)}
+                    | _columns(estimated(a, b), "difference")
+                    | {"p": tested(a, b)}
                 )
             corrected = holm([row["p"] for row in family])
             rows += [row | {"p_holm": float(p)} for row, p in zip(family, corrected, strict=True)]
@@ -106,28 +125,20 @@ def differences(
 
 
 def _columns(estimate: Estimate, name: str) -> dict[str, Any]:
-    return {
-        name: estimate.value, "low": estimate.low, "high": estimate.high,
-        "n_subjects": estimate.n_subjects,
-    }  # fmt: skip
-
-
-def _wilcoxon(difference: NDArray) -> float:
-    """Two-sided p of the signed-rank test; NaN where it says nothing (too few, all equal)."""
-    difference = difference[np.isfinite(difference)]
-    if np.count_nonzero(difference) < 3:
-        return float("nan")
-    return float(stats.wilcoxon(difference).pvalue)
+    return {name: estimate.value, "low": estimate.low, "high": estimate.high, "n_subjects": estimate.n_subjects}
 
 
 def compare(root: Root, task: TaskName, config: NeededConfig) -> None:
-    """Compare models on the same test subjects, with bootstrap intervals over subjects."""
+    """Compare models on the same test subjects, with intervals over subjects."""
     written, folder = read_config(config), root / "evaluate" / task
     compare_models(
-        task, root, written.models(task), root / "cohort" / "flow.json", folder / "summary.tsv",
+        task,
+        root,
+        written.models(task),
+        root / "cohort" / "flow.json",
+        folder / "summary.tsv",
         folder / "comparison.tsv",
-        compared_by(written.section("evaluation"), written.phantom, root),
-    )  # fmt: skip
+    )
 
 
 def compare_models(
@@ -137,17 +148,27 @@ def compare_models(
     flow: Path,
     summary: Path,
     comparison: Path,
-    section: Evaluation,
 ) -> None:
-    """Compare models, the main one first, and write summary and comparison."""
+    """Compare models and write summary and comparison.
+
+    Parameters
+    ----------
+    task : str
+    root : Path
+        Dataset of the results.
+    models : sequence of str
+        Models, the main one first.
+    flow : Path
+        JSON with the numbers of units at each step of selection.
+    summary, comparison : Path
+        TSV files to write.
+    """
     table = load_tables(root, task, models, "metrics")
-    identification, across = _individual_values(
-        load_tables(root, task, models, "rois"), table, models, section
-    )
+    identification, across = _individual_values(load_tables(root, task, models, "rois"), models)
     values = pd.concat([by_participant(table), identification], ignore_index=True)
     values = values.astype({"value": float})
     counts = {key: int(read_json(flow)[key]) for key in FLOW}
-    # A problem of one region only costs that region's values, not the unit.
+    # A problem in one region removes that region's values only, not the unit.
     failed = table[table["problem"].notna() & table["region"].isna()]
 
     def counted(row: dict[str, Any], *names: str) -> dict[str, Any]:
@@ -155,10 +176,8 @@ def compare_models(
         left = {"n_failed": counts["n_failed"] + lost, "n_used": counts["n_used"] - lost}
         return {"task": task} | row | counts | left
 
-    means = [counted(row, row["model"]) for row in summarise(values, across, section)]
-    pairs = [
-        counted(row, row["model"], row["baseline"]) for row in differences(values, models, section)
-    ]
+    means = [counted(row, row["model"]) for row in summarise(values, across)]
+    pairs = [counted(row, row["model"], row["baseline"]) for row in differences(values, models)]
     write_table(summary, printed(means), SUMMARY_COLUMNS)
     write_table(comparison, printed(pairs), COMPARISON_COLUMNS)
     if not means:

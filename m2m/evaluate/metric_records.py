@@ -1,11 +1,12 @@
-"""Every metric once: how it is computed, of what, how it is written, where it stands.
+"""One record per metric: how it is computed, for which regions and targets, its texts, its place in figures.
 
-Evaluation, comparison, figures, the report's tables and words, and the table in docs/data.md go
-through `METRICS`; its order is that of the columns of metrics.tsv and of the rows of summary.tsv.
+Evaluation, comparison, figures, the report's tables and text, and the table in docs/data.md all read
+`METRICS`; its order is that of the columns of metrics.tsv and of the rows of summary.tsv.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from m2m.evaluate import metrics as measures
 from m2m.evaluate import pairs
@@ -13,9 +14,13 @@ from m2m.evaluate.pairs import Measure, Pair, of_images
 
 # In the order of the report's tables.
 REGIONS = {
-    "brain": "brain", "wm": "white matter", "rois": "ROIs", "bundles": "bundles",
-    "slice": "whole slices", "truth": "brain, against the simulated truth",
-}  # fmt: skip
+    "brain": "brain",
+    "wm": "white matter",
+    "rois": "ROIs",
+    "bundles": "bundles",
+    "slice": "whole slices",
+    "truth": "brain, against the simulated truth",
+}
 
 
 @dataclass(frozen=True)
@@ -26,9 +31,9 @@ class Panel:
     ----------
     region : str
     place : int
-        Panels stand in this order.
+        Position in the figure.
     natures : tuple of str
-        Of targets (`m2m.io.modalities`) that have the panel; empty: every one.
+        Natures of the targets (`m2m.io.modalities`) that have the panel; empty: all.
     """
 
     region: str
@@ -43,32 +48,34 @@ class Metric:
     Attributes
     ----------
     title : str
-        In tables.
+        Name in tables.
     digits : int
-        After the point, in tables.
+        Digits after the decimal point, in tables.
     better : str
         higher, lower, or nearer to a number.
     regions : tuple of str
-        Where it is computed.
+        Regions in which it is computed.
     description : str
-        For docs/data.md.
+        Text for docs/data.md.
     measure : callable or None
-        Gives the value of a region (slice, brain, wm) of a `Pair`; NaN where it has none.
+        Computes the value of a region (slice, brain, wm) of a `Pair`; NaN where it is undefined.
     source : str
-        Where `measure` is None: what computes it together with other numbers.
+        Where `measure` is None: function that computes it together with other values.
     unit : str
     natures : tuple of str
-        Of targets (`m2m.io.modalities`) that have it; empty: every one.
+        Natures of the targets (`m2m.io.modalities`) that have it; empty: all.
     short : str
-        In figures; `title` where empty.
+        Name in figures; `title` where empty.
     headlines : mapping of str to str
-        Region to name, where it is one of the main results.
+        Name by region, where it is one of the main results.
     leads : bool
-        Whether the report's tables begin with it.
-    of_people : bool
-        Whether it is of all people together, so that it has no column in metrics.tsv.
+        Whether it comes first in the report's tables.
+    of_units : bool
+        Whether it is computed over all participants together, so that it has no column in metrics.tsv.
+    is_rate : bool
+        Whether a participant's value is 1 or 0, so that the mean is a rate.
     panels, forest : tuple of Panel
-        Of the figures `metrics` and `forest`.
+        Panels of the figures `metrics` and `forest`.
     """
 
     title: str
@@ -83,197 +90,277 @@ class Metric:
     short: str = ""
     headlines: Mapping[str, str] = field(default_factory=dict)
     leads: bool = False
-    of_people: bool = False
+    of_units: bool = False
+    is_rate: bool = False
     panels: tuple[Panel, ...] = ()
     forest: tuple[Panel, ...] = ()
 
     @property
     def label(self) -> str:
-        """Its name in figures."""
+        """Name in figures."""
         return self.short or self.title
 
 
-_IMAGE = {
-    "regions": ("slice", "brain", "wm", "truth"),
-    "source": "m2m.evaluate.metrics:region_metrics",
-}
-_SPECTRUM = {"regions": ("brain",), "source": "m2m.evaluate.spectra:spectrum"}
-_TRUST = {"regions": ("brain",), "source": "m2m.evaluate.uncertainty_scores:compare_uncertainty"}
-_ROIS = {"regions": ("rois",), "source": "m2m.evaluate.regions:agreement"}
-_BUNDLES = {
-    "regions": ("bundles",), "source": "m2m.evaluate.streamlines:agreement",
-    "natures": ("tensor",),
-}  # fmt: skip
-# Natures of targets that are images by themselves.
+_image = partial(Metric, regions=("slice", "brain", "wm", "truth"), source="m2m.evaluate.metrics:region_metrics")
+_spectrum = partial(Metric, regions=("brain",), source="m2m.evaluate.spectra:spectrum")
+_uncertainty = partial(Metric, regions=("brain",), source="m2m.evaluate.uncertainty_scores:compare_uncertainty")
+_rois = partial(Metric, regions=("rois",), source="m2m.evaluate.regions:agreement")
+_bundles = partial(Metric, regions=("bundles",), source="m2m.evaluate.streamlines:agreement", natures=("tensor",))
+# Natures of targets whose values form an image directly.
 _MAPS = ("scalar", "density")
 
 METRICS: dict[str, Metric] = {
-    "psnr": Metric(
-        "PSNR (dB)", 2, "higher", **_IMAGE, unit="dB",
+    "psnr": _image(
+        "PSNR (dB)",
+        2,
+        "higher",
+        unit="dB",
         description="peak signal-to-noise ratio",
         headlines={"brain": "brain PSNR (dB)"},
-        panels=(Panel("brain", 2), Panel("wm", 6, _MAPS)), forest=(Panel("brain", 1),),
+        panels=(Panel("brain", 2), Panel("wm", 6, _MAPS)),
+        forest=(Panel("brain", 1),),
     ),
-    "ssim": Metric(
-        "SSIM", 3, "higher", **_IMAGE, leads=True,
+    "ssim": _image(
+        "SSIM",
+        3,
+        "higher",
+        leads=True,
         description="structural similarity of axial slices",
         headlines={"brain": "brain SSIM"},
-        panels=(Panel("brain", 1), Panel("wm", 5, _MAPS)), forest=(Panel("brain", 2),),
+        panels=(Panel("brain", 1), Panel("wm", 5, _MAPS)),
+        forest=(Panel("brain", 2),),
     ),
-    "mae": Metric(
-        "mean absolute error", 4, "lower", **_IMAGE, short="MAE",
+    "mae": _image(
+        "mean absolute error",
+        4,
+        "lower",
+        short="MAE",
         description="mean absolute error",
         panels=(Panel("brain", 3), Panel("wm", 7, ("scalar",))),
         forest=(Panel("wm", 3, ("scalar",)),),
     ),
-    "pearson": Metric(
-        "Pearson's r", 3, "higher", **_IMAGE,
+    "pearson": _image(
+        "Pearson's r",
+        3,
+        "higher",
         description="Pearson's r over voxels",
         panels=(Panel("brain", 4, _MAPS),),
     ),
     "residual_r": Metric(
-        "Pearson's r beyond the mean map", 3, "higher", ("brain",),
-        "Pearson's r of both maps minus the training people's mean map, where the task has one "
-        "that is another model",
-        pairs.residual_r, short="r beyond the mean", panels=(Panel("brain", 16),),
+        "Pearson's r beyond the mean map",
+        3,
+        "higher",
+        ("brain",),
+        "Pearson's r of both maps minus the mean map of the training part, where the task has such a model",
+        pairs.residual_r,
+        short="r beyond the mean",
+        panels=(Panel("brain", 16),),
     ),
     "lpips": Metric(
-        "LPIPS", 4, "lower", ("brain",),
+        "LPIPS",
+        4,
+        "lower",
+        ("brain",),
         "mean LPIPS of axial slices, where it can be computed",
         pairs.lpips,
     ),
     "histogram_distance": Metric(
-        "distance of histograms", 4, "lower", ("wm",),
+        "distance of histograms",
+        4,
+        "lower",
+        ("wm",),
         "Wasserstein's distance of both maps' values",
-        of_images(measures.histogram_distance), short="histograms", panels=(Panel("wm", 17),),
+        of_images(measures.histogram_distance),
+        short="histograms",
+        panels=(Panel("wm", 17),),
     ),
     "mean_error": Metric(
-        "mean error (synthetic minus true)", 4, "nearer 0", ("wm",),
-        "mean difference over voxels, of what mae is of: whether a model drifts",
+        "mean error (synthetic minus reference)",
+        4,
+        "nearer 0",
+        ("wm",),
+        "mean difference over voxels of the same image as mae: systematic over- or underestimation",
         of_images(measures.mean_error),
     ),
     "sharpness_ratio": Metric(
-        "sharpness ratio", 3, "nearer 1", ("brain",),
-        "mean gradient of the synthetic over that of the true map",
-        of_images(measures.sharpness_ratio), panels=(Panel("brain", 14),),
+        "sharpness ratio",
+        3,
+        "nearer 1",
+        ("brain",),
+        "mean gradient of the synthetic map over that of the reference map",
+        of_images(measures.sharpness_ratio),
+        panels=(Panel("brain", 14),),
     ),
-    "spectrum_error": Metric(
-        "error of log power", 3, "lower", **_SPECTRUM,
-        description="mean size of log10 of the ratio of power spectra above 0.02/mm",
+    "spectrum_error": _spectrum(
+        "error of log power",
+        3,
+        "lower",
+        description="mean absolute log10 of the ratio of power spectra above 0.02/mm",
     ),
-    "high_coherence": Metric(
-        "coherence of fine detail", 3, "higher", **_SPECTRUM, short="coherence of detail",
+    "high_coherence": _spectrum(
+        "coherence of fine detail",
+        3,
+        "higher",
+        short="coherence of detail",
         description="Fourier shell correlation, mean over the upper half of the frequencies",
         panels=(Panel("brain", 15),),
     ),
-    "calibration_error": Metric(
-        "calibration error", 3, "lower", **_TRUST,
+    "calibration_error": _uncertainty(
+        "calibration error",
+        3,
+        "lower",
         description="mean distance of the calibration curve from the diagonal, where there is a "
         "map of standard deviations",
     ),
-    "coverage_95": Metric(
-        "coverage of 95 % intervals", 3, "nearer 0.95", **_TRUST,
+    "coverage_95": _uncertainty(
+        "coverage of 95 % intervals",
+        3,
+        "nearer 0.95",
         description="share of errors inside the 95 % interval",
     ),
-    "sd_error_r": Metric(
-        "Spearman's r of predicted and true error", 3, "higher", **_TRUST,
+    "sd_error_r": _uncertainty(
+        "Spearman's r of predicted and actual error",
+        3,
+        "higher",
         description="Spearman's r of standard deviations and errors",
     ),
-    "retention_gain": Metric(
-        "retention gain", 3, "higher", **_TRUST,
-        description="how much lower the error is, averaged over the shares of voxels kept, than "
-        "without leaving any out",
+    "retention_gain": _uncertainty(
+        "retention gain",
+        3,
+        "higher",
+        description="relative decrease of the mean error when the least certain voxels are left out, averaged over "
+        "the shares of voxels kept",
     ),
-    "concordance": Metric(
-        "Lin's concordance", 3, "higher", **_ROIS, short="ROI concordance",
-        description="Lin's concordance of a person's regional means",
+    "concordance": _rois(
+        "Lin's concordance",
+        3,
+        "higher",
+        short="ROI concordance",
+        description="Lin's concordance of a participant's regional means",
         headlines={"rois": "ROI concordance"},
-        panels=(Panel("rois", 12),), forest=(Panel("rois", 6),),
+        panels=(Panel("rois", 12),),
+        forest=(Panel("rois", 6),),
     ),
-    "bias": Metric(
-        "bias (synthetic minus true)", 4, "nearer 0", **_ROIS,
-        description="mean difference of a person's regional means",
+    "bias": _rois(
+        "bias (synthetic minus reference)",
+        4,
+        "nearer 0",
+        description="mean difference of a participant's regional means",
     ),
     "dice": Metric(
-        "Dice of tracts", 3, "higher", ("brain",),
+        "Dice of tracts",
+        3,
+        "higher",
+        ("brain",),
         "overlap of the voxels denser than evaluation.density_threshold",
-        pairs.tract_dice, natures=("density",),
+        pairs.tract_dice,
+        natures=("density",),
         headlines={"brain": "Dice of tracts"},
-        panels=(Panel("brain", 8),), forest=(Panel("brain", 4),),
+        panels=(Panel("brain", 8),),
+        forest=(Panel("brain", 4),),
     ),
     "md_mae_um2_per_ms": Metric(
-        "mean absolute error of MD (µm²/ms)", 4, "lower", ("brain",),
+        "mean absolute error of MD (µm²/ms)",
+        4,
+        "lower",
+        ("brain",),
         "mean absolute error of mean diffusivity",
-        pairs.md_error, unit="µm²/ms", natures=("tensor",), short="MAE of MD (µm²/ms)",
+        pairs.md_error,
+        unit="µm²/ms",
+        natures=("tensor",),
+        short="MAE of MD (µm²/ms)",
         panels=(Panel("brain", 11),),
     ),
     "angle_deg": Metric(
-        "angle between directions (°, median)", 1, "lower", ("wm",),
-        "median angle between principal directions where true FA is above .2",
-        pairs.direction_angle, unit="°", natures=("tensor",), short="angle (°)",
+        "angle between directions (°, median)",
+        1,
+        "lower",
+        ("wm",),
+        "median angle between principal directions where reference FA is above .2",
+        pairs.direction_angle,
+        unit="°",
+        natures=("tensor",),
+        short="angle (°)",
         headlines={"wm": "angle in white matter (°)"},
-        panels=(Panel("wm", 9),), forest=(Panel("wm", 5),),
+        panels=(Panel("wm", 9),),
+        forest=(Panel("wm", 5),),
     ),
     "log_distance": Metric(
-        "log-Euclidean distance", 3, "lower", ("brain",),
+        "log-Euclidean distance",
+        3,
+        "lower",
+        ("brain",),
         "mean log-Euclidean distance of tensors",
-        pairs.tensor_distance, natures=("tensor",), short="log distance",
+        pairs.tensor_distance,
+        natures=("tensor",),
+        short="log distance",
         panels=(Panel("brain", 10),),
     ),
-    "length_concordance": Metric(
-        "Lin's concordance of lengths", 3, "higher", **_BUNDLES,
+    "length_concordance": _bundles(
+        "Lin's concordance of lengths",
+        3,
+        "higher",
         description="Lin's concordance of bundles' mean lengths",
     ),
-    "volume_concordance": Metric(
-        "Lin's concordance of volumes", 3, "higher", **_BUNDLES,
+    "volume_concordance": _bundles(
+        "Lin's concordance of volumes",
+        3,
+        "higher",
         description="Lin's concordance of bundles' volumes",
     ),
-    "density_r": Metric(
-        "density r", 3, "higher", **_BUNDLES,
-        description="Pearson's r of streamline counts over the voxels that either visits, mean of "
-        "bundles",
-        headlines={"bundles": "bundle density r"}, panels=(Panel("bundles", 13),),
+    "density_r": _bundles(
+        "density r",
+        3,
+        "higher",
+        description="Pearson's r of streamline counts over the voxels that either tractogram visits, mean of bundles",
+        headlines={"bundles": "bundle density r"},
+        panels=(Panel("bundles", 13),),
     ),
     "identification": Metric(
-        "identification rate", 2, "higher", ("rois",),
-        "whether a person's synthetic regional means are nearest to that person's own true ones "
+        "identification rate",
+        2,
+        "higher",
+        ("rois",),
+        "whether a participant's synthetic regional means are nearest to that participant's own reference ones "
         "(summary.tsv and comparison.tsv only)",
-        source="m2m.evaluate.metrics:identified", of_people=True,
+        source="m2m.evaluate.identification:identified",
+        of_units=True,
+        is_rate=True,
     ),
-    "correlation_across_people": Metric(
-        "Pearson's r across people, mean of ROIs", 3, "higher", ("rois",),
-        "Pearson's r over people of each region's mean (summary.tsv only)",
-        source="m2m.evaluate.metrics:correlation_across_people", of_people=True,
+    "correlation_across_participants": Metric(
+        "Pearson's r across participants, mean of ROIs",
+        3,
+        "higher",
+        ("rois",),
+        "Pearson's r over participants of each region's mean (summary.tsv only)",
+        source="m2m.evaluate.identification:correlation_across_participants",
+        of_units=True,
     ),
-}  # fmt: skip
+}
 
 
 def has(natures: tuple[str, ...], nature: str) -> bool:
-    """Whether something is of targets of this nature; without any natures it is of all."""
+    """Whether a metric or panel applies to targets of this nature; with no natures listed it applies to all."""
     return not natures or nature in natures
 
 
 def columns() -> list[str]:
-    """Metrics of one person: columns of metrics.tsv."""
-    return [name for name, metric in METRICS.items() if not metric.of_people]
+    """List the metrics of one participant: columns of metrics.tsv."""
+    return [name for name, metric in METRICS.items() if not metric.of_units]
 
 
 def in_report() -> dict[str, Metric]:
-    """Metrics in the order of the report's tables."""
+    """Sort the metrics as in the report's tables."""
     return dict(sorted(METRICS.items(), key=lambda item: not item[1].leads))
 
 
 def headlines() -> dict[tuple[str, str], str]:
     """Name of each main result, by region and metric."""
-    return {
-        (region, name): title
-        for name, metric in in_report().items()
-        for region, title in metric.headlines.items()
-    }
+    return {(region, name): title for name, metric in in_report().items() for region, title in metric.headlines.items()}
 
 
 def panels(figure: str, nature: str) -> list[tuple[str, str]]:
-    """Region and metric of each panel of the figure `metrics` or `forest`, in order."""
+    """List region and metric of each panel of the figure `metrics` or `forest`, in order."""
     found = [
         (panel.place, panel.region, name)
         for name, metric in METRICS.items()
@@ -290,7 +377,12 @@ def measured(pair: Pair, nature: str) -> dict[str, dict[str, float]]:
     ----------
     pair : Pair
     nature : str
-        Of the target.
+        Nature of the target.
+
+    Returns
+    -------
+    dict
+        By region: value of each metric.
     """
     values: dict[str, dict[str, float]] = {region: {} for region in pair.regions}
     for name, metric in METRICS.items():

@@ -1,4 +1,4 @@
-"""LPIPS, where it is installed and its weights are at hand: nothing is ever downloaded.
+"""LPIPS, where the package and its weights are available; nothing is downloaded.
 
 References
 ----------
@@ -19,17 +19,17 @@ MIN_SHARE = 0.05
 
 
 def perceptual_distance(weights: Path | None) -> Perceptual | None:
-    """Make the function that compares two images, or say why there is none.
+    """Make the function that compares two images, or print why it cannot be made.
 
     Parameters
     ----------
     weights : Path or None
-        Safetensors: state of ``lpips.LPIPS(net="alex")``, trunk and linear layers.
+        Safetensors file with the state of ``lpips.LPIPS(net="alex")``, trunk and linear layers.
 
     Returns
     -------
     callable or None
-        Takes two images of data range 1 and a mask, shape (X, Y, Z); gives the mean distance of
+        Takes two images of data range 1 and a mask, shape (X, Y, Z); returns the mean distance of
         their axial slices.
     """
     try:
@@ -45,23 +45,22 @@ def perceptual_distance(weights: Path | None) -> Perceptual | None:
     network = lpips.LPIPS(pretrained=False, net="alex", pnet_rand=True, verbose=False)
     load_model(network.requires_grad_(False), weights)
 
-    def distance(true: NDArray, synthetic: NDArray, mask: NDArray) -> float:
+    def distance(reference: NDArray, synthetic: NDArray, mask: NDArray) -> float:
         per_slice = [
             float(network(*(lpips.im2tensor(image, factor=0.5) for image in pair)))
-            for pair in _pictures(true, synthetic, mask)
+            for pair in _slice_images(reference, synthetic, mask)
         ]
         return float(np.mean(per_slice)) if per_slice else float("nan")
 
     return distance
 
 
-def _pictures(true: NDArray, synthetic: NDArray, mask: NDArray) -> list[tuple[NDArray, NDArray]]:
-    """Pairs of axial slices, 0 outside the mask, as pictures of three equal channels."""
+def _slice_images(reference: NDArray, synthetic: NDArray, mask: NDArray) -> list[tuple[NDArray, NDArray]]:
+    """Pairs of axial slices, 0 outside the mask, as images of three equal channels."""
     inside = extract(mask, "axial")
     counts = inside.sum((1, 2))
     chosen = (counts > 0) & (counts >= MIN_SHARE * counts.max())
     pair = [
-        np.repeat((extract(image, "axial") * inside)[chosen][..., None], 3, axis=-1)
-        for image in (true, synthetic)
+        np.repeat((extract(image, "axial") * inside)[chosen][..., None], 3, axis=-1) for image in (reference, synthetic)
     ]
     return list(zip(*pair, strict=True))

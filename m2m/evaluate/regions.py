@@ -13,12 +13,12 @@ from m2m.io.files import read_json
 from m2m.io.tables import read_table
 from m2m.options import Rois
 
-# Gives the label image of a unit on the unit's grid.
+# Returns the label image of a unit on the unit's grid.
 RoiSource = Callable[[dict[str, str], volume.Volume], NDArray[np.int32]]
 
 
 def roi_source(options: Rois, root: Path) -> RoiSource | None:
-    """Find the label image that goes with each unit: one for everybody, or one for each."""
+    """Make the function that loads a unit's label image: one shared by all units, or one per unit."""
     if options.image is None:
         return None
     pattern = options.image
@@ -36,17 +36,17 @@ def roi_source(options: Rois, root: Path) -> RoiSource | None:
 
 
 def roi_names(path: Path | None) -> dict[int, str]:
-    """Names by label, from a TSV with the columns index and name."""
+    """Read names by label, from a TSV with the columns index and name."""
     if path is None:
         return {}
-    return {int(row["index"]): str(row["name"]) for row in read_table(path)}
+    return {int(str(row["index"])): str(row["name"]) for row in read_table(path)}
 
 
 def agreement(rois: Sequence[measures.Roi]) -> dict[str, float]:
-    """Lin's concordance, and the mean difference, of one person's ROI means."""
-    true, synthetic = ([getattr(roi, kind) for roi in rois] for kind in ("true", "synthetic"))
+    """Compute Lin's concordance and the mean difference of one participant's ROI means."""
+    reference, synthetic = ([getattr(roi, kind) for roi in rois] for kind in ("reference", "synthetic"))
     return {
-        "concordance": measures.concordance(true, synthetic),
-        "bias": float(np.subtract(synthetic, true).mean()) if rois else float("nan"),
+        "concordance": measures.concordance(reference, synthetic),
+        "bias": float(np.subtract(synthetic, reference).mean()) if rois else float("nan"),
         "n_voxels": sum(roi.n_voxels for roi in rois),
     }

@@ -1,4 +1,4 @@
-"""Is it sharp because it is true? Power of both images by spatial frequency, and their coherence.
+"""Power of both images by spatial frequency, and their coherence: whether fine detail is real.
 
 References
 ----------
@@ -14,74 +14,73 @@ from scipy import fft, ndimage
 
 # Shells of equal width from 0 to the Nyquist frequency.
 N_SHELLS = 24
-# The mask rises from 0 to 1 over so many voxels: both images share its edge, which would pass for
-# coherence if it were sharp.
+# Width of the mask's soft edge in voxels: both images share the edge, and a sharp one would add
+# coherence.
 TAPER_VOXELS = 3
-# Structures larger than 50 mm are everybody's, and are seen in SSIM and bias.
+# Structures larger than 50 mm are common to all participants and are assessed by SSIM and bias.
 LOWEST_PER_MM = 0.02
 
 
 class Spectrum(NamedTuple):
-    """Two images by spatial frequency; every attribute has shape (`N_SHELLS`,).
+    """Spectra of two images; every attribute has shape (`N_SHELLS`,).
 
     Attributes
     ----------
     frequency_per_mm : ndarray
         Middle of each shell.
-    true_power, synthetic_power : ndarray
-        Mean power spectral density: squared unit of the image times mm3; NaN in a shell that a
-        small grid has no frequency in.
+    reference_power, synthetic_power : ndarray
+        Mean power spectral density: squared unit of the image times mm3; NaN in a shell without
+        frequencies, on a small grid.
     coherence : ndarray
         Fourier shell correlation, -1 to 1; NaN where an image has no power.
     """
 
     frequency_per_mm: NDArray
-    true_power: NDArray
+    reference_power: NDArray
     synthetic_power: NDArray
     coherence: NDArray
 
     def metrics(self) -> dict[str, float]:
-        """Sum up the curves.
+        """Summarise the curves.
 
         Returns
         -------
         dict
-            spectrum_error: mean size of log10(synthetic over true power) above `LOWEST_PER_MM`.
+            spectrum_error: mean absolute log10 of synthetic over reference power above `LOWEST_PER_MM`.
             high_coherence: mean coherence in the upper half of the frequencies.
         """
         fine = self.frequency_per_mm > LOWEST_PER_MM
         with np.errstate(divide="ignore", invalid="ignore"):
-            error = np.abs(np.log10(self.synthetic_power[fine] / self.true_power[fine])).mean()
+            error = np.abs(np.log10(self.synthetic_power[fine] / self.reference_power[fine])).mean()
         return {
             "spectrum_error": float(error) if np.isfinite(error) else float("nan"),
             "high_coherence": float(self.coherence[N_SHELLS // 2 :].mean()),
         }
 
     def rows(self) -> list[dict[str, float]]:
-        """One row per shell."""
-        return [
-            dict(zip(self._fields, map(float, values), strict=True))
-            for values in zip(*self, strict=True)
-        ]
+        """List one row per shell."""
+        return [dict(zip(self._fields, map(float, values), strict=True)) for values in zip(*self, strict=True)]
 
 
-def spectrum(
-    true: NDArray, synthetic: NDArray, mask: NDArray[np.bool_], spacing_mm: NDArray
-) -> Spectrum:
-    """Compare two images by spatial frequency, whatever the direction.
+def spectrum(reference: NDArray, synthetic: NDArray, mask: NDArray[np.bool_], spacing_mm: NDArray) -> Spectrum:
+    """Compare two images by spatial frequency, averaged over directions.
 
     Parameters
     ----------
-    true, synthetic : ndarray, shape (X, Y, Z)
+    reference, synthetic : ndarray, shape (X, Y, Z)
     mask : ndarray of bool, shape (X, Y, Z)
-        Not empty. Each image is taken about its mean in it, and is 0 outside.
+        Not empty. The mean inside the mask is subtracted from each image; outside it is 0.
     spacing_mm : ndarray, shape (3,)
+
+    Returns
+    -------
+    Spectrum
     """
     weight = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1, 1:-1]
     weight = np.minimum(weight / TAPER_VOXELS, 1).astype(np.float32)
     a, b = (
         fft.fftn(weight * (image - np.average(image, weights=weight)).astype(np.float32))
-        for image in (true, synthetic)
+        for image in (reference, synthetic)
     )
     axes = (fft.fftfreq(n, d) ** 2 for n, d in zip(mask.shape, spacing_mm, strict=True))
     frequency = np.sqrt(sum(np.ix_(*axes)))
@@ -89,7 +88,7 @@ def spectrum(
     shell = (N_SHELLS * frequency / nyquist).astype(int)
     inside = (frequency > 0) & (shell < N_SHELLS)
 
-    def total(values: NDArray) -> NDArray[np.float64]:
+    def total(values: NDArray) -> NDArray:
         return np.bincount(shell[inside], values[inside], N_SHELLS)
 
     power_a, power_b, cross = (total((x * y.conj()).real) for x, y in ((a, a), (b, b), (a, b)))

@@ -1,16 +1,19 @@
-"""Statistics over subjects: bootstrap intervals, paired differences, corrected p, agreement.
+"""Statistics over subjects: intervals, paired differences, corrected p, agreement.
+
+Intervals of means and of paired differences are Student's t. Those of bootstrap resamples are too
+short with few participants: see docs/experiments/intervals.md.
 
 References
 ----------
-Efron (1987), Better bootstrap confidence intervals, J Am Stat Assoc 82:171-185,
-https://doi.org/10.1080/01621459.1987.10478410.
+Student (1908), The probable error of a mean, Biometrika 6:1-25, https://doi.org/10.1093/biomet/6.1.1.
+Efron and Stein (1981), The jackknife estimate of variance, Ann Stat 9:586-596,
+https://doi.org/10.1214/aos/1176345462.
 Nadeau and Bengio (2003), Inference for the generalization error, Mach Learn 52:239-281,
 https://doi.org/10.1023/A:1024068626366.
 Holm (1979), A simple sequentially rejective multiple test procedure, Scand J Stat 6:65-70.
 Bland and Altman (1986), Lancet 327:307-310, https://doi.org/10.1016/S0140-6736(86)90837-8.
 """
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,11 +22,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 MIN_SUBJECTS = 3
+# Largest corrected p of a difference that is called one.
+ALPHA = 0.05
+# Largest correlation that is transformed to Fisher's z.
+LARGEST_R = 1 - 1e-6
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its 95 % interval over subjects; no interval below `MIN_SUBJECTS`."""
+    """A value and its 95 % interval over subjects; None with fewer than `MIN_SUBJECTS`."""
 
     value: float
     low: float | None
@@ -31,90 +38,155 @@ class Estimate:
     n_subjects: int
 
 
-def bootstrap_mean(values: ArrayLike, n_resamples: int, seed: int) -> Estimate:
-    """Mean over subjects with its BCa bootstrap interval.
+def student_mean(values: ArrayLike) -> Estimate:
+    """Mean over subjects with its interval by Student's t.
 
     Parameters
     ----------
     values : array_like, shape (subjects,)
         NaN (a metric that is not defined for a subject) is left out.
-    n_resamples : int
-    seed : int
-        Equal seeds draw equal subjects, so metrics of one cohort share their resamples.
+
+    Returns
+    -------
+    Estimate
 
     Notes
     -----
-    With few subjects any bootstrap interval is somewhat short: of normal samples of 8, about 89 %
-    of intervals cover the true mean, of 20 about 93 %.
+    Of normal and of heavy-tailed values 95 % of the intervals cover the population mean, whatever
+    their number; of exponential ones, 89 % with 3 or 10 subjects and 94 % with 40.
     """
-    values = np.asarray(values, dtype=np.float64)
-    values = values[~np.isnan(values)]
-    if values.size == 0:
+    sample = np.asarray(values, dtype=np.float64)
+    sample = sample[~np.isnan(sample)]
+    if sample.size == 0:
         return Estimate(float("nan"), None, None, 0)
-    mean = float(values.mean())
-    if values.size < MIN_SUBJECTS or not np.isfinite(mean):
-        return Estimate(mean, None, None, values.size)
-    if np.ptp(values) == 0:
-        return Estimate(mean, mean, mean, values.size)
-    interval = stats.bootstrap(
-        (values,), np.mean, n_resamples=n_resamples, method="BCa", batch=200,
-        rng=np.random.default_rng(seed),
-    ).confidence_interval  # fmt: skip
-    return Estimate(mean, float(interval.low), float(interval.high), values.size)
+    mean = float(sample.mean())
+    if sample.size < MIN_SUBJECTS or not np.isfinite(mean):
+        return Estimate(mean, None, None, sample.size)
+    half = _reach(sample.size) * float(sample.std(ddof=1) / np.sqrt(sample.size))
+    return Estimate(mean, mean - half, mean + half, sample.size)
 
 
-def paired_difference(a: ArrayLike, b: ArrayLike, n_resamples: int, seed: int) -> Estimate:
-    """Mean of ``a - b`` over subjects who have both, with its bootstrap interval.
+def _reach(n: int) -> float:
+    """Standard errors on each side of a 95 % interval by Student's t of n values."""
+    return float(stats.t.ppf(0.975, n - 1))
+
+
+def paired_difference(a: ArrayLike, b: ArrayLike) -> Estimate:
+    """Mean of ``a - b`` over subjects who have both, with its interval by Student's t.
 
     Parameters
     ----------
     a, b : array_like, shape (subjects,)
         The same subjects in the same order.
-    n_resamples, seed : int
+
+    Returns
+    -------
+    Estimate
     """
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    both = np.isfinite(a) & np.isfinite(b)
-    return bootstrap_mean(a[both] - b[both], n_resamples, seed)
+    return student_mean(_differences(a, b))
 
 
-def bootstrap_over_people(
-    statistic: Callable[[NDArray[np.intp]], NDArray], n_people: int, n_resamples: int, seed: int
-) -> Estimate:
-    """Percentile interval of a statistic of the whole group, resampling people.
+def paired_p(a: ArrayLike, b: ArrayLike) -> float:
+    """Two-sided p of the mean of ``a - b`` by Student's t: at most .05 where its interval excludes 0.
+
+    Parameters
+    ----------
+    a, b : array_like, shape (subjects,)
+        The same subjects in the same order.
+
+    Returns
+    -------
+    float
+        NaN with fewer than `MIN_SUBJECTS` subjects who have both, and where all have the same in both.
+    """
+    differences = _differences(a, b)
+    if differences.size < MIN_SUBJECTS or not differences.any():
+        return float("nan")
+    if np.ptp(differences) == 0:
+        return 0.0
+    return float(stats.ttest_1samp(differences, 0).pvalue)
+
+
+def _differences(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
+    """Differences of the subjects who have both values."""
+    x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    both = np.isfinite(x) & np.isfinite(y)
+    return x[both] - y[both]
+
+
+def jackknife_correlation(statistic: Callable[[NDArray[np.intp]], float], n_subjects: int) -> Estimate:
+    """Interval of a correlation of the whole group, by the jackknife of its Fisher's z and Student's t.
 
     Parameters
     ----------
     statistic : callable
-        Takes indices of people, shape (..., people), returns values, shape (...).
-    n_people, n_resamples, seed : int
+        Takes indices of participants, shape (participants,); returns a correlation, or a mean of
+        correlations.
+    n_subjects : int
+
+    Returns
+    -------
+    Estimate
+        Without an interval where a value is undefined when one participant is left out.
     """
-    value = float(statistic(np.arange(n_people)))
-    if n_people < MIN_SUBJECTS or np.isnan(value):
-        return Estimate(value, None, None, n_people)
+    all_subjects = np.arange(n_subjects)
+    value = float(statistic(all_subjects))
+    if n_subjects <= MIN_SUBJECTS or np.isnan(value):
+        return Estimate(value, None, None, n_subjects)
+    left_out = np.array([statistic(np.delete(all_subjects, i)) for i in all_subjects])
+    z, every_z = np.arctanh(np.clip(value, -LARGEST_R, LARGEST_R)), np.arctanh(left_out.clip(-LARGEST_R, LARGEST_R))
+    if not np.isfinite(every_z).all():
+        return Estimate(value, None, None, n_subjects)
+    half = _reach(n_subjects) * np.sqrt((n_subjects - 1) * every_z.var())
+    return Estimate(value, float(np.tanh(z - half)), float(np.tanh(z + half)), n_subjects)
+
+
+def bootstrap_over_participants(
+    statistic: Callable[[NDArray[np.intp]], float], n_subjects: int, n_resamples: int, seed: int
+) -> Estimate:
+    """Percentile interval of a statistic of the whole group, resampling participants; too short for few.
+
+    Parameters
+    ----------
+    statistic : callable
+        Takes indices of participants, shape (participants,); returns the value.
+    n_subjects, n_resamples, seed : int
+
+    Returns
+    -------
+    Estimate
+    """
+    value = float(statistic(np.arange(n_subjects)))
+    if n_subjects < MIN_SUBJECTS or np.isnan(value):
+        return Estimate(value, None, None, n_subjects)
     rng = np.random.default_rng(seed)
-    draws = [statistic(rng.integers(0, n_people, n_people)) for _ in range(n_resamples)]
+    draws = [statistic(rng.integers(0, n_subjects, n_subjects)) for _ in range(n_resamples)]
     low, high = np.nanpercentile(draws, (2.5, 97.5))
-    return Estimate(value, float(low), float(high), n_people)
+    return Estimate(value, float(low), float(high), n_subjects)
 
 
 def over_folds(statistic: Callable[[NDArray[np.intp]], float], folds: NDArray) -> Estimate:
-    """Interval of a cross-validated statistic that knows that predictors share training people.
+    """Interval of a cross-validated statistic, corrected for training participants shared by the folds.
 
-    Student's t of the folds' own values, their variance enlarged as Nadeau and Bengio (2003)
-    propose. Resampling people whose predictions are fixed leaves out what another training set
-    would have said, so its intervals are too short.
+    Student's t of the values of the folds, their variance enlarged as Nadeau and Bengio (2003)
+    propose. Resampling participants with fixed predictions ignores the variation between training
+    sets, so its intervals are too short.
 
     Parameters
     ----------
     statistic : callable
-        Takes indices of people, shape (people,); not a number where a fold does not define it.
-    folds : ndarray, shape (people,)
-        Fold of each person, two at least.
+        Takes indices of participants, shape (participants,); NaN where it is undefined in a fold.
+    folds : ndarray, shape (participants,)
+        Fold of each participant; at least two folds.
+
+    Returns
+    -------
+    Estimate
     """
-    everybody = np.arange(len(folds))
-    value = float(statistic(everybody))
+    all_subjects = np.arange(len(folds))
+    value = float(statistic(all_subjects))
     names = np.unique(folds)
-    found = np.array([statistic(everybody[folds == name]) for name in names])
+    found = np.array([statistic(all_subjects[folds == name]) for name in names])
     found = found[np.isfinite(found)]
     if len(found) < MIN_SUBJECTS or not np.isfinite(value):
         return Estimate(value, None, None, len(folds))
@@ -123,33 +195,22 @@ def over_folds(statistic: Callable[[NDArray[np.intp]], float], folds: NDArray) -
     return Estimate(value, value - half, value + half, len(folds))
 
 
-def band(curves: NDArray[np.float64], n_resamples: int, seed: int) -> tuple[NDArray, ...]:
-    """Mean curve over subjects and its 95 % percentile bootstrap band.
+def band(curves: NDArray[np.float64]) -> tuple[NDArray, ...]:
+    """Mean curve over subjects and its 95 % band by Student's t, point by point.
 
     Parameters
     ----------
     curves : ndarray, shape (subjects, points)
         NaN where a subject has no value at a point.
-    n_resamples, seed : int
 
     Returns
     -------
     mean, low, high : ndarray, shape (points,)
-        NaN at points nobody has; low and high are NaN with fewer than `MIN_SUBJECTS` subjects.
+        NaN at points without a value; low and high are NaN at points with fewer than `MIN_SUBJECTS`.
     """
-    rng = np.random.default_rng(seed)
-    n = len(curves)
-    with warnings.catch_warnings():
-        # A resample may hold nobody with a value at a far slice: NaN is the right answer there.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        mean = np.nanmean(curves, axis=0)
-        if n < MIN_SUBJECTS:
-            return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-        draws = np.stack(
-            [np.nanmean(curves[rng.integers(0, n, n)], axis=0) for _ in range(n_resamples)]
-        )
-        low, high = np.nanpercentile(draws, (2.5, 97.5), axis=0)
-    return mean, low, high
+    found = [student_mean(values) for values in np.asarray(curves, np.float64).T]
+    limits = np.array([(one.value, one.low, one.high) for one in found], dtype=np.float64)
+    return tuple(limits.reshape(-1, 3).T)
 
 
 def holm(p: ArrayLike) -> NDArray[np.float64]:
@@ -158,18 +219,18 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
     Parameters
     ----------
     p : array_like, shape (tests,)
-        NaN (a test that says nothing) stays NaN and does not count.
+        NaN (an undefined test) stays NaN and is not counted.
 
     Returns
     -------
     ndarray, shape (tests,)
-        The k-th smallest of m is multiplied by m - k + 1, never falls below the one before it,
-        and is 1 at most.
+        The k-th smallest of m is multiplied by m - k + 1, is at least the previous one, and at
+        most 1.
     """
-    p = np.asarray(p, np.float64)
-    corrected = np.full_like(p, np.nan)
-    order = np.argsort(p)[: np.isfinite(p).sum()]
-    stepped = p[order] * np.arange(order.size, 0, -1)
+    values = np.asarray(p, np.float64)
+    corrected = np.full_like(values, np.nan)
+    order = np.argsort(values)[: np.isfinite(values).sum()]
+    stepped = values[order] * np.arange(order.size, 0, -1)
     corrected[order] = np.minimum(np.maximum.accumulate(stepped), 1)
     return corrected
 
@@ -186,7 +247,7 @@ def limits_of_agreement(differences: ArrayLike) -> tuple[float, float, float]:
     bias, low, high : float
         Mean, and mean -+ 1.96 standard deviations (divisor n - 1); limits of one value are NaN.
     """
-    differences = np.asarray(differences, np.float64)
-    bias = float(differences.mean())
-    reach = 1.96 * float(differences.std(ddof=1)) if differences.size > 1 else float("nan")
+    values = np.asarray(differences, np.float64)
+    bias = float(values.mean())
+    reach = 1.96 * float(values.std(ddof=1)) if values.size > 1 else float("nan")
     return bias, bias - reach, bias + reach

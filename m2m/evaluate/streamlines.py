@@ -1,7 +1,7 @@
-"""Streamlines of a synthetic tensor field against those of the scan, bundle by bundle.
+"""Streamlines of a synthetic tensor field compared with those of the measured one, bundle by bundle.
 
-A streamline belongs to the labelled region in which most of its points lie, if at least half of
-them do. All streamlines are in T1 world mm, RAS+.
+A streamline belongs to the labelled region that holds most of its points, if that is at least half
+of them. All streamlines are in T1 world mm, RAS+.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,15 +23,15 @@ from m2m.io.volume import Volume
 
 @dataclass(frozen=True)
 class Bundle:
-    """The streamlines of one region.
+    """Streamlines of one region.
 
     Attributes
     ----------
     n : int
     length_mm : float
-        Mean; NaN where there is no streamline.
+        Mean length; NaN without streamlines.
     volume_mm3 : float
-        Of the voxels that they visit.
+        Volume of the visited voxels.
     count : ndarray of int, shape (X, Y, Z)
         Streamlines per voxel.
     """
@@ -42,13 +42,25 @@ class Bundle:
     count: NDArray[np.int32]
 
 
-def true_streamlines(root: Path, folder: str, unit: str) -> ArraySequence:
-    """Load the scan's streamlines and move them from DWI to T1 world mm.
+def reference_streamlines(root: Path, folder: str, unit: str) -> ArraySequence:
+    """Load the streamlines of the measured tensor field and transform them from DWI to T1 world mm.
+
+    Parameters
+    ----------
+    root : Path
+        Dataset of the results.
+    folder, unit : str
+        Columns of units.tsv.
+
+    Returns
+    -------
+    ArraySequence
+        T1 world mm.
 
     Raises
     ------
     DataError
-        They are missing or empty (their stage failed).
+        The file is missing or empty (its stage failed).
     """
     streamlines = density.load_tractogram(unit_path(root, "tractogram", folder, unit))
     t1_to_dwi = np.array(read_json(unit_path(root, "grid-status", folder, unit))["t1_to_dwi"])
@@ -56,12 +68,24 @@ def true_streamlines(root: Path, folder: str, unit: str) -> ArraySequence:
 
 
 def synthetic_streamlines(synthetic_root: Path, folder: str, unit: str) -> ArraySequence:
-    """Load the streamlines of the synthetic tensor field, in T1 world mm.
+    """Load the streamlines of the synthetic tensor field.
+
+    Parameters
+    ----------
+    synthetic_root : Path
+        Dataset of the model's synthetic maps.
+    folder, unit : str
+        Columns of units.tsv.
+
+    Returns
+    -------
+    ArraySequence
+        T1 world mm.
 
     Raises
     ------
     DataError
-        They are missing or empty (their stage failed).
+        The file is missing or empty (its stage failed).
     """
     return density.load_tractogram(unit_path(synthetic_root, "synth-tractogram", folder, unit))
 
@@ -72,14 +96,14 @@ def region_of(streamlines: ArraySequence, labels: Volume) -> NDArray[np.int64]:
     Parameters
     ----------
     streamlines : ArraySequence
-        World mm of the label image.
+        World mm of the label image's space.
     labels : Volume
         Integers, 0 is background.
 
     Returns
     -------
     ndarray of int, shape (streamlines,)
-        0 for none; of two regions with half of the points each, the lower label.
+        Label, 0 for none; the lower label where two regions hold half of the points each.
     """
     points = apply_affine(np.linalg.inv(labels.affine), streamlines.get_data())
     voxels = np.rint(points).astype(int)
@@ -98,9 +122,9 @@ def region_of(streamlines: ArraySequence, labels: Volume) -> NDArray[np.int64]:
 
 
 def describe(streamlines: ArraySequence, grid: Volume) -> Bundle:
-    """Count and measure streamlines on a grid of the same world.
+    """Count and measure streamlines on a grid in the same world space.
 
-    A length is the sum of the steps between points.
+    The length of a streamline is the sum of the distances between successive points.
     """
     count = density.count_map(streamlines, grid.affine, grid.shape)
     steps = [np.linalg.norm(np.diff(points, axis=0), axis=1).sum() for points in streamlines]
@@ -109,67 +133,66 @@ def describe(streamlines: ArraySequence, grid: Volume) -> Bundle:
     return Bundle(len(streamlines), length_mm, volume_mm3, count)
 
 
-def density_r(true: NDArray, synthetic: NDArray) -> float:
-    """Pearson's r of two count maps over the voxels that either visits; 0 where one is empty."""
-    if not (true.any() and synthetic.any()):
+def density_r(reference: NDArray, synthetic: NDArray) -> float:
+    """Pearson's r of two count maps over the voxels that are not 0 in both; 0 where one map is empty."""
+    if not (reference.any() and synthetic.any()):
         return 0.0
-    union = (true > 0) | (synthetic > 0)
-    return measures.pearson(true[union], synthetic[union])
+    union = (reference > 0) | (synthetic > 0)
+    return measures.pearson(reference[union], synthetic[union])
 
 
 def compare_bundles(
-    true: ArraySequence,
+    reference: ArraySequence,
     synthetic: ArraySequence,
     labels: Volume,
     names: Mapping[int, str],
     min_streamlines: int,
 ) -> list[dict[str, Any]]:
-    """Compare two tractograms of one person, region by region.
+    """Compare two tractograms of one participant, region by region.
 
     Parameters
     ----------
-    true, synthetic : ArraySequence
+    reference, synthetic : ArraySequence
         T1 world mm.
     labels : Volume
         Integers on the common grid, 0 is background.
     names : mapping of int to str
         A label without a name is called ``roi-<label>``.
     min_streamlines : int
-        Regions with fewer true streamlines are left out.
+        Regions with fewer reference streamlines are left out.
 
     Returns
     -------
     list of dict
-        bundle, true_n, synthetic_n, true_length_mm, synthetic_length_mm, true_volume_mm3,
-        synthetic_volume_mm3, density_r. A bundle that the synthesis lacks has volume and
-        density_r 0 and no length.
+        bundle, reference_n, synthetic_n, reference_length_mm, synthetic_length_mm, reference_volume_mm3,
+        synthetic_volume_mm3, density_r. A bundle without synthetic streamlines has volume and
+        density_r 0 and length NaN.
     """
-    pair = {"true": (true, region_of(true, labels))}
+    pair = {"reference": (reference, region_of(reference, labels))}
     pair["synthetic"] = (synthetic, region_of(synthetic, labels))
     rows = []
     for label in np.unique(labels.data[labels.data > 0]):
-        if (pair["true"][1] == label).sum() < min_streamlines:
+        if (pair["reference"][1] == label).sum() < min_streamlines:
             continue
         row: dict[str, Any] = {"bundle": names.get(int(label), f"roi-{int(label)}")}
         bundles = {
-            kind: describe(streamlines[regions == label], labels)
-            for kind, (streamlines, regions) in pair.items()
+            kind: describe(streamlines[regions == label], labels) for kind, (streamlines, regions) in pair.items()
         }
         for key in ("n", "length_mm", "volume_mm3"):
             row |= {f"{kind}_{key}": getattr(bundle, key) for kind, bundle in bundles.items()}
-        row["density_r"] = density_r(bundles["true"].count, bundles["synthetic"].count)
+        row["density_r"] = density_r(bundles["reference"].count, bundles["synthetic"].count)
         rows.append(row)
     return rows
 
 
 def agreement(bundles: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Agreement of one person's bundles: Lin's concordance of lengths and volumes, mean density r.
+    """Compute Lin's concordance of lengths and of volumes, and mean density r, of one participant's bundles.
 
-    Lengths are those of bundles that both tractograms have.
+    Lengths are compared over bundles that both tractograms have.
     """
 
     def concordance(key: str) -> float:
-        pairs = np.array([[row[f"true_{key}"], row[f"synthetic_{key}"]] for row in bundles])
+        pairs = np.array([[row[f"reference_{key}"], row[f"synthetic_{key}"]] for row in bundles])
         pairs = pairs.reshape(-1, 2)
         return measures.concordance(*pairs[np.isfinite(pairs).all(axis=1)].T)
 

@@ -1,6 +1,6 @@
-"""Does a map know where it is wrong? Standard deviations against the errors that were made.
+"""Predicted standard deviations compared with the actual errors: whether uncertainty shows where a map is wrong.
 
-Both are of scaled values (`m2m.io.modalities`), one for each voxel and channel.
+Both are in scaled values (`m2m.io.modalities`), one for each voxel and channel.
 
 References
 ----------
@@ -26,11 +26,12 @@ def calibration(error: NDArray, sd: NDArray) -> NDArray[np.float64]:
     Parameters
     ----------
     error, sd : ndarray, shape (n,)
-        Errors' sizes; standard deviations. An interval of width 0 holds an error of 0 only.
+        Absolute errors and their standard deviations. An interval of width 0 contains an error of 0 only.
 
     Returns
     -------
     ndarray, shape (len(NOMINAL),)
+        Shares, 0 to 1.
     """
     in_sd = np.divide(error, sd, out=np.where(error > 0, np.inf, 0), where=sd > 0)
     reach = stats.norm.ppf((1 + NOMINAL) / 2)
@@ -43,12 +44,13 @@ def retention(error: NDArray, sd: NDArray) -> NDArray[np.float64]:
     Parameters
     ----------
     error, sd : ndarray, shape (n,)
-        Errors' sizes; what voxels are ordered by. Among equal ones the order is left open: each
-        counts with their mean error.
+        Absolute errors, and the standard deviations by which voxels are ordered. Voxels with equal
+        `sd` each count with their mean error.
 
     Returns
     -------
     ndarray, shape (len(KEPT),)
+        Mean absolute errors.
     """
     _, level, n = np.unique(sd, return_inverse=True, return_counts=True)
     sums = np.bincount(level, error)
@@ -57,26 +59,24 @@ def retention(error: NDArray, sd: NDArray) -> NDArray[np.float64]:
     return total / kept
 
 
-def compare_uncertainty(
-    error: NDArray, sd: NDArray
-) -> tuple[dict[str, float], list[dict[str, Any]]]:
+def compare_uncertainty(error: NDArray, sd: NDArray) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Compare errors with the standard deviations that were predicted for them.
 
     Parameters
     ----------
     error : ndarray, shape (n,)
-        True minus synthetic; not empty.
+        Reference minus synthetic; not empty.
     sd : ndarray, shape (n,)
         0 and above.
 
     Returns
     -------
     dict
-        calibration_error (mean |nominal - observed|), coverage_95 (share of errors inside the 95 %
+        calibration_error (mean absolute nominal - observed), coverage_95 (share of errors inside the 95 %
         interval), sd_error_r (Spearman's r of sd and error), retention_gain (1 - mean of the
-        retention curve over the mean error: 0 where sd says nothing).
+        retention curve over the mean error: 0 where sd has no information).
     list of dict
-        curve (calibration, retention; oracle: retention by the errors themselves), x, y.
+        curve (calibration, retention; oracle: retention ordered by the errors themselves), x, y.
     """
     error, sd = np.abs(error).astype(np.float64), sd.astype(np.float64)
     observed = calibration(error, sd)

@@ -1,4 +1,4 @@
-"""A continuous field fitted to the slices of one person: the stage `field`."""
+"""A continuous field, fitted to the slices of one participant: the stage `field`."""
 
 from m2m.field.fit_field import main
 

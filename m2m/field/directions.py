@@ -1,6 +1,6 @@
-"""Where fibres run, in numbers that can be averaged: FA times the products of V1's elements.
+"""Fibre directions as values that can be averaged: FA times the products of the elements of V1.
 
-A vector and its opposite mean the same fibre and would cancel; their products are equal.
+A vector and its opposite are the same direction, but would cancel; the products are equal.
 """
 
 import numpy as np
@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from m2m.diffusion import tensors
 
-# Channels of a field that knows directions, after its density.
+# Channels of a field with directions, after the density.
 DIRECTIONS = tuple(f"direction-{i}" for i in ("xx", "xy", "xz", "yy", "yz", "zz"))
-# Mean diffusivity of tensors that stand for a direction and an FA alone, mm2/s.
+# Mean diffusivity of tensors that encode direction and FA only, mm2/s.
 MD_MM2_PER_S = 0.7e-3
 
 
 def directions(six: NDArray) -> NDArray[np.float32]:
-    """Directions of tensors.
+    """Compute FA times the dyadic product of the first eigenvector.
 
     Parameters
     ----------
@@ -25,31 +25,32 @@ def directions(six: NDArray) -> NDArray[np.float32]:
     Returns
     -------
     ndarray, shape (..., 6)
-        Elements as of a tensor, -1 to 1.
+        Elements in the order of a tensor's, -1 to 1.
     """
-    found = tensors.measures(six)
-    return found.fa[..., None] * found.v1[..., tensors.ROWS] * found.v1[..., tensors.COLUMNS]
+    measures = tensors.measures(six)
+    return measures.fa[..., None] * measures.v1[..., tensors.ROWS] * measures.v1[..., tensors.COLUMNS]
 
 
-def as_tensors(found: NDArray) -> NDArray[np.float64]:
-    """Tensors with these directions: the inverse of `directions`, of axially symmetric tensors.
+def as_tensors(six: NDArray) -> NDArray[np.float64]:
+    """Build axially symmetric tensors from directions: the inverse of `directions`.
 
-    V1 is the first eigenvector, FA the first eigenvalue: that of one tensor's directions is its
-    FA, and the mean of directions that cross has a smaller one.
+    V1 is the first eigenvector and FA the first eigenvalue. For the mean of crossing directions,
+    FA is smaller than that of each.
 
     Parameters
     ----------
-    found : ndarray, shape (..., 6)
+    six : ndarray, shape (..., 6)
+        Of `directions`.
 
     Returns
     -------
     ndarray, shape (..., 6)
-        mm2/s, of one mean diffusivity; 0 where the directions are 0.
+        mm2/s, all of the same mean diffusivity; 0 where the directions are 0.
     """
-    evals, evecs = np.linalg.eigh(tensors.to_matrix(np.asarray(found, np.float64)))
+    evals, evecs = np.linalg.eigh(tensors.to_matrix(np.asarray(six, np.float64)))
     fa, v1 = evals[..., 2].clip(0, 1), evecs[..., 2]
     # Eigenvalues 1 + 2x, 1 - x, 1 - x times the mean have FA^2 = 3 x^2 / (1 + 2 x^2).
     x = (fa / np.sqrt(3 - 2 * fa**2))[..., None]
     outer = v1[..., tensors.ROWS] * v1[..., tensors.COLUMNS]
-    six = (1 - x) * np.equal(tensors.ROWS, tensors.COLUMNS) + 3 * x * outer
-    return np.where(np.any(found != 0, axis=-1, keepdims=True), MD_MM2_PER_S * six, 0)
+    scaled = (1 - x) * np.equal(tensors.ROWS, tensors.COLUMNS) + 3 * x * outer
+    return np.where(np.any(six != 0, axis=-1, keepdims=True), MD_MM2_PER_S * scaled, 0)

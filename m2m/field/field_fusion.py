@@ -1,4 +1,4 @@
-"""Fusion of synthetic slices: a field fitted to all that orientations give, or a mean of them."""
+"""Fusion of synthetic slices: a field is fitted to the slices of all orientations."""
 
 from collections.abc import Iterable
 
@@ -14,32 +14,42 @@ from m2m.models.fusion import View, average
 from m2m.models.uncertainty import Prediction
 from m2m.options import SliceField
 
-# About the brain, in voxels.
+# Margin around the brain, in voxels.
 MARGIN = 2.0
 
 
 def by_field(views: Iterable[View], inside: NDArray[np.bool_], device: str = "cpu") -> Prediction:
-    """Fit a field to the slices of all views, and take its values where the source is.
+    """Fit a field to the slices of all views, and sample it inside the source.
 
-    Slices that contradict the others count less. Elsewhere the volume is the views' mean, whose
-    candidates for the deviation are taken too.
+    Slices that contradict the others get a lower weight. Outside, the volume is the mean of the
+    views. The candidates for the standard deviation are those of the mean.
+
+    Parameters
+    ----------
+    views : iterable of View
+        One per orientation.
+    inside : ndarray of bool, shape (X, Y, Z)
+        Where the source is not 0.
+    device : str
+
+    Returns
+    -------
+    Prediction
 
     Raises
     ------
     DataError
-        As `fit`.
+        As in `fit`.
     """
     views = list(views)
     mean = average(views, inside)
-    grid = np.eye(4)  # what the field does goes by voxels
+    grid = np.eye(4)  # the field is defined in voxels
     brain = Volume(inside, grid)
     slices = [
-        one._replace(counts=where.image[..., 0])
+        one._replace(counts=mask.image[..., 0].astype(bool))
         for view in views
-        for (_, one), (_, where) in zip(
-            cut(Volume(view.image, grid), view.plane), cut(brain, view.plane), strict=True
-        )
-        if where.image.any()
+        for (_, one), (_, mask) in zip(cut(Volume(view.image, grid), view.plane), cut(brain, view.plane), strict=True)
+        if mask.image.any()
     ]
     fitted = fit(slices, box_of(brain, MARGIN), SliceField(), device, quiet=True)
     image = mean.image.copy()

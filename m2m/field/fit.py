@@ -1,8 +1,8 @@
-"""Fit a field to slices: each slice's noise is learned with it, so that a bad one counts less.
+"""Fit a field to slices; the noise of each slice is estimated, so that a corrupted one counts less.
 
-Each pixel is a normal sample of the field about its place, with its slice's own variance; a slice
-that contradicts the others gets a large one (as in NeSVoR). Between slices the field bends as
-little as they allow.
+Each pixel is a normal sample of the field at its position, with the variance of its slice. A slice
+that contradicts the others gets a large variance (as in NeSVoR). Between slices, the bending of the
+field is minimised.
 
 References
 ----------
@@ -11,7 +11,7 @@ Duchon (1977), thin-plate splines, https://doi.org/10.1007/BFb0086566.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,19 +25,19 @@ from m2m.field.slice_samples import Box, Slice, gather, pixel_mm_of
 from m2m.io.errors import DataError
 from m2m.options import SliceField
 
-# Standard deviation, in scaled values, that every slice begins with.
+# Initial standard deviation of each slice, in scaled values.
 FIRST_SD = 0.1
-# Learning rate of its logarithm: some hundred steps must suffice for factors of ten.
+# Learning rate of its logarithm: a few hundred steps must suffice for a factor of ten.
 SD_RATE = 0.05
-# Times the median deviation of slices: noisier ones count less.
+# Factor of the median deviation of slices, above which a slice counts less.
 USUAL = 1.5
-# Points along the normal that stand for a slice's profile, where it has one.
+# Quadrature points along the normal for the profile of a thick slice.
 PROFILE_POINTS = 5
 FWHM_PER_SD = np.sqrt(8 * np.log(2))
 
 
 class Fitted(NamedTuple):
-    """A field, and what was learned about its slices.
+    """A field, and the estimated noise of its slices.
 
     Attributes
     ----------
@@ -54,13 +54,16 @@ class Fitted(NamedTuple):
 
 
 class Profile(nn.Module):
-    """Mean of a field over the profile of each pixel's slice (its point-spread function).
+    """Mean of a field over the slice profile of each pixel (its point-spread function).
 
     Parameters
     ----------
     slices : sequence of Slice
-        Thickness and normal of each are used.
+        Their thickness and normal are used.
     """
+
+    steps_mm: Tensor
+    weight: Tensor
 
     def __init__(self, slices: Sequence[Slice]):
         super().__init__()
@@ -72,14 +75,41 @@ class Profile(nn.Module):
         self.register_buffer("weight", torch.tensor(weight / weight.sum(), dtype=torch.float32))
 
     def forward(self, network: FieldNetwork, points_mm: Tensor, number: Tensor) -> Tensor:
-        """Values (N, C) of pixels at points (N, 3) of slices `number` (N,)."""
-        places = points_mm[:, None] + self.steps_mm[number]  # (N, K, 3)
-        values = network(places.flatten(0, 1)).unflatten(0, places.shape[:2])  # (N, K, C)
+        """Compute pixel values.
+
+        Parameters
+        ----------
+        network : FieldNetwork
+        points_mm : Tensor, shape (N, 3)
+            Of the pixels, world mm.
+        number : Tensor of int, shape (N,)
+            Number of the slice of each pixel.
+
+        Returns
+        -------
+        Tensor, shape (N, C)
+        """
+        samples = points_mm[:, None] + self.steps_mm[number]  # (N, K, 3)
+        values = network(samples.flatten(0, 1)).unflatten(0, samples.shape[:2])  # (N, K, C)
         return (values * self.weight[:, None]).sum(1)  # (N, C)
 
 
 def bending(network: FieldNetwork, n_points: int, step: float, pixel_mm: float) -> Tensor:
-    """Mean squared second derivative by pixels, at random points, in random directions."""
+    """Mean squared second derivative at random points, in random directions.
+
+    Parameters
+    ----------
+    network : FieldNetwork
+    n_points : int
+    step : float
+        Of the finite difference, in pixels.
+    pixel_mm : float
+
+    Returns
+    -------
+    Tensor
+        Scalar, per pixel^4.
+    """
     place = torch.rand(n_points, 3, device=network.low_mm.device)
     middle = network.low_mm + place * network.size_mm
     away = step * pixel_mm * F.normalize(torch.randn_like(middle), dim=-1)
@@ -87,9 +117,7 @@ def bending(network: FieldNetwork, n_points: int, step: float, pixel_mm: float) 
     return ((before - 2 * at + after) / step**2).square().mean()
 
 
-def fit(
-    slices: Sequence[Slice], box: Box, options: SliceField, device: str = "cpu", quiet: bool = False
-) -> Fitted:
+def fit(slices: Sequence[Slice], box: Box, options: SliceField, device: str = "cpu", quiet: bool = False) -> Fitted:
     """Fit a field to slices.
 
     Parameters
@@ -97,16 +125,20 @@ def fit(
     slices : sequence of Slice
         Scaled values of about 0 to 1.
     box : Box
-        Where the field is defined; pixels outside it play no role.
+        Domain of the field; pixels outside are not used.
     options : SliceField
     device : str
     quiet : bool
-        Without a progress bar.
+        No progress bar.
+
+    Returns
+    -------
+    Fitted
 
     Raises
     ------
     DataError
-        As `gather`; or the fit diverged.
+        As in `gather`; or the fit diverged.
     """
     torch.manual_seed(options.seed)
     points, values, number = (torch.from_numpy(x).to(device) for x in gather(slices, box))
@@ -128,15 +160,26 @@ def fit(
     return Fitted(network, log_sds.detach().exp().cpu().numpy(), pixel_mm)
 
 
-def network_of(
-    box: Box, options: SliceField, pixel_mm: float, channels: int, positive: bool = False
-) -> FieldNetwork:
-    """Build the network of a field, as its section says."""
+def network_of(box: Box, options: SliceField, pixel_mm: float, channels: int, positive: bool = False) -> FieldNetwork:
+    """Build the network of a field from its options.
+
+    Parameters
+    ----------
+    box : Box
+        Domain of the field.
+    options : SliceField
+    pixel_mm : float
+        Unit of the grid spacings.
+    channels : int
+    positive : bool
+        Values are above 0.
+
+    Returns
+    -------
+    FieldNetwork
+    """
     spacings_mm = [spacing * pixel_mm for spacing in options.spacings]
-    return FieldNetwork(
-        box, spacings_mm, options.features, options.hidden, channels,
-        options.table_rows, positive,
-    )  # fmt: skip
+    return FieldNetwork(box, spacings_mm, options.features, options.hidden, channels, options.table_rows, positive)
 
 
 def descend(
@@ -147,19 +190,20 @@ def descend(
     log_sds: Sequence[nn.Parameter] = (),
     quiet: bool = False,
 ) -> None:
-    """Minimise a misfit to a random part of the samples, and the field's bending.
+    """Minimise the misfit to random batches of samples, and the bending of the field.
 
     Parameters
     ----------
     network : FieldNetwork
     misfit : callable
-        Gives that of another part at each call.
+        Returns the misfit of a new batch at each call.
     options : SliceField
     pixel_mm : float
+        Side of a pixel.
     log_sds : sequence of Parameter
-        Logarithms of deviations, learned too.
+        Logarithms of standard deviations to optimise as well.
     quiet : bool
-        Without a progress bar.
+        No progress bar.
 
     Raises
     ------
@@ -167,7 +211,7 @@ def descend(
         The fit diverged.
     """
     rate = options.learning_rate
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": list(network.grids.parameters()), "lr": rate},
         {"params": list(network.perceptron.parameters()), "lr": rate / 5},
         {"params": list(log_sds), "lr": SD_RATE},
@@ -182,9 +226,10 @@ def descend(
         loss = loss + options.bending * smooth
         if not loss.isfinite():
             raise DataError(
-                f"the fit diverged at step {step}", value=loss.item(),
-                remedy="look at the images' scale, or lower field.learning_rate",
-            )  # fmt: skip
+                f"the fit diverged at step {step}",
+                value=loss.item(),
+                remedy="check the scale of the images, or lower field.learning_rate",
+            )
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -193,10 +238,10 @@ def descend(
 
 
 def weights(sds: Tensor) -> Tensor:
-    """How much each slice counts: 1, or less where its deviation is more than usual.
+    """Weight of each slice: 1, or less if its standard deviation is unusually large.
 
-    Slices of the middle of a brain show more, so they fit less well than those of its rim: up to
-    `USUAL` times the median deviation all count alike. Beyond, by the inverse of the squared
-    variance: what is wrong with a slice, a shift say, is wrong with all of its pixels together.
+    Slices through the middle of the brain have more structure, so they fit less well than those at
+    its edge: up to `USUAL` times the median deviation, all weights are 1. Above, the weight is the
+    inverse of the squared variance, since an error such as a shift affects all pixels of a slice.
     """
     return (USUAL * sds.median() / sds).pow(4).clamp(max=1)

@@ -1,4 +1,4 @@
-"""The network of a field: features on grids of several resolutions, and a small perceptron.
+"""Network of a field: features on grids of several resolutions, and a small perceptron.
 
 References
 ----------
@@ -14,28 +14,50 @@ from torch import Tensor, nn
 
 from m2m.field.slice_samples import Box
 
-# Of Mueller et al.: a node's place in the table is the exclusive or of its indices times these.
+# Of Mueller et al.: the table row of a node is the exclusive or of its indices times these primes.
 PRIMES = (1, 2_654_435_761, 805_459_861)
-# Of the softplus: it bends within a tenth of the range of scaled values.
+# Of the softplus: its bend covers about a tenth of the range of scaled values.
 SHARPNESS = 10.0
 
 
 class DenseGrid(nn.Module):
-    """Features at every node of a regular grid, linear between them."""
+    """Features at the nodes of a regular grid, interpolated linearly.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Number of nodes along each axis.
+    features : int
+        Per node.
+    """
 
     def __init__(self, shape: Sequence[int], features: int):
         super().__init__()
         self.nodes = nn.Parameter(0.01 * torch.randn(1, features, *shape))
 
     def forward(self, place: Tensor) -> Tensor:
-        """Features (N, features) at places (N, 3), 0 to 1; beyond, those of the nearest edge."""
+        """Features (N, features) at positions (N, 3) in 0 to 1; outside, those of the nearest edge."""
         at = (2 * place - 1).flip(-1)[None, None, None]  # (1, 1, 1, N, 3), last axis first
-        found = F.grid_sample(self.nodes, at, padding_mode="border", align_corners=True)
-        return found[0, :, 0, 0].T  # (N, features)
+        sampled = F.grid_sample(self.nodes, at, padding_mode="border", align_corners=True)
+        return sampled[0, :, 0, 0].T  # (N, features)
 
 
 class HashGrid(nn.Module):
-    """As `DenseGrid`, for more nodes than the table has rows: nodes share them by a hash."""
+    """As `DenseGrid`, with a hash table of features that nodes share.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Number of nodes along each axis.
+    features : int
+        Per node.
+    rows : int
+        Of the table.
+    """
+
+    corners: Tensor
+    shape: Tensor
+    primes: Tensor
 
     def __init__(self, shape: Sequence[int], features: int, rows: int):
         super().__init__()
@@ -46,7 +68,7 @@ class HashGrid(nn.Module):
         self.register_buffer("primes", torch.tensor(PRIMES), persistent=False)
 
     def forward(self, place: Tensor) -> Tensor:
-        """Features (N, features) at places (N, 3), 0 to 1; beyond, those of the nearest edge."""
+        """Features (N, features) at positions (N, 3) in 0 to 1; outside, those of the nearest edge."""
         at = place.clamp(0, 1) * (self.shape - 1)  # (N, 3)
         low = torch.minimum(at.floor(), self.shape - 2.0)
         share = (at - low)[:, None]  # (N, 1, 3)
@@ -63,18 +85,21 @@ class FieldNetwork(nn.Module):
     ----------
     box : Box
     spacings_mm : sequence of float
-        Of the grids' nodes.
+        Node spacing of each grid.
     features : int
         Of each grid.
     hidden : sequence of int
-        Widths of the perceptron.
+        Widths of the hidden layers of the perceptron.
     channels : int
-        Of the slices.
+        Of the output.
     table_rows : int
         Grids with more nodes are hashed.
     positive : bool
-        Values are above 0, as densities are.
+        Values are above 0, for a density.
     """
+
+    low_mm: Tensor
+    size_mm: Tensor
 
     def __init__(
         self,
@@ -87,7 +112,7 @@ class FieldNetwork(nn.Module):
         positive: bool = False,
     ):
         super().__init__()
-        # Rounded as it is kept: the box of a field on disk must give grids of the same shape.
+        # Rounded as when saved: the box of a field on disk must give grids of the same shape.
         size_mm = (box.high_mm - box.low_mm).astype(np.float32).astype(np.float64)
         self.register_buffer("low_mm", torch.tensor(box.low_mm, dtype=torch.float32))
         self.register_buffer("size_mm", torch.tensor(size_mm, dtype=torch.float32))
@@ -97,7 +122,8 @@ class FieldNetwork(nn.Module):
             dense = np.prod(shape, dtype=float) <= table_rows
             grid = DenseGrid(shape, features) if dense else HashGrid(shape, features, table_rows)
             self.grids.append(grid)
-        layers, width = [], features * len(self.grids)
+        layers: list[nn.Module] = []
+        width = features * len(self.grids)
         for wider in hidden:
             layers += [nn.Linear(width, wider), nn.SiLU()]
             width = wider
@@ -105,7 +131,7 @@ class FieldNetwork(nn.Module):
         self.positive = positive
 
     def forward(self, points_mm: Tensor) -> Tensor:
-        """Scaled values (N, channels) at points (N, 3) in world mm."""
+        """Scaled values (N, channels) at points (N, 3), world mm."""
         place = (points_mm - self.low_mm) / self.size_mm  # (N, 3), 0 to 1 inside the box
         features = torch.cat([grid(place) for grid in self.grids], dim=-1)
         values = self.perceptron(features)  # (N, channels)

@@ -1,7 +1,7 @@
-"""Write a field on any grid: volumes, and slices between and oblique to those it was fitted to."""
+"""Write a field on any grid: volumes, and slices between or oblique to those of the fit."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -11,38 +11,41 @@ from m2m.field.sample import on_grid
 from m2m.io.errors import DataError
 from m2m.io.modalities import MODALITIES
 from m2m.io.volume import load, save
-from m2m.models.inference import choose_device
+from m2m.models.inference import Device, choose_device
 
 
 def main(
     weights: Annotated[Path, typer.Option(help="Field of `m2m field`, .safetensors.")],
-    like: Annotated[Path, typer.Option(help="NIfTI whose voxels are filled: volume or slice.")],
+    like: Annotated[Path, typer.Option(help="NIfTI that defines the grid: volume or slice.")],
     out: Annotated[Path, typer.Option(help="Volume to write, .nii.gz.")],
-    record: Annotated[Path | None, typer.Option(help="Default: .json by the weights.")] = None,
-    tensor: Annotated[
-        Path | None, typer.Option(help="Tensors with the field's directions to write, .nii.gz.")
-    ] = None,
+    record: Annotated[Path | None, typer.Option(help="Field's record. Default: .json next to the weights.")] = None,
+    tensor: Annotated[Path | None, typer.Option(help="Tensors of the field's directions to write, .nii.gz.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
-    """Write a field on the voxels of an image, wherever they lie; 0 outside the field's box."""
+    """Sample a field at the voxels of an image with any affine; 0 outside the box of the field."""
     network, about = read_field(weights, record or weights.with_suffix(".json"))
     if tensor and DIRECTIONS[0] not in about["channels"]:
         raise DataError(
-            "knows no directions", file=weights, value=", ".join(about["channels"]),
-            remedy="fit it with --tensor, or leave --tensor out here",
-        )  # fmt: skip
+            "has no directions",
+            file=weights,
+            value=", ".join(about["channels"]),
+            remedy="fit the field with --directions, or omit --tensor",
+        )
     grid = load(like)
     if len(grid.shape) < 3:
         raise DataError(
-            "has two axes only, so nothing says where it lies", file=like, value=grid.shape,
+            "has two axes only, so its position in space is not defined",
+            file=like,
+            value=grid.shape,
             remedy="give a slice as an image of (X, Y, 1) voxels",
-        )  # fmt: skip
+        )
     try:
-        found = on_grid(network.to(choose_device(device)), grid.affine, grid.shape)
+        chosen = choose_device(cast(Device, device))  # refuses any other
+        sampled = on_grid(network.to(chosen), grid.affine, grid.shape)
     except DataError as error:
         raise DataError(error.problem, file=like, value=error.value, remedy=error.remedy) from None
     sources, modality = [weights, like], about["modality"]
     description = f"{MODALITIES[modality].description}; from a field fitted to slices"
-    save(out, unscaled(found, modality), sources, Description=description)
+    save(out, unscaled(sampled, modality), sources, Description=description)
     if tensor:
-        save_tensors(tensor, found, sources)
+        save_tensors(tensor, sampled, sources)

@@ -1,7 +1,7 @@
-"""Views of anything that has a density and a colour: emission and absorption along rays.
+"""Volume rendering of density and colour: emission and absorption along parallel rays, as in NeRF.
 
-The picture's value at a pixel is what comes through from every place along its ray, as in NeRF's
-volume rendering with parallel rays. All of it can be differentiated.
+The colour of a pixel is the emitted light along its ray that is not absorbed in front of it. The
+rendering is differentiable.
 
 References
 ----------
@@ -20,16 +20,16 @@ from torch import Tensor
 
 
 class Camera(NamedTuple):
-    """Where a picture is taken from, far away: its rays are parallel.
+    """Pose of a camera with parallel rays.
 
     Attributes
     ----------
     azimuth_deg : float
-        0: from behind, right is right; 90: from the person's right; 180: from the front.
+        0: from behind, with right on the right; 90: from the participant's right; 180: from the front.
     elevation_deg : float
-        90: from above, front at the top.
+        90: from above, with the front at the top.
     width_mm : float
-        Of the square picture.
+        Of the square image.
     pixels : int
         Along each side.
     """
@@ -41,7 +41,7 @@ class Camera(NamedTuple):
 
     @property
     def axes(self) -> NDArray[np.float64]:
-        """Unit vectors to the picture's right, up and into it, as rows; world axes."""
+        """Unit vectors to the right, up and into the image, as rows; world axes."""
         a, e = math.radians(self.azimuth_deg), math.radians(self.elevation_deg)
         right = np.array([math.cos(a), math.sin(a), 0])
         level = np.array([-math.sin(a), math.cos(a), 0])
@@ -50,24 +50,38 @@ class Camera(NamedTuple):
         return np.stack([right, up, math.cos(e) * level - math.sin(e) * above])
 
     def rays(self, centre_mm: NDArray, length_mm: float) -> tuple[Tensor, Tensor]:
-        """Where rays about a centre begin, shape (pixels^2, 3), row by row, and their direction."""
+        """Start points of the rays, row by row, and their direction.
+
+        Parameters
+        ----------
+        centre_mm : ndarray, shape (3,)
+            Point in the middle of the image, world mm.
+        length_mm : float
+            Of the rays; the centre is half way.
+
+        Returns
+        -------
+        starts : Tensor, shape (pixels^2, 3)
+            World mm.
+        direction : Tensor, shape (3,)
+        """
         right, up, into = self.axes
         across = (np.arange(self.pixels) + 0.5) / self.pixels * self.width_mm - self.width_mm / 2
-        starts = across[None, :, None] * right - across[:, None, None] * up  # rows run down
-        starts = starts + centre_mm - into * length_mm / 2
-        starts = torch.tensor(starts.reshape(-1, 3), dtype=torch.float32)
+        plane = across[None, :, None] * right - across[:, None, None] * up  # rows run down
+        plane = plane + centre_mm - into * length_mm / 2
+        starts = torch.tensor(plane.reshape(-1, 3), dtype=torch.float32)
         return starts, torch.tensor(into, dtype=torch.float32)
 
 
 class View(NamedTuple):
-    """What rays P see.
+    """Rendered values of P rays.
 
     Attributes
     ----------
     colour : Tensor, shape (P, 3)
         0 to 1, on black.
     depth : Tensor, shape (P,)
-        Optical depth: extinction summed along the ray.
+        Optical depth: extinction integrated along the ray.
     """
 
     colour: Tensor
@@ -75,7 +89,7 @@ class View(NamedTuple):
 
     @property
     def opacity(self) -> Tensor:
-        """Share of the light from behind that is lost, shape (P,)."""
+        """Fraction of the light from behind that is absorbed, shape (P,)."""
         return 1 - (-self.depth).exp()
 
 
@@ -87,29 +101,35 @@ def integrate(
     step_mm: float,
     at_once: int = 1,
 ) -> View:
-    """Sum emission and absorption along rays, from front to back.
+    """Integrate emission and absorption along rays, from front to back.
 
-    Each step of extinction s per mm emits its colour times 1 - exp(-s step_mm), and lets
-    exp(-s step_mm) of what lies behind it through.
+    A step with extinction s per mm emits its colour times 1 - exp(-s step_mm), and transmits the
+    fraction exp(-s step_mm) of the light from behind.
 
     Parameters
     ----------
     medium : callable
         From points (P, 3) in world mm to extinction per mm (P,) and colour (P, 3).
     starts : Tensor, shape (P, 3)
+        World mm.
     direction : Tensor, shape (3,) or (P, 3)
+        Unit vectors.
     length_mm, step_mm : float
-        Of the rays, and between the places where the medium is looked at.
+        Of the rays, and of a step along them.
     at_once : int
-        Steps of all rays that the medium is asked for together.
+        Number of steps per call of the medium.
+
+    Returns
+    -------
+    View
     """
     depth = torch.zeros(len(starts), device=starts.device)
     colour = torch.zeros_like(starts)
     along = step_mm * (torch.arange(math.ceil(length_mm / step_mm), device=starts.device) + 0.5)
     for steps in along.split(at_once):
         points = starts[:, None] + steps[:, None] * direction.unsqueeze(-2)  # (P, K, 3)
-        found = medium(points.flatten(0, 1))
-        extinction, emitted = (x.unflatten(0, points.shape[:2]) for x in found)
+        values = medium(points.flatten(0, 1))
+        extinction, emitted = (x.unflatten(0, points.shape[:2]) for x in values)
         absorbed = extinction * step_mm  # (P, K)
         beyond = depth[:, None] + absorbed.cumsum(1)
         share = (absorbed - beyond).exp() - (-beyond).exp()

@@ -1,9 +1,9 @@
-"""The stage `render`: a turntable and still views of a field, coloured by direction."""
+"""The stage `render`: a turntable animation and still views of a field, coloured by direction."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from m2m.io.bids import files_of, unit_of
 from m2m.io.errors import DataError
 from m2m.io.files import whole
 from m2m.io.unit_status import recorded, require_ok
-from m2m.models.inference import choose_device
+from m2m.models.inference import Device, choose_device
 from m2m.networks.slice_inputs import TemplateMap
 from m2m.options import Render
 from m2m.options.configured import section_of
@@ -28,51 +28,75 @@ from m2m.options.stage_flags import ConfigFile, MapsOf, Root, Session, Subject
 
 Medium = Callable[[Tensor], tuple[Tensor, Tensor]]
 FRAME_MS = 80
-# Where the squares of a direction's components are among the channels: after the density.
+# Channels with the squares of the direction's components; channel 0 is the density.
 SQUARES = (1, 4, 6)
 
 
 def medium_of(network: FieldNetwork, options: Render, device: str = "cpu") -> Medium:
-    """What a field of density, and of directions if it has them, absorbs and emits.
+    """Absorption and emission of a field of density, coloured by its directions if it has them.
 
-    The field is sampled once on a grid as fine as the steps along the rays, since neighbouring
-    rays and pictures ask for the same places.
+    The field is sampled once on a grid with the spacing of the steps along the rays, since
+    neighbouring rays and views need the same points.
+
+    Parameters
+    ----------
+    network : FieldNetwork
+    options : Render
+    device : str
+
+    Returns
+    -------
+    callable
+        From points (P, 3) in world mm to extinction per mm (P,) and colour (P, 3).
 
     Raises
     ------
     DataError
-        Nothing of the field can be seen: the pictures would be black.
+        Nothing of the field is visible: the images would be black.
     """
     low, high = extent(network)
     affine = np.diag([*[options.step_mm] * 3, 1.0])
     affine[:3, 3] = low
-    shape = tuple(int(n) + 1 for n in (high - low) / options.step_mm)
+    x, y, z = (int(n) + 1 for n in (high - low) / options.step_mm)
+    shape = (x, y, z)
     values = torch.from_numpy(on_grid(network, affine, shape).data)  # (X, Y, Z, C)
     extinction = options.opacity_per_mm * (values[..., 0] - options.threshold).clamp(min=0)
     if not extinction.any():
         raise DataError(
-            f"no density above render.threshold, {options.threshold:g}: nothing would be seen",
+            f"no density above render.threshold, {options.threshold:g}: nothing would be visible",
             value=f"{float(values[..., 0].max()):.3g} at most",
-            remedy="set it lower, or give the field more `field.steps`",
+            remedy="set a lower threshold, or more `field.steps`",
         )
     colour = torch.ones(*shape, 3)
     if values.shape[-1] > 1:
         colour = values[..., SQUARES].clamp(min=0).sqrt()
         colour = colour / colour.amax(-1, keepdim=True).clamp(min=1e-6)
-    baked = torch.cat([extinction[..., None], colour], dim=-1).movedim(-1, 0)
-    grid = TemplateMap(baked, torch.tensor(np.linalg.inv(affine), dtype=torch.float32)).to(device)
+    sampled = torch.cat([extinction[..., None], colour], dim=-1).movedim(-1, 0)
+    grid = TemplateMap(sampled, torch.tensor(np.linalg.inv(affine), dtype=torch.float32)).to(device)
 
     def medium(points_mm: Tensor) -> tuple[Tensor, Tensor]:
-        found = grid(points_mm.T[None, :, :, None])[0, :, :, 0].T  # (P, 4)
-        return found[:, 0], found[:, 1:]
+        values = grid(points_mm.T[None, :, :, None])[0, :, :, 0].T  # (P, 4)
+        return values[:, 0], values[:, 1:]
 
     return medium
 
 
-def picture(
-    medium: Medium, network: FieldNetwork, view: tuple[float, float], options: Render
-) -> Image.Image:
-    """Take one picture of all of a field's box from an azimuth and elevation in degrees."""
+def view_image(medium: Medium, network: FieldNetwork, view: tuple[float, float], options: Render) -> Image.Image:
+    """Render one view of the box of a field.
+
+    Parameters
+    ----------
+    medium : callable
+        Of `medium_of`.
+    network : FieldNetwork
+    view : (float, float)
+        Azimuth and elevation of the camera, degrees.
+    options : Render
+
+    Returns
+    -------
+    Image
+    """
     low, high = extent(network)
     across = float(np.linalg.norm(high - low))
     camera = Camera(*view, width_mm=options.width_mm, pixels=options.pixels)
@@ -84,12 +108,12 @@ def picture(
     return Image.fromarray((255 * pixels).astype(np.uint8))
 
 
-def side_by_side(pictures: list[Image.Image]) -> Image.Image:
-    """Put pictures of one size in a row."""
-    width, height = pictures[0].size
-    row = Image.new("RGB", (width * len(pictures), height))
-    for number, one in enumerate(pictures):
-        row.paste(one, (number * width, 0))
+def side_by_side(images: list[Image.Image]) -> Image.Image:
+    """Put images of one size in a row."""
+    width, height = images[0].size
+    row = Image.new("RGB", (width * len(images), height))
+    for number, image in enumerate(images):
+        row.paste(image, (number * width, 0))
     return row
 
 
@@ -102,12 +126,21 @@ def main(
     config: ConfigFile = None,
     options: Annotated[str | None, typer.Option(help="JSON of the section `render`.")] = None,
 ) -> None:
-    """Render a field: a turntable and still views, coloured by direction."""
+    """Render a field as a turntable animation and still views, coloured by direction."""
     unit = unit_of(subject, session)
     at = files_of(unit, maps or root)
-    files = (at(kind) for kind in ("field", "field-record", "field-turntable", "field-stills"))
     section = section_of("render", config, options, needed=False)
-    render_unit(*files, section, [at("field-status")], unit, at("render-status"), device)
+    render_unit(
+        at("field"),
+        at("field-record"),
+        at("field-turntable"),
+        at("field-stills"),
+        section,
+        [at("field-status")],
+        unit,
+        at("render-status"),
+        device,
+    )
 
 
 def render_unit(
@@ -121,22 +154,39 @@ def render_unit(
     status: Path | None = None,
     device: str = "auto",
 ) -> None:
-    """Render one unit's field."""
+    """Render the field of one unit.
+
+    Parameters
+    ----------
+    weights, record : Path
+        Of the field.
+    turntable, stills : Path
+        GIF animation and PNG to write.
+    section : Render
+    require : sequence of Path
+        Statuses of earlier stages.
+    unit : str
+        Name in the status.
+    status : Path or None
+        To write; errors in the data are then recorded in it.
+    device : {"auto", "cpu", "cuda", "mps"}
+    """
     outputs = [turntable, stills]
-    with recorded("render", unit, status, outputs) if status else nullcontext({}) as numbers:
+    context: AbstractContextManager[dict[str, Any]] = (
+        recorded("render", unit, status, outputs) if status else nullcontext({})
+    )
+    with context as numbers:
         require_ok(*require)
-        chosen = choose_device(device)
+        chosen = choose_device(cast(Device, device))  # refuses any other
         network = read_field(weights, record)[0].to(chosen)
         medium = medium_of(network, section, chosen)
-        views = [picture(medium, network, view, section) for view in section.stills]
+        views = [view_image(medium, network, view, section) for view in section.stills]
         with whole(stills) as temporary:
             side_by_side(views).save(temporary)
-        turns = [
-            picture(medium, network, (360 * k / section.frames, section.elevation_deg), section)
+        frames = [
+            view_image(medium, network, (360 * k / section.frames, section.elevation_deg), section)
             for k in trange(section.frames, desc="render")
         ]
         with whole(turntable) as temporary:
-            turns[0].save(
-                temporary, save_all=True, append_images=turns[1:], duration=FRAME_MS, loop=0
-            )
-        numbers |= {"n_frames": len(turns)}
+            frames[0].save(temporary, save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0)
+        numbers |= {"n_frames": len(frames)}

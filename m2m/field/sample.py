@@ -1,4 +1,4 @@
-"""Values of a field on any grid: volumes, slices between and oblique to the given ones."""
+"""Values of a field on any grid: volumes, and slices between or oblique to the given ones."""
 
 import numpy as np
 import torch
@@ -10,19 +10,24 @@ from m2m.field.slice_samples import Box
 from m2m.io.errors import DataError
 from m2m.io.volume import Volume
 
-# Points at a time.
+# Points per batch.
 CHUNK = 1 << 16
 
 
 @torch.inference_mode()
 def at_points(network: FieldNetwork, points_mm: NDArray) -> NDArray[np.float32]:
-    """Scaled values at points, shape (N, C); 0 outside the box.
+    """Sample a field at points.
 
     Parameters
     ----------
     network : FieldNetwork
     points_mm : ndarray, shape (N, 3)
         World mm.
+
+    Returns
+    -------
+    ndarray, shape (N, C)
+        Scaled values; 0 outside the box.
     """
     device = network.low_mm.device
     chunks = torch.from_numpy(np.asarray(points_mm, np.float32)).split(CHUNK)
@@ -32,25 +37,25 @@ def at_points(network: FieldNetwork, points_mm: NDArray) -> NDArray[np.float32]:
 
 
 def extent(network: FieldNetwork) -> Box:
-    """Box in which a field is defined."""
+    """Box in which a field is defined, world mm."""
     low, size = (x.cpu().numpy().astype(np.float64) for x in (network.low_mm, network.size_mm))
     return Box(low, low + size)
 
 
 def on_grid(network: FieldNetwork, affine: NDArray, shape: tuple[int, int, int]) -> Volume:
-    """Scaled values on a grid: a volume, or one slice in any pose (shape (H, W, 1)).
+    """Sample a field on a grid: a volume, or one slice with any pose (shape (H, W, 1)).
 
     Parameters
     ----------
     network : FieldNetwork
     affine : ndarray, shape (4, 4)
-        From voxels to world mm; for a slice, its pose.
+        Voxels to world mm; for a slice, its pose.
     shape : (int, int, int)
 
     Returns
     -------
     Volume
-        Shape (X, Y, Z, C); 0 outside the box.
+        Scaled values, shape (X, Y, Z, C); 0 outside the box.
 
     Raises
     ------
@@ -62,6 +67,7 @@ def on_grid(network: FieldNetwork, affine: NDArray, shape: tuple[int, int, int])
     if not box.holds(points).any():
         raise DataError(
             f"the grid lies outside the field's box {box}",
-            value=f"centre {points.mean(0).round(1).tolist()} mm", remedy="check its affine",
-        )  # fmt: skip
+            value=f"centre {points.mean(0).round(1).tolist()} mm",
+            remedy="check its affine",
+        )
     return Volume(at_points(network, points).reshape(*shape, -1), np.asarray(affine, np.float64))

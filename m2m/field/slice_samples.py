@@ -1,4 +1,4 @@
-"""Slices of one person as samples of a field: each has its pose and thickness.
+"""Slices of one participant as samples of a field, each with its pose and thickness.
 
 Points are in world mm (RAS+).
 """
@@ -14,24 +14,24 @@ from m2m.io.errors import DataError
 from m2m.io.volume import Volume, to_ras
 from m2m.structural.slices import PLANES
 
-# Axis of a RAS+ volume that an orientation cuts.
+# Axis of a RAS+ volume that is perpendicular to the slices of an orientation.
 AXIS = {"axial": 2, "coronal": 1, "sagittal": 0}
 assert set(AXIS) == set(PLANES)
 
 
 class Slice(NamedTuple):
-    """A slice, wherever it lies.
+    """A slice with any pose.
 
     Attributes
     ----------
     image : ndarray, shape (H, W, C)
         Scaled values.
     pose : ndarray, shape (4, 4)
-        From (row, column, mm along the normal) to world mm.
+        (row, column, mm along the normal) to world mm.
     thickness_mm : float
         Full width at half maximum of a Gaussian profile along the normal; 0: a plane.
     counts : ndarray of bool, shape (H, W), or None
-        Pixels that say something; None: all.
+        Pixels that are used; None: all.
     """
 
     image: NDArray[np.float32]
@@ -41,10 +41,10 @@ class Slice(NamedTuple):
 
     @property
     def points_mm(self) -> NDArray[np.float64]:
-        """Of the pixels, shape (H * W, 3)."""
+        """World mm of the pixels, shape (H * W, 3)."""
         rows, columns = self.image.shape[:2]
-        places = np.indices((rows, columns, 1)).reshape(3, -1).T
-        return apply_affine(self.pose, places)
+        indices = np.indices((rows, columns, 1)).reshape(3, -1).T
+        return apply_affine(self.pose, indices)
 
 
 def pixel_mm_of(slices: Sequence[Slice]) -> float:
@@ -54,7 +54,7 @@ def pixel_mm_of(slices: Sequence[Slice]) -> float:
 
 
 class Box(NamedTuple):
-    """Where a field is defined: between two corners, along the axes of the world.
+    """Domain of a field: a box along the world axes, given by two corners.
 
     Attributes
     ----------
@@ -65,8 +65,8 @@ class Box(NamedTuple):
     high_mm: NDArray[np.float64]
 
     def holds(self, points_mm: NDArray) -> NDArray[np.bool_]:
-        """Whether points, shape (N, 3), lie inside, or within a micrometre of it."""
-        return ((points_mm >= self.low_mm - 1e-3) & (points_mm <= self.high_mm + 1e-3)).all(-1)
+        """Whether points, shape (..., 3), lie inside the box, with a tolerance of a micrometre."""
+        return np.all((points_mm >= self.low_mm - 1e-3) & (points_mm <= self.high_mm + 1e-3), axis=-1)
 
     def __str__(self) -> str:
         low, high = (", ".join(f"{x:.1f}" for x in corner) for corner in self)
@@ -74,7 +74,7 @@ class Box(NamedTuple):
 
 
 def box_of(volume: Volume, margin_mm: float = 0.0) -> Box:
-    """Box about the centres of a volume's voxels that are not 0, and a margin.
+    """Bounding box of the voxel centres of a volume that are not 0, with a margin.
 
     Raises
     ------
@@ -83,44 +83,43 @@ def box_of(volume: Volume, margin_mm: float = 0.0) -> Box:
     """
     filled = np.argwhere(volume.data != 0)[:, :3]
     if not len(filled):
-        raise DataError("is 0 everywhere, so nothing says where the field is")
+        raise DataError("is 0 everywhere, so the box of the field is not defined")
     points = apply_affine(volume.affine, filled)
     return Box(points.min(0) - margin_mm, points.max(0) + margin_mm)
 
 
-def cut(
-    volume: Volume, plane: str, every: int = 1, thickness_mm: float = 0.0
-) -> list[tuple[int, Slice]]:
-    """Cut slices out of a volume, from the middle of the first `every` on.
+def cut(volume: Volume, plane: str, every: int = 1, thickness_mm: float = 0.0) -> list[tuple[int, Slice]]:
+    """Cut slices from a volume, starting in the middle of the first `every`.
 
     Parameters
     ----------
     volume : Volume
         Of any orientation, shape (X, Y, Z) or (X, Y, Z, C).
     plane : {"axial", "coronal", "sagittal"}
-        The nearest one of the volume.
+        The nearest orientation of the volume is used.
     every : int
-        1: all slices.
+        Distance between slices, in voxels; 1: all slices.
     thickness_mm : float
+        Of the slices: see `Slice`.
 
     Returns
     -------
     list of (int, Slice)
-        Index along the axis of the volume turned to RAS+, and the slice: rows and columns are
-        its other two axes, in their order.
+        Index along the axis of the volume in RAS+ orientation, and the slice: its rows and columns
+        are the other two axes, in this order.
     """
     volume, axis = to_ras(volume), AXIS[plane]
     data = volume.data.reshape(*volume.shape, -1)
     rows, columns = (other for other in range(3) if other != axis)
     normal = np.cross(volume.affine[:3, rows], volume.affine[:3, columns])
-    found = []
+    slices = []
     for index in range(every // 2, volume.shape[axis], every):
         pose = np.eye(4)
         pose[:3, 0], pose[:3, 1] = volume.affine[:3, rows], volume.affine[:3, columns]
         pose[:3, 2] = normal / np.linalg.norm(normal)
         pose[:3, 3] = volume.affine[:3, 3] + index * volume.affine[:3, axis]
-        found.append((index, Slice(np.take(data, index, axis), pose, thickness_mm)))
-    return found
+        slices.append((index, Slice(np.take(data, index, axis), pose, thickness_mm)))
+    return slices
 
 
 class Samples(NamedTuple):
@@ -129,9 +128,11 @@ class Samples(NamedTuple):
     Attributes
     ----------
     points_mm : ndarray, shape (P, 3)
+        World mm.
     values : ndarray, shape (P, C)
+        Scaled values.
     number : ndarray of int, shape (P,)
-        Of the slice.
+        Number of the slice.
     """
 
     points_mm: NDArray[np.float32]
@@ -150,35 +151,39 @@ def gather(slices: Sequence[Slice], box: Box) -> Samples:
     """
     if len(slices) < 2:
         raise DataError(
-            "a field needs two slices at least", value=len(slices),
-            remedy="give more slices, or keep more of them (field.every)",
-        )  # fmt: skip
+            "a field needs at least two slices",
+            value=len(slices),
+            remedy="give more slices, or a smaller field.every",
+        )
     points, values, numbers = [], [], []
     for number, one in enumerate(slices):
         if not np.isfinite(one.image).all():
             raise DataError(
                 f"slice {number} holds NaN or infinity",
-                value=int((~np.isfinite(one.image)).sum()), remedy="repair the image",
-            )  # fmt: skip
+                value=int((~np.isfinite(one.image)).sum()),
+                remedy="repair the image",
+            )
         if one.image.shape[-1] != slices[0].image.shape[-1]:
             raise DataError(
-                f"slice {number} has another number of channels than the first",
-                value=one.image.shape[-1], remedy="give slices of one kind",
-            )  # fmt: skip
-        place = one.points_mm
-        inside = box.holds(place)
+                f"slice {number} has another number of channels than the first slice",
+                value=one.image.shape[-1],
+                remedy="give slices of one kind",
+            )
+        positions = one.points_mm
+        inside = box.holds(positions)
         if one.counts is not None:
             inside &= one.counts.ravel()
         if not inside.any():
             raise DataError(
                 f"slice {number} lies outside the box {box}",
-                value=f"centre {place.mean(0).round(1).tolist()} mm", remedy="check its pose",
-            )  # fmt: skip
-        points.append(place[inside])
+                value=f"centre {positions.mean(0).round(1).tolist()} mm",
+                remedy="check its pose",
+            )
+        points.append(positions[inside])
         values.append(one.image.reshape(-1, one.image.shape[-1])[inside])
         numbers.append(np.full(int(inside.sum()), number))
     if not any(part.any() for part in values):
-        raise DataError("every slice is 0 inside the box", remedy="look at the images")
+        raise DataError("every slice is 0 inside the box", remedy="check the images")
     return Samples(
         np.concatenate(points).astype(np.float32),
         np.concatenate(values).astype(np.float32),

@@ -1,4 +1,4 @@
-"""Draw the figures that have a record, each with its source data."""
+"""Draw the figures of the registry, each with its source data."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -12,49 +12,55 @@ import typer
 from m2m.cohort.split import load_split, part_by_participant
 from m2m.evaluate.metric_tables import FLOW, load_tables
 from m2m.evaluate.subjects import test_units
-from m2m.figures.figure_records import TIMED, of_study, of_target
+from m2m.figures.figure_records import TIMED, of_page, of_target
 from m2m.figures.study import Study
 from m2m.figures.style import SIMULATED, draw_all
 from m2m.figures.task_figures import Cohort
 from m2m.io.files import read_json
 from m2m.io.tables import read_table
-from m2m.options import Report, Task
+from m2m.options import Anat, Dti, Grid, Task
 from m2m.options.configured import figures_folder, read_config, split_of
-from m2m.options.stage_flags import NeededConfig, Root, StudyName
+from m2m.options.section import Section
+from m2m.options.stage_flags import NeededConfig, PageName, Root
+
+DEFAULT_LIMITS: dict[str, Section] = {"dti": Dti(), "anat": Anat(), "grid": Grid()}
 
 
 def timed_units(units: Sequence[Mapping[str, Any]], parts: Mapping[str, str]) -> dict[str, str]:
-    """Folder of each unit whose translations are timed: those that the rule asks for."""
-    tested = [
-        row
-        for row in units
-        if row["state"] == "paired" and parts.get(row["participant_id"]) == "test"
-    ]
+    """Folder of each unit whose translations are timed, as in the workflow's rule."""
+    tested = [row for row in units if row["state"] == "paired" and parts.get(row["participant_id"]) == "test"]
     return {row["unit"]: row["folder"] for row in tested[:TIMED]}
 
 
 def draw_task(study: Study, out_dir: Path, note: str) -> str:
-    """Draw and save the figures of one task; say so."""
+    """Draw and save the figures of one task; return a message."""
     draw_all(of_target(study.task.target), study, out_dir / study.name, note)
     return f"wrote the figures of {study.name} to {out_dir / study.name}"
 
 
 def main(
     root: Root,
-    study: StudyName,
+    page: PageName,
     config: NeededConfig,
-    threads: Annotated[int, typer.Option(min=1, help="Tasks drawn at a time.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Number of tasks drawn in parallel.")] = 1,
 ) -> None:
     """Draw the figures of every task, each with its source data."""
-    written, folder = read_config(config), root / "cohort"
-    draw_study(
-        root, written.tasks(study), folder / "units.tsv", *split_of(root), folder / "quality.tsv",
-        folder / "flow.json", Path(figures_folder(root, study)), written.simulated,
-        written.section("report"), threads,
-    )  # fmt: skip
+    settings, folder = read_config(config), root / "cohort"
+    draw_page(
+        root,
+        settings.tasks(page),
+        folder / "units.tsv",
+        *split_of(root),
+        folder / "quality.tsv",
+        folder / "flow.json",
+        Path(figures_folder(root, page)),
+        settings.simulated,
+        threads,
+        {name: settings.section(name) for name in ("dti", "anat", "grid")},
+    )
 
 
-def draw_study(
+def draw_page(
     root: Path,
     tasks: Mapping[str, Task],
     units: Path,
@@ -64,12 +70,29 @@ def draw_study(
     flow: Path,
     out_dir: Path,
     simulated: bool,
-    section: Report,
     threads: int = 1,
+    sections: Mapping[str, Section] | None = None,
 ) -> None:
-    """Draw the figures of these tasks, so many at a time."""
-    people = load_split(split, split_record)
-    parts = part_by_participant(people)
+    """Draw the figures of these tasks.
+
+    Parameters
+    ----------
+    root : Path
+        The derivative dataset.
+    tasks : mapping of str to Task
+    units, split, split_record, quality, flow : Path
+        units.tsv, split.tsv, split.json, quality.tsv and flow.json of the cohort.
+    out_dir : Path
+        Folder of the figures.
+    simulated : bool
+        Whether participants are simulated.
+    threads : int
+        Number of tasks drawn in parallel.
+    sections : mapping of str to Section, optional
+        dti, anat and grid of the configuration, with the limits of quality numbers; default: their defaults.
+    """
+    subjects = load_split(split, split_record)
+    parts = part_by_participant(subjects)
     unit_rows, quality_rows = read_table(units), read_table(quality)
     folders = {u["unit"]: u["folder"] for u in test_units(unit_rows, parts, quality_rows)}
     timed = timed_units(unit_rows, parts)
@@ -80,7 +103,6 @@ def draw_study(
             task,
             load_tables(root, name, task.models, "metrics"),
             folders,
-            section,
             timed,
         )
         for name, task in tasks.items()
@@ -93,12 +115,12 @@ def draw_study(
         for study in studies:
             print(draw(study))
     else:
-        # Fresh processes: none inherits what the libraries' threads hold.
+        # New processes: a forked one could inherit locks of the libraries' threads.
         with ProcessPoolExecutor(threads, mp_context=get_context("spawn")) as pool:
             for line in pool.map(draw, studies):
                 print(line)
-    # The last of these, which the page asks for, comes last: then all figures are there.
-    sees_low = any(study.task.low for study in studies)
-    cohort = Cohort(root, studies, unit_rows, people, quality_rows)
-    draw_all(figures := of_study(sees_low), cohort, out_dir, note)
+    # The page depends on the last of these figures, so it is drawn last: then all figures exist.
+    uses_low_res = any(study.task.low_res for study in studies)
+    cohort = Cohort(root, studies, unit_rows, subjects, quality_rows, sections or DEFAULT_LIMITS)
+    draw_all(figures := of_page(uses_low_res), cohort, out_dir, note)
     print(f"wrote {out_dir}/{list(figures)[-1]}.pdf, .svg, .png, .tsv")

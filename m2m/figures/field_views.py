@@ -1,4 +1,4 @@
-"""Views of continuous fields: of people's measured maps, and of their synthetic ones."""
+"""Views of continuous fields of measured and of synthetic maps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,22 +28,35 @@ from m2m.options import Render
 from m2m.options.configured import figures_folder, read_config
 from m2m.options.stage_flags import NeededConfig, Root
 
-NOBODY = "Nobody to show."
+NO_TEST_SUBJECT = "No participant to show."
 FROM = {0: "behind", 90: "the right", 180: "the front", 270: "the left"}
 Row = dict[str, Any]
 
 
 def view_name(azimuth_deg: float, elevation_deg: float) -> str:
-    """Where a view is taken from, in words."""
+    """Description of the direction of a view."""
     if abs(elevation_deg) == 90:
         return "from above" if elevation_deg > 0 else "from below"
-    side = FROM.get(azimuth_deg % 360, f"{azimuth_deg:g}°")
+    angle = azimuth_deg % 360
+    side = FROM[int(angle)] if angle in FROM else f"{azimuth_deg:g}°"
     height = "up" if elevation_deg > 0 else "down"
     return f"from {side}" + (f", {abs(elevation_deg):g}° {height}" if elevation_deg else "")
 
 
 def field_rows(roots: Sequence[Path], units: Sequence[str], options: Render) -> list[Row]:
-    """One row a view; a field that could not be rendered has one row that says why."""
+    """One row per view; a field that could not be rendered has one row with the reason.
+
+    Parameters
+    ----------
+    roots : sequence of Path
+        Dataset folders of the maps: measured first, then synthetic.
+    units : sequence of str
+    options : Render
+
+    Returns
+    -------
+    list of dict
+    """
     rows = []
     for unit in units:
         for root in roots:
@@ -51,7 +64,7 @@ def field_rows(roots: Sequence[Path], units: Sequence[str], options: Render) -> 
             status = read_json(unit_path(root, "render-status", folder, unit))
             path = unit_path(root, "field-stills", folder, unit)
             of = "measured" if root == roots[0] else f"{root.parent.name}, {root.name}"
-            about = {"unit": unit, "of": of, "picture": path}
+            about = {"unit": unit, "of": of, "image": path}
             if status["status"] != "ok":
                 rows.append(about | {"problem": status["finding"]["problem"]})
                 continue
@@ -63,7 +76,7 @@ def field_rows(roots: Sequence[Path], units: Sequence[str], options: Render) -> 
 
 
 def draw_fields(rows: Sequence[Row], n_views: int) -> Figure:
-    """Draw each person's fields below one another, a view a column.
+    """Draw the fields of each participant below one another, one view per column.
 
     Parameters
     ----------
@@ -78,21 +91,22 @@ def draw_fields(rows: Sequence[Row], n_views: int) -> Figure:
     panels = figure.subplots(len(lines), n_views, squeeze=False)
     for axes, ((unit, of), views) in zip(panels, lines.items(), strict=True):
         _draw_line(axes, views)
-        axes[0].text(-0.03, 0.5, f"{unit}\n{of}", transform=axes[0].transAxes, rotation=90,
-                     ha="right", va="center", fontsize=6)  # fmt: skip
+        axes[0].text(
+            -0.03, 0.5, f"{unit}\n{of}", transform=axes[0].transAxes, rotation=90, ha="right", va="center", fontsize=6
+        )
     return figure
 
 
 def _draw_line(panels: Sequence[Axes], views: Sequence[Row]) -> None:
-    """Cut the views of one field out of their picture, or say why there are none."""
+    """Show the views of one field, cut from their image file, or the reason why there are none."""
     for axes in panels:
         axes.set_axis_off()
     if problem := views[0].get("problem"):
-        words = panels[0].text(0, 0.5, f"no field: {problem}", transform=panels[0].transAxes)
-        words.set(color=MUTED, in_layout=False)  # it may be as long as the line
+        message = panels[0].text(0, 0.5, f"no field: {problem}", transform=panels[0].transAxes)
+        message.set(color=MUTED, in_layout=False)  # may be as long as the row
         return
-    with Image.open(views[0]["picture"]) as picture:
-        pixels = np.asarray(picture.convert("RGB"))
+    with Image.open(views[0]["image"]) as image:
+        pixels = np.asarray(image.convert("RGB"))
     for axes, view, part in zip(panels, views, np.split(pixels, len(views), axis=1), strict=True):
         axes.imshow(part)
         axes.set_title(view["view"], loc="center")
@@ -100,17 +114,17 @@ def _draw_line(panels: Sequence[Axes], views: Sequence[Row]) -> None:
 
 @dataclass(frozen=True)
 class Shown:
-    """What the figures of fields are drawn from.
+    """Inputs of the figures of fields.
 
     Attributes
     ----------
     roots : sequence of Path
-        Where maps lie: measured, then synthetic ones.
+        Dataset folders of the maps: measured first, then synthetic.
     units : sequence of str
-        Whose fields are shown.
+        Units whose fields are shown.
     options : Render
     tables : sequence of Path
-        Of `m2m compare-fields`.
+        Tables of `m2m compare-fields`.
     """
 
     roots: Sequence[Path]
@@ -120,29 +134,29 @@ class Shown:
 
 
 def fields_figure(shown: Shown) -> Drawn:
-    """Views of fields, or words where there is nobody."""
+    """Views of fields, or a message where there is no participant."""
     rows = field_rows(shown.roots, shown.units, shown.options)
     n_views = len(shown.options.stills)
-    return draw_fields(rows, n_views) if rows else empty_figure(NOBODY), rows
+    return draw_fields(rows, n_views) if rows else empty_figure(NO_TEST_SUBJECT), rows
 
 
 def held_out_figure(shown: Shown) -> Drawn:
-    """Fields beside interpolation, or words where nobody was compared."""
+    """Fields compared with interpolation, or a message where no participant was compared."""
     rows = held_out_rows(shown.tables)
-    return draw_held_out(rows) if rows else empty_figure(NOBODY), rows
+    return draw_held_out(rows) if rows else empty_figure(NO_TEST_SUBJECT), rows
 
 
 def main(
     root: Root,
-    of: Annotated[list[Path], typer.Option(help="Where maps lie: measured, then synthetic ones.")],
+    of: Annotated[list[Path], typer.Option(help="Dataset folders of the maps: measured first, then synthetic.")],
     config: NeededConfig,
-    unit: Annotated[list[str] | None, typer.Option(help="Whose fields are shown; repeat.")] = None,
+    unit: Annotated[list[str] | None, typer.Option(help="Unit whose fields are shown; repeat for more.")] = None,
 ) -> None:
-    """Draw the rendered fields of people, measured above synthetic; and fields beside others."""
-    written, shown = read_config(config), unit or []
-    tables = [files_of(name, root)("held-out") for name in shown]
-    section, folder = written.section("render"), Path(figures_folder(root, "report"))
-    draw(of, folder, written.simulated, shown, section, tables)
+    """Draw rendered fields, measured above synthetic, and their comparison with interpolation."""
+    settings, units = read_config(config), unit or []
+    tables = [files_of(name, root)("held-out") for name in units]
+    section, folder = settings.section("render"), Path(figures_folder(root, "report"))
+    draw(of, folder, settings.simulated, units, section, tables)
 
 
 def draw(
@@ -153,7 +167,21 @@ def draw(
     section: Render,
     tables: Sequence[Path] = (),
 ) -> None:
-    """Draw the fields of these units, and what the tables say of fields beside others."""
+    """Draw the fields of these units, and their comparison with interpolation.
+
+    Parameters
+    ----------
+    of : sequence of Path
+        Dataset folders of the maps: measured first, then synthetic.
+    out_dir : Path
+        Folder of the figures.
+    simulated : bool
+        Whether participants are simulated.
+    units : sequence of str
+    section : Render
+    tables : sequence of Path
+        Tables of `m2m compare-fields`.
+    """
     figures = of_scope("fields")
     shown = Shown(of, units, section, tables)
     draw_all(figures, shown, out_dir, SIMULATED if simulated else "")

@@ -1,52 +1,52 @@
-"""Every figure once: what it is called, what it says, who draws it, where it stands.
+"""Registry of all figures: name, title, caption, drawing function and place in the page.
 
-Rules, drawing and pages go through `FIGURES`; its order is that of the pages. Free of matplotlib,
-pandas and numpy, since the workflow reads it whenever it is parsed.
+Rules, drawing and pages use `FIGURES`; its order is that of the pages. This module imports neither
+matplotlib nor pandas nor numpy, because the workflow imports it whenever it is parsed.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from m2m.io.modalities import MODALITIES
 
-# Test people at most whose translations are timed: for each Snakemake looks for a file.
+# Largest number of test participants whose translations are timed: Snakemake checks a file for each.
 TIMED = 30
-# Where a figure may stand in its page: of a task, of a study, of other pages.
-SECTIONS = ("maps", "metrics", "uncertainty", "training", "result", "cohort", "figures")
+# Sections of pages that a figure may be in: of a task, of a study, of other pages.
+SECTIONS = ("maps", "metrics", "uncertainty", "training", "result", "cohort", "quality", "figures")
 
 
 @dataclass(frozen=True)
 class FigureSpec:
-    """One figure, as PDF, SVG and PNG with the numbers behind it as TSV.
+    """One figure, as PDF, SVG and PNG with its source data as TSV.
 
     Attributes
     ----------
     title, caption : str
         In the page.
     draw : str
-        "module:function": takes what the figures of its scope are drawn from, and gives a Figure
-        and the rows of its source table.
+        "module:function": takes the object of its scope and returns a Figure and the rows of its
+        source table.
     columns : tuple of str
-        Of that table.
+        Of the source table.
     form : {"PNG", "JPEG"}
-        In the page: PNG for lines and letters, JPEG for images.
-    scope : {"task", "study", "downstream", "fields"}
-        What it is of: `m2m.figures.study.Study`, `m2m.figures.task_figures.Cohort`,
+        Format in the page: PNG for lines and text, JPEG for images.
+    scope : {"task", "page", "downstream", "fields"}
+        Object that it is drawn from: `m2m.figures.study.Study`, `m2m.figures.task_figures.Cohort`,
         `m2m.figures.downstream_figures.Validation`, `m2m.figures.field_views.Shown`.
     section : str
         Of the page, one of `SECTIONS`.
     natures : tuple of str
-        Of targets that have it; empty: every one.
+        Natures of targets that have it; empty: all.
     targets : tuple of str
-        The only ones that have it, where it is about these alone; empty: every one.
-    needs : {"", "low", "phenotypes"}
-        Without a task that sees a low resolution it is not made; without a phenotype that could be
-        predicted it is in words.
+        Targets that have it; empty: all.
+    needs : {"", "low_res", "phenotypes"}
+        low_res: drawn only if a task has a low-resolution input. phenotypes: contains a message if
+        no phenotype could be predicted.
     rounded : bool
-        Whether the numbers of its table have six significant digits, not all.
+        Whether the numbers of its table are rounded to six significant digits.
     timed : bool
-        Whether it shows the seconds of translations of `TIMED` test people, which Snakemake takes.
+        Whether it shows the seconds of translations of `TIMED` test participants, measured by Snakemake.
     """
 
     title: str
@@ -54,163 +54,191 @@ class FigureSpec:
     draw: str
     columns: tuple[str, ...]
     form: Literal["PNG", "JPEG"] = "PNG"
-    scope: Literal["task", "study", "downstream", "fields"] = "task"
+    scope: Literal["task", "page", "downstream", "fields"] = "task"
     section: str = "figures"
     natures: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
-    needs: Literal["", "low", "phenotypes"] = ""
+    needs: Literal["", "low_res", "phenotypes"] = ""
     rounded: bool = True
     timed: bool = False
 
 
 _TASK = "m2m.figures.task_figures:"
-_DOWNSTREAM = {"scope": "downstream", "needs": "phenotypes"}
+_DOWNSTREAM: dict[str, Any] = {"scope": "downstream", "needs": "phenotypes"}
 _DRAW = "m2m.figures.downstream_figures:draw_"
 
 FIGURES: dict[str, FigureSpec] = {
     "overview": FigureSpec(
-        "The way from source to map",
-        "Drawn from this run: a test person's source, the slices that are cut from it, the first "
-        "model, and its map beside the true one.",
+        "Overview of the method",
+        "Drawn from this run: the source image of a test participant, its slices, the first "
+        "model, and its synthetic map next to the measured map.",
         _TASK + "overview_figure",
         ("unit", "shown", "plane", "position_mm", "mean"),
-        form="JPEG", section="maps",
+        form="JPEG",
+        section="maps",
     ),
     "panel": FigureSpec(
-        "The maps",
-        "Source, truth, and each model's map with its error, for the test subjects with the "
+        "Maps",
+        "Source image, measured map, and the map of each model with its error, for the test participants with the "
         "best, the median and the worst SSIM of the first model: in three planes, with the "
-        "standard deviation that the first model predicts, or, of more than three models, in "
-        "axial slices.",
+        "standard deviation predicted by the first model, or, for more than three models, in "
+        "axial slices only.",
         _TASK + "panel_figure",
         ("rank", "unit", "plane", "position_mm", "column", "mean", "mean_absolute_error"),
-        form="JPEG", section="maps",
+        form="JPEG",
+        section="maps",
     ),
     "projections": FigureSpec(
-        "The whole map at a glance",
-        "Projections of the first model's map beside the true one, for the same subjects: the "
-        "maximum along each ray; of directions, the colour where FA is largest; of streamlines, "
-        "where they were drawn, the mean direction of those that cross, brighter where there are "
-        "more.",
+        "Maximum-intensity projections",
+        "Projections of the measured map and the first model's map, for the same participants: the "
+        "maximum along each ray; for directions, the colour where FA is largest; for streamlines, "
+        "if available, their mean direction in each pixel, brighter where there are "
+        "more streamlines.",
         _TASK + "projections_figure",
         ("rank", "unit", "shown", "plane", "column", "quantity", "value"),
-        form="JPEG", section="maps", natures=("density", "tensor"),
+        form="JPEG",
+        section="maps",
+        natures=("density", "tensor"),
     ),
     "metrics": FigureSpec(
-        "Every test subject under every model",
-        "Each dot is one test subject, grey lines join the same subject; black: mean and 95 % "
-        "bootstrap interval over subjects. Coherence of detail, r beyond the mean and histograms "
-        "(their distance) are explained above.",
+        "Metrics of every test participant",
+        "Each dot is one test participant, grey lines connect the same participant; black: mean and 95 % "
+        "interval over participants. Coherence of detail, r beyond the mean and the distance of "
+        "histograms are defined above.",
         _TASK + "metrics_figure",
         ("model", "participant_id", "region", "metric", "value"),
         section="metrics",
     ),
     "forest": FigureSpec(
-        "The first model against each other one",
-        "Paired differences on the same test subjects with 95 % bootstrap intervals, better to "
-        "the right; a dot is filled where its interval leaves 0 out, one far beyond all others "
-        "is a number at the edge. Of an ablation: what each change of the full model costs.",
+        "First model compared with each other model",
+        "Paired differences on the same test participants with 95 % intervals; values to the right "
+        "are better. A dot is filled if its p, corrected for the number of models, is at most .05; a difference far "
+        "beyond all others is written as a number at the edge. In an ablation: the effect of each change to the full "
+        "model.",
         _TASK + "forest_figure",
-        ("model", "baseline", "region", "metric", "difference", "low", "high", "n_subjects"),
+        ("model", "baseline", "region", "metric", "difference", "low", "high", "p_holm", "n_subjects"),
         section="metrics",
     ),
     "profile": FigureSpec(
-        "From the centre of the brain to its edge",
-        "Quality of each axial slice inside the brain by its height above the brain's centre; "
-        "bands are 95 % bootstrap intervals.",
+        "Quality by slice position",
+        "Quality of each axial slice inside the brain by its distance from the brain's centre; "
+        "bands are 95 % intervals over participants, whose sessions are averaged.",
         _TASK + "profile_figure",
-        ("model", "offset_mm", "metric", "mean", "low", "high", "n_units"),
+        ("model", "offset_mm", "metric", "mean", "low", "high", "n_subjects"),
         section="metrics",
     ),
     "spectrum": FigureSpec(
-        "Whether it is sharp because it is true",
-        "Left: how much structure of each size the maps hold, coarse to fine (1/mm: 0.1 is "
-        "detail of 5 mm and its gap). Middle: the same, of what the true map holds; below 1 a "
-        "map is blurred. Right: how much of it agrees with the truth, 1 being all. A map with "
-        "power near 1 and low coherence is sharp, but invented. Bands are 95 % bootstrap "
-        "intervals.",
+        "Sharpness and accuracy of detail",
+        "Left: power of the maps by spatial frequency, from coarse to fine detail (0.1/mm corresponds to "
+        "structures of 5 mm). Middle: power relative to the measured map; below 1 a "
+        "map is blurred. Right: agreement with the measured map, 1 being perfect. A map with a "
+        "power ratio near 1 but low coherence is sharp without being accurate. Bands are 95 % "
+        "intervals over participants, whose sessions are averaged.",
         _TASK + "spectrum_figure",
-        ("model", "frequency_per_mm", "quantity", "mean", "low", "high", "n_units"),
+        ("model", "frequency_per_mm", "quantity", "mean", "low", "high", "n_subjects"),
         section="metrics",
     ),
     "rois": FigureSpec(
         "Regions of interest",
-        "Mean of each region, synthetic against true, for every test subject; and, per region, "
-        "the correlation of true and synthetic means across subjects.",
+        "Mean of each region in the synthetic versus the measured map, for every test participant; and, per region, "
+        "the correlation of measured and synthetic means across participants.",
         _TASK + "rois_figure",
-        ("model", "unit", "roi", "true", "synthetic", "n_voxels"),
+        ("model", "participant_id", "roi", "reference", "synthetic", "n_voxels"),
         section="metrics",
     ),
     "agreement": FigureSpec(
-        "How far a region's mean may be off",
-        "Bland and Altman's plot: synthetic minus true mean of each region against the mean of "
-        "the two, for every test subject. Black: bias; dashed: the limits between which 95 % of "
-        "differences lie, in brackets, pooled over subjects and regions. A fall to the right "
-        "says that high values are made too low, or low ones too high.",
+        "Agreement of regional means",
+        "Bland-Altman plot: synthetic minus measured mean of each region versus the mean of "
+        "the two, for every test participant. Black: bias; dashed: 95 % limits of agreement, "
+        "given in brackets, pooled over participants and regions. A downward trend means that high "
+        "values are underestimated or low values overestimated.",
         _TASK + "agreement_figure",
-        ("model", "unit", "roi", "mean", "difference", "bias", "low", "high"),
+        ("model", "participant_id", "roi", "mean", "difference", "bias", "low", "high"),
         section="metrics",
     ),
     "speed": FigureSpec(
-        "Quality against time",
-        "Whole slices as others report them, against the median seconds in which this run's jobs "
-        "made a volume, the program's start included; 95 % bootstrap intervals. Open marks: "
-        "published figures of the same task, of other people and on other grids, which compare "
-        "with nothing here but each other; none states a time, so they stand at the edge.",
+        "Quality versus computation time",
+        "Metrics in the brain, with 95 % intervals, versus the median time of the jobs of this run that made these "
+        "maps: all views of a volume, mirrored ones where the model has them, program start, reading and writing.",
         _TASK + "speed_figure",
-        ("model", "metric", "origin", "seconds", "mean", "low", "high", "n_subjects",
-         "n_timed", "reference"),
-        section="metrics", targets=("fa",), timed=True,
+        ("model", "metric", "seconds", "mean", "low", "high", "n_subjects", "n_timed"),
+        section="metrics",
+        targets=("fa",),
+        timed=True,
     ),
     "bundles": FigureSpec(
         "Streamlines by bundle",
-        "Length and volume of each bundle, synthetic against true, for every test subject; and "
-        "the correlation of true and synthetic streamline counts over the voxels that either "
+        "Length and volume of each bundle, synthetic versus measured, for every test participant; and "
+        "the correlation of measured and synthetic streamline counts over the voxels that either "
         "visits.",
         _TASK + "bundles_figure",
-        ("model", "unit", "bundle", "true_n", "synthetic_n", "true_length_mm",
-         "synthetic_length_mm", "true_volume_mm3", "synthetic_volume_mm3",
-         "density_r"),
-        section="metrics", natures=("tensor",),
+        (
+            "model",
+            "participant_id",
+            "bundle",
+            "reference_n",
+            "synthetic_n",
+            "reference_length_mm",
+            "synthetic_length_mm",
+            "reference_volume_mm3",
+            "synthetic_volume_mm3",
+            "density_r",
+        ),
+        section="metrics",
+        natures=("tensor",),
     ),
     "uncertainty": FigureSpec(
-        "Whether it knows where it is wrong",
-        "Left: share of voxels whose error lies inside intervals of a nominal probability; below "
-        "the diagonal a model is too sure of itself. Right: mean error of the voxels that are "
-        "kept when the least certain are left out; the steeper, the better, and the oracle "
-        "leaves out the largest errors themselves. Below: error and predicted standard deviation "
-        "of the first model, on one scale, for the median test subject.",
+        "Predicted uncertainty and error",
+        "Left: share of voxels whose error is inside intervals of a nominal probability; below "
+        "the diagonal a model is overconfident. Right: mean error of the remaining voxels "
+        "when the least certain are left out; steeper is better, and the oracle "
+        "leaves out the largest errors. Bottom: error and predicted standard deviation "
+        "of the first model, on one scale, for the median test participant.",
         _TASK + "uncertainty_figure",
-        ("model", "unit", "curve", "x", "y", "n_units"),
-        form="JPEG", section="uncertainty",
+        ("model", "unit", "curve", "x", "y", "n_subjects"),
+        form="JPEG",
+        section="uncertainty",
     ),
     "training": FigureSpec(
-        "Training",
-        "Terms of the loss, the validation metric and the gradients of every network, by step.",
+        "Training curves",
+        "Terms of the loss, validation metric and gradient norms of every network, by training step.",
         _TASK + "training_figure",
         ("model", "split", "step", "name", "value"),
         section="training",
     ),
     "ratio": FigureSpec(
-        "Quality against resolution",
-        "Means of the test subjects with 95 % bootstrap intervals, by how coarse the map beside "
-        "the T1 is; at the end models that see the T1 alone.",
+        "Quality versus resolution",
+        "Means over test participants with 95 % intervals, by the resolution of the map that is used "
+        "with the T1; at the right, models with the T1 as their only input.",
         _TASK + "ratio_figure",
         ("task", "ratio", "model", "region", "metric", "mean", "low", "high", "n_subjects"),
-        scope="study", section="result", needs="low",
+        scope="page",
+        section="result",
+        needs="low_res",
+    ),
+    "quality": FigureSpec(
+        "Quality numbers and their limits",
+        "Every number that a scan is checked by, for each participant and session that has it; dashed: limits in the "
+        "configuration, beyond which a scan fails or is excluded with a finding. What each number and limit means is "
+        "in the documentation of the methods.",
+        _TASK + "quality_figure",
+        ("unit", "state", "number", "value", "low", "high"),
+        scope="page",
+        section="quality",
     ),
     "flow": FigureSpec(
-        "Who took part",
-        "Flow of the cohort from the dataset to the test subjects, who left it and why; where "
-        "they are known, age and sex of each part of the split.",
+        "Participant flow",
+        "Flow of participants from the dataset to the test set, with the numbers and reasons of exclusion; where "
+        "known, age and sex of each part of the split.",
         _TASK + "flow_figure",
         ("step", "detail", "n"),
-        scope="study", section="cohort",
+        scope="page",
+        section="cohort",
     ),
     "scores": FigureSpec(
-        "What predicts whom",
-        "Out-of-fold predictions from each input, with 95 % intervals that know that other "
-        "people would have made other predictors; dashed: chance. t1+fa: features of both "
+        "Prediction of phenotypes from each input",
+        "Out-of-fold predictions, with 95 % intervals that include the variation due to the choice of "
+        "training participants; dashed: chance level. t1+fa: features of both "
         "images.",
         _DRAW + "scores",
         ("target", "input", "predictor", "metric", "value", "low", "high", "chance"),
@@ -218,66 +246,78 @@ FIGURES: dict[str, FigureSpec] = {
     ),
     "regions": FigureSpec(
         "Regional means by phenotype",
-        "Regions with the strongest slopes of the measured map: each person's measured and "
-        "synthetic mean, with least-squares lines.",
+        "Regions with the strongest slopes in the measured map: measured and synthetic mean of each participant, "
+        "with least-squares lines.",
         _DRAW + "regions",
         ("target", "region", "image", "participant_id", "x", "y"),
         **_DOWNSTREAM,
     ),
     "effects": FigureSpec(
-        "Effects on regions, one image against the other",
-        "Slopes (numbers) or Hedges' g (classes) of every region with 95 % intervals; dashed: "
-        "equal effects. A synthetic map that knows the mean person only lies on the horizontal "
+        "Regional effects in two images",
+        "Slopes (numeric phenotypes) or Hedges' g (classes) of every region with 95 % intervals; dashed: "
+        "equal effects. Effects in a synthetic map that is the same for all participants are on the horizontal "
         "line.",
         _DRAW + "effects",
-        ("target", "effect", "region", "reference", "image", "reference_value",
-         "reference_low", "reference_high", "value", "low", "high"),
+        (
+            "target",
+            "effect",
+            "region",
+            "reference",
+            "image",
+            "reference_value",
+            "reference_low",
+            "reference_high",
+            "value",
+            "low",
+            "high",
+        ),
         **_DOWNSTREAM,
     ),
     "calibration": FigureSpec(
         "Calibration",
-        "Fifths of the people by what the linear predictor said: mean of what it said, and of "
-        "what is so. Dashed: equal.",
+        "Participants in quintiles of the linear predictor's value: mean predicted and mean actual value, with the "
+        "latter's 95 % interval (exact for shares). Dashed: perfect calibration.",
         _DRAW + "calibration",
-        ("target", "input", "predictor", "bin", "said", "true", "n_people"),
+        ("target", "input", "predictor", "bin", "predicted", "actual", "low", "high", "n_subjects"),
         **_DOWNSTREAM,
     ),
     "gaps": FigureSpec(
-        "Gap of each person by measured and by synthetic maps",
-        "Predicted minus true value, linear predictor; of age this is the brain-age gap. ICC: "
-        "absolute agreement. Both predictors shrink to the mean, which alone makes gaps agree.",
+        "Prediction gaps from measured and from synthetic maps",
+        "Predicted minus actual value, linear predictor; for age this is the brain-age gap. ICC: "
+        "absolute agreement. Both predictors are biased towards the mean, which by itself makes gaps agree.",
         _DRAW + "gaps",
-        ("target", "measured", "synthetic", "participant_id", "measured_gap",
-         "synthetic_gap", "icc", "icc_corrected"),
+        ("target", "measured", "synthetic", "participant_id", "measured_gap", "synthetic_gap", "icc", "icc_corrected"),
         **_DOWNSTREAM,
     ),
     "embedding": FigureSpec(
-        "People in the space of each image's features",
-        "First two principal components, by sex (colour) and site (form): what divides people "
-        "before any phenotype is asked for.",
+        "Principal components of each image's features",
+        "First two principal components, by sex (colour) and site (marker): variation between participants "
+        "before any phenotype is predicted.",
         _DRAW + "embedding",
         ("image", "participant_id", "sex", "site", "pc1", "pc2", "share1", "share2"),
         scope="downstream",
     ),
     "held_out": FigureSpec(
-        "Slices that were left out",
-        "One slice of so many is kept of a measured map, and what lies between is compared with "
-        "the map, in log-scaled density over the voxels on no kept slice. Lines: means over "
-        "people, who are the dots. Of splines along one orientation the best by PSNR is shown "
-        "where there are three, which nobody could have chosen beforehand.",
+        "Held-out slices",
+        "One in every few slices of a measured map is kept; the values predicted between them are compared with "
+        "the map, in log-scaled density over the voxels outside the kept slices. Lines: means over "
+        "participants; dots: participants. Of splines along one of three orientations the one with the best PSNR "
+        "is shown, which favours them because it cannot be known in advance.",
         "m2m.figures.field_views:held_out_figure",
-        ("every", "n_planes", "method", "unit", "psnr", "ssim", "pearson", "seconds", "n_voxels"),
-        scope="fields", rounded=False,
+        ("every", "n_planes", "method", "participant_id", "psnr", "ssim", "pearson", "seconds", "n_voxels"),
+        scope="fields",
+        rounded=False,
     ),
     "fields": FigureSpec(
-        "Views of fields",
-        "Emission and absorption along parallel rays; colour is direction: red left to right, "
+        "Views of continuous fields",
+        "Emission and absorption along parallel rays; colours show direction: red left to right, "
         "green back to front, blue up and down.",
         "m2m.figures.field_views:fields_figure",
-        ("unit", "of", "view", "azimuth_deg", "elevation_deg", "picture", "problem"),
-        scope="fields", rounded=False,
+        ("unit", "of", "view", "azimuth_deg", "elevation_deg", "image", "problem"),
+        scope="fields",
+        rounded=False,
     ),
-}  # fmt: skip
+}
 
 
 def of_scope(scope: str) -> dict[str, FigureSpec]:
@@ -286,29 +326,26 @@ def of_scope(scope: str) -> dict[str, FigureSpec]:
 
 
 def of_target(target: str) -> dict[str, FigureSpec]:
-    """Figures of a task, by what it predicts."""
+    """Figures of a task with this target, by name."""
     nature = MODALITIES[target].nature
     return {
         name: spec
         for name, spec in of_scope("task").items()
-        if (not spec.natures or nature in spec.natures)
-        and (not spec.targets or target in spec.targets)
+        if (not spec.natures or nature in spec.natures) and (not spec.targets or target in spec.targets)
     }
 
 
 def is_timed(target: str) -> bool:
-    """Whether a figure of a task shows the seconds of its translations."""
+    """Whether a figure of a task with this target shows the seconds of translations."""
     return any(spec.timed for spec in of_target(target).values())
 
 
-def of_study(sees_low: bool) -> dict[str, FigureSpec]:
-    """Figures of a study, whether or not one of its tasks sees a low resolution."""
-    return {
-        name: spec for name, spec in of_scope("study").items() if sees_low or spec.needs != "low"
-    }
+def of_page(uses_low_res: bool) -> dict[str, FigureSpec]:
+    """Figures of a study, by name, with or without those that need a task with a low-resolution input."""
+    return {name: spec for name, spec in of_scope("page").items() if uses_low_res or spec.needs != "low_res"}
 
 
-def paths_of_study(targets: Mapping[str, str], sees_low: bool) -> list[str]:
-    """Every figure of a study below its folder: those of its own, and of each task."""
+def paths_of_page(targets: Mapping[str, str], uses_low_res: bool) -> list[str]:
+    """Paths of all figures below a study's folder: its own figures, and those of each task."""
     of_tasks = [f"{task}/{name}" for task, target in targets.items() for name in of_target(target)]
-    return [*of_study(sees_low), *of_tasks]
+    return [*of_page(uses_low_res), *of_tasks]

@@ -1,6 +1,6 @@
-"""The main model against each other one: paired differences with their intervals.
+"""The main model compared with each other model: paired differences with their intervals.
 
-Of an ablation this is what each change of the full model costs.
+In an ablation this is the effect of each change to the full model.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from m2m.evaluate.metric_records import METRICS, REGIONS, panels
+from m2m.evaluate.statistics import ALPHA
 from m2m.figures.figure_records import FIGURES
 from m2m.figures.style import (
     DOUBLE_MM,
@@ -23,17 +24,15 @@ from m2m.figures.style import (
 )
 
 COLUMNS = FIGURES["forest"].columns
-# Times the reach of three quarters of the dots: farther ones are not drawn to scale.
+# Dots farther than this multiple of the third quartile of the extents are not drawn to scale.
 FAR = 2.5
 
 
-def draw_forest(
-    comparison: pd.DataFrame, models: Sequence[str], nature: str
-) -> tuple[Figure, list[dict[str, Any]]]:
-    """Draw the main model minus each other one, a panel a metric, better to the right.
+def draw_forest(comparison: pd.DataFrame, models: Sequence[str], nature: str) -> tuple[Figure, list[dict[str, Any]]]:
+    """Draw the main model minus each other model, one panel per metric, better to the right.
 
-    A dot is filled where its interval leaves 0 out. One far beyond all others, which would press
-    them together, is written at the edge as a number.
+    A dot is filled if its corrected p is at most .05 and its interval excludes 0. A value far beyond all
+    others, which would compress the axis, is written at the edge as a number.
 
     Parameters
     ----------
@@ -42,7 +41,7 @@ def draw_forest(
     models : sequence of str
         The main model first, at least two.
     nature : str
-        Of the target.
+        Nature of the target.
 
     Returns
     -------
@@ -72,7 +71,7 @@ def draw_forest(
 
 
 def _dots(axes: Axes, table: pd.DataFrame) -> None:
-    """Draw one row a model: difference and interval."""
+    """Draw one row per model: difference and interval."""
     axes.axvline(0, color=MUTED, linewidth=0.8, linestyle="--", zorder=0)
     axes.grid(axis="y", color="#eeeeee", linewidth=0.5)
     axes.set_axisbelow(True)
@@ -83,18 +82,24 @@ def _dots(axes: Axes, table: pd.DataFrame) -> None:
     edge = FAR * np.nanquantile(reach, 0.75)
     for i in np.flatnonzero(reach > edge):
         value = table["difference"].iloc[i]
-        words = f"{value:+.2g}".replace("-", "−")
-        axes.text(np.sign(value) * edge, i, words, color=PALETTE[0], fontsize=6,
-                  ha="center", va="center")  # fmt: skip
+        text = f"{value:+.2g}".replace("-", "−")
+        axes.text(np.sign(value) * edge, int(i), text, color=PALETTE[0], fontsize=6, ha="center", va="center")
     y = np.arange(len(table))
     table = table.mask(reach > edge)
     axes.hlines(y, table["low"], table["high"], color=PALETTE[0], linewidth=1)
-    told_apart = (table["low"] > 0) | (table["high"] < 0)
+    significant = ((table["low"] > 0) | (table["high"] < 0)) & (table["p_holm"] <= ALPHA)
     for filled in (True, False):
-        part = (told_apart == filled).to_numpy()
-        axes.plot(table["difference"][part], y[part], linestyle="", marker="o", markersize=3.6,
-                  color=PALETTE[0], markerfacecolor=PALETTE[0] if filled else "white",
-                  markeredgewidth=0.8)  # fmt: skip
+        part = (significant == filled).to_numpy()
+        axes.plot(
+            table["difference"][part],
+            y[part],
+            linestyle="",
+            marker="o",
+            markersize=3.6,
+            color=PALETTE[0],
+            markerfacecolor=PALETTE[0] if filled else "white",
+            markeredgewidth=0.8,
+        )
     far = [text.get_position()[0] for text in axes.texts]
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, 0, *far), max(high, 0, *far))

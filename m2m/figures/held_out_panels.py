@@ -1,4 +1,4 @@
-"""What lies between kept slices: a continuous field beside interpolation."""
+"""Values between kept slices: a continuous field compared with interpolation."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from m2m.evaluate.metric_records import METRICS
+from m2m.evaluate.metric_tables import over_sessions
 from m2m.figures.figure_records import FIGURES
 from m2m.figures.style import (
     DOUBLE_MM,
@@ -23,14 +24,14 @@ from m2m.figures.style import (
 
 COLUMNS = FIGURES["held_out"].columns
 SHOWN = ("psnr", "ssim", "pearson")
-WORDS = {1: "axial slices", 3: "three orientations"}
+ORIENTATIONS = {1: "axial slices", 3: "three orientations"}
 
 
 def held_out_rows(tables: Iterable[Path]) -> list[dict[str, Any]]:
-    """A row a person, spacing, number of orientations and method, of `m2m compare-fields`.
+    """Rows per participant, spacing, number of orientations and method, from `m2m compare-fields`.
 
-    Of what joins the slices of one orientation, the best one by PSNR stands for all: which that is
-    nobody knows beforehand, so it is flattered.
+    A method that uses one of several orientations is represented by its best one by PSNR. This
+    favours the method, because the best orientation cannot be known in advance. A participant's sessions are averaged.
     """
     found = [pd.read_csv(path, sep="\t") for path in tables if path.stat().st_size]
     if not found:
@@ -40,16 +41,17 @@ def held_out_rows(tables: Iterable[Path]) -> list[dict[str, Any]]:
     best = table.drop_duplicates(keys).copy()
     several = best["plane"].notna() & (best["n_planes"] > 1)
     best.loc[several, "method"] += ", best plane"
+    best = over_sessions(best, keys[:3], [*SHOWN, "seconds", "n_voxels"])
     order = {method: i for i, method in enumerate(dict.fromkeys(pd.concat(found)["method"]))}
     place = best["method"].str.removesuffix(", best plane").map(order)
-    best = best.assign(place=place).sort_values(["n_planes", "every", "place", "unit"])
+    best = best.assign(place=place).sort_values(["n_planes", "every", "place", "participant_id"])
     return best[list(COLUMNS)].to_dict("records")
 
 
 def draw_held_out(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Draw three metrics against the spacing of kept slices, a line of panels for what is kept.
+    """Draw three metrics versus the spacing of kept slices, one line of panels per set of orientations.
 
-    Lines are means over people, dots people.
+    Lines are means over participants, dots participants.
 
     Parameters
     ----------
@@ -65,26 +67,24 @@ def draw_held_out(rows: Sequence[dict[str, Any]]) -> Figure:
     for line, n_planes in zip(panels, kept, strict=True):
         for axes, metric in zip(line, SHOWN, strict=True):
             _draw(axes, table[table["n_planes"] == n_planes], metric, methods)
-            axes.set_title(WORDS.get(n_planes, f"{n_planes} orientations"))
+            axes.set_title(ORIENTATIONS.get(n_planes, f"{n_planes} orientations"))
             letter(axes, next(marks))
     legend_above(figure, panels[0][0])
     return figure
 
 
 def _draw(axes: Axes, table: pd.DataFrame, metric: str, methods: Sequence[str]) -> None:
-    """Draw one metric of what is kept."""
+    """Draw one metric for one set of orientations."""
     places = {every: i for i, every in enumerate(sorted(table["every"].unique()))}
     for k, method in enumerate(methods):
         own = table[table["method"] == method]
         if own.empty:
             continue
-        style = {"color": colours(methods)[method], "marker": marker(k)}
+        style: dict[str, Any] = {"color": colours(methods)[method], "marker": marker(k)}
         mean = own.groupby("every")[metric].mean()
-        axes.plot(own["every"].map(places), own[metric], linestyle="", markersize=2, alpha=0.5,
-                  **style)  # fmt: skip
-        axes.plot(mean.index.map(places), mean, linestyle=dashes(k), markersize=4, linewidth=1,
-                  label=method, **style)  # fmt: skip
+        axes.plot(own["every"].map(places), own[metric], linestyle="", markersize=2, alpha=0.5, **style)
+        axes.plot(mean.index.map(places), mean, linestyle=dashes(k), markersize=4, linewidth=1, label=method, **style)
     axes.set_xticks(range(len(places)), [f"{every}" for every in places])
     axes.set_xlim(-0.4, len(places) - 0.6)
-    axes.set_xlabel("one slice kept of")
+    axes.set_xlabel("one slice kept in every")
     axes.set_ylabel(f"{METRICS[metric].label}, other voxels")

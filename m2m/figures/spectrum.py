@@ -1,4 +1,4 @@
-"""Is it sharp because it is true? Power and coherence of the maps by spatial frequency."""
+"""Power and coherence of the maps by spatial frequency."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from m2m.evaluate.metric_tables import over_sessions
 from m2m.evaluate.statistics import band
 from m2m.figures.figure_records import FIGURES
 from m2m.figures.style import (
@@ -25,47 +25,44 @@ from m2m.figures.style import (
 COLUMNS = FIGURES["spectrum"].columns
 
 
-def draw_spectrum(
-    table: pd.DataFrame, models: Sequence[str], n_resamples: int, seed: int
-) -> tuple[Figure, list[dict[str, Any]]]:
-    """Draw power of the true and of each model's map, their ratio, and their coherence.
+def draw_spectrum(table: pd.DataFrame, models: Sequence[str]) -> tuple[Figure, list[dict[str, Any]]]:
+    """Draw power of the measured and of each model's map, their ratio, and their coherence.
 
-    Power is averaged over units by its logarithm; bands are 95 % bootstrap intervals over units.
+    Power is averaged by its logarithm, over the sessions of each participant and then over participants; bands are
+    95 % intervals over participants.
 
     Parameters
     ----------
     table : DataFrame
         spectrum.tsv of all models, at least one row.
     models : sequence of str
-    n_resamples, seed : int
 
     Returns
     -------
     Figure
     list of dict
-        Rows of `COLUMNS`; quantity: power (model ``true`` too), power_ratio, coherence.
+        Rows of `COLUMNS`; quantity: power (also of model ``measured``), power_ratio, coherence.
     """
     figure = new_figure(DOUBLE_MM, 64 + 3.5 * ((len(models) + 1) // 6))
     power, ratio, coherence = figure.subplots(1, 3)
+    table = of_participants(table)
     shared = table[table["model"] == table["model"].iloc[0]]
-    rows = _curve(power, shared, "true", "power", np.log10(_curves(shared, "true_power")),
-                  (n_resamples, seed), color=INK)  # fmt: skip
+    rows = _curve(power, shared, "measured", "power", "log_reference", color=INK)
     for i, model in enumerate(models):
         own = table[table["model"] == model]
         if own.empty:
             continue
         style = {"color": colours(models)[model], "linestyle": dashes(i)}
-        logs = np.log10(_curves(own, "synthetic_power"))
-        for axes, quantity, curves in (
-            (power, "power", logs),
-            (ratio, "power_ratio", logs - np.log10(_curves(own, "true_power"))),
-            (coherence, "coherence", _curves(own, "coherence")),
+        for axes, quantity, column in (
+            (power, "power", "log_synthetic"),
+            (ratio, "power_ratio", "log_ratio"),
+            (coherence, "coherence", "coherence"),
         ):
-            rows += _curve(axes, own, model, quantity, curves, (n_resamples, seed), **style)
+            rows += _curve(axes, own, model, quantity, column, **style)
     power.set(title="Power", yscale="log", ylabel="power spectral density (mm³)")
-    ratio.set(title="Power, synthetic over true", yscale="log")
+    ratio.set(title="Power ratio, synthetic to measured", yscale="log")
     ratio.axhline(1, color=INK, linewidth=0.6, zorder=0)
-    coherence.set(title="Coherence with the truth", ylim=(min(0, coherence.get_ylim()[0]), 1.02))
+    coherence.set(title="Coherence with the measured map", ylim=(min(0, coherence.get_ylim()[0]), 1.02))
     for axes, mark in zip((power, ratio, coherence), letters(), strict=False):
         axes.set_xlabel("spatial frequency (1/mm)")
         letter(axes, mark)
@@ -73,24 +70,32 @@ def draw_spectrum(
     return figure, rows
 
 
-def _curves(table: pd.DataFrame, column: str) -> NDArray[np.float64]:
-    """Curves of all units, shape (units, frequencies); NaN for no power."""
-    curves = table.pivot(index="unit", columns="frequency_per_mm", values=column).to_numpy(float)
-    return np.where(curves == 0, np.nan, curves)
+def of_participants(table: pd.DataFrame) -> pd.DataFrame:
+    """Average logarithms of power (NaN: no power), and coherence, over the sessions of each participant."""
+    reference, synthetic = (table[name].astype(float) for name in ("reference_power", "synthetic_power"))
+    logs = {"log_reference": np.log10(reference.mask(reference == 0))}
+    logs["log_synthetic"] = np.log10(synthetic.mask(synthetic == 0))
+    logs["log_ratio"] = logs["log_synthetic"] - logs["log_reference"]
+    return over_sessions(table.assign(**logs), ["model", "frequency_per_mm"], [*logs, "coherence"])
 
 
 def _curve(
-    axes: Axes, table: pd.DataFrame, model: str, quantity: str, curves: NDArray,
-    resampling: tuple[int, int], **style: Any,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Draw one mean curve with its band; powers come as logarithms."""
-    frequency = np.sort(table["frequency_per_mm"].unique())
-    drawn = band(curves, *resampling)
+    axes: Axes,
+    table: pd.DataFrame,
+    model: str,
+    quantity: str,
+    column: str,
+    **style: Any,
+) -> list[dict[str, Any]]:
+    """Draw one mean curve with its band; powers are given as logarithms."""
+    by_frequency = table.pivot(index="participant_id", columns="frequency_per_mm", values=column)
+    frequency, curves = by_frequency.columns.to_numpy(float), by_frequency.to_numpy(float)
+    drawn = band(curves)
     mean, low, high = drawn if quantity == "coherence" else (10**one for one in drawn)
     axes.plot(frequency, mean, label=model, **style)
     axes.fill_between(frequency, low, high, color=style["color"], alpha=0.12, linewidth=0)
-    n_units = (~np.isnan(curves)).sum(0)
+    n_subjects = (~np.isnan(curves)).sum(0)
     return [
         dict(zip(COLUMNS, (model, x, quantity, *numbers), strict=True))
-        for x, *numbers in zip(frequency, mean, low, high, n_units, strict=True)
+        for x, *numbers in zip(frequency, mean, low, high, n_subjects, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""What the figures of one task are drawn from."""
+"""Inputs of the figures of one task."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,8 +14,9 @@ from m2m.figures.views import LOOKS, Look
 from m2m.io import volume
 from m2m.io.bids import unit_path
 from m2m.io.errors import DataError
+from m2m.io.masks import in_mask
 from m2m.io.modalities import MODALITIES, Modality
-from m2m.options import Report, Task
+from m2m.options import Task
 
 
 @dataclass(frozen=True)
@@ -27,16 +28,15 @@ class Study:
     root : Path
         The derivative dataset.
     name : str
-        Of the task.
+        Name of the task.
     task : Task
-        Its main model first.
+        Its first model is the main one.
     metrics : DataFrame
-        metrics.tsv of all models; units that could not be evaluated carry a ``problem``.
+        metrics.tsv of all models; units that could not be evaluated have a ``problem``.
     folders : dict of str to str
-        Test unit to its folder.
-    options : Report
+        Folder of each test unit.
     timed : dict of str to str
-        Test unit to its folder, of those whose translations are timed.
+        Folder of each test unit whose translation is timed.
     """
 
     root: Path
@@ -44,33 +44,32 @@ class Study:
     task: Task
     metrics: pd.DataFrame
     folders: dict[str, str]
-    options: Report
     timed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def evaluated(self) -> pd.DataFrame:
-        """Rows of `metrics` that hold values."""
+        """Rows of `metrics` that have values."""
         return self.metrics[self.metrics["problem"].isna()]
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The main model first."""
+        """Models, the main one first."""
         return self.task.models
 
     @property
     def target(self) -> Modality:
-        """What is predicted."""
+        """Modality of the target."""
         return MODALITIES[self.task.target]
 
     @property
     def look(self) -> Look:
-        """How what is predicted is shown."""
+        """Display of the target."""
         return LOOKS[self.task.target]
 
     @cached_property
-    def people(self) -> "list[Person]":
+    def subjects(self) -> "list[Subject]":
         """Images of the best, the median and the worst test unit."""
-        return load_people(self)
+        return load_participants(self)
 
     def synthetic_root(self, model: str) -> Path:
         """Dataset of one model's maps."""
@@ -78,7 +77,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Person:
+class Subject:
     """One test subject's images on one grid.
 
     Attributes
@@ -87,10 +86,10 @@ class Person:
         best, median or worst.
     unit, folder : str
     ssim : float
-        In the brain, of the model that the ranking is by.
+        In the brain, of the model used for the ranking.
     source : ndarray, shape (X, Y, Z)
         T1 in its own units, or FA.
-    true : Compared
+    measured : Compared
         0 outside the mask.
     mask : ndarray of bool, shape (X, Y, Z)
         Target mask.
@@ -104,14 +103,14 @@ class Person:
     folder: str
     ssim: float
     source: NDArray
-    true: Compared
+    measured: Compared
     mask: NDArray
     synthetic: dict[str, Compared]
     affine: NDArray
 
 
 def ranked(ssim: Mapping[str, float]) -> dict[str, str]:
-    """Name the best, the median and the worst unit; one unit appears once."""
+    """Find the best, the median and the worst unit; each unit appears at most once."""
     order = sorted(ssim, key=lambda unit: (-ssim[unit], unit))
     if not order:
         return {}
@@ -124,16 +123,16 @@ def ranked(ssim: Mapping[str, float]) -> dict[str, str]:
     return {rank: picked[rank] for rank in ("best", "median", "worst") if rank in picked}
 
 
-def load_people(study: Study) -> list[Person]:
+def load_participants(study: Study) -> list[Subject]:
     """Load the images of the best, median and worst test unit by the main model's brain SSIM."""
     rows, target = study.evaluated, study.task.target
     chosen = rows[(rows["model"] == study.models[0]) & (rows["region"] == "brain")]
     ssim = dict(zip(chosen["unit"], chosen["ssim"].astype(float), strict=True))
-    people = []
+    subjects = []
     for rank, unit in ranked(ssim).items():
-        where = study.folders[unit], unit
-        mask = volume.load(unit_path(study.root, "target-mask", *where))
-        inside = mask.data > 0
+        place = study.folders[unit], unit
+        mask = volume.load(unit_path(study.root, "target-mask", *place))
+        inside = in_mask(mask.data)
 
         def masked(path: str, inside: NDArray = inside) -> Compared:
             data = volume.load(path).data
@@ -142,17 +141,23 @@ def load_people(study: Study) -> list[Person]:
 
         synthetic = {}
         for model in study.models:
-            path = unit_path(study.synthetic_root(model), study.target.synthetic, *where)
+            path = unit_path(study.synthetic_root(model), study.target.synthetic, *place)
             try:
                 synthetic[model] = masked(path)
             except DataError as error:
                 print(f"figures: no map of {model} for {unit}: {error}")
-        source = unit_path(study.root, MODALITIES[study.task.source].kind, *where)
-        people.append(
-            Person(
-                rank, unit, where[0], ssim[unit], volume.load(source).data,
-                masked(unit_path(study.root, study.target.kind, *where)), inside, synthetic,
+        source = unit_path(study.root, MODALITIES[study.task.source].kind, *place)
+        subjects.append(
+            Subject(
+                rank,
+                unit,
+                place[0],
+                ssim[unit],
+                volume.load(source).data,
+                masked(unit_path(study.root, study.target.kind, *place)),
+                inside,
+                synthetic,
                 mask.affine,
             )
-        )  # fmt: skip
-    return people
+        )
+    return subjects

@@ -1,15 +1,18 @@
-"""How every figure looks and how it is saved: PDF, SVG, PNG and the numbers behind it."""
+"""Style of all figures, and saving them as PDF, SVG and PNG with their source data."""
 
 import importlib
 import re
 import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatterMathtext, LogFormatterSciNotation
 
 from m2m.evaluate.metric_tables import printed
 from m2m.figures.figure_records import FigureSpec
@@ -20,31 +23,55 @@ from m2m.io.tables import write_table
 Drawn = tuple[Figure, list[dict[str, Any]]]
 
 MM = 1 / 25.4
-# Widths of one and of two columns of a journal.
+# Widths of one and of two journal columns.
 SINGLE_MM, DOUBLE_MM = 89.0, 183.0
-# Formats of every figure, with what would say when it was made left out.
+# Formats of every figure; metadata with the date of creation are removed.
 FORMATS = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}
-SIMULATED = "Simulated people: shows that the machinery works, says nothing about brains"
+SIMULATED = "Simulated participants: the results test the software and are no evidence about real brains"
 INK, MUTED = "#222222", "#6b6b6b"
 
-# Okabe and Ito's palette, told apart by readers with any common colour vision.
+# Okabe and Ito's palette, distinguishable with all common kinds of colour vision.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
-RC = {
-    "font.family": "DejaVu Sans", "font.size": 7, "axes.titlesize": 7.5, "axes.labelsize": 7,
-    "xtick.labelsize": 6.5, "ytick.labelsize": 6.5, "legend.fontsize": 6.5,
-    # Letters are embedded in a PDF, and drawn as outlines in an SVG, which can embed none; the salt
-    # makes the names inside an SVG the same in every run.
-    "pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "m2m",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6,
-    "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK,
-    "xtick.color": INK, "ytick.color": INK, "xtick.major.width": 0.6, "ytick.major.width": 0.6,
-    "xtick.major.size": 2.5, "ytick.major.size": 2.5, "lines.linewidth": 1.2,
-    "legend.frameon": False, "axes.titlelocation": "left", "figure.dpi": 300, "savefig.dpi": 300,
-}  # fmt: skip
+SUPERSCRIPTS = str.maketrans("0123456789-−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁻")
 
-# With more models than these a figure is arranged for many.
+RC: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 7,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "legend.fontsize": 6.5,
+    # Fonts are embedded in a PDF; in an SVG, which cannot embed them, text is drawn as outlines. The salt
+    # makes the identifiers inside an SVG the same in every run.
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "m2m",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.2,
+    "legend.frameon": False,
+    "axes.titlelocation": "left",
+    # A dollar sign in a table's cell is a dollar sign: no text of ours is mathematics, see `_plain_powers`.
+    "text.parse_math": False,
+    "figure.dpi": 300,
+    "savefig.dpi": 300,
+}
+
+# Figures with more models than this have a layout for many models.
 FEW = 3
 COLUMNS_OF_MODELS = 4
 
@@ -55,47 +82,79 @@ def colours(models: Sequence[str]) -> dict[str, str]:
 
 
 def marker(index: int) -> str:
-    """Marker of a model by its place; with its colour it is no other of 49 models'."""
+    """Marker of a model by its index; unique together with its colour for up to 49 models."""
     return MARKERS[(index + index // len(PALETTE)) % len(MARKERS)]
 
 
 def dashes(index: int) -> str:
-    """Line style of a model by its place; with its colour it is no other of 28 models'."""
+    """Line style of a model by its index; unique together with its colour for up to 28 models."""
     return ("-", "--", ":", "-.")[index % 4]
 
 
 def legend_above(figure: FigureBase, axes: Axes) -> None:
-    """Write what the lines of one panel are above a whole figure, five to a line."""
+    """Draw the legend of one panel above the whole figure, with up to five entries per line."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=min(max(len(labels), 1), 5))
 
 
 def letters() -> Iterator[str]:
-    """Names of panels: a, b, c."""
+    """Letters of panels: a, b, c."""
     return iter(string.ascii_lowercase)
 
 
-def new_figure(width_mm: float, height_mm: float, layout: str | None = "constrained") -> Figure:
-    """Start a figure of a given size on paper."""
+def new_figure(width_mm: float, height_mm: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
+    """Create a figure of a given size.
+
+    Parameters
+    ----------
+    width_mm, height_mm : float
+        Size on paper.
+    layout : {"constrained"} or None
+        None: axes are placed by hand.
+
+    Returns
+    -------
+    Figure
+    """
     return Figure(figsize=(width_mm * MM, height_mm * MM), layout=layout)
 
 
 def letter(axes: Axes, label: str) -> None:
-    """Mark a panel with its letter, above its upper left corner."""
+    """Write the letter of a panel above its upper left corner."""
     axes.annotate(
-        label, (0, 1), xytext=(-4, 6), xycoords="axes fraction", textcoords="offset points",
-        ha="right", va="bottom", fontweight="bold", fontsize=8.5, annotation_clip=False,
-    )  # fmt: skip
+        label,
+        (0, 1),
+        xytext=(-4, 6),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        fontweight="bold",
+        fontsize=8.5,
+        annotation_clip=False,
+    )
 
 
 def per_line(n_models: int) -> tuple[int, int]:
-    """Columns and lines of one panel a model."""
+    """Numbers of columns and lines for one panel per model."""
     columns = n_models if n_models <= FEW else COLUMNS_OF_MODELS
     return columns, -(-n_models // columns)
 
 
-def model_axes(figure: FigureBase, n_models: int, xlabel: str, ylabel: str) -> Sequence[Axes]:
-    """Make one panel a model, on the same scales, with labels at the left and below."""
+def model_axes(figure: FigureBase, n_models: int, xlabel: str, ylabel: str) -> list[Axes]:
+    """Create one panel per model, on the same scales, with labels at the left and bottom.
+
+    Parameters
+    ----------
+    figure : FigureBase
+    n_models : int
+    xlabel, ylabel : str
+
+    Returns
+    -------
+    list of Axes
+        One per model.
+    """
     columns, lines = per_line(n_models)
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     for axes in panels.flat[n_models:]:
@@ -106,11 +165,11 @@ def model_axes(figure: FigureBase, n_models: int, xlabel: str, ylabel: str) -> S
         lowest.set_xlabel(xlabel)
     for axes in panels[:, 0]:
         axes.set_ylabel(ylabel)
-    return panels.flat[:n_models]
+    return list(panels.flat[:n_models])
 
 
 def empty_figure(message: str) -> Figure:
-    """Draw a figure that says in words why there is nothing to show."""
+    """Create a figure with a message on why there is nothing to show."""
     figure = new_figure(SINGLE_MM, 30)
     axes = figure.subplots()
     axes.set_axis_off()
@@ -132,23 +191,25 @@ def save(
     figure : Figure
         One or two columns wide.
     rows : iterable of mapping
-        The numbers drawn.
+        Source data.
     columns : sequence of str
     stem : Path
-        Folder and name without extension.
+        Path without extension.
     note : str
-        Small print at the foot: the cohort's counts, and that people are simulated.
+        Small print at the bottom: counts of the cohort, and whether participants are simulated.
     """
     width_mm, height_mm = figure.get_size_inches() / MM
     assert round(width_mm, 3) in (SINGLE_MM, DOUBLE_MM), f"{stem}: {width_mm:.1f} mm wide"
     if (layout := figure.get_layout_engine()) is not None:
+        assert isinstance(layout, ConstrainedLayoutEngine)
         margin = 5 / height_mm
         layout.set(rect=(0, margin, 1, 1 - margin))
     figure.text(
-        0.5, 1 / height_mm, note, ha="center", va="bottom", fontsize=5.5, color=MUTED,
-        style="italic", wrap=True,
-    )  # fmt: skip
-    # Placed once: the same in every format.
+        0.5, 1 / height_mm, note, ha="center", va="bottom", fontsize=5.5, color=MUTED, style="italic", wrap=True
+    )
+    _plain_powers(figure)
+    _plain_wrapping(figure)
+    # The layout is computed once, so that it is the same in every format.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for extension, metadata in FORMATS.items():
@@ -159,10 +220,36 @@ def save(
     write_table(stem.with_suffix(".tsv"), rows, columns)
 
 
-def _clips_by_order(svg: str) -> str:
-    """An SVG whose clip paths are named by order.
+class _PlainLog(LogFormatterSciNotation):
+    """Labels of a logarithmic axis as plain text: 10³ where matplotlib's own are mathtext."""
 
-    Matplotlib names them by their coordinates, of which a layout does not settle the last bits.
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        text = re.sub(r"\$|\\mathdefault", "", super().__call__(x, pos)).replace(r"\times", "×").replace("{", "", 1)
+        return re.sub(r"\^\{(.+?)\}", lambda power: power[1].translate(SUPERSCRIPTS), text).replace("}", "")
+
+
+def _plain_powers(figure: Figure) -> None:
+    """Label the logarithmic axes of a figure without mathtext, which is off."""
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        formatters: tuple[Any, ...] = (axis.get_major_formatter(), axis.get_minor_formatter())
+        for formatter in formatters:
+            if isinstance(formatter, LogFormatterMathtext):
+                formatter.__class__ = _PlainLog
+
+
+def _plain_wrapping(figure: Figure) -> None:
+    """Measure the lines of wrapped texts without mathtext, which matplotlib's wrapping parses all the same."""
+    texts: Any = figure.findobj(Text)
+    for text in texts:
+        if text.get_wrap() and "$" in text.get_text():
+            measure = text._get_rendered_text_width
+            text._get_rendered_text_width = lambda line, measure=measure: measure(line.replace("$", "S"))
+
+
+def _clips_by_order(svg: str) -> str:
+    """Rename the clip paths of an SVG by their order.
+
+    Matplotlib names them by their coordinates, whose last bits may differ between runs of a layout.
     """
     names: dict[str, str] = {}
 
@@ -185,12 +272,12 @@ def draw_all(
     ----------
     figures : mapping of str to FigureSpec
     of : object
-        What the figures of their scope are drawn from.
+        Object of their scope, from which they are drawn.
     out_dir : Path
     note : str
         Small print.
     unmet : mapping of str to str, optional
-        What a figure says that needs what is not there, by its need.
+        Message of a figure whose need is not met, by the need.
     """
     with paper_style():
         for name, spec in figures.items():
@@ -204,5 +291,5 @@ def draw_all(
 
 
 def paper_style() -> Any:
-    """Context in which figures are drawn."""
+    """Context with the style of all figures."""
     return mpl.rc_context(RC)

@@ -1,4 +1,4 @@
-"""How training went: losses, the validation metric and gradients, step by step."""
+"""Training curves: losses, the validation metric and gradient norms, by step."""
 
 import json
 import string
@@ -16,18 +16,17 @@ SKIPPED = {"step", "epoch", "seconds", "learning_rate"}
 
 
 def read_curves(path: Path, model: str) -> list[dict[str, Any]]:
-    """Read metrics.jsonl (one JSON object a line) into rows of model, split, step, name, value.
+    """Read metrics.jsonl (one JSON object per line) into rows of model, split, step, name, value.
 
-    A baseline that is computed, not trained in steps, has one row with step None.
+    A baseline that is not trained in steps has one row with step None.
     """
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
         for name, value in _numbers(record):
             rows.append(
-                {"model": model, "split": record["split"], "step": record["step"],
-                 "name": name, "value": value}
-            )  # fmt: skip
+                {"model": model, "split": record["split"], "step": record["step"], "name": name, "value": value}
+            )
     return rows
 
 
@@ -71,11 +70,8 @@ def draw_training(rows: Sequence[Mapping[str, Any]]) -> Figure:
             if title == "validation":
                 _baselines(axes, computed)
             if axes.lines:
-                # Below the axis' own name, however high the panel is (in font sizes).
-                axes.legend(
-                    loc="upper center", bbox_to_anchor=(0.45, 0), borderaxespad=4.5, ncols=2,
-                    fontsize=6,
-                )  # fmt: skip
+                # Below the label of the axis for any height of the panel (unit: font size).
+                axes.legend(loc="upper center", bbox_to_anchor=(0.45, 0), borderaxespad=4.5, ncols=2, fontsize=6)
             axes.set_xlabel(f"step ({model})")
             letter(axes, f"{string.ascii_lowercase[i]}{j + 1}")
     return figure
@@ -84,9 +80,8 @@ def draw_training(rows: Sequence[Mapping[str, Any]]) -> Figure:
 def _baselines(axes: Axes, computed: pd.DataFrame) -> None:
     for k, (model, value) in enumerate(zip(computed["model"], computed["value"], strict=True)):
         axes.axhline(
-            value, color=PALETTE[(k + 1) % 7], linestyle=("--", ":")[k % 2], linewidth=0.9,
-            label=f"{model} (baseline)",
-        )  # fmt: skip
+            value, color=PALETTE[(k + 1) % 7], linestyle=("--", ":")[k % 2], linewidth=0.9, label=f"{model} (baseline)"
+        )
 
 
 def _lines(axes: Axes, group: pd.DataFrame, logarithmic: bool) -> None:
@@ -96,12 +91,17 @@ def _lines(axes: Axes, group: pd.DataFrame, logarithmic: bool) -> None:
     for k, (name, curve) in enumerate(group.groupby("name", sort=False)):
         sparse = len(curve) <= 30
         axes.plot(
-            curve["step"], curve["value"], color=PALETTE[k % 7], linewidth=0.9, markersize=2,
-            linestyle=("-", "--")[k // 7 % 2], marker=MARKERS[k % 7] if sparse else "",
+            curve["step"],
+            curve["value"],
+            color=PALETTE[k % 7],
+            linewidth=0.9,
+            markersize=2,
+            linestyle=("-", "--")[k // 7 % 2],
+            marker=MARKERS[k % 7] if sparse else "",
             label=name.removeprefix("grad_norm/"),
-        )  # fmt: skip
+        )
     low, high = group["value"].min(), group["value"].max()
     if logarithmic and 0 < 10 * low < high:
         axes.set_yscale("log")
-    elif logarithmic and low < 0:  # log_sd, beside terms a hundred times smaller
+    elif logarithmic and low < 0:  # log_sd, with terms a hundred times smaller
         axes.set_yscale("symlog", linthresh=0.1)

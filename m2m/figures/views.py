@@ -1,6 +1,6 @@
-"""Volumes as pictures: slices and projections in three planes, how each modality is coloured.
+"""Slices and projections of volumes in three planes, and the display of each modality.
 
-In every picture the subject's right (axial, coronal) or front (sagittal) is to the right.
+In every image the subject's right (axial, coronal) or front (sagittal) is to the right.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from m2m.io.modalities import MODALITIES, Display
 
 PLANES = ("axial", "coronal", "sagittal")
 AXIS = {"axial": 2, "coronal": 1, "sagittal": 0}
-SIDES = "Left of a picture is the subject's left (axial, coronal) or back (sagittal)."
+SIDES = "The left of an image is the participant's left (axial, coronal) or back (sagittal)."
 DIRECTIONS = "Red: left to right; green: back to front; blue: up and down."
 ERRORS = "RdBu_r"
 PIXEL_MM = 1.0
@@ -29,9 +29,9 @@ PIXEL_MM = 1.0
 
 @dataclass(frozen=True)
 class Look(Display):
-    """How a map of one modality is shown: its record's `Display`, as matplotlib takes it."""
+    """Display of the maps of one modality, as arguments of matplotlib."""
 
-    def picture(self, one: Compared) -> NDArray:
+    def render(self, one: Compared) -> NDArray:
         """Grey values, shape (X, Y, Z), or colours 0 to 1, shape (X, Y, Z, 3), of a map."""
         if one.tensor is None:
             return one.image
@@ -39,7 +39,7 @@ class Look(Display):
 
     @property
     def style(self) -> dict[str, Any]:
-        """Colours for imshow; nothing for pictures that have their own."""
+        """Colours for imshow; empty for images that are colours already."""
         return {"cmap": self.cmap, "vmin": 0, "vmax": self.top} if self.cmap else {}
 
     @property
@@ -48,11 +48,7 @@ class Look(Display):
         return {"cmap": ERRORS, "vmin": -self.error_top, "vmax": self.error_top}
 
 
-LOOKS = {
-    name: Look(**asdict(modality.display))
-    for name, modality in MODALITIES.items()
-    if modality.display
-}
+LOOKS = {name: Look(**asdict(modality.display)) for name, modality in MODALITIES.items() if modality.display}
 
 
 def cut(image: NDArray, plane: str, index: int) -> NDArray:
@@ -61,24 +57,36 @@ def cut(image: NDArray, plane: str, index: int) -> NDArray:
 
 
 def project(image: NDArray, plane: str) -> NDArray:
-    """Maximum along the axis that a plane cuts, oriented as `cut`."""
+    """Maximum along the normal of a plane, oriented as `cut`."""
     return upright(image.max(axis=AXIS[plane]))
 
 
 def project_colours(colours: NDArray, by: NDArray, plane: str) -> NDArray:
-    """Colour, shape (..., 3), of the voxel with the largest value of `by` along each ray."""
+    """Colour of the voxel with the largest value along each ray.
+
+    Parameters
+    ----------
+    colours : ndarray, shape (X, Y, Z, 3)
+    by : ndarray, shape (X, Y, Z)
+        Values that select the voxel.
+    plane : str
+
+    Returns
+    -------
+    ndarray, shape (H, W, 3)
+    """
     axis = AXIS[plane]
     largest = np.expand_dims(by.argmax(axis=axis), (axis, 3))
     return upright(np.take_along_axis(colours, largest, axis=axis).squeeze(axis))
 
 
 def upright(image: NDArray) -> NDArray:
-    """Rows become columns, a colour's channels stay last."""
+    """Swap rows and columns; channels of colours stay last."""
     return np.swapaxes(image, 0, 1)
 
 
 def windows(masks: Sequence[NDArray]) -> list[tuple[NDArray, NDArray, NDArray]]:
-    """Boxes of one size around everybody's mask, two voxels wider where the grids allow.
+    """Boxes of equal size around every subject's mask, with a margin of two voxels where the grids allow.
 
     Parameters
     ----------
@@ -105,21 +113,21 @@ def windows(masks: Sequence[NDArray]) -> list[tuple[NDArray, NDArray, NDArray]]:
 
 
 def crop(image: NDArray, start: NDArray, size: NDArray) -> NDArray:
-    """Cut a box out of an image."""
+    """Crop an image to a box: start and size in voxels."""
     return image[tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))]
 
 
 def draw_streamlines(
     streamlines: ArraySequence, affine: NDArray, start: NDArray, size: NDArray, plane: str
 ) -> tuple[NDArray, NDArray]:
-    """Project streamlines: how many steps cross each pixel of 1 mm, and their mean direction.
+    """Project streamlines: number of steps that cross each pixel of 1 mm, and their mean direction.
 
     Parameters
     ----------
     streamlines : ArraySequence
         World mm.
     affine : ndarray, shape (4, 4)
-        Of the grid that the box is cut from.
+        Of the grid of the box.
     start, size : ndarray, shape (3,)
         Box, in voxels.
     plane : str
@@ -127,7 +135,7 @@ def draw_streamlines(
     Returns
     -------
     colours : ndarray, shape (H, W, 3)
-        Size of the mean direction along x, y, z, the largest of them 1; oriented as `cut`.
+        Absolute mean direction along x, y, z, scaled to a maximum of 1; oriented as `cut`.
     count : ndarray, shape (H, W)
     """
     points = streamlines.get_data()
@@ -150,7 +158,15 @@ def draw_streamlines(
 
 
 def draw_scale(axes: Axes, style: dict[str, Any], label: str) -> None:
-    """Draw a horizontal colour scale."""
+    """Draw a horizontal colour scale.
+
+    Parameters
+    ----------
+    axes : Axes
+    style : dict
+        cmap, vmin and vmax.
+    label : str
+    """
     mappable = ScalarMappable(Normalize(style["vmin"], style["vmax"]), style["cmap"])
     bar = Colorbar(axes, mappable, orientation="horizontal")
     bar.outline.set_linewidth(0.4)

@@ -1,1 +1,1 @@
-"""What is read and written: errors, whole files, tables, images, paths, programs."""
+"""Input and output: errors, atomic writing of files, tables, images, paths, external programs."""

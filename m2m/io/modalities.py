@@ -1,8 +1,9 @@
-"""What an image is: its file, channels and scale, how it is carried, shown and told of.
+"""Image modalities: file, channels, scaling, resampling, display and descriptions of each.
 
-One record for each image, and nothing else knows their names: what depends on the kind of image
-goes by its `nature`. A network sees and predicts *scaled* values, of about the size of 1
-(`m2m.diffusion.scales`). Standard library only, so that the workflow parses fast.
+Each modality has one record here, and no other module depends on its name: behaviour that
+depends on the kind of image depends on its `nature`. Inputs and outputs of networks are *scaled*
+values, of magnitude about 1 (`m2m.diffusion.scales`). Standard library only, so that the workflow
+parses fast.
 """
 
 import importlib
@@ -15,28 +16,28 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Nature = Literal["weighted", "scalar", "density", "tensor"]
-# What is registered to the T1, so that every study brings it to the common grid.
+# The map that is registered to the T1, so every dataset resamples it to the common grid.
 REGISTERED = "fa"
 
 
 @dataclass(frozen=True)
 class Display:
-    """How a map is shown.
+    """How a map is displayed.
 
     Attributes
     ----------
     title : str
-        Of its picture.
+        Title of the map in figures.
     cmap : str
-        Colours of the compared image; empty where directions give the colour.
+        Colour map of the compared image; empty where directions give the colour.
     top, error_top : float
-        Of the compared image and of its error: shown in full.
+        Value displayed at full brightness, of the compared image and of its error.
     scale : str
-        What the compared image is.
+        Quantity of the compared image.
     regional : str
-        What regional means are of.
+        Quantity of regional means, with unit.
     scaled : str
-        What errors of scaled values are of.
+        Quantity of errors of scaled values.
     """
 
     title: str
@@ -50,48 +51,47 @@ class Display:
 
 @dataclass(frozen=True)
 class Modality:
-    """An image that is translated from, or to.
+    """An image that is a source or a target of translation.
 
     Attributes
     ----------
     title : str
-        For captions.
+        Name in captions.
     channels : tuple of str
         Names of its channels in the slices.
     kind : str
-        Its file on the common grid: a key of `m2m.io.bids.KINDS`.
+        File on the common grid: a key of `m2m.io.bids.KINDS`.
     nature : {"weighted", "scalar", "density", "tensor"}
-        Decides how it is carried and scaled, and which figures, metrics and texts it has: a
-        weighted image has no unit, a scalar map has one value in each voxel, a density counts
-        streamlines.
+        Determines resampling and scaling, and which figures, metrics and texts apply. A weighted
+        image has no unit, a scalar map has one value per voxel, a density counts streamlines.
     description : str
-        For the sidecar.
+        Description in the JSON sidecar.
     source, target : bool
-        Whether tasks may start from it, or predict it.
+        Whether it can be the source, or the target, of a task.
     native : str
-        Kind of the file in the diffusion series' space that it is carried from; empty for the T1.
-    beside : tuple of str
-        Modalities that a study with it brings to the common grid, too.
-    one : float
-        Value in the file that is scaled to 1; of tensors and of T1 it is not used.
+        Kind of the file in diffusion space that it is resampled from; empty for the T1.
+    also_resampled : tuple of str
+        Further modalities to resample to the common grid wherever this one is used.
+    full_scale : float
+        Value in the file that is scaled to 1; not used for tensors and T1.
     limits : (float, float)
-        Of scaled values: a prediction is clipped to them.
+        Range of scaled values; predictions are clipped to it.
     mirror : tuple of int
-        Factor of each channel when the person is mirrored left to right.
-    natural : float
-        Regional means in natural units are those of the file times this.
+        Factor of each channel, along the axes of the grid, when the image is mirrored along the first.
+    regional_factor : float
+        Factor from the file's unit to that of regional means.
     truth : str
-        Kind of a simulated person's map before noise and distortion, which it is compared with.
+        Kind of the ground-truth map of a simulated participant, before noise and distortion.
     display : Display or None
-        None for the T1, whose brightness is each volume's own.
+        None for the T1, whose brightness is scaled in each volume.
     scaling : str
-        How values are scaled, for a model's card; {:g} stands for the percentiles of T1.
-    in_words : str
-        What was brought to the common grid, in the methods' list.
+        How values are scaled, for the model card; {:g} stands for the percentiles of T1.
+    described_as : str
+        Name in the methods' list of images on the common grid.
     methods : str
-        A sentence of the methods, where nature does not say all.
-    measured : str
-        What metrics are of, for the page.
+        Further sentence of the methods.
+    metric_definition : str
+        Definition of the metrics of this modality, for the report page.
     """
 
     title: str
@@ -102,136 +102,180 @@ class Modality:
     source: bool = False
     target: bool = True
     native: str = ""
-    beside: tuple[str, ...] = ()
-    one: float = 1.0
+    also_resampled: tuple[str, ...] = ()
+    full_scale: float = 1.0
     limits: tuple[float, float] = (-math.inf, math.inf)
     mirror: tuple[int, ...] = (1,)
-    natural: float = 1.0
+    regional_factor: float = 1.0
     truth: str = ""
     display: Display | None = None
     scaling: str = ""
-    in_words: str = ""
+    described_as: str = ""
     methods: str = ""
-    measured: str = ""
+    metric_definition: str = ""
 
     @property
     def synthetic(self) -> str:
-        """Kind of its predicted file."""
+        """Kind of the predicted file."""
         return f"synth-{self.kind}"
 
     def scale(self, values: "NDArray") -> "NDArray":
-        """Scale values of a file, shape (X, Y, Z), or (X, Y, Z, channels) of several channels."""
-        return _scales()[self.nature].forward(values, self.one)
+        """Scale values of a file, shape (X, Y, Z), or (X, Y, Z, channels) for several channels."""
+        return _scales()[self.nature].forward(values, self.full_scale)
 
     def unscale(self, scaled: "NDArray") -> "NDArray":
         """Inverse of `scale`."""
-        return _scales()[self.nature].back(scaled, self.one)
+        return _scales()[self.nature].back(scaled, self.full_scale)
+
+    @property
+    def directed(self) -> bool:
+        """Whether values depend on the axes that they are given along, as the elements of tensors do."""
+        return self.nature == "tensor"
+
+    def to_grid_axes(self, scaled: "NDArray", affine: "NDArray") -> "NDArray":
+        """Rotate scaled values from world axes, as in files, to the axes of a grid, as in slices."""
+        return _scales()[self.nature].to_grid(scaled, affine)
+
+    def to_world_axes(self, scaled: "NDArray", affine: "NDArray") -> "NDArray":
+        """Inverse of `to_grid_axes`."""
+        return _scales()[self.nature].to_world(scaled, affine)
+
+    def deviations_to_world_axes(self, sds: "NDArray", affine: "NDArray") -> "NDArray":
+        """Rotate standard deviations of scaled values from the axes of a grid to world axes."""
+        return _scales()[self.nature].deviations_to_world(sds, affine)
 
 
 def _scales() -> dict[str, Any]:
-    """The functions, which need numpy; here, where the workflow looks, it is not loaded."""
+    """Functions by nature; imported on call, since they need numpy and the workflow does not."""
     return importlib.import_module("m2m.diffusion.scales").SCALES
 
 
 MODALITIES = {
     "t1": Modality(
-        title="T1", channels=("t1",), kind="t1w", nature="weighted", source=True, target=False,
+        title="T1",
+        channels=("t1",),
+        kind="t1w",
+        nature="weighted",
+        source=True,
+        target=False,
         scaling="percentiles {:g} and {:g} of T1 inside the brain become 0 and 1.",
-        in_words="T1",
+        described_as="T1",
     ),
     "fa": Modality(
-        title="FA", channels=("fa",), kind="fa", nature="scalar", source=True, native="dwi-fa",
-        description="Fractional anisotropy, 0 to 1", limits=(0.0, 1.0), truth="truth-fa",
+        title="FA",
+        channels=("fa",),
+        kind="fa",
+        nature="scalar",
+        source=True,
+        native="dwi-fa",
+        description="Fractional anisotropy, 0 to 1",
+        limits=(0.0, 1.0),
+        truth="truth-fa",
         display=Display("FA", "gray", 0.9, 0.3, "FA", "FA", "FA"),
-        scaling="FA as it is.",
-        in_words="FA",
-        measured="Images are FA.",
+        scaling="FA is not rescaled.",
+        described_as="FA",
+        metric_definition="Images are FA.",
     ),
     "md": Modality(
-        title="MD", channels=("md",), kind="md", nature="scalar", native="dwi-md",
-        description="Mean diffusivity, mm2/s", natural=1e3,
-        # Free water at body temperature is 1; noise and pulsation exceed it, so that a bound above
-        # would bias what is predicted of CSF.
-        one=3e-3, limits=(0.0, math.inf),
-        display=Display(
-            "MD", "gray", 0.5, 0.15, "MD, 1 being 3 µm²/ms", "MD (µm²/ms)", "MD, 1 being 3 µm²/ms"
-        ),
+        title="MD",
+        channels=("md",),
+        kind="md",
+        nature="scalar",
+        native="dwi-md",
+        description="Mean diffusivity, mm2/s",
+        regional_factor=1e3,
+        # Free water at body temperature is 1. Noise and pulsation exceed it, so an upper bound
+        # would bias predictions in CSF.
+        full_scale=3e-3,
+        limits=(0.0, math.inf),
+        display=Display("MD", "gray", 0.5, 0.15, "MD, 1 being 3 µm²/ms", "MD (µm²/ms)", "MD, 1 being 3 µm²/ms"),
         scaling="MD becomes MD / 3e-3 mm2/s.",
-        in_words="MD",
-        methods="Mean diffusivity (MD), the mean of the tensor's eigenvalues, entered networks in "
-        "parts of 3·10⁻³ mm²/s, that of free water at body temperature.",
-        measured="Images are MD in parts of 3 µm²/ms, that of free water at body temperature; "
+        described_as="MD",
+        methods="Mean diffusivity (MD), the mean of the tensor's eigenvalues, was divided by "
+        "3·10⁻³ mm²/s, that of free water at body temperature, before training.",
+        metric_definition="Images are MD divided by 3 µm²/ms, that of free water at body temperature; "
         "means of regions are in µm²/ms.",
     ),
     "tdi": Modality(
-        title="tract density", channels=("tdi",), kind="tdi", nature="density",
-        native="tractogram", one=100.0, limits=(0.0, math.inf),
-        description="Streamlines per voxel, for each one seeded per volume of a voxel",
+        title="tract density",
+        channels=("tdi",),
+        kind="tdi",
+        nature="density",
+        native="tractogram",
+        full_scale=100.0,
+        limits=(0.0, math.inf),
+        description="Streamlines per voxel, divided by the seeding density (seeds per voxel volume)",
         display=Display(
-            "density", "inferno", 1.2, 0.5, "tract density, log-scaled", "tract density",
+            "density",
+            "inferno",
+            1.2,
+            0.5,
+            "tract density, log-scaled",
+            "tract density",
             "tract density, log-scaled",
         ),
         scaling="tract density d becomes log(1 + d) / log(101).",
-        in_words="tract density",
-        measured="SSIM, PSNR, mean absolute error and Pearson's r are of log-scaled tract density, "
+        described_as="tract density",
+        metric_definition="SSIM, PSNR, mean absolute error and Pearson's r are of log-scaled tract density, "
         "log(1 + d) / log(101), so Pearson's r is the correlation of log density. Dice is the "
-        "overlap of the brain's voxels denser than evaluation.density_threshold. Means of regions "
-        "are of the density itself: streamlines per voxel, for each one seeded per volume of a "
-        "voxel.",
+        "overlap of the brain voxels with a density above evaluation.density_threshold. Means of "
+        "regions are of the density itself: streamlines per voxel, divided by the seeding density "
+        "(seeds per voxel volume).",
     ),
     "dti": Modality(
-        title="diffusion tensor", kind="tensor", nature="tensor",
+        title="diffusion tensor",
+        kind="tensor",
+        nature="tensor",
         channels=tuple(f"dti-{i}" for i in ("xx", "xy", "xz", "yy", "yz", "zz")),
         description="Diffusion tensor: Dxx, Dxy, Dxz, Dyy, Dyz, Dzz, mm2/s",
-        # Streamlines are compared by bundle, and fields are of their density.
-        native="dwi-tensor", beside=("tdi",), mirror=(1, -1, -1, 1, 1, 1),
+        # Bundles of streamlines are compared, and fields are fitted to their density.
+        native="dwi-tensor",
+        also_resampled=("tdi",),
+        mirror=(1, -1, -1, 1, 1, 1),
         display=Display("colour FA", "", 0.7, 0.3, "FA", "FA", "the log tensor's elements"),
-        scaling="a tensor D becomes log D - log 0.7e-3.",
-        in_words="tensors",
-        measured="SSIM, PSNR, mean absolute error and Pearson's r, and means of regions, are of "
-        "the FA that the tensors have. The angle is between principal directions, in white matter "
-        "with true FA above 0.2: by chance 60°. Bundles are streamlines that lie for the most part "
-        "in one region: lengths, volumes and densities of those drawn from the synthetic tensors "
-        "against those of the scan; a bundle that the synthesis lacks has density r and volume 0.",
+        scaling="a tensor D becomes log D - log 0.7e-3, along the axes of the grid.",
+        described_as="tensors",
+        metric_definition="SSIM, PSNR, mean absolute error and Pearson's r, and means of regions, are of "
+        "the tensors' FA. The angle is between principal directions, in white matter with "
+        "measured FA above 0.2; random directions give about 60°. A bundle is the set of "
+        "streamlines that lie mostly in one region. Its length, volume and density from synthetic "
+        "tensors are compared with those from the scan; a bundle missing in the synthesis has "
+        "density r and volume 0.",
     ),
-}  # fmt: skip
+}
 
 
 def sources() -> list[str]:
-    """Names of the images that tasks may start from."""
+    """Names of the modalities that can be the source of a task."""
     return [name for name, modality in MODALITIES.items() if modality.source]
 
 
 def targets() -> list[str]:
-    """Names of the images that tasks may predict."""
+    """Names of the modalities that can be the target of a task."""
     return [name for name, modality in MODALITIES.items() if modality.target]
 
 
 def in_slices(used: Collection[str]) -> list[str]:
-    """Maps that a study's slices hold beside the T1: what is registered, and what tasks use."""
-    return [
-        name
-        for name, modality in MODALITIES.items()
-        if modality.native and name in {REGISTERED, *used}
-    ]
+    """Maps in the slices, with the T1: the registered map, and those that tasks use."""
+    return [name for name, modality in MODALITIES.items() if modality.native and name in {REGISTERED, *used}]
 
 
 def on_grid(used: Collection[str]) -> list[str]:
-    """Maps that a study brings to the common grid: those of the slices, and what stands beside."""
-    return in_slices({*used, *(other for name in used for other in MODALITIES[name].beside)})
+    """Maps to resample to the common grid: those of the slices, and those listed in `also_resampled`."""
+    return in_slices({*used, *(other for name in used for other in MODALITIES[name].also_resampled)})
 
 
-def carried_modality(name: str) -> Modality:
-    """A modality that is carried from the diffusion series' space to the common grid.
+def resampled_modality(name: str) -> Modality:
+    """A modality that is resampled from diffusion space to the common grid.
 
     Raises
     ------
     ValueError
-        There is none of this name.
+        No such modality has this name.
     """
     known = [key for key, modality in MODALITIES.items() if modality.native]
     if name not in known:
-        raise ValueError(f"{name!r} is no map of the diffusion series: {', '.join(known)}")
+        raise ValueError(f"{name!r} is not a map of the diffusion series; known: {', '.join(known)}")
     return MODALITIES[name]
 
 
@@ -241,5 +285,5 @@ def of_nature(nature: Nature) -> tuple[str, ...]:
 
 
 def natures(names: Iterable[str]) -> set[str]:
-    """What kinds of image these are."""
+    """Natures of these modalities."""
     return {MODALITIES[name].nature for name in names}

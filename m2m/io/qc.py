@@ -1,4 +1,4 @@
-"""Quality pictures: slices of three orientations, with outlines, as one small PNG."""
+"""QC figures: slices of three orientations, with outlines, as one small PNG."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ _TITLE = 14
 
 @dataclass(frozen=True)
 class Panel:
-    """One row of a picture.
+    """One row of a QC figure.
 
     Attributes
     ----------
@@ -46,14 +46,15 @@ def draw(
     around : ndarray of bool, shape (X, Y, Z)
         The object: slices are chosen from, and cropped to, its bounding box.
     spacing_mm : float
+        Voxel size of the grid.
     fractions : sequence of float
-        Where the slices lie between the object's two ends.
+        Positions of the slices between the object's two ends, 0 to 1.
     pixels_per_mm : float
 
     Returns
     -------
     PIL.Image.Image
-        With a palette of 256 colours; left is the person's left, up is superior or anterior.
+        With a palette of 256 colours. Left is the participant's left, up is superior or anterior.
     """
     zoom = spacing_mm * pixels_per_mm
     box = ndimage.find_objects(np.asarray(around, dtype=np.int8))[0]
@@ -81,7 +82,7 @@ def grey(image: NDArray, mask: NDArray) -> NDArray[np.float64]:
 
 
 def _slice(volume: NDArray, box: tuple[slice, ...], axis: int, index: int) -> NDArray:
-    """Slice across an axis as rows from top and columns from left."""
+    """Slice perpendicular to an axis, as rows from top and columns from left."""
     across = tuple(index if a == axis else s for a, s in enumerate(box))
     return np.flip(np.swapaxes(volume[across], 0, 1), 0)
 
@@ -89,8 +90,8 @@ def _slice(volume: NDArray, box: tuple[slice, ...], axis: int, index: int) -> ND
 def _zoomed(image: NDArray, zoom: float) -> NDArray:
     """Enlarge a (H, W) slice linearly."""
     size = (round(image.shape[1] * zoom), round(image.shape[0] * zoom))
-    picture = Image.fromarray(np.ascontiguousarray(image, dtype=np.float32))
-    return np.asarray(picture.resize(size, Image.Resampling.BILINEAR))
+    small = Image.fromarray(np.ascontiguousarray(image, dtype=np.float32))
+    return np.asarray(small.resize(size, Image.Resampling.BILINEAR))
 
 
 def _tile(panel: Panel, box: tuple[slice, ...], axis: int, index: int, zoom: float) -> NDArray:

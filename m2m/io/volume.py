@@ -1,23 +1,30 @@
-"""Images on disk and on grids: a volume never travels without its affine.
+"""Images on disk and on grids; a volume always has its affine.
 
 World coordinates are RAS+ millimetres, as in nibabel: x to the right, y to the front,
 z up. An affine maps voxel indices (i, j, k) to them.
 """
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from m2m import __version__
-from m2m.io.bids import uri
-from m2m.io.errors import DataError, unreadable
+from m2m import GENERATED_BY
+from m2m.io.dataset_links import uri
+from m2m.io.errors import DataError
 from m2m.io.files import whole, write_json
+from m2m.io.images import open_image, require_memory, slabs
+from m2m.io.masks import in_mask
+from m2m.io.overwriting import require_apart, sidecar_of
+
+# Corners of one grid may lie so far apart, in voxels: programs round an affine differently. A shift by half a
+# voxel, the error of conventions, is well above it.
+GRID_TOLERANCE_VOXELS = 0.1
 
 
 @dataclass(frozen=True)
@@ -46,35 +53,42 @@ class Volume:
 
 
 def load(path: str | Path, dtype: type = np.float32) -> Volume:
-    """Load a NIfTI image, scaled.
+    """Load an image, with the header's slope and intercept applied.
+
+    (X, Y, Z, 1) is loaded as the volume that it is.
+
+    Parameters
+    ----------
+    path : path
+    dtype : type
+        Data type of the voxels.
+
+    Returns
+    -------
+    Volume
 
     Raises
     ------
     DataError
-        The file is missing, unreadable, truncated or holds NaN or infinity, or its affine
-        cannot be inverted.
+        The file is missing, no regular file, of a format without orientation, unreadable, truncated or
+        larger than the memory; it holds NaN, infinity or no numbers; or its affine cannot be inverted.
     """
-    try:
-        image = nib.load(path)
-        data = np.asanyarray(image.dataobj).astype(dtype)
-    except (
-        OSError, EOFError, ValueError, OverflowError, zlib.error,
-        nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError,
-    ) as error:  # fmt: skip
-        raise unreadable(
-            error, "cannot be read", path, "convert or copy the image again"
-        ) from error
+    image = open_image(path)
+    if image.header.dtype.kind not in "iuf" or min(image.shape) < 1:
+        value = f"data type {image.header.dtype}, shape {image.shape}"
+        raise DataError("voxels are not real numbers", file=path, value=value, remedy="convert the image again")
+    require_memory(image, dtype)
+    data: NDArray = np.empty(image.shape, dtype)
+    for part in slabs(image.shape):
+        data[part] = image.read(part)
     if not np.isfinite(data).all():
         count = int((~np.isfinite(data)).sum())
-        raise DataError(
-            "has voxels that are NaN or infinite", file=path, value=count, remedy="repair the image"
-        )
-    affine = np.asarray(image.affine, dtype=np.float64)
+        raise DataError("has voxels that are NaN or infinite", file=path, value=count, remedy="repair the image")
+    affine = image.affine
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise DataError(
-            "has an affine that cannot be inverted", file=path, value=affine.tolist(),
-            remedy="convert the image again",
-        )  # fmt: skip
+            "has an affine that cannot be inverted", file=path, value=affine.tolist(), remedy="convert the image again"
+        )
     return Volume(data, affine)
 
 
@@ -85,9 +99,9 @@ def save(
     dtype: type = np.float32,
     **sidecar: object,
 ) -> None:
-    """Save a NIfTI and, beside it, its JSON sidecar, each whole or not at all.
+    """Save a NIfTI and, next to it, its JSON sidecar, each atomically.
 
-    The header is new: no text of the input's header is carried over.
+    The header is new: no text of the input's header is copied.
 
     Parameters
     ----------
@@ -95,10 +109,10 @@ def save(
         Ends in ``.nii.gz`` or ``.nii``.
     volume : Volume
     sources : paths
-        The files it was made from, for the sidecar's ``Sources``; the first is the image in whose
-        space it is, ``SpatialReference``.
+        Input files, for the sidecar's ``Sources``, as BIDS URIs. The first one defines the space:
+        ``SpatialReference``.
     dtype : type
-        Of the stored voxels.
+        Data type of the stored voxels.
     **sidecar
         Further keys of the sidecar, e.g. ``Description``.
 
@@ -106,38 +120,79 @@ def save(
     ------
     ValueError
         The data hold NaN or infinity: no map is written.
+    DataError
+        The image is one of its sources.
     """
     path = Path(path)
     if not np.isfinite(volume.data).all():
         raise ValueError(f"{path.name}: refusing to write NaN or infinite voxels")
+    require_apart([path, sidecar_of(path)], map(Path, sources))
     image = nib.Nifti1Image(np.asarray(volume.data, dtype=dtype), volume.affine)
     image.header.set_xyzt_units("mm")
     with whole(path) as temporary:
         nib.save(image, temporary)
-    name = path.name.removesuffix(".gz").removesuffix(".nii")
     named = [uri(source, path) for source in sources]
     write_json(
-        path.with_name(f"{name}.json"),
+        sidecar_of(path),
         {
             "Sources": named,
             **({"SpatialReference": named[0]} if named else {}),
-            "GeneratedBy": {"Name": "m2m", "Version": __version__},
+            "GeneratedBy": GENERATED_BY,
         }
         | sidecar,
     )
 
 
+def corner_distance_voxels(a: NDArray, b: NDArray, shape: Sequence[int]) -> float:
+    """Measure how far two grids of one shape lie apart.
+
+    Parameters
+    ----------
+    a, b : ndarray, shape (4, 4)
+        Affines.
+    shape : (int, int, int)
+        Of both grids.
+
+    Returns
+    -------
+    float
+        Largest distance between corresponding corners, in voxels (of `a`, its smallest size).
+    """
+    corners = np.stack(np.meshgrid(*([-0.5, n - 0.5] for n in shape), indexing="ij"), axis=-1).reshape(-1, 3)
+    apart_mm = nib.affines.apply_affine(a, corners) - nib.affines.apply_affine(b, corners)
+    return float(np.linalg.norm(apart_mm, axis=1).max() / nib.affines.voxel_sizes(a).min())
+
+
+def same_space(a: NDArray, b: NDArray, shape: Sequence[int]) -> bool:
+    """Whether two affines place a grid of one shape at one place, within `GRID_TOLERANCE_VOXELS`.
+
+    The one comparison of grids in m2m, as of an image with its mask.
+    """
+    return corner_distance_voxels(a, b, shape) <= GRID_TOLERANCE_VOXELS
+
+
 def same_grid(a: Volume, b: Volume) -> bool:
-    """Whether two volumes share shape and affine (to a thousandth of a millimetre)."""
-    return a.shape == b.shape and np.allclose(a.affine, b.affine, atol=1e-3)
+    """Whether two volumes share their shape and, within `GRID_TOLERANCE_VOXELS`, their affine."""
+    return a.shape == b.shape and same_space(a.affine, b.affine, a.shape)
 
 
 def require_same_grid(a: Volume, b: Volume, what: str) -> None:
-    """Raise ValueError, naming both grids, where two volumes do not share one."""
+    """Check that two volumes share one grid.
+
+    Parameters
+    ----------
+    a, b : Volume
+    what : str
+        Names of the two, for the message.
+
+    Raises
+    ------
+    ValueError
+        The grids differ; the message states both.
+    """
     if not same_grid(a, b):
         raise ValueError(
-            f"{what}: grids differ: {a.shape} {a.affine.round(3).tolist()} and "
-            f"{b.shape} {b.affine.round(3).tolist()}"
+            f"{what}: grids differ: {a.shape} {a.affine.round(3).tolist()} and {b.shape} {b.affine.round(3).tolist()}"
         )
 
 
@@ -155,14 +210,14 @@ def resample(
     ----------
     volume : Volume
     affine : ndarray, shape (4, 4)
-        Of the new grid.
+        Affine of the new grid.
     shape : (int, int, int)
-        Of the new grid.
+        Shape of the new grid.
     world : ndarray, shape (4, 4), optional
         Maps the new grid's world mm to the volume's world mm (a registration); default identity.
     order : int
-        Of the spline: 0 nearest (labels, masks), 1 linear, 3 cubic.
-    displacement : ndarray, shape (*shape, 3), optional
+        Order of the spline: 0 nearest (labels, masks), 1 linear, 3 cubic.
+    displacement : ndarray, shape (X, Y, Z, 3), optional
         World mm added to the new grid's points before `world` (a non-linear registration).
 
     Returns
@@ -170,7 +225,7 @@ def resample(
     Volume
         Voxels outside the source are 0.
     """
-    shape = tuple(int(n) for n in shape)
+    shape = int(shape[0]), int(shape[1]), int(shape[2])
     to_source = np.linalg.inv(volume.affine) @ (np.eye(4) if world is None else world) @ affine
     if displacement is not None:
         points = np.moveaxis(np.indices(shape, dtype=np.float64), 0, -1)
@@ -181,21 +236,19 @@ def resample(
     kind = volume.data.dtype if order == 0 else np.result_type(volume.data, np.float32)
     data = np.empty((*shape, channels.shape[-1]), dtype=kind)
     for c in range(channels.shape[-1]):
-        target = {"output": data[..., c], "order": order, "mode": "grid-constant"}
+        target: dict[str, Any] = {"output": data[..., c], "order": order, "mode": "grid-constant"}
         if displacement is None:
             matrix, offset = to_source[:3, :3], to_source[:3, 3]
             ndimage.affine_transform(channels[..., c], matrix, offset, shape, **target)
         else:
             source = np.moveaxis(nib.affines.apply_affine(to_source, points), -1, 0)
             ndimage.map_coordinates(channels[..., c], source, **target)
-    return Volume(
-        data.reshape(*shape, *volume.data.shape[3:]), np.asarray(affine, dtype=np.float64)
-    )
+    return Volume(data.reshape(*shape, *volume.data.shape[3:]), np.asarray(affine, dtype=np.float64))
 
 
 def to_ras(volume: Volume) -> Volume:
-    """Flip and permute axes to the nearest RAS+ order; world coordinates stay."""
-    # Not through a NIfTI image, which has no boolean voxels.
+    """Flip and permute axes to the nearest RAS+ order; world coordinates do not change."""
+    # Not by way of a NIfTI image, which has no boolean voxels.
     order = nib.io_orientation(volume.affine)
     affine = volume.affine @ nib.orientations.inv_ornt_aff(order, volume.shape)
     return Volume(nib.apply_orientation(volume.data, order), affine)
@@ -209,11 +262,16 @@ def isotropic_grid(
     Parameters
     ----------
     like : Volume
-        Its axes' directions are kept, nothing is rotated.
+        Gives the directions of the axes.
     spacing_mm : float
     shape : (int, int, int)
     centre_mm : ndarray, shape (3,)
         World coordinates of the grid's centre.
+
+    Returns
+    -------
+    affine : ndarray, shape (4, 4)
+    shape : (int, int, int)
     """
     axes = to_ras(like).affine[:3, :3]
     # The nearest rotation: an affine with shear would not give an isotropic grid.
@@ -221,17 +279,17 @@ def isotropic_grid(
     affine = np.eye(4)
     affine[:3, :3] = u @ v * spacing_mm
     affine[:3, 3] = np.asarray(centre_mm) - affine[:3, :3] @ ((np.asarray(shape) - 1) / 2)
-    return affine, tuple(int(n) for n in shape)
+    return affine, (int(shape[0]), int(shape[1]), int(shape[2]))
 
 
 def blur_to(volume: Volume, spacing_mm: float) -> Volume:
     """Blur a volume to the resolution of a coarser grid, so that resampling does not alias.
 
-    A Gaussian whose full width at half maximum is what the source lacks to `spacing_mm`:
-    sqrt(spacing_mm^2 - source^2) along each axis. An axis already as coarse is left alone.
+    The Gaussian's full width at half maximum is sqrt(spacing_mm^2 - source^2) along each axis.
+    An axis with voxels of this size or larger is not blurred.
     """
-    lacking = np.sqrt(np.maximum(spacing_mm**2 - volume.spacing_mm**2, 0))
-    sigma = lacking / np.sqrt(8 * np.log(2)) / volume.spacing_mm
+    fwhm_mm = np.sqrt(np.maximum(spacing_mm**2 - volume.spacing_mm**2, 0))
+    sigma = fwhm_mm / np.sqrt(8 * np.log(2)) / volume.spacing_mm
     sigma = (*sigma, *[0] * (volume.data.ndim - 3))
     dtype = np.result_type(volume.data, np.float32)
     data = ndimage.gaussian_filter(volume.data.astype(dtype), sigma, mode="nearest", truncate=3)
@@ -248,15 +306,15 @@ def resample_inside(
 ) -> tuple[Volume, Volume]:
     """Blur to another grid's resolution and resample linearly, using voxels of the mask only.
 
-    Values at the mask's edge are weighted means of voxels inside, never mixed with what lies
-    outside (normalised convolution, Knutsson and Westin 1993).
+    Values at the mask's edge are weighted means of voxels inside the mask only (normalised
+    convolution, Knutsson and Westin 1993).
 
     Parameters
     ----------
     volume : Volume
         Shape (X, Y, Z) or (X, Y, Z, channels).
     mask : Volume
-        On the same grid; where it is not 0, the volume counts.
+        On the same grid; voxels of one half or more are used.
     affine, shape, world, displacement
         As in `resample`.
 
@@ -265,15 +323,15 @@ def resample_inside(
     volume : Volume
         0 outside the mask.
     mask : Volume, bool
-        Voxels of which the mask covers at least half.
+        Voxels that are covered by the mask to at least one half.
     """
     require_same_grid(volume, mask, "mask")
     spacing_mm = float(nib.affines.voxel_sizes(affine).mean())
-    weight = (mask.data > 0).astype(np.float32)[..., None]
+    weight = in_mask(mask.data).astype(np.float32)[..., None]
     channels = volume.data.reshape(*volume.shape, -1)
     weighted = Volume(np.concatenate([channels * weight, weight], axis=-1), volume.affine)
-    carried = resample(blur_to(weighted, spacing_mm), affine, shape, world, 1, displacement).data
-    total, share = carried[..., :-1], carried[..., -1:]
+    resampled = resample(blur_to(weighted, spacing_mm), affine, shape, world, 1, displacement).data
+    total, share = resampled[..., :-1], resampled[..., -1:]
     inside = share >= 0.5 - 1e-4
     data = np.divide(total, share, where=inside, out=np.zeros(total.shape, total.dtype))
     data = data.reshape(*data.shape[:3], *volume.data.shape[3:])
@@ -281,18 +339,30 @@ def resample_inside(
 
 
 def coarsen(volume: Volume, spacing_mm: float) -> Volume:
-    """Isotropic copy along the volume's nearest RAS+ axes, over its whole field of view."""
+    """Resample to isotropic voxels along the nearest RAS+ axes, over the whole field of view."""
     extent_mm = np.array(volume.shape) * volume.spacing_mm
     order = nib.io_orientation(volume.affine)[:, 0].astype(int)
-    shape = np.ones(3)
-    shape[order] = np.ceil(extent_mm / spacing_mm)
+    counts = np.ones(3, dtype=int)
+    counts[order] = np.ceil(extent_mm / spacing_mm)
     centre = nib.affines.apply_affine(volume.affine, (np.array(volume.shape) - 1) / 2)
-    affine, shape = isotropic_grid(volume, spacing_mm, shape, centre)
+    affine, shape = isotropic_grid(volume, spacing_mm, counts.tolist(), centre)
     return resample(blur_to(volume, spacing_mm), affine, shape)
 
 
 def crop(volume: Volume, points_mm: NDArray, margin_mm: float) -> Volume:
-    """Cut out the box of voxels around points in world mm, shape (N, 3), and a margin."""
+    """Cut out the box of voxels around points, with a margin.
+
+    Parameters
+    ----------
+    volume : Volume
+    points_mm : ndarray, shape (N, 3)
+        World coordinates.
+    margin_mm : float
+
+    Returns
+    -------
+    Volume
+    """
     index = nib.affines.apply_affine(np.linalg.inv(volume.affine), points_mm)
     margin = margin_mm / volume.spacing_mm
     low = np.clip(np.floor(index.min(0) - margin), 0, volume.shape).astype(int)

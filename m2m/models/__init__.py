@@ -1,13 +1,16 @@
-"""Models: what makes a family's networks and objective, or fits it, from its section's options.
+"""Models: the networks and the objective of each family, or its fit, from its options.
 
-A module of `m2m.models.families` is named by its section (`m2m.options.family.Family`) and has,
-where the family is trained in steps,
+The section of a family (`m2m.options.family.Family`) names its module of `m2m.models.families`. If
+the family is trained in steps, the module has
 
 - ``build_network(options, channels, prior, synthesis)``: the translator;
-- ``build_objective(options, channels, encoder)``: what it and its discriminators minimise;
+- ``build_objective(options, channels, encoder)``: the loss of the translator and its discriminators;
 
-and where it is fitted at once,
+and if it is fitted in closed form,
 
-- ``fit(people, spacing_mm)``: its arrays, from people whose target is known (`seen.Known`);
-- ``predict(tensors, person)``: the prediction for a person (`seen.Seen`).
+- ``fit(options, subjects, spacing_mm, target)``: its arrays, from subjects whose target was measured
+  (`subject_images.TrainingImages`), and the target's `Modality`;
+- ``require_tensors(tensors, channels)``: raises ValueError where arrays, which may come from elsewhere, are not
+  those of ``fit``;
+- ``predict(tensors, subject)``: the prediction for a subject (`subject_images.SubjectImages`).
 """

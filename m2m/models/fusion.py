@@ -1,7 +1,7 @@
-"""What orientations, and the mirrored person, give of one volume, joined to one.
+"""Fusion of the views of a volume: predictions from each orientation, and from the mirrored volume.
 
-Joined by a plain average, or weighted in each voxel by the inverse of each view's error variance.
-The third way, a field fitted to all slices, is `m2m.field.field_fusion`.
+Views are averaged, or weighted in each voxel by the inverse of their error variance. The third
+way, a field fitted to all slices, is in `m2m.field.field_fusion`.
 """
 
 import importlib
@@ -15,22 +15,22 @@ from scipy import ndimage
 
 from m2m.models.uncertainty import SMALLEST, Prediction
 
-# Neighbourhood in which views are compared, standard deviation in voxels: in one voxel alone, how
-# far a view is from the others is mostly chance.
+# Neighbourhood in which views are compared, standard deviation in voxels: in a single voxel, the
+# difference between views is mostly noise.
 NEAR_VOXELS = 2.0
 
 
 class View(NamedTuple):
-    """A volume from the slices of one orientation.
+    """A volume predicted from the slices of one orientation.
 
     Attributes
     ----------
     plane : str
-        The orientation.
+        Orientation.
     image : ndarray, shape (X, Y, Z, C)
         Scaled values.
     log_sd : ndarray, shape (X, Y, Z, C), or None
-        Logarithm of the deviation that the network expects, where it does.
+        Logarithm of the standard deviation that the network predicts; None if it predicts none.
     """
 
     plane: str
@@ -38,22 +38,24 @@ class View(NamedTuple):
     log_sd: NDArray[np.float32] | None
 
 
-# From views, and where the source is not 0, to a prediction of shape (X, Y, Z, C).
+# From views, and the mask where the source is not 0, to a prediction of shape (X, Y, Z, C).
 Fuse = Callable[[Iterable[View], NDArray[np.bool_]], Prediction]
 
 
 def average(views: Iterable[View], inside: NDArray[np.bool_]) -> Prediction:
-    """Take the mean of views; the memory does not depend on their number.
+    """Average views; the memory needed does not depend on their number.
 
-    The candidates for the deviation of its error are ``views``, how far views differ, where there
-    are several, and ``predicted``, the root mean square over them of what the network expects,
-    where it does.
+    There are two candidates for the standard deviation of the error: ``views``, the standard
+    deviation over views, if there are several; and ``predicted``, the root mean square over views
+    of the network's standard deviations, if it predicts them.
     """
-    total, squares, variance, n = 0.0, 0.0, 0.0, 0
+    total, squares, n = np.zeros(()), np.zeros(()), 0
+    # Single precision, as predicted deviations have.
+    variance: NDArray[np.floating] | None = np.zeros((), np.float32)
     for view in views:
-        image = view.image.astype(np.float64)  # small differences of large squares follow
+        image = view.image.astype(np.float64)  # differences of large squares lose precision
         total, squares, n = total + image, squares + image**2, n + 1
-        variance = None if view.log_sd is None else variance + np.exp(2 * view.log_sd)
+        variance = None if variance is None or view.log_sd is None else variance + np.exp(2 * view.log_sd)
     sds = {}
     if n > 1:
         spread = np.maximum(squares / n - (total / n) ** 2, 0)
@@ -64,47 +66,52 @@ def average(views: Iterable[View], inside: NDArray[np.bool_]) -> Prediction:
 
 
 def inverse_variance(views: Iterable[View], inside: NDArray[np.bool_]) -> Prediction:
-    """Weigh views in each voxel by the inverse of their error variance: see `variances`.
+    """Average views, weighted in each voxel by the inverse of their error variance (`variances`).
 
-    The candidates for the deviation are those of `average`.
+    The candidates for the standard deviation are those of `average`.
     """
     views = list(views)
     mean = average(views, inside)
     weights = [1 / variance for variance in variances(views, mean.image)]
-    weighted = sum(weight * view.image for weight, view in zip(weights, views, strict=True))
+    weighted = np.asarray(sum(weight * view.image for weight, view in zip(weights, views, strict=True)))
     return mean._replace(image=(weighted / sum(weights)).astype(np.float32))
 
 
 def variances(views: Sequence[View], mean: NDArray) -> list[NDArray]:
-    """Error variance of each view in each voxel, up to a factor that all share.
+    """Error variance of each view in each voxel, up to a common factor.
 
-    What the network predicts, where it does; elsewhere the disagreement: the view's squared
-    distance from the mean of all, averaged over the neighbourhood. Two views are as far from their
-    mean as each other, so they count alike then.
+    It is the variance that the network predicts, if it does. Otherwise it is the squared
+    difference between the view and the mean of all views, averaged over a neighbourhood. Two views
+    differ equally from their mean, so their weights are then equal.
     """
-    if all(view.log_sd is not None for view in views):
-        found = [np.exp(2 * view.log_sd) for view in views]
+    log_sds = [view.log_sd for view in views if view.log_sd is not None]
+    if len(log_sds) == len(views):
+        found = [np.exp(2 * log_sd) for log_sd in log_sds]
     else:
-        near = (*[NEAR_VOXELS] * 3, 0)
-        found = [ndimage.gaussian_filter((view.image - mean) ** 2, near) for view in views]
+        sigma = (*[NEAR_VOXELS] * 3, 0)
+        found = [ndimage.gaussian_filter((view.image - mean) ** 2, sigma) for view in views]
     return [np.maximum(variance, SMALLEST**2) for variance in found]
 
 
-JOINED_BY = {"average": average, "inverse-variance": inverse_variance}
-# Module and function of a room above this one, looked up only when a model asks for it.
-FITTED = {"field": ("m2m.field.field_fusion", "by_field")}
+AVERAGES = {"average": average, "inverse-variance": inverse_variance}
+# Module and function of a package that depends on this one; imported only when a model needs it.
+FIELDS = {"field": ("m2m.field.field_fusion", "by_field")}
 
 
 def fusion_of(name: str, device: str) -> Fuse:
-    """Function that joins a model's views, by the name that its section gives.
+    """Find the function that fuses the views of a model, by its name in the configuration.
 
     Parameters
     ----------
     name : {"average", "inverse-variance", "field"}
     device : str
-        That a field is fitted on.
+        Device on which a field is fitted.
+
+    Returns
+    -------
+    callable
     """
-    if name in JOINED_BY:
-        return JOINED_BY[name]
-    module, function = FITTED[name]
+    if name in AVERAGES:
+        return AVERAGES[name]
+    module, function = FIELDS[name]
     return partial(getattr(importlib.import_module(module), function), device=device)

@@ -1,4 +1,4 @@
-"""The module that implements a family, imported when needed: PyTorch takes seconds to load."""
+"""Import the module that implements a family only when needed: PyTorch takes seconds to load."""
 
 import importlib
 from types import ModuleType
@@ -7,5 +7,5 @@ from m2m.options import Family
 
 
 def implementation(options: Family) -> ModuleType:
-    """Module of `m2m.models.families` of a family's section."""
+    """Import the module of `m2m.models.families` that a family's section names."""
     return importlib.import_module(options.implementation)

@@ -1,6 +1,6 @@
-"""A trained model on disk: weights in safetensors, its record, its card.
+"""Files of a trained model: weights in safetensors, a record (``model.json``) and a model card.
 
-Arrays only (numpy), so that a model without a network needs no deep-learning library.
+Only numpy arrays are used, so that a model without a network needs no deep-learning library.
 
 References
 ----------
@@ -18,20 +18,23 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from m2m.io.errors import DataError
-from m2m.io.files import file_digest, read_json, whole, write_json, write_text
+from m2m.io.files import file_digest, whole, write_json, write_text
 from m2m.io.modalities import MODALITIES
+from m2m.models.implementation import implementation
+from m2m.models.record_schema import read_record
+from m2m.options import section_of
 
 METRIC = "brain_mae"
 """Validation metric: mean absolute error of scaled values inside the target mask, mean over
-people; lower wins."""
+participants; lower is better."""
 
 CARD = """# {model} ({task})
 
-Predicts {target} from {source} of the brain. Made by m2m {code_version}.
+Predicts {target} from {source} of the brain. Trained with m2m {code_version}.
 
 ## Data
 
-- Training: {n_train} people. Validation: {n_validation} people.
+- Training: {n_train} participants. Validation: {n_validation} participants.
 - {cohort}
 - Grid: {spacing_mm} mm, {shape} voxels. Scales: {scales}
 - Split {split_hash}, data {data_hash}.
@@ -39,51 +42,51 @@ Predicts {target} from {source} of the brain. Made by m2m {code_version}.
 ## Validation
 
 {validation}
-Each prediction has a map of standard deviations, in scaled units ({method}, fitted on {n_fitted}
-people of the {part} part).
+Each prediction has a map of standard deviations, in scaled units (method: {method}, fitted on
+{n_fitted} participants of the {part} part).
 
 ## Intended use
 
-Research on methods of image translation: with the whole workflow, which compares the model with
-the training cohort's mean map and with rescaled {source} on people it has not seen.
+Research on methods of image translation, together with the workflow, which compares the model with
+the mean map of the training cohort and with rescaled {source} on participants outside the training.
 
 ## Limits
 
-- **No clinical use**: no decision about a person may rest on a predicted map.
-- A predicted map shows what {source} makes likely. What {source} does not show (a tract's own
-  microstructure, an unusual lesion) cannot be in it.
-- People, scanners and sequences unlike those of the training data are outside its scope.
-- `m2m translate` refuses what its contrast and field of view show to be no T1 of a whole brain. A
-  child's brain or a lesion it cannot recognise: such people are outside its scope, too.
+- **No clinical use**: no decision about a patient may be based on a predicted map.
+- A predicted map shows what is likely given {source}. What {source} does not show (the
+  microstructure of a single tract, an unusual lesion) cannot be in it.
+- Participants, scanners and sequences unlike those of the training data are outside its scope.
+- `m2m translate` refuses images whose contrast or field of view is not that of a T1 of a whole
+  brain. It does not recognise a child's brain or a lesion: these are outside the model's scope, too.
 
 ## Licence
 
-That of the training data decides who may use these weights; m2m itself is Apache-2.0.
+The licence of the training data determines who may use these weights; m2m itself is Apache-2.0.
 
 ## Model
 
 Family {family}, {parameters} parameters, weights of step {best_step}. Configuration
-{fingerprint}. All options are in model.json; weights are safetensors (sha256 {weights}).
+{fingerprint}. All options are in model.json; the weights are in safetensors format (sha256
+{weights}).
 """
 SIMULATED = (
-    "**These people are simulated**: figures show that the software works, and say nothing "
-    "about real brains."
+    "**These participants are simulated**: the numbers show that the software works, and say nothing about real brains."
 )
 
 
 class Fit(NamedTuple):
-    """What training yields, whatever the family.
+    """Result of training, for every family.
 
     Attributes
     ----------
     tensors : dict of str to ndarray
         The weights.
     validation : dict or None
-        ``metric``, ``value`` and ``n_subjects``; None where there is no validation subject.
+        ``metric``, ``value`` and ``n_subjects``; None without validation subjects.
     uncertainty : dict
-        Which standard deviation goes with its predictions: of `m2m.train.judge.judge`.
+        Calibrated standard deviation of its predictions, from `m2m.train.validation`.
     best_step : int
-        The step whose weights these are; 0 where nothing is iterated.
+        Training step of the weights; 0 for a fit in closed form.
     """
 
     tensors: dict[str, NDArray]
@@ -93,7 +96,7 @@ class Fit(NamedTuple):
 
 
 def save_weights(tensors: Mapping[str, NDArray], path: str | Path) -> None:
-    """Write tensors as safetensors, whole or not at all."""
+    """Write tensors as a safetensors file, in one step: never a partial file."""
     with whole(path) as temporary:
         save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, temporary)
 
@@ -106,16 +109,16 @@ def save_model(
     card_path: str | Path,
     simulated: bool = False,
 ) -> None:
-    """Write the weights, ``model.json`` and the model card, each whole or not at all.
+    """Write the weights, ``model.json`` and the model card; none is ever a partial file.
 
     Parameters
     ----------
     fit : Fit
     record : mapping
-        What ``model.json`` holds, beyond what `fit` says.
-    weights_path, record_path, card_path : paths
+        Content of ``model.json`` besides that of `fit`.
+    weights_path, record_path, card_path : str or Path
     simulated : bool
-        Whether the training people are simulated, for the card and the record.
+        Whether the training participants are simulated; stated in the card and the record.
     """
     save_weights(fit.tensors, weights_path)
     record = {
@@ -129,11 +132,9 @@ def save_model(
     }
     write_json(record_path, record)
     if fit.validation:
-        validation = "{metric} = {value:.4f}, mean over {n_subjects} people.".format(
-            **fit.validation
-        )
+        validation = "{metric} = {value:.4f}, mean over {n_subjects} participants.".format(**fit.validation)
     else:
-        validation = "None: no validation subject was given; these are the last weights."
+        validation = "None: there was no validation participant; these are the weights of the last step."
     source, target = (MODALITIES[record[key]] for key in ("source", "target"))
     facts = record | {
         "source": source.title,
@@ -149,36 +150,83 @@ def save_model(
     write_text(card_path, CARD.format(**facts))
 
 
-def load_model(
-    weights_path: str | Path, record_path: str | Path
-) -> tuple[dict[str, NDArray], dict[str, Any]]:
-    """Read weights and record.
+def load_model(weights_path: str | Path, record_path: str | Path) -> tuple[dict[str, NDArray], dict[str, Any]]:
+    """Read weights and record, which may come from elsewhere.
 
     Raises
     ------
     DataError
-        The weights are no safetensors file (a pickle is never opened), or the record is missing or
-        belongs to other weights.
+        The weights are not a safetensors file (a pickle is never opened), or hold NaN; or the record is missing,
+        is not valid (`m2m.models.record_schema`) or belongs to other weights.
+    """
+    tensors = load_weights(weights_path)
+    record = read_record(record_path)
+    require_same_weights(weights_path, record["weights"], record_path)
+    n_values = sum(tensor.size for tensor in tensors.values())
+    if record["parameters"] != n_values:
+        raise DataError(
+            f"the record names another number of parameters than the {n_values} of its weights",
+            file=record_path,
+            value=record["parameters"],
+            remedy="keep model.safetensors and model.json together, unchanged",
+        )
+    options = section_of(record)
+    if not options.trained:  # those of a network are checked when it is built
+        channels = len(MODALITIES[record["target"]].channels)
+        try:
+            implementation(options).require_tensors(tensors, channels)
+        except ValueError as error:
+            raise weights_error(str(error), weights_path) from error
+    return tensors, record
+
+
+def weights_error(problem: str, path: str | Path = "") -> DataError:
+    """Make the error of weights that do not fit the record of their model."""
+    remedy = "keep model.safetensors and model.json together, unchanged"
+    return DataError(f"weights do not fit their record: {problem}", file=path, remedy=remedy)
+
+
+def load_weights(path: str | Path) -> dict[str, NDArray]:
+    """Read tensors of finite numbers from a safetensors file.
+
+    Raises
+    ------
+    DataError
+        It is no such file.
     """
     try:
-        tensors = load_file(weights_path)
-    except (SafetensorError, OSError) as error:
+        if not Path(path).is_file():
+            raise FileNotFoundError("there is no such file")
+        tensors = load_file(path)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"is not a safetensors file: {error}",
-            file=weights_path,
+            file=path,
             remedy="give the model.safetensors that `m2m train` wrote; pickled weights (.pt, .pth, "
             ".ckpt) can run code and are not opened",
         ) from error
-    if not Path(record_path).is_file():
+    if wrong := sorted(name for name, tensor in tensors.items() if not np.isfinite(tensor).all()):
+        raise DataError("weights are NaN or infinite", file=path, value=wrong[0], remedy="train the model again")
+    return tensors
+
+
+def require_same_weights(path: str | Path, expected: str, record_path: str | Path) -> None:
+    """Raise DataError unless weights have the hash that a record names.
+
+    Parameters
+    ----------
+    path : path
+        The weights.
+    expected : str
+        Hash in the record.
+    record_path : path
+        For the message.
+    """
+    found = file_digest(path)
+    if expected != found:
         raise DataError(
-            "the record of the weights is missing", file=record_path,
-            remedy="keep model.json beside model.safetensors, or name it with --record",
-        )  # fmt: skip
-    record = read_json(record_path)
-    found = file_digest(weights_path)
-    if record["weights"] != found:
-        raise DataError(
-            f"belongs to other weights than {record_path} (hash {record['weights']})",
-            file=weights_path, value=found, remedy="keep model.safetensors and model.json together",
-        )  # fmt: skip
-    return tensors, record
+            f"belongs to other weights than {record_path} (hash {expected})",
+            file=path,
+            value=found,
+            remedy="keep model.safetensors and model.json together",
+        )

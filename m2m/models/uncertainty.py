@@ -1,8 +1,8 @@
-"""How far off a prediction is expected to be: a standard deviation for every voxel.
+"""Expected error of a prediction: a standard deviation for every voxel.
 
-A model offers candidates that say where its error is large, each up to a factor. Which of them is
-used, and its factor, is decided on people who were not trained on, by the likelihood of their
-errors under a normal distribution.
+A model has candidate maps of its standard deviation, each up to a factor. The candidate and its
+factor are chosen on participants outside the training part, by the likelihood of their errors
+under a normal distribution.
 
 References
 ----------
@@ -16,57 +16,57 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# The candidate that every model has: the same everywhere.
+# Candidate that every model has: the same value everywhere.
 CONSTANT = "constant"
-# No candidate is taken to be surer than this, in scaled units (1 is the range of FA).
+# Lower limit of a candidate, in scaled units (1 is the range of FA).
 SMALLEST = 0.01
 
 
 class Prediction(NamedTuple):
-    """What a model says of a volume; each (X, Y, Z), or (X, Y, Z, C) of several channels.
+    """Prediction of a volume; each array is (X, Y, Z), or (X, Y, Z, C) for several channels.
 
     Attributes
     ----------
     image : ndarray
-        In scaled units, as the model gives it: not clipped.
+        In scaled units, not clipped; tensors along the axes of the grid.
     sds : dict of str to ndarray
-        Candidates for the standard deviation of the image's error, each up to a factor.
+        Candidates for the standard deviation of the error, each up to a factor.
     """
 
     image: NDArray[np.float32]
     sds: dict[str, NDArray[np.float32]]
 
 
-def calibrate(people: Iterable[tuple[NDArray, Mapping[str, NDArray]]]) -> dict[str, Any]:
+def calibrate(subjects: Iterable[tuple[NDArray, Mapping[str, NDArray]]]) -> dict[str, Any]:
     """Choose a candidate and its factor.
 
     Parameters
     ----------
-    people : iterable of (ndarray (n,), mapping of str to ndarray (n,))
-        Errors in the voxels of one person, and the candidates there.
+    subjects : iterable of (ndarray (n,), mapping of str to ndarray (n,))
+        Errors in the voxels of one participant, and the candidates in the same voxels.
 
     Returns
     -------
     dict
         ``method``: the candidate with the lowest mean negative log-likelihood, after scaling;
-        ``factors``: what to multiply each by, so that squared errors are as expected on average;
-        ``nll``: of each.
+        ``factors``: factor of each candidate, so that it matches squared errors on average;
+        ``nll``: mean negative log-likelihood of each.
 
     Raises
     ------
     ValueError
-        Nobody was given.
+        No participant was given.
     """
     sums: dict[str, NDArray] = {}
     n = 0
-    for error, candidates in people:
+    for error, candidates in subjects:
         n += error.size
         for name, sd in {CONSTANT: np.ones_like(error), **candidates}.items():
             sd = np.maximum(sd, SMALLEST).astype(np.float64)
             row = np.array([np.sum((error / sd) ** 2), np.sum(np.log(sd))])
             sums[name] = sums.get(name, 0) + row
     if not n:
-        raise ValueError("nobody was given to calibrate on")
+        raise ValueError("no participant was given to calibrate on")
     factors = {name: float(np.sqrt(max(squares / n, 1e-12))) for name, (squares, _) in sums.items()}
     nll = {
         name: float(logarithms / n + np.log(factors[name]) + 0.5 * np.log(2 * np.pi) + 0.5)
@@ -77,14 +77,18 @@ def calibrate(people: Iterable[tuple[NDArray, Mapping[str, NDArray]]]) -> dict[s
 
 
 def deviation(prediction: Prediction, calibration: Mapping[str, Any]) -> NDArray[np.float32]:
-    """Standard deviation of the error in every voxel, of the image's shape, in scaled units.
+    """Calibrated standard deviation of the error in every voxel, in scaled units.
 
     Parameters
     ----------
     prediction : Prediction
     calibration : mapping
-        Of `calibrate`. Where the prediction lacks the chosen candidate (one orientation was
-        translated, and their disagreement was chosen), the constant one stands in.
+        From `calibrate`. The constant candidate is used if the prediction lacks the chosen one
+        (for example, the deviation over orientations, when only one was translated).
+
+    Returns
+    -------
+    ndarray, shape of the image
     """
     method = calibration["method"]
     if method not in prediction.sds:

@@ -5,5 +5,5 @@ from torch import Tensor
 
 
 def activate(x: Tensor) -> Tensor:
-    """Leaky rectifier, slope 0.2 below zero."""
+    """Leaky ReLU, slope 0.2 below zero."""
     return F.leaky_relu(x, 0.2)

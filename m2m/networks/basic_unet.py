@@ -1,4 +1,4 @@
-"""U-Net and PatchGAN of the published baselines: MONAI's, with slices padded to what they need.
+"""U-Net and PatchGAN of the published baselines: the networks of MONAI, with padded slices.
 
 References
 ----------
@@ -22,12 +22,13 @@ class UNetTranslator(nn.Module):
     Parameters
     ----------
     inputs : SliceInputs
-        What is seen of the source.
+        Input channels: source slices, position, prior.
     features : sequence of 5 int
         Channels of each level, fine to coarse.
     out_channels : int
         Channels of the target.
     dropout : float
+        Probability.
     """
 
     multiple = 16
@@ -41,33 +42,50 @@ class UNetTranslator(nn.Module):
     ):
         super().__init__()
         self.inputs = inputs
-        # The sixth number is of the layer behind the finest level.
+        # The sixth number belongs to the layer after the finest level.
         self.unet = BasicUNet(
-            2, inputs.channels, out_channels, (*features, features[0]), dropout=dropout,
+            2,
+            inputs.channels,
+            out_channels,
+            (*features, features[0]),
+            dropout=dropout,
             norm=("instance", {"affine": True}),
-        )  # fmt: skip
+        )
 
     def forward(self, source: Tensor, plane: Tensor, position: Tensor) -> Translation:
-        """Translate slices (N, context, H, W) to (N, out_channels, H, W), unbounded.
+        """Translate slices.
 
-        The orientation (N,) is not made use of.
+        Parameters
+        ----------
+        source : Tensor, shape (N, context, H, W)
+            Scaled source, 0 outside the brain.
+        plane : Tensor of int64, shape (N,)
+            Orientation of each slice, for a prior of tensors.
+        position : Tensor, shape (N, 3, H, W)
+            MNI152 mm of each pixel.
+
+        Returns
+        -------
+        Translation
+            Image (N, out_channels, H, W), unbounded.
         """
         height, width = source.shape[-2:]
-        seen = self.inputs(source, position)  # (N, inputs.channels, H, W)
+        channels = self.inputs(source, plane, position)  # (N, inputs.channels, H, W)
         pad = (0, -width % self.multiple, 0, -height % self.multiple)
-        return Translation(self.unet(F.pad(seen, pad))[..., :height, :width])
+        return Translation(self.unet(F.pad(channels, pad))[..., :height, :width])
 
 
 class PatchGan(nn.Module):
-    """Real or synthetic, patch by patch.
+    """PatchGAN discriminator: classifies each patch as real or synthetic.
 
     Parameters
     ----------
     width : int
         Channels of the first layer.
     layers : int
+        Convolutions with stride 2.
     in_channels : int
-        Of the slice judged and of what stands beside it.
+        Channels of the slice and of its condition together.
     """
 
     def __init__(self, width: int, layers: int, in_channels: int):
@@ -75,5 +93,5 @@ class PatchGan(nn.Module):
         self.net = PatchDiscriminator(2, width, in_channels, num_layers_d=layers, norm="instance")
 
     def forward(self, image: Tensor) -> Tensor:
-        """Judge (N, in_channels, H, W): logits (N, 1, h, w), positive for real."""
+        """Map (N, in_channels, H, W) to logits (N, 1, h, w), positive for real."""
         return self.net(image)[-1]

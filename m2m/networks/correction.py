@@ -1,8 +1,8 @@
-"""Label correction: how far off a target lies from its source, and the target moved to it.
+"""Label correction: estimate the misalignment of a target with its source, and warp the target.
 
-A misalignment has two channels, along rows and along columns, in pixels: what the target shows at
-pixel x lies in the source at x + misalignment(x). A displacement undoes it: the corrected target
-at x is the target at x + displacement(x).
+A misalignment has two channels, along rows and along columns, in pixels: the anatomy at pixel x of
+the target lies at x + misalignment(x) in the source. A displacement inverts it: the corrected
+target at x is the target at x + displacement(x).
 
 References
 ----------
@@ -28,7 +28,7 @@ INVERSE_STEPS = 5
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions of what is seen, normalised over slice and channels, added to it."""
+    """Residual block: normalisation over slice and channels, then two convolutions."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -41,20 +41,22 @@ class ResidualBlock(nn.Module):
 
 
 class LabelCorrection(nn.Module):
-    """Residual U-Net from target and source to a misalignment; none at the start.
+    """Residual U-Net that estimates the misalignment of a target; near zero at the start.
 
     Parameters
     ----------
     channels : int
         Of the target.
     widths : sequence of int
-        Channels of each level, fine to coarse; behind the coarsest come three blocks of twice
-        its channels.
+        Channels of each level, fine to coarse; three blocks with twice the channels follow the
+        coarsest level.
     along : sequence of {"x", "y", "z"}
-        Axes of the volume, RAS+, along which targets may be off.
+        Axes of the volume, RAS+, along which targets may be misaligned.
     context : int
-        Neighbouring slices seen of both, an odd number.
+        Number of neighbouring slices of target and source, odd.
     """
+
+    free: Tensor  # (planes, 2): whether rows and columns may be misaligned
 
     def __init__(
         self,
@@ -86,21 +88,27 @@ class LabelCorrection(nn.Module):
         self.refine = ResidualBlock(widths[0])
         self.head = nn.Conv2d(widths[0], 2, 3, padding=1)
         nn.init.normal_(self.head.weight, std=START_SD)
+        assert self.head.bias is not None
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, beside: Tensor, plane: Tensor) -> Tensor:
-        """Misalignment (N, 2, H, W) of a target with a source.
+    def forward(self, target_and_source: Tensor, plane: Tensor) -> Tensor:
+        """Estimate the misalignment of targets with their sources.
 
         Parameters
         ----------
-        beside : Tensor, shape (N, context, channels + 1, H, W)
-            The target, inside its mask, and the source; the slice itself in the middle.
+        target_and_source : Tensor, shape (N, context, channels + 1, H, W)
+            Target inside its mask, then source; the slice itself in the middle of the context.
         plane : Tensor of int, shape (N,)
-            Orientations, as of `m2m.structural.slices.PLANES`.
+            Orientations: indices of `m2m.structural.slices.PLANES`.
+
+        Returns
+        -------
+        Tensor, shape (N, 2, H, W)
+            Misalignment in pixels.
         """
-        height, width = beside.shape[-2:]
+        height, width = target_and_source.shape[-2:]
         pad = (0, -width % self.multiple, 0, -height % self.multiple)
-        x, skips = F.pad(beside.flatten(1, 2), pad), []
+        x, skips = F.pad(target_and_source.flatten(1, 2), pad), []
         for down in self.down:
             x = down(x)  # (N, widths[i], H / 2^i, W / 2^i)
             skips.append(x)
@@ -114,24 +122,24 @@ class LabelCorrection(nn.Module):
 
 
 def warp(image: Tensor, displacement: Tensor) -> Tensor:
-    """Read an image (N, C, H, W) at each pixel plus its displacement (N, 2, H, W), bilinearly.
+    """Sample an image (N, C, H, W) bilinearly at each pixel plus its displacement (N, 2, H, W).
 
-    Beyond the border the border's value is read.
+    Beyond the border, the value at the border is used.
     """
     sides = image.shape[-2:]
     axes = (torch.arange(n, device=image.device, dtype=torch.float32) for n in sides)
-    place = torch.stack(torch.meshgrid(*axes, indexing="ij")) + displacement.float()
+    coordinates = torch.stack(torch.meshgrid(*axes, indexing="ij")) + displacement.float()
     # grid_sample: the centre of pixel i lies at (2 i + 1) / length - 1; columns come first.
     length = torch.tensor(sides, device=image.device).view(2, 1, 1)
-    grid = ((2 * place + 1) / length - 1).flip(1).movedim(1, -1)  # (N, H, W, 2)
-    moved = F.grid_sample(image.float(), grid, padding_mode="border", align_corners=False)
-    return moved.to(image.dtype)  # (N, C, H, W)
+    grid = ((2 * coordinates + 1) / length - 1).flip(1).movedim(1, -1)  # (N, H, W, 2)
+    warped = F.grid_sample(image.float(), grid, padding_mode="border", align_corners=False)
+    return warped.to(image.dtype)  # (N, C, H, W)
 
 
 def inverse(misalignment: Tensor) -> Tensor:
-    """The displacement (N, 2, H, W) that undoes a smooth misalignment of the same shape.
+    """Displacement (N, 2, H, W) that inverts a smooth misalignment of the same shape.
 
-    u(x) = -m(x + u(x)), by fixed-point iteration, which ends where the slopes are below 1.
+    u(x) = -m(x + u(x)), by fixed-point iteration, which converges where slopes are below 1.
     """
     displacement = -misalignment
     for _ in range(INVERSE_STEPS):
@@ -140,6 +148,6 @@ def inverse(misalignment: Tensor) -> Tensor:
 
 
 def area_change(displacement: Tensor) -> Tensor:
-    """Area (N, H - 1, W - 1) of a pixel after a displacement (N, 2, H, W); below 0 it folds."""
+    """Area (N, H - 1, W - 1) of a pixel after a displacement (N, 2, H, W); negative: folding."""
     down, right = displacement.diff(dim=2)[..., :-1], displacement.diff(dim=3)[:, :, :-1]
     return (1 + down[:, 0]) * (1 + right[:, 1]) - right[:, 0] * down[:, 1]

@@ -1,4 +1,4 @@
-"""Discriminators: of a slice beside its source, of crops of the brain, of patches and a difference.
+"""Discriminators of whole slices with their source, of brain crops, and of patches with a difference map.
 
 References
 ----------
@@ -25,7 +25,7 @@ LEAK = 0.2
 
 
 def _initialise(module: nn.Module) -> None:
-    """Keep the size of activations from layer to layer (He et al. 2015), or learning is slow."""
+    """Initialise so that layers keep the size of activations (He et al. 2015); else learning is slow."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight, a=LEAK)
         if module.bias is not None:
@@ -49,20 +49,20 @@ class DownBlock(nn.Module):
 
 
 class ImageDiscriminator(nn.Module):
-    """Real or synthetic, from a whole slice and the source slice it belongs to.
+    """Classify a whole slice as real or synthetic, given the source slice that it belongs to.
 
     Parameters
     ----------
     width : int
-        Channels at half resolution; twice, four times, four times as many further down.
+        Channels at half resolution; the coarser levels have 2, 4 and 4 times as many.
     channels, condition_channels : int
-        Of the slice judged and of the source slice; without a source (0) any sharp brain would
-        do, whoever's it is.
+        Channels of the slice and of the source slice; without a source (0), a sharp brain of any
+        participant would pass as real.
     """
 
     def __init__(self, width: int, channels: int = 1, condition_channels: int = 1):
         super().__init__()
-        # Two by two pixels become channels: full detail, a quarter of the cost.
+        # Blocks of 2 x 2 pixels become channels: full detail at a quarter of the cost.
         self.stem = nn.Conv2d(4 * (channels + condition_channels), width, 3, padding=1)
         widths = (width, 2 * width, 4 * width, 4 * width)
         self.blocks = nn.Sequential(*(DownBlock(a, b) for a, b in pairwise(widths)))
@@ -71,7 +71,7 @@ class ImageDiscriminator(nn.Module):
         self.apply(_initialise)
 
     def forward(self, image: Tensor, condition: Tensor) -> Tensor:
-        """Judge slices.
+        """Classify slices.
 
         Parameters
         ----------
@@ -92,16 +92,16 @@ class ImageDiscriminator(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """Real or synthetic, from a crop beside reference crops of the real image.
+    """Classify a crop as real or synthetic, given reference crops of the real image.
 
     Parameters
     ----------
     width : int
-        Channels at the crops' resolution.
+        Channels at the resolution of the crops.
     crop_size : int
-        Side of the crops in pixels, a power of two from 8.
+        Side of the crops in pixels, a power of two of at least 8.
     channels : int
-        Of the crops.
+        Channels of the crops.
 
     Raises
     ------
@@ -113,7 +113,7 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         halvings = int(math.log2(crop_size)) - 2
         if crop_size != 4 * 2**halvings or halvings < 1:
-            raise ValueError(f"crop_size must be a power of two from 8, got {crop_size}")
+            raise ValueError(f"crop_size must be a power of two of at least 8, got {crop_size}")
         widths = [width * min(2**i, 4) for i in range(halvings + 1)]
         self.encode = nn.Sequential(
             nn.Conv2d(channels, width, 3, padding=1),
@@ -122,35 +122,38 @@ class PatchDiscriminator(nn.Module):
             nn.Flatten(),
         )
         features, hidden = 16 * widths[-1], 8 * width
-        self.judge = nn.Sequential(
-            nn.Linear(2 * features, hidden), nn.LeakyReLU(LEAK),
-            nn.Linear(hidden, hidden), nn.LeakyReLU(LEAK),
-            nn.Linear(hidden, hidden), nn.LeakyReLU(LEAK),
+        self.classify = nn.Sequential(
+            nn.Linear(2 * features, hidden),
+            nn.LeakyReLU(LEAK),
+            nn.Linear(hidden, hidden),
+            nn.LeakyReLU(LEAK),
+            nn.Linear(hidden, hidden),
+            nn.LeakyReLU(LEAK),
             nn.Linear(hidden, 1),
-        )  # fmt: skip
+        )
         self.apply(_initialise)
 
     def forward(self, crops: Tensor, references: Tensor) -> Tensor:
-        """Judge crops beside the reference crops of their image.
+        """Classify crops, given the reference crops of their image.
 
         Parameters
         ----------
         crops, references : Tensor, shape (N, n, channels, size, size)
-            Crops to judge, and crops of the real image, as many as one likes of each.
+            Crops to classify, and crops of the real image; any number of each.
 
         Returns
         -------
         Tensor, shape (N, n)
             Logits, positive for real.
         """
-        judged = self.encode(crops.flatten(0, 1)).unflatten(0, crops.shape[:2])  # (N, n, F)
-        known = self.encode(references.flatten(0, 1)).unflatten(0, references.shape[:2])
-        known = known.mean(dim=1, keepdim=True).expand_as(judged)  # (N, n, F)
-        return self.judge(torch.cat([judged, known], dim=2)).squeeze(2)  # (N, n)
+        encoded = self.encode(crops.flatten(0, 1)).unflatten(0, crops.shape[:2])  # (N, n, F)
+        reference = self.encode(references.flatten(0, 1)).unflatten(0, references.shape[:2])
+        reference = reference.mean(dim=1, keepdim=True).expand_as(encoded)  # (N, n, F)
+        return self.classify(torch.cat([encoded, reference], dim=2)).squeeze(2)  # (N, n)
 
 
-class Verdict(NamedTuple):
-    """What a discriminator says of slices at several scales, and the features it says it from.
+class DiscriminatorOutput(NamedTuple):
+    """Logits of a discriminator at several scales, and the features that they come from.
 
     Attributes
     ----------
@@ -164,18 +167,18 @@ class Verdict(NamedTuple):
 
 
 class DifferenceProjectionDiscriminator(nn.Module):
-    """Real or synthetic, patch by patch at three scales, knowing what a translation lacks.
+    """Classify patches at three scales as real or synthetic, given a difference map.
 
-    Each patch's logit has a part that depends on its features alone and the projection of its
-    features on an embedding of the difference map there: a synthetic detail is convincing where
-    the translation differs from the target, and not elsewhere.
+    The logit of a patch is the sum of a part that depends on its features alone, and the
+    projection of its features on an embedding of the difference map at that place. A synthetic
+    detail can look real only where the translation differs from the target.
 
     Parameters
     ----------
     width : int
         Channels at half resolution; 64 as published, with 5.2 M parameters.
     channels : int
-        Of the slice and of the difference map.
+        Channels of the slice, and of the difference map.
     """
 
     strides = (4, 8, 16)
@@ -183,18 +186,14 @@ class DifferenceProjectionDiscriminator(nn.Module):
     def __init__(self, width: int, channels: int = 1):
         super().__init__()
         widths = (channels, width, 2 * width, 4 * width, 8 * width, 8 * width)
-        self.down = nn.ModuleList(
-            spectral_norm(nn.Conv2d(a, b, 3, stride=2, padding=1)) for a, b in pairwise(widths)
-        )
+        self.down = nn.ModuleList(spectral_norm(nn.Conv2d(a, b, 3, stride=2, padding=1)) for a, b in pairwise(widths))
         self.lateral = nn.ModuleList(spectral_norm(nn.Conv2d(a, 4 * width, 1)) for a in widths[2:])
-        self.smooth = nn.ModuleList(
-            spectral_norm(nn.Conv2d(4 * width, 2 * width, 3, padding=1)) for _ in self.strides
-        )
+        self.smooth = nn.ModuleList(spectral_norm(nn.Conv2d(4 * width, 2 * width, 3, padding=1)) for _ in self.strides)
         self.logit = nn.Conv2d(2 * width, 1, 1)
         self.embed = nn.Conv2d(channels, 2 * width, 1, bias=False)
 
-    def forward(self, image: Tensor, difference: Tensor) -> Verdict:
-        """Judge slices (N, channels, H, W) beside difference maps of the same shape."""
+    def forward(self, image: Tensor, difference: Tensor) -> DiscriminatorOutput:
+        """Classify slices (N, channels, H, W), given difference maps of the same shape."""
         pad = (0, -image.shape[-1] % 32, 0, -image.shape[-2] % 32)
         x, bottom_up = F.pad(image, pad), []
         for down in self.down:
@@ -210,7 +209,7 @@ class DifferenceProjectionDiscriminator(nn.Module):
             projection = (y * F.avg_pool2d(embedded, stride)).sum(1, keepdim=True)
             logits.append(self.logit(y) + projection)  # (N, 1, H'/stride, W'/stride)
             features.append(y)
-        return Verdict(logits, features)
+        return DiscriminatorOutput(logits, features)
 
 
 def brain_crops(
@@ -235,23 +234,23 @@ def brain_crops(
     size : int
         Pixels of the side that crops are resized to, bilinearly.
     generator : torch.Generator
-        On the CPU, whatever the images' device: the same crops everywhere. It draws for the
-        whole batch, whatever this process's share.
+        On the CPU, whatever the device of the images, so that crops do not depend on it. It
+        draws for the whole batch, also where this process has a share of it.
 
     Returns
     -------
     Tensor, shape (N, n, C, size, size)
-        Half of the crops are mirrored left to right. Beyond the image's border they are 0.
+        Half of the crops are mirrored left to right. Crops are 0 beyond the border of the image.
     """
     batch, _, height, width = image.shape
     _, processes = place()
     # Double precision: a product rounded up to the count would fall outside the mask.
     draws = torch.rand(3, processes * batch, n, generator=generator, dtype=torch.float64)
-    where, side, flip = share(draws, 1).to(image.device)  # each (N, n), 0 to below 1
+    location, side, flip = share(draws, 1).to(image.device)  # each (N, n), 0 to below 1
     inside = mask.flatten(1) > 0.5  # (N, H W)
     inside = inside | ~inside.any(dim=1, keepdim=True)
     count = inside.cumsum(dim=1)  # (N, H W)
-    rank = (where * count[:, -1:]).long() + 1  # (N, n), the rank-th pixel inside is the centre
+    rank = (location * count[:, -1:]).long() + 1  # (N, n), the rank-th pixel inside is the centre
     pixel = torch.searchsorted(count, rank)  # (N, n)
     rows, columns = pixel // width, pixel % width  # (N, n)
 

@@ -1,4 +1,4 @@
-"""Networks whose features images are compared in: a small encoder of our own, and VGG19.
+"""Feature networks of the perceptual loss: a small encoder trained on slices, and VGG19.
 
 References
 ----------
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Convolutions of VGG19 before each pooling; of the last block, one only.
+# Channels of the convolutions of VGG19 before each pooling; of the last block, the first only.
 VGG19 = ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512,))
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_SD = (0.229, 0.224, 0.225)
@@ -26,7 +26,7 @@ class SliceEncoder(nn.Module):
     Parameters
     ----------
     channels : int
-        Of the slice.
+        Channels of the slice.
     widths : sequence of int
         Features of each level, fine to coarse.
     """
@@ -53,7 +53,7 @@ class SliceEncoder(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """The encoder with a decoder of its coarsest features, to be trained on noisy slices."""
+    """The encoder, and a decoder of its coarsest features; trained on noisy slices."""
 
     def __init__(self, channels: int, widths: Sequence[int]):
         super().__init__()
@@ -73,7 +73,7 @@ class Autoencoder(nn.Module):
         self.multiple = 2 ** (len(widths) - 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Restore (N, channels, H, W)."""
+        """Denoise (N, channels, H, W)."""
         height, width = image.shape[-2:]
         padded = F.pad(image, (0, -width % self.multiple, 0, -height % self.multiple))
         return self.decoder(self.encoder(padded)[-1])[..., :height, :width]
@@ -82,14 +82,17 @@ class Autoencoder(nn.Module):
 class Vgg19Features(nn.Module):
     """Features of VGG19 after the first rectified convolution of each of its five blocks.
 
-    Each channel of a slice is an image by itself, grey, of range 0 to 1. Weights come by
-    `load_state_dict`, in the names of torchvision's file.
+    Each channel of a slice is a grey-scale image of range 0 to 1. `load_state_dict` takes weights
+    with the names of torchvision's file.
     """
 
-    def __init__(self):
+    mean: Tensor
+    sd: Tensor
+
+    def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        self.taps = []
+        self.taps: list[int] = []
         inputs = 3
         for block in VGG19:
             for i, outputs in enumerate(block):
@@ -103,7 +106,7 @@ class Vgg19Features(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Encode (N, C, H, W) as five features, (N C, c, h, w), finest first."""
+        """Encode (N, C, H, W) as five feature maps (N C, c, h, w), finest first."""
         x = (image.flatten(0, 1)[:, None] - self.mean) / self.sd  # (N C, 3, H, W)
         features = []
         for i, layer in enumerate(self.features):

@@ -1,7 +1,7 @@
 """Octave encoder and decoder: T1 slices to a microstructure slice in two frequency bands.
 
-Features travel in two branches: *high* at a level's resolution and *low* at half of it. An
-octave convolution lets them exchange information.
+Features have two branches: *high* at the resolution of a level, and *low* at half of it. An
+octave convolution exchanges information between them.
 
 References
 ----------
@@ -11,7 +11,7 @@ Kim et al. (2024), Macro2Micro, arXiv:2412.11277.
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -33,37 +33,36 @@ class Octave(NamedTuple):
         """Apply a function to each branch."""
         return Octave(function(self.high), None if self.low is None else function(self.low))
 
-    def __add__(self, other: "Octave") -> "Octave":
+    def __add__(self, other: "Octave") -> "Octave":  # type: ignore[override]  # a tuple's + concatenates
         """Sum of two features, branch by branch."""
         low = None if self.low is None or other.low is None else self.low + other.low
         return Octave(self.high + other.high, low)
 
 
 def low_channels(channels: int, alpha: float) -> int:
-    """Channels of the low branch: the share `alpha`, rounded, leaving one to the high branch."""
+    """Channels of the low branch: the share `alpha`, rounded; the high branch keeps at least one."""
     return min(round(alpha * channels), channels - 1)
 
 
 def convolutions(module: nn.Module) -> Iterator[nn.Conv2d]:
-    """Go through the convolutions of a module."""
+    """Iterate over the convolutions of a module."""
     return (part for part in module.modules() if isinstance(part, nn.Conv2d))
 
 
 class OctaveConv2d(nn.Module):
-    """Convolution over both branches, which exchange what they have.
+    """Convolution of both branches, with exchange between them.
 
     high' = HH(high) + double(LH(low)); low' = LL(low) + HL(halve(high)).
 
     Parameters
     ----------
     in_channels, out_channels : (int, int)
-        Channels of the high and of the low branch; 0 where a side has no low branch.
+        Channels of the high and of the low branch; 0: no low branch.
     kernel : int
-        Odd side of the kernel; the image's size is kept by padding.
+        Side of the kernel, odd; padding keeps the size of the image.
     stride : int
-        Of the kernel.
-    padding_mode : str
-        Of the convolutions; zeros suit a background of 0.
+    padding_mode : {"zeros", "reflect", "replicate", "circular"}
+        Zeros suit images with a background of 0.
     exchange : int or None
         Side of the kernels between the branches; None: `kernel`.
     """
@@ -74,7 +73,7 @@ class OctaveConv2d(nn.Module):
         out_channels: tuple[int, int],
         kernel: int = 3,
         stride: int = 1,
-        padding_mode: str = "zeros",
+        padding_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros",
         exchange: int | None = None,
     ):
         super().__init__()
@@ -82,9 +81,7 @@ class OctaveConv2d(nn.Module):
         def convolution(inputs: int, outputs: int, side: int = kernel) -> nn.Conv2d | None:
             if not inputs or not outputs:
                 return None
-            return nn.Conv2d(
-                inputs, outputs, side, stride, side // 2, bias=False, padding_mode=padding_mode
-            )
+            return nn.Conv2d(inputs, outputs, side, stride, side // 2, bias=False, padding_mode=padding_mode)
 
         (high_in, low_in), (high_out, low_out) = in_channels, out_channels
         self.high_to_high = convolution(high_in, high_out)
@@ -94,6 +91,7 @@ class OctaveConv2d(nn.Module):
 
     def forward(self, x: Octave) -> Octave:
         """Map (N, C, H, W) and (N, c, H / 2, W / 2) to other numbers of channels."""
+        assert self.high_to_high is not None  # every layer has a high branch
         high, low = self.high_to_high(x.high), None  # (N, C', H, W)
         if self.low_to_high:
             high = high + double(self.low_to_high(x.low))  # (N, C', H, W)
@@ -105,9 +103,9 @@ class OctaveConv2d(nn.Module):
 
 
 class PlaneNorm(nn.Module):
-    """Instance normalisation of one branch; scale and shift belong to the slice's orientation.
+    """Instance normalisation of one branch, with a scale and a shift for each slice orientation.
 
-    Each channel of each slice is normalised by itself: no statistics of the batch.
+    Each channel of each slice is normalised separately: no statistics of the batch.
     """
 
     def __init__(self, channels: int, planes: int):
@@ -124,7 +122,7 @@ class PlaneNorm(nn.Module):
 
 
 class OctaveNorm(nn.Module):
-    """Normalisation of both branches, each by itself."""
+    """Normalisation of both branches, each separately."""
 
     def __init__(self, channels: tuple[int, int], planes: int):
         super().__init__()
@@ -138,9 +136,9 @@ class OctaveNorm(nn.Module):
 
 
 class OctaveBlock(nn.Module):
-    """Residual block: twice normalisation, activation, convolution.
+    """Residual block: normalisation, activation and convolution, twice.
 
-    Branches exchange pixel by pixel (1 x 1): a quarter less to compute.
+    Kernels between the branches are 1 x 1, which saves a quarter of the computation.
 
     References
     ----------
@@ -154,7 +152,7 @@ class OctaveBlock(nn.Module):
         self.second = OctaveConv2d(channels, channels, exchange=1)
 
     def forward(self, x: Octave, plane: Tensor) -> Octave:
-        """Refine (N, C, H, W) and (N, c, H / 2, W / 2); shapes stay."""
+        """Refine (N, C, H, W) and (N, c, H / 2, W / 2), keeping the shapes."""
         y = self.first(self.norms[0](x, plane).map(activate))  # (N, C, H, W), (N, c, H/2, W/2)
         return x + self.second(self.norms[1](y, plane).map(activate))  # the same shapes
 
@@ -162,16 +160,16 @@ class OctaveBlock(nn.Module):
 class OctaveTranslator(nn.Module):
     """U-shaped octave network: one slice of the target from neighbouring slices of the source.
 
-    Going down, both branches are halved; going up, they are doubled and added to what the same
-    level had on the way down, each branch to its own. The high branch gives the image's
-    high-frequency part, the low branch (without one: the halved high branch) its low-frequency
-    part; the image is their sum. Outputs are linear: the range of the target is not imposed, so no
-    gradient dies at its ends.
+    The encoder halves both branches from level to level. The decoder doubles them and adds the
+    encoder's features of the same level, branch by branch. The high branch gives the
+    high-frequency part of the image, the low branch (without one: the halved high branch) the
+    low-frequency part; the image is their sum. Outputs are linear: they are not limited to the
+    range of the target, so gradients do not vanish at its ends.
 
     Parameters
     ----------
     inputs : SliceInputs
-        What is seen of the source.
+        Input channels: source slices, position, prior.
     widths : sequence of int
         Channels of each level (both branches together), fine to coarse; two levels or more.
     alpha : float
@@ -181,15 +179,15 @@ class OctaveTranslator(nn.Module):
     planes : int
         Number of slice orientations.
     spread : bool
-        Whether it predicts the standard deviation of its error. That part gets features without
-        gradient: what it learns does not change the image.
+        Whether it also predicts the standard deviation of its error. That head receives features
+        without gradient: training it does not change the image.
     entry : bool
-        Whether the finest level has a block on the way down, the costliest of all.
+        Whether the encoder has a block at the finest level, the most expensive block of all.
 
     Raises
     ------
     ValueError
-        Alpha is out of its range, or widths are too few or too small.
+        Alpha is out of range, or widths are too few or too small.
     """
 
     def __init__(
@@ -207,18 +205,14 @@ class OctaveTranslator(nn.Module):
             raise ValueError(f"alpha must be at least 0 and below 1, got {alpha}")
         if len(widths) < 2 or min(widths) < 2:
             raise ValueError(f"widths must be two or more numbers of at least 2, got {widths}")
-        levels = [
-            (width - low_channels(width, alpha), low_channels(width, alpha)) for width in widths
-        ]
+        levels = [(width - low_channels(width, alpha), low_channels(width, alpha)) for width in widths]
         self.multiple = 2 ** len(levels)
         self.inputs = inputs
         self.stem = OctaveConv2d((inputs.channels, 0), levels[0])
         self.down = nn.ModuleList(OctaveConv2d(fine, coarse) for fine, coarse in pairwise(levels))
         self.entry = OctaveBlock(levels[0], planes) if entry else None
         self.encode = nn.ModuleList(OctaveBlock(level, planes) for level in levels[1:])
-        self.up = nn.ModuleList(
-            OctaveConv2d(coarse, fine, kernel=1) for fine, coarse in pairwise(levels)
-        )
+        self.up = nn.ModuleList(OctaveConv2d(coarse, fine, kernel=1) for fine, coarse in pairwise(levels))
         self.decode = nn.ModuleList(OctaveBlock(level, planes) for level in levels[:-1])
         high, low = levels[0]
         self.high_head = nn.Conv2d(high, out_channels, 3, padding=1)
@@ -235,13 +229,14 @@ class OctaveTranslator(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Let detail lead: the stem keeps the size of its input, what refines it starts small."""
+        """Initialise: the stem keeps the size of its input, residual branches and heads start small."""
         for convolution in convolutions(self.stem):
             nn.init.kaiming_normal_(convolution.weight, a=0.2)
         for block in (module for module in self.modules() if isinstance(module, OctaveBlock)):
             for convolution in convolutions(block.second):
                 convolution.weight.data *= 0.3
         for head in (self.high_head, self.low_head):
+            assert head.bias is not None
             nn.init.normal_(head.weight, std=0.01)
             nn.init.zeros_(head.bias)
 
@@ -251,7 +246,7 @@ class OctaveTranslator(nn.Module):
         Parameters
         ----------
         source : Tensor, shape (N, context, H, W)
-            Normalised source, 0 outside the brain.
+            Scaled source, 0 outside the brain.
         plane : Tensor of int64, shape (N,)
             Orientation of each slice, 0 to planes - 1.
         position : Tensor, shape (N, 3, H, W)
@@ -260,12 +255,12 @@ class OctaveTranslator(nn.Module):
         Returns
         -------
         Translation
-            Image, low and high, each (N, out_channels, H, W), in units of the target, unbounded.
+            Image, low and high band, each (N, out_channels, H, W), in units of the target, unbounded.
         """
         height, width = source.shape[-2:]
-        seen = self.inputs(source, position)  # (N, inputs.channels, H, W)
+        channels = self.inputs(source, plane, position)  # (N, inputs.channels, H, W)
         pad = (0, -width % self.multiple, 0, -height % self.multiple)
-        x = self.stem(Octave(F.pad(seen, pad), None))  # (N, C0, H', W'), (N, c0, H'/2, W'/2)
+        x = self.stem(Octave(F.pad(channels, pad), None))  # (N, C0, H', W'), (N, c0, H'/2, W'/2)
         x, skips = self.entry(x, plane) if self.entry else x, []
         for down, encode in zip(self.down, self.encode, strict=True):
             skips.append(x)  # (N, Ci, H'/2^i, W'/2^i), low at half of that

@@ -1,8 +1,7 @@
-"""One batch in the hands of several processes: each has its share, sums are over all.
+"""Distributed training: one batch shared by several processes, sums over all of them.
 
-Of `n` processes, process `i` holds slices i, i + n, i + 2 n, … of every batch. Where there is one
-process, everything here leaves tensors as they are. All processes must call the same functions in
-the same order.
+Of `n` processes, process `i` holds slices i, i + n, i + 2 n, … of every batch. With one process,
+the functions here return their input. All processes must call the same functions in the same order.
 """
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 
 def place() -> tuple[int, int]:
-    """Number of this process, from 0, and how many train together."""
+    """Rank of this process, from 0, and number of processes."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
@@ -20,8 +19,8 @@ def place() -> tuple[int, int]:
 def total(own: Tensor) -> Tensor:
     """Sum over processes.
 
-    The gradient goes to this process's summand alone, times the number of processes: averaged
-    over processes, gradients are those of one process that holds the whole batch.
+    The gradient goes to the summand of this process only, times the number of processes. The mean
+    over processes is then the gradient of one process that holds the whole batch.
     """
     _, n = place()
     if n == 1:
@@ -33,13 +32,13 @@ def total(own: Tensor) -> Tensor:
 
 
 def share(batch: Tensor, dim: int = 0) -> Tensor:
-    """Slices of the whole batch that this process holds."""
+    """Select the slices of the whole batch that this process holds."""
     i, n = place()
     return batch if n == 1 else batch[(slice(None),) * dim + (slice(i, None, n),)]
 
 
 def whole_batch(own: Tensor) -> Tensor:
-    """Put the shares (N, …) of all processes together, (n N, …); without gradients."""
+    """Gather the shares (N, …) of all processes, (n N, …); without gradients."""
     _, n = place()
     if n == 1:
         return own

@@ -1,4 +1,4 @@
-"""U-shaped Restormer: T1 slices to a slice of the target, through attention over channels.
+"""U-shaped Restormer: T1 slices to a slice of the target, by attention between channels.
 
 References
 ----------
@@ -31,12 +31,23 @@ class ChannelNorm(nn.Module):
 
 
 def conv3(inputs: int, outputs: int, groups: int = 1) -> nn.Conv2d:
-    """Convolution of 3 x 3 pixels that keeps the size."""
+    """Build a convolution of 3 x 3 pixels that keeps the size.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Channels.
+    groups : int
+
+    Returns
+    -------
+    Conv2d
+    """
     return nn.Conv2d(inputs, outputs, 3, padding=1, groups=groups, bias=False)
 
 
 class TransposedAttention(nn.Module):
-    """Attention of channels to channels (MDTA): its cost is linear in pixels.
+    """Attention between channels (MDTA); its cost is linear in the number of pixels.
 
     Parameters
     ----------
@@ -64,7 +75,7 @@ class TransposedAttention(nn.Module):
         self.last = nn.Conv2d(channels, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend within (N, C, H, W)."""
+        """Apply attention to (N, C, H, W)."""
         q, k, v = (
             part.unflatten(1, (self.heads, -1)).flatten(3) for part in self.queries(x).chunk(3, 1)
         )  # each (N, heads, C / heads, H W)
@@ -74,7 +85,7 @@ class TransposedAttention(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """Two branches of which one gates the other (GDFN)."""
+    """Feed-forward network of two branches, one of which gates the other (GDFN)."""
 
     def __init__(self, channels: int, expansion: float):
         super().__init__()
@@ -90,11 +101,18 @@ class GatedFeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention, then feed-forward, each of normalised features and added to them."""
+    """Attention, then feed-forward, each as a residual branch of normalised features.
 
-    def __init__(
-        self, channels: int, heads: int, expansion: float, queries: nn.Module | None = None
-    ):
+    Parameters
+    ----------
+    channels, heads : int
+    expansion : float
+        Hidden channels of the feed-forward network over its channels.
+    queries : Module or None
+        As for `TransposedAttention`.
+    """
+
+    def __init__(self, channels: int, heads: int, expansion: float, queries: nn.Module | None = None):
         super().__init__()
         self.norms = nn.ModuleList(ChannelNorm(channels) for _ in range(2))
         self.attend = TransposedAttention(channels, heads, queries)
@@ -113,22 +131,22 @@ class RestormerTranslator(nn.Module):
     Parameters
     ----------
     inputs : SliceInputs
-        What is seen of the source.
+        Input channels: source slices, position, prior.
     widths : sequence of int
-        Channels of each level, fine to coarse: even, from the second on multiples of 4.
+        Channels of each level, fine to coarse; even, and from the second level on multiples of 4.
     heads : sequence of int
-        Of the attention, level by level.
+        Heads of the attention of each level.
     blocks : int
-        Transformer blocks of each level, on the way down and on the way up.
+        Transformer blocks of each level, in the encoder and in the decoder.
     expansion : float
-        Hidden channels of a feed-forward over its channels.
+        Hidden channels of a feed-forward network over its channels.
     out_channels : int
-        Of the target.
+        Channels of the target.
 
     Raises
     ------
     ValueError
-        Levels and heads differ in number, or a width does not suit.
+        The numbers of widths and heads differ, or a width cannot be halved or split as needed.
     """
 
     def __init__(
@@ -144,45 +162,41 @@ class RestormerTranslator(nn.Module):
         if len(widths) != len(heads):
             raise ValueError(f"{len(widths)} widths and {len(heads)} heads: one for each level")
         if widths[0] % 2 or any(width % 4 for width in widths[1:]):
-            raise ValueError(f"widths must be even, below the first multiples of 4: {widths}")
+            raise ValueError(f"widths must be even, and from the second on multiples of 4: {widths}")
         self.inputs, self.widths = inputs, tuple(widths)
         self.multiple = 2 ** (len(widths) - 1)
 
         def level(width: int, n_heads: int) -> nn.Sequential:
-            return nn.Sequential(
-                *(TransformerBlock(width, n_heads, expansion) for _ in range(blocks))
-            )
+            return nn.Sequential(*(TransformerBlock(width, n_heads, expansion) for _ in range(blocks)))
 
         self.stem = conv3(inputs.channels, widths[0])
         self.encode = nn.ModuleList(map(level, widths, heads))
         self.down = nn.ModuleList(
-            nn.Sequential(conv3(fine, coarse // 4), nn.PixelUnshuffle(2))
-            for fine, coarse in pairwise(widths)
+            nn.Sequential(conv3(fine, coarse // 4), nn.PixelUnshuffle(2)) for fine, coarse in pairwise(widths)
         )
-        # From coarse to fine, as they are run.
+        # From coarse to fine, the order in which they are applied.
         self.up = nn.ModuleList(
             nn.Sequential(conv3(coarse, 2 * coarse), nn.PixelShuffle(2)) for coarse in widths[:0:-1]
         )
         self.join = nn.ModuleList(
-            nn.Conv2d(coarse // 2 + fine, fine, 1, bias=False)
-            for coarse, fine in pairwise(widths[::-1])
+            nn.Conv2d(coarse // 2 + fine, fine, 1, bias=False) for coarse, fine in pairwise(widths[::-1])
         )
         self.decode = nn.ModuleList(map(level, widths[-2::-1], heads[-2::-1]))
         self.head = nn.Conv2d(widths[0], out_channels, 3, padding=1)
 
-    def pyramid(self, seen: Tensor) -> list[Tensor]:
-        """Features of the decoder, finest first.
+    def pyramid(self, channels: Tensor) -> list[Tensor]:
+        """Compute the features of the decoder, finest first.
 
         Parameters
         ----------
-        seen : Tensor, shape (N, inputs.channels, H, W)
+        channels : Tensor, shape (N, inputs.channels, H, W)
             Height and width are multiples of `multiple`.
 
         Returns
         -------
         list of Tensor, each of shape (N, widths[i], H / 2^i, W / 2^i)
         """
-        x, skips = self.encode[0](self.stem(seen)), []
+        x, skips = self.encode[0](self.stem(channels)), []
         for down, encode in zip(self.down, self.encode[1:], strict=True):
             skips.append(x)  # (N, widths[i], H / 2^i, W / 2^i)
             x = encode(down(x))
@@ -193,11 +207,23 @@ class RestormerTranslator(nn.Module):
         return features
 
     def forward(self, source: Tensor, plane: Tensor, position: Tensor) -> Translation:
-        """Translate slices (N, context, H, W) to (N, out_channels, H, W), unbounded.
+        """Translate slices.
 
-        The orientation (N,) is not made use of.
+        Parameters
+        ----------
+        source : Tensor, shape (N, context, H, W)
+            Scaled source, 0 outside the brain.
+        plane : Tensor of int64, shape (N,)
+            Orientation of each slice, for a prior of tensors.
+        position : Tensor, shape (N, 3, H, W)
+            MNI152 mm of each pixel.
+
+        Returns
+        -------
+        Translation
+            Image (N, out_channels, H, W), unbounded.
         """
         height, width = source.shape[-2:]
         pad = (0, -width % self.multiple, 0, -height % self.multiple)
-        features = self.pyramid(F.pad(self.inputs(source, position), pad))
+        features = self.pyramid(F.pad(self.inputs(source, plane, position), pad))
         return Translation(self.head(features[0])[..., :height, :width])  # (N, out, H, W)

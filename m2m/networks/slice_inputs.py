@@ -1,4 +1,7 @@
-"""What a network sees of a slice: its neighbours, where each pixel lies, what is usual there.
+"""Inputs of a network: neighbouring slices, the position of each pixel, and a prior map.
+
+A prior of tensors is rotated from the axes of the template to those of the participant's grid, along
+which the network predicts.
 
 References
 ----------
@@ -11,7 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from m2m.diffusion.tensors import COLUMNS, PLACES, ROWS
+
 WAVES_MM = (200, 100, 50)
+# Steps of Newton's iteration for the nearest rotation: columns whose cosine is .1 become perpendicular
+# in single precision.
+NEWTON_STEPS = 4
 
 
 def wave_features(position: Tensor) -> Tensor:
@@ -31,22 +39,28 @@ def wave_features(position: Tensor) -> Tensor:
 
 
 class TemplateMap(nn.Module):
-    """A map in template space, read at any place; it does not learn.
+    """A map in template space that can be sampled at any position; it is not trained.
 
     Parameters
     ----------
     values : Tensor, shape (C, X, Y, Z)
     to_voxel : Tensor, shape (4, 4)
-        MNI152 mm to the map's voxels.
+        From MNI152 mm to voxels of the map.
+    directed : bool
+        Whether the channels are the elements of tensors along the axes of the template.
     """
 
-    def __init__(self, values: Tensor, to_voxel: Tensor):
+    values: Tensor
+    to_voxel: Tensor
+
+    def __init__(self, values: Tensor, to_voxel: Tensor, directed: bool = False):
         super().__init__()
+        self.directed = directed
         self.register_buffer("values", values)
         self.register_buffer("to_voxel", to_voxel)
 
     def forward(self, position: Tensor) -> Tensor:
-        """Interpolate linearly at MNI152 mm (N, 3, H, W): (N, C, H, W), 0 beyond the map."""
+        """Interpolate linearly at MNI152 mm (N, 3, H, W); gives (N, C, H, W), 0 outside the map."""
         # grid_sample: the centre of voxel i lies at (2 i + 1) / length - 1; the last axis first.
         shape = torch.tensor(self.values.shape[1:], device=position.device)
         to_grid = 2 * self.to_voxel[:3] / shape[:, None]  # (3, 4)
@@ -56,22 +70,74 @@ class TemplateMap(nn.Module):
         return F.grid_sample(self.values[None], grid, align_corners=False)[0].transpose(0, 1)
 
 
+def grid_axes(position: Tensor, plane: Tensor) -> Tensor:
+    """Directions of the axes of the grid that slices are cut from, along the axes of the template.
+
+    They follow from the coordinates of the pixels, so a network needs no further input. A slice does
+    not show the step to the next one: the third axis is perpendicular to its two.
+
+    Parameters
+    ----------
+    position : Tensor, shape (N, 3, H, W)
+        MNI152 mm, an affine function of row and column; H and W of 2 at least.
+    plane : Tensor of int, shape (N,)
+        Index of the orientation, in the order axial, coronal, sagittal.
+
+    Returns
+    -------
+    Tensor, shape (N, 3, 3)
+        Rotations; each column is an axis of the grid.
+    """
+    right, up = (position[..., 0, -1] - position[..., 0, 0], position[..., 0, 0] - position[..., -1, 0])
+    right, up = F.normalize(right, dim=1), F.normalize(up, dim=1)  # (N, 3)
+    normal = F.normalize(torch.linalg.cross(right, up), dim=1)
+    # Right and up are the grid's axes x and y in axial slices, x and z in coronal, y and z in sagittal ones.
+    planes = ((right, up, normal), (right, -normal, up), (normal, right, up))
+    columns = torch.stack([torch.stack(axes, dim=-1) for axes in planes])  # (planes, N, 3, 3)
+    chosen = plane == torch.arange(len(planes), device=plane.device)[:, None]  # (planes, N)
+    axes = (columns * chosen[..., None, None]).sum(0)
+    with torch.autocast(position.device.type, enabled=False):  # half precision would be off by a degree
+        for _ in range(NEWTON_STEPS):
+            axes = 1.5 * axes - 0.5 * axes @ axes.transpose(1, 2) @ axes
+    return axes
+
+
+def along_grid(elements: Tensor, axes: Tensor) -> Tensor:
+    """Rotate tensors from the axes of the template to those of a grid, G'DG.
+
+    Parameters
+    ----------
+    elements : Tensor, shape (N, 6, H, W)
+        In the order of `m2m.diffusion.tensors`.
+    axes : Tensor, shape (N, 3, 3)
+        Of `grid_axes`.
+
+    Returns
+    -------
+    Tensor, shape (N, 6, H, W)
+    """
+    full = elements[:, PLACES]  # (N, 3, 3, H, W)
+    rotated = torch.einsum("nai,nabhw,nbj->nijhw", axes, full, axes)
+    return rotated[:, ROWS, COLUMNS]
+
+
 class SliceInputs(nn.Module):
-    """Channels of a network's first layer.
+    """Input channels of a network.
 
     Parameters
     ----------
     context : int
-        Slices of the source given as channels, the slice itself in the middle; odd.
+        Number of source slices, odd; the slice itself is in the middle.
     position : bool
-        Whether `wave_features` of each pixel's place are added.
+        Whether `wave_features` of the position of each pixel are added.
     prior : TemplateMap or None
-        Whose values at each pixel's place are added: the training people's mean map.
+        Mean map of the training participants; its values at each pixel are added, tensors along
+        the axes of the grid.
 
     Raises
     ------
     ValueError
-        Context is even.
+        `context` is even.
     """
 
     def __init__(self, context: int, position: bool = False, prior: TemplateMap | None = None):
@@ -82,11 +148,25 @@ class SliceInputs(nn.Module):
         self.channels = context + (6 * len(WAVES_MM) if position else 0)
         self.channels += 0 if prior is None else len(prior.values)
 
-    def forward(self, source: Tensor, position: Tensor) -> Tensor:
-        """Put (N, context, H, W) and what MNI152 mm (N, 3, H, W) say together."""
+    def forward(self, source: Tensor, plane: Tensor, position: Tensor) -> Tensor:
+        """Concatenate slices and the features of their positions.
+
+        Parameters
+        ----------
+        source : Tensor, shape (N, context, H, W)
+        plane : Tensor of int64, shape (N,)
+            Orientations.
+        position : Tensor, shape (N, 3, H, W)
+            MNI152 mm.
+
+        Returns
+        -------
+        Tensor, shape (N, channels, H, W)
+        """
         parts = [source]
         if self.position:
             parts.append(wave_features(position))  # (N, 18, H, W)
         if self.prior is not None:
-            parts.append(self.prior(position))  # (N, C, H, W)
+            prior = self.prior(position)  # (N, C, H, W)
+            parts.append(along_grid(prior, grid_axes(position, plane)) if self.prior.directed else prior)
         return torch.cat(parts, dim=1)

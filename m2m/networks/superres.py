@@ -1,8 +1,7 @@
-"""Super-resolution guided by a synthesis: a low-resolution target beside T1 slices.
+"""Super-resolution of a low-resolution target, guided by a synthesis from T1 slices.
 
-Stages run from the low resolution to the full one, k + 1 of them for a ratio of 2^k. In each,
-features of the low-resolution target are aligned to those of a frozen synthesis and joined with
-them.
+For a factor of 2^k there are k + 1 stages, from low to full resolution. Each stage aligns features
+of the low-resolution target with features of a frozen synthesis, and combines the two.
 
 References
 ----------
@@ -22,7 +21,7 @@ from m2m.networks.restormer import RestormerTranslator, TransformerBlock, conv3
 
 try:
     from torchvision.ops import deform_conv2d as _by_torchvision
-except (ImportError, RuntimeError):  # its wheel fails beside another build of torch
+except (ImportError, RuntimeError):  # RuntimeError: torchvision is built for another torch
     _by_torchvision = None
 
 TAPS = 9
@@ -31,18 +30,19 @@ TAPS = 9
 def deformable_conv2d(
     x: Tensor, weight: Tensor, offset: Tensor, mask: Tensor, plain: bool = _by_torchvision is None
 ) -> Tensor:
-    """Convolve by a 3 x 3 kernel each of whose taps is moved, and weighed, pixel by pixel.
+    """Convolve with a 3 x 3 kernel whose taps are shifted and weighted at each pixel.
 
     Parameters
     ----------
     x : Tensor, shape (N, C, H, W)
-        Zero beyond its border.
+        Taken as 0 beyond its border.
     weight : Tensor, shape (C', C / groups, 3, 3)
     offset : Tensor, shape (N, 18, H, W)
-        Pixels, row and column of each tap in turn.
+        Shifts in pixels: row and column of the first tap, then of the second, and so on.
     mask : Tensor, shape (N, 9, H, W)
+        Weights of the taps.
     plain : bool
-        Computed here, in torch alone; torchvision's operator gives the same where it is installed.
+        Compute here, with torch only; else with the operator of torchvision (the same result).
 
     Returns
     -------
@@ -55,26 +55,28 @@ def deformable_conv2d(
     pixel = torch.stack(torch.meshgrid(*axes, indexing="ij"))  # (2, H, W)
     steps = torch.arange(-1, 2, device=x.device, dtype=torch.float32)
     tap = torch.cartesian_prod(steps, steps)[:, :, None, None]  # (9, 2, 1, 1)
-    place = pixel + tap + offset.float().unflatten(1, (TAPS, 2))  # (N, 9, 2, H, W)
+    coordinates = pixel + tap + offset.float().unflatten(1, (TAPS, 2))  # (N, 9, 2, H, W)
     # grid_sample: the centre of pixel i lies at (2 i + 1) / length - 1; columns come first.
     length = torch.tensor(sides, device=x.device).view(2, 1, 1)
-    grid = ((2 * place + 1) / length - 1).flip(2).movedim(2, -1)  # (N, 9, H, W, 2)
-    read = F.grid_sample(x.float(), grid.flatten(1, 2), align_corners=False)  # (N, C, 9 H, W)
-    read = read.unflatten(2, (TAPS, -1)) * mask[:, None]  # (N, C, 9, H, W)
+    grid = ((2 * coordinates + 1) / length - 1).flip(2).movedim(2, -1)  # (N, 9, H, W, 2)
+    samples = F.grid_sample(x.float(), grid.flatten(1, 2), align_corners=False)  # (N, C, 9 H, W)
+    samples = samples.unflatten(2, (TAPS, -1)) * mask[:, None]  # (N, C, 9, H, W)
     kernel = weight.reshape(len(weight), -1, 1, 1)  # (C', 9 C / groups, 1, 1)
     groups = x.shape[1] // weight.shape[1]
-    return F.conv2d(read.to(weight.dtype).flatten(1, 2), kernel, groups=groups)  # (N, C', H, W)
+    return F.conv2d(samples.to(weight.dtype).flatten(1, 2), kernel, groups=groups)  # (N, C', H, W)
 
 
 class Deformable(nn.Module):
-    """Modulated deformable convolution, moved by what a guide says; a plain one at the start.
+    """Modulated deformable convolution; offsets and weights come from guide features.
+
+    At initialisation it is an ordinary convolution.
 
     Parameters
     ----------
     channels : int
-        In and out.
+        Channels of input and output.
     guide : int
-        Channels of the guide.
+        Channels of the guide features.
     groups : int
     """
 
@@ -82,17 +84,18 @@ class Deformable(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(conv3(channels, channels, groups).weight.detach())
         self.move = nn.Conv2d(guide, 3 * TAPS, 3, padding=1)
+        assert self.move.bias is not None
         nn.init.zeros_(self.move.weight)
         nn.init.zeros_(self.move.bias)
 
     def forward(self, x: Tensor, guide: Tensor) -> Tensor:
-        """Convolve (N, channels, H, W) as a guide (N, guide, H, W) says."""
+        """Convolve (N, channels, H, W), with offsets and weights from the guide (N, guide, H, W)."""
         offset, mask = self.move(guide).split((2 * TAPS, TAPS), 1)
         return deformable_conv2d(x, self.weight, offset, 2 * mask.sigmoid())
 
 
 class DeformableQueries(nn.Module):
-    """Queries, keys and values of an attention, gathered by a deformable convolution."""
+    """Queries, keys and values of an attention layer, by a deformable convolution."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -105,15 +108,18 @@ class DeformableQueries(nn.Module):
 
 
 class IncrementalModulation(nn.Module):
-    """Scale and shift of normalised features, added to their own, from a similarity map."""
+    """Scale and shift of normalised features, predicted from a similarity map.
+
+    They are added to the standard deviation and mean of the features.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
-        self.predict = nn.Sequential(
-            nn.Conv2d(1, channels, 3, padding=1), nn.GELU(), nn.Conv2d(channels, 2 * channels, 1)
-        )
-        nn.init.zeros_(self.predict[-1].weight)
-        nn.init.zeros_(self.predict[-1].bias)
+        first, last = nn.Conv2d(1, channels, 3, padding=1), nn.Conv2d(channels, 2 * channels, 1)
+        self.predict = nn.Sequential(first, nn.GELU(), last)
+        assert last.bias is not None
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor, similarity: Tensor) -> Tensor:
         """Modulate (N, C, H, W) by (N, 1, H, W): IN(x) (gamma + sd(x)) + (beta + mean(x))."""
@@ -124,15 +130,17 @@ class IncrementalModulation(nn.Module):
 
 
 class Stage(nn.Module):
-    """Align features to the synthesis, join them, modulate by how similar the two are.
+    """Align features with the synthesis, combine them, and modulate by their similarity.
 
     Parameters
     ----------
     channels : int
-        Of the features and of what they become.
+        Channels of input and output features.
     guide : int
-        Of the synthesis' features.
-    heads, blocks, expansion
+        Channels of the features of the synthesis.
+    heads, blocks : int
+        Attention heads, and number of transformer blocks.
+    expansion : float
         Of the transformer blocks.
     """
 
@@ -141,21 +149,18 @@ class Stage(nn.Module):
         self.enter = nn.Conv2d(guide, channels, 1, bias=False)
         self.align = Deformable(channels, 2 * channels)
         self.join = nn.Sequential(
-            *(
-                TransformerBlock(2 * channels, heads, expansion, DeformableQueries(2 * channels))
-                for _ in range(blocks)
-            ),
+            *(TransformerBlock(2 * channels, heads, expansion, DeformableQueries(2 * channels)) for _ in range(blocks)),
             nn.Conv2d(2 * channels, channels, 1, bias=False),
         )
         self.modulate = IncrementalModulation(channels)
 
     def forward(self, x: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (N, channels, H, W) from themselves and the synthesis'; the similarity map."""
+        """Refine features (N, channels, H, W) by those of the synthesis; also gives the similarity map."""
         guide = self.enter(guide)  # (N, channels, H, W)
         similarity = F.cosine_similarity(x.float(), guide.float(), dim=1)[:, None]  # (N, 1, H, W)
         aligned = self.align(x, torch.cat([x, guide], 1))
-        joined = self.join(torch.cat([aligned, guide], 1))
-        return x + self.modulate(joined, similarity), similarity
+        combined = self.join(torch.cat([aligned, guide], 1))
+        return x + self.modulate(combined, similarity), similarity
 
 
 class Restored(NamedTuple):
@@ -165,11 +170,11 @@ class Restored(NamedTuple):
     ----------
     image : Tensor, shape (N, 1, H, W)
     synthesis : Tensor, shape (N, 1, H, W)
-        What the frozen synthesis says without the low resolution.
+        Prediction of the frozen synthesis, without the low-resolution target.
     similarity : list of Tensor, each of shape (N, 1, H / 2^i, W / 2^i)
-        Of each stage, coarse to fine, of the padded slice.
+        Similarity map of each stage, coarse to fine, of the padded slice.
     log_sd : None
-        It predicts no uncertainty.
+        The network predicts no uncertainty.
     """
 
     image: Tensor
@@ -184,44 +189,47 @@ class SuperResolution(nn.Module):
     Parameters
     ----------
     synthesis : RestormerTranslator
-        Trained before; it is frozen here.
-    ratio : int
-        2^k.
-    width, heads, blocks, expansion
-        Channels of a stage, and its transformer blocks.
+        Trained before; frozen here.
+    factor : int
+        Full over low resolution, 2^k.
+    width : int
+        Channels of a stage.
+    heads, blocks : int
+        Attention heads and transformer blocks of a stage.
+    expansion : float
+        Of the transformer blocks.
 
     Raises
     ------
     ValueError
-        The ratio is no power of two, or the synthesis has fewer levels than there are stages.
+        The factor is no power of two, or the synthesis has fewer levels than there are stages.
     """
 
     def __init__(
         self,
         synthesis: RestormerTranslator,
-        ratio: int,
+        factor: int,
         width: int,
         heads: int,
         blocks: int,
         expansion: float,
     ):
         super().__init__()
-        k = ratio.bit_length() - 1
+        k = factor.bit_length() - 1
         widths = synthesis.widths
-        if ratio != 2**k or k + 1 > len(widths):
+        if factor != 2**k or k + 1 > len(widths):
             raise ValueError(
-                f"ratio {ratio} needs a power of two and a synthesis of as many levels as stages; "
-                f"it has {len(widths)}"
+                f"factor {factor} must be a power of two, 2^k, and the synthesis must have k + 1 levels, "
+                f"but it has {len(widths)}"
             )
-        self.ratio, self.multiple = ratio, synthesis.multiple
+        self.factor, self.multiple = factor, synthesis.multiple
         self.synthesis = synthesis.requires_grad_(False)
         self.stem = nn.Conv2d(2, width, 3, padding=1)
-        self.stages = nn.ModuleList(
-            Stage(width, guide, heads, blocks, expansion) for guide in widths[k::-1]
-        )
+        self.stages = nn.ModuleList(Stage(width, guide, heads, blocks, expansion) for guide in widths[k::-1])
         self.up = nn.ModuleList(conv3(width, width) for _ in range(k))
         self.head = nn.Conv2d(width, 1, 3, padding=1)
-        # It starts next to the synthesis itself.
+        # At initialisation the output is close to the synthesis.
+        assert self.head.bias is not None
         nn.init.normal_(self.head.weight, std=1e-3)
         nn.init.zeros_(self.head.bias)
 
@@ -231,21 +239,26 @@ class SuperResolution(nn.Module):
         Parameters
         ----------
         source : Tensor, shape (N, context + 1, H, W)
-            T1 slices, then the low resolution, enlarged to the grid. It is seen averaged over
-            blocks, as is what the synthesis lacks of it.
-        plane, position
-            As the synthesis takes them.
+            T1 slices, then the low-resolution target on the full grid. The network receives block
+            means of that target, and of its difference from the synthesis.
+        plane : Tensor of int64, shape (N,)
+        position : Tensor, shape (N, 3, H, W)
+            Orientations and MNI152 mm, for the synthesis.
+
+        Returns
+        -------
+        Restored
         """
-        seen, low = source[:, :-1], source[:, -1:]
+        slices, low = source[:, :-1], source[:, -1:]
         height, width = source.shape[-2:]
         pad = (0, -width % self.multiple, 0, -height % self.multiple)
         with torch.no_grad():
-            pyramid = self.synthesis.pyramid(F.pad(self.synthesis.inputs(seen, position), pad))
+            pyramid = self.synthesis.pyramid(F.pad(self.synthesis.inputs(slices, plane, position), pad))
             synthesis = self.synthesis.head(pyramid[0])
         low = F.pad(low, pad)
-        seen = torch.cat([low, low - synthesis], 1)
+        channels = torch.cat([low, low - synthesis], 1)
         synthesis = synthesis[..., :height, :width]
-        x, maps = self.stem(F.avg_pool2d(seen, self.ratio)), []
+        x, maps = self.stem(F.avg_pool2d(channels, self.factor)), []
         guides = pyramid[len(self.up) :: -1]
         for i, (stage, guide) in enumerate(zip(self.stages, guides, strict=True)):
             x = self.up[i - 1](double(x)) if i else x  # (N, width, H / 2^(k - i), W / 2^(k - i))

@@ -1,4 +1,4 @@
-"""What a translator gives: the image, and what else it says of it."""
+"""Output of a translator: the image, its frequency bands and its predicted error."""
 
 from typing import NamedTuple
 
@@ -12,9 +12,9 @@ class Translation(NamedTuple):
     ----------
     image : Tensor
     low, high : Tensor or None
-        The image's two bands, whose sum it is, of a network that has bands.
+        Low- and high-frequency band, whose sum is the image; None for a network without bands.
     log_sd : Tensor or None
-        Logarithm of the standard deviation of the image's error, of a network that predicts it.
+        Logarithm of the predicted standard deviation of the error; None if not predicted.
     """
 
     image: Tensor

@@ -1,4 +1,4 @@
-"""A small convolutional network that says something of a person from whole volumes.
+"""A small convolutional network that predicts a phenotype from whole volumes.
 
 References
 ----------
@@ -13,37 +13,39 @@ from torch import Tensor, nn
 
 
 class VolumeNetwork(nn.Module):
-    """Like SFCN: convolution, batch normalisation, pooling; at last a mean over the volume.
+    """Network like SFCN: blocks of convolution, batch normalisation and pooling, then a mean over the volume.
 
-    Two departures: outputs are numbers or scores of classes, where SFCN gives a distribution over
-    bins of age; and there are as many blocks as widths.
+    It differs from SFCN in two ways: outputs are values or class scores, not a distribution over
+    age bins; and there are as many blocks as widths.
 
     Parameters
     ----------
     channels : int
-        Images of a person.
+        Images per participant.
     widths : sequence of int
-        Channels of each block; the volume is halved after each.
+        Channels of each block, which halves the volume.
     outputs : int
-        Numbers or classes.
+        Number of values or classes.
     dropout : float
-        Share of the last features that training leaves out.
+        Share of the last features that is dropped in training.
     """
 
     def __init__(self, channels: int, widths: Sequence[int], outputs: int, dropout: float):
         super().__init__()
         blocks = [
             nn.Sequential(
-                nn.Conv3d(a, b, 3, padding=1, bias=False), nn.BatchNorm3d(b), nn.MaxPool3d(2),
+                nn.Conv3d(a, b, 3, padding=1, bias=False),
+                nn.BatchNorm3d(b),
+                nn.MaxPool3d(2),
                 nn.ReLU(),
             )
             for a, b in pairwise((channels, *widths))
-        ]  # fmt: skip
+        ]
         last = widths[-1]
         mix = nn.Sequential(nn.Conv3d(last, last, 1, bias=False), nn.BatchNorm3d(last), nn.ReLU())
         self.features = nn.Sequential(*blocks, mix)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(last, outputs))
 
     def forward(self, volumes: Tensor) -> Tensor:
-        """Say something, (N, outputs), of volumes (N, channels, X, Y, Z)."""
+        """Predict (N, outputs) from volumes (N, channels, X, Y, Z)."""
         return self.head(self.features(volumes).mean(dim=(2, 3, 4)))

@@ -1,13 +1,13 @@
 """Losses: pure functions of tensors, computed in single precision whatever the autocast.
 
-Masks are weights: 1 where the target is known, 0 elsewhere. A batch without any voxel to judge
+Masks are weights: 1 where the target was measured, 0 elsewhere. A batch whose masks are empty
 gives NaN, which the training loop reports with its subjects. Means inside a mask are over the
-whole batch, also where several processes have a share of it (`m2m.networks.processes`).
+whole batch, also where several processes share it (`m2m.networks.processes`).
 """
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, wraps
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import torch
 import torch.nn.functional as F
@@ -17,22 +17,22 @@ from m2m.networks.processes import place, total
 
 Parameters = ParamSpec("Parameters")
 
-# First three of the five scale weights of Wang et al. (2003), to be divided by their sum: a
-# coarser scale of a 64-pixel slice would be smaller than its window.
+# The first three of the five scale weights of Wang et al. (2003), to be divided by their sum: at
+# the other two scales a slice of 64 pixels would be smaller than the window.
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001)
 
-# Of a predicted error: from exp(-7), below the noise of any map, to exp(2).
+# Limits of a predicted log standard deviation: exp(-7) is below the noise of any map.
 LOG_SD_LIMITS = (-7.0, 2.0)
 
 
 def _single_precision(function: Callable[Parameters, Tensor]) -> Callable[Parameters, Tensor]:
-    """Leave autocast and compute in float32: differences of squares drown in bfloat16."""
+    """Compute a loss in float32, without autocast: bfloat16 is too coarse for differences of squares."""
 
     @wraps(function)
     def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Tensor:
-        tensors = [a.float() if isinstance(a, Tensor) else a for a in args]
-        with torch.autocast(tensors[0].device.type, enabled=False):
-            return function(*tensors, **kwargs)
+        values: list[Any] = [a.float() if isinstance(a, Tensor) else a for a in args]
+        with torch.autocast(values[0].device.type, enabled=False):
+            return function(*values, **kwargs)  # type: ignore[arg-type]  # as `args`, in float32
 
     return wrapped
 
@@ -44,25 +44,45 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def batch_mean(values: Tensor) -> Tensor:
-    """Mean over the whole batch, also where several processes have equal shares of it."""
+    """Mean over the whole batch, also where several processes share it equally."""
     return total(values.mean()) / place()[1]
 
 
 @_single_precision
 def masked_l1(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean absolute difference inside the mask; shapes (N, C, H, W) and (N, 1, H, W)."""
+    """Mean absolute difference inside the mask.
+
+    Parameters
+    ----------
+    prediction, target : Tensor, shape (N, C, H, W)
+    mask : Tensor, shape (N, 1, H, W)
+
+    Returns
+    -------
+    Tensor, shape ()
+    """
     return masked_mean((prediction - target).abs(), mask)
 
 
 def masked_squares(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared difference inside the mask; shapes (N, C, H, W) and (N, 1, H, W)."""
+    """Mean squared difference inside the mask.
+
+    Parameters
+    ----------
+    prediction, target : Tensor, shape (N, C, H, W)
+    mask : Tensor, shape (N, 1, H, W)
+
+    Returns
+    -------
+    Tensor, shape ()
+    """
     return masked_mean((prediction - target).square(), mask)
 
 
 @lru_cache(maxsize=32)
 def _blur_matrix(size: int, sigma: float, radius: int, device: torch.device) -> Tensor:
-    """Matrix that blurs a line of pixels from the right; the line is mirrored at its ends."""
-    with torch.inference_mode(False):  # kept for later steps, which take gradients through it
+    """Matrix (size, size) that blurs a row vector of pixels from the right, mirrored at its ends."""
+    with torch.inference_mode(False):  # cached for later steps, which need gradients through it
         offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
         kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
         kernel = (kernel / kernel.sum())[None, None]  # (1, 1, K)
@@ -73,32 +93,46 @@ def _blur_matrix(size: int, sigma: float, radius: int, device: torch.device) -> 
 
 @_single_precision
 def gaussian_blur(image: Tensor, sigma_px: float, radius: int) -> Tensor:
-    """Blur (N, C, H, W) by a Gaussian of side 2 radius + 1, mirroring the borders.
+    """Blur with a Gaussian kernel; the image is mirrored at its borders.
 
     Written as a product of two matrices: on a CPU, gradients of a convolution with one channel
-    and a large kernel cost several times the whole network.
-
-    Raises
-    ------
-    ValueError
-        The image is not larger than the kernel's radius.
-    """
-    if min(image.shape[-2:]) <= radius:
-        raise ValueError(f"a slice of {tuple(image.shape[-2:])} pixels is too small to be blurred "
-                         f"by a kernel of radius {radius} pixels")  # fmt: skip
-    rows, columns = (_blur_matrix(n, sigma_px, radius, image.device) for n in image.shape[-2:])
-    return rows.T @ image @ columns
-
-
-def split_frequencies(image: Tensor, sigma_px: float) -> tuple[Tensor, Tensor]:
-    """Split into a low band, the Gaussian blur, and a high band, the rest.
+    and a large kernel cost several times as much as the whole network.
 
     Parameters
     ----------
     image : Tensor, shape (N, C, H, W)
     sigma_px : float
-        Of the Gaussian; the kernel has 21 x 21 pixels at sigma 3.5, as in the paper, and that
-        many sigmas elsewhere.
+        Standard deviation, pixels.
+    radius : int
+        Of the kernel, pixels; its side is 2 radius + 1.
+
+    Returns
+    -------
+    Tensor, shape (N, C, H, W)
+
+    Raises
+    ------
+    ValueError
+        The image is not larger than the radius of the kernel.
+    """
+    if min(image.shape[-2:]) <= radius:
+        raise ValueError(
+            f"a slice of {tuple(image.shape[-2:])} pixels is too small to be blurred "
+            f"by a kernel of radius {radius} pixels"
+        )
+    rows, columns = (_blur_matrix(n, sigma_px, radius, image.device) for n in image.shape[-2:])
+    return rows.T @ image @ columns
+
+
+def split_frequencies(image: Tensor, sigma_px: float) -> tuple[Tensor, Tensor]:
+    """Split an image into a low band, its Gaussian blur, and a high band, the rest.
+
+    Parameters
+    ----------
+    image : Tensor, shape (N, C, H, W)
+    sigma_px : float
+        Of the Gaussian, pixels. At sigma 3.5 the kernel has 21 x 21 pixels, as in the paper; its
+        size is proportional to sigma.
 
     Returns
     -------
@@ -120,18 +154,22 @@ def ms_ssim_loss(
     """One minus the multi-scale structural similarity inside the mask.
 
     At each scale, structure and contrast (at the coarsest, luminance too) are averaged over the
-    batch's masked pixels; the mean is mapped from [-1, 1] to [0, 1], so that its power is defined
-    where prediction and target are opposed; the product over scales is the similarity.
+    masked pixels of the batch. The mean is mapped from [-1, 1] to [0, 1], so that its power is
+    defined for negative values too. The similarity is the product over scales.
 
     Parameters
     ----------
     prediction, target : Tensor, shape (N, C, H, W)
-        Set to 0 outside the mask before they come here, so that windows see the same outside.
+        Already set to 0 outside the mask, so that windows contain the same values there.
     mask : Tensor, shape (N, 1, H, W)
     data_range : float
-        Of the target; FA has 1.
+        Of the target; 1 for FA.
     weights : sequence of float
         Exponents, fine to coarse; divided by their sum.
+
+    Returns
+    -------
+    Tensor, shape ()
 
     References
     ----------
@@ -149,7 +187,7 @@ def ms_ssim_loss(
 
 
 def _ssim_parts(a: Tensor, b: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
-    """Luminance and contrast-structure maps (N, C, H, W), window of 11 pixels, sigma 1.5."""
+    """Luminance and contrast-structure maps (N, C, H, W); window of 11 pixels, sigma 1.5."""
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     moments = gaussian_blur(torch.cat([a, b, a * a, b * b, a * b]), 1.5, 5)  # (5 N, C, H, W)
     mean_a, mean_b, aa, bb, ab = moments.chunk(5)  # each (N, C, H, W)
@@ -159,46 +197,53 @@ def _ssim_parts(a: Tensor, b: Tensor, data_range: float) -> tuple[Tensor, Tensor
     return luminance, (2 * covariance + c2) / (variances + c2)
 
 
-def feature_distance(
-    prediction: Sequence[Tensor], target: Sequence[Tensor], mask: Tensor
-) -> Tensor:
-    """Distance of two images' features inside the mask, mean over levels.
+def feature_distance(prediction: Sequence[Tensor], target: Sequence[Tensor], mask: Tensor) -> Tensor:
+    """Distance between the features of two images inside the mask, mean over levels.
 
-    At each pixel of a level the features are a vector, scaled to length 1; the distance is the
+    At each pixel of a level, the features are a vector, scaled to length 1. The distance is the
     mean absolute difference of its elements times their number.
 
     Parameters
     ----------
     prediction, target : sequence of Tensor, each of shape (N k, C_i, H_i, W_i)
-        Features, level by level; k images for each item of the batch.
+        Features of each level; k images for each item of the batch.
     mask : Tensor, shape (N, 1, H, W)
         Averaged over the pixels of a level.
+
+    Returns
+    -------
+    Tensor, shape ()
 
     References
     ----------
     Zhang et al. (2018), LPIPS, arXiv:1801.03924 (unit length at each pixel).
     """
-    total = mask.new_zeros(())
+    distance = mask.new_zeros(())
     for a, b in zip(prediction, target, strict=True):
-        inside = F.adaptive_avg_pool2d(mask, a.shape[-2:])  # (N, 1, H_i, W_i)
+        inside = F.adaptive_avg_pool2d(mask, (a.shape[-2], a.shape[-1]))  # (N, 1, H_i, W_i)
         inside = inside.repeat_interleave(len(a) // len(mask), dim=0)  # (N k, 1, H_i, W_i)
-        total = total + a.shape[1] * masked_l1(_unit_length(a), _unit_length(b), inside)
-    return total / len(prediction)
+        distance = distance + a.shape[1] * masked_l1(_unit_length(a), _unit_length(b), inside)
+    return distance / len(prediction)
 
 
 def _unit_length(features: Tensor) -> Tensor:
-    """Scale the vector at each pixel of (N, C, H, W) to length 1; short ones stay shorter."""
+    """Scale the vector at each pixel of (N, C, H, W) to length 1 (less for very short vectors)."""
     return features.float() / (features.float().square().sum(1, keepdim=True) + 1e-6).sqrt()
 
 
 @_single_precision
 def gaussian_nll(error: Tensor, log_sd: Tensor, mask: Tensor) -> Tensor:
-    """Negative log-likelihood of errors under their predicted standard deviations, in the mask.
+    """Gaussian negative log-likelihood of errors inside the mask, without its constant.
 
     Parameters
     ----------
     error, log_sd : Tensor, shape (N, C, H, W)
+        Errors, and logarithms of their predicted standard deviations.
     mask : Tensor, shape (N, 1, H, W)
+
+    Returns
+    -------
+    Tensor, shape ()
 
     References
     ----------
@@ -210,7 +255,7 @@ def gaussian_nll(error: Tensor, log_sd: Tensor, mask: Tensor) -> Tensor:
 
 @_single_precision
 def generator_adversarial(fake_logits: Tensor) -> Tensor:
-    """Non-saturating loss of the generator: softplus(-D(fake)), mean over the batch.
+    """Non-saturating loss of a generator: softplus(-D(fake)), mean over the batch.
 
     References
     ----------
@@ -226,14 +271,19 @@ def discriminator_adversarial(real_logits: Tensor, fake_logits: Tensor) -> Tenso
 
 
 def relativistic_adversarial(preferred: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
-    """Logistic loss of what should look more real than the other's average, and the reverse.
+    """Relativistic average loss: preferred images should look more real than the others' mean.
 
-    A discriminator prefers the true images, a generator its own.
+    A discriminator prefers the measured images, a generator the synthetic ones.
 
     Parameters
     ----------
     preferred, other : sequence of Tensor
-        Logits of each head, of any shape; the mean over heads is given.
+        Logits of each head, of any shape.
+
+    Returns
+    -------
+    Tensor, shape ()
+        Mean over heads.
 
     References
     ----------
@@ -243,22 +293,21 @@ def relativistic_adversarial(preferred: Sequence[Tensor], other: Sequence[Tensor
     for a, b in zip(preferred, other, strict=True):
         a, b = a.float(), b.float()
         terms += [F.softplus(batch_mean(b) - a).mean(), F.softplus(b - batch_mean(a)).mean()]
-    return sum(terms) / len(preferred)
+    return sum(terms[1:], start=terms[0]) / len(preferred)
 
 
 def feature_matching(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
-    """Mean absolute difference of a discriminator's features, mean over its heads.
+    """Mean absolute difference between the features of a discriminator, mean over its heads.
 
     References
     ----------
     Wang et al. (2018), pix2pixHD, arXiv:1711.11585.
     """
-    return sum((a.float() - b.float()).abs().mean() for a, b in zip(fake, real, strict=True)) / len(
-        fake
-    )
+    distances = [(a.float() - b.float()).abs().mean() for a, b in zip(fake, real, strict=True)]
+    return sum(distances[1:], start=distances[0]) / len(fake)
 
 
 @_single_precision
 def roughness(displacement: Tensor) -> Tensor:
-    """Mean square of a displacement's slope along rows plus that along columns; (N, 2, H, W)."""
+    """Mean squared slope of a displacement (N, 2, H, W) along rows, plus that along columns."""
     return displacement.diff(dim=2).square().mean() + displacement.diff(dim=3).square().mean()

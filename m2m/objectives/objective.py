@@ -1,4 +1,4 @@
-"""The contract of objectives: what a generator and its discriminators minimise in a step."""
+"""Interface of objectives: the terms that a generator and its discriminators minimise."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ Terms = dict[str, Tensor]
 
 
 class StepContext(NamedTuple):
-    """What an objective knows of a training step.
+    """Inputs of an objective in a training step.
 
     Attributes
     ----------
@@ -20,13 +20,13 @@ class StepContext(NamedTuple):
         ``source`` (N, context, H, W), ``target`` (N, C, H, W), its ``mask`` and the source's
         ``brain`` (N, 1, H, W), ``plane`` (N,) and ``position`` (N, 3, H, W).
     output : Translation
-        Of ``batch["source"]``, with gradients.
+        Output of the generator for ``batch["source"]``, with gradients.
     generator : Module
-        That it is of.
+        The network being trained.
     step : int
-        Of the training, from 0: the one clock.
+        Number of the training step, from 0.
     adversarial : bool
-        Whether the discriminators learn in this step, which they do before the generator.
+        Whether the discriminators are updated in this step (before the generator).
     """
 
     batch: Mapping[str, Tensor]
@@ -37,16 +37,16 @@ class StepContext(NamedTuple):
 
 
 class Objective(nn.Module, ABC):
-    """What a family's generator and discriminators minimise.
+    """Loss terms of the generator and the discriminators of a family.
 
     Parameters
     ----------
     discriminators : mapping of str to Module, or None
-        By name; none: there is no opponent.
+        Discriminators by name; None: no adversarial training.
     helpers : mapping of str to Module, or None
-        What else learns on the generator's side, by name.
+        Other networks that are trained together with the generator, by name.
     every, start : int
-        Discriminators learn in each so many steps, from this step on.
+        Discriminators are updated in one of `every` steps, from step `start` on.
     learning_rate : float
         Of the discriminators.
     """
@@ -65,16 +65,16 @@ class Objective(nn.Module, ABC):
         self.every, self.start, self.learning_rate = every, start, learning_rate
 
     def adversarial(self, step: int) -> bool:
-        """Whether the discriminators learn in a step."""
+        """Whether the discriminators are updated in a step."""
         return step >= self.start and (step - self.start) % self.every == 0
 
     @abstractmethod
     def generator_terms(self, context: StepContext) -> Terms:
-        """Weighted terms of the generator's loss: named scalars, whose sum is minimised.
+        """Compute the weighted terms of the generator's loss: named scalars, whose sum is minimised.
 
-        They carry no gradient to discriminators.
+        They give no gradient to the discriminators.
         """
 
     def discriminator_terms(self, context: StepContext) -> Terms:
-        """Terms of the discriminators' loss; they carry no gradient to the generator."""
+        """Compute the terms of the discriminators' loss; they give no gradient to the generator."""
         return {}

@@ -1,153 +1,80 @@
 """The configuration: one validated model per section, unknown keys forbidden.
 
-A misspelt key or an impossible value stops ``snakemake -n`` by name. A stage is given the whole as
-a file, or its own section as JSON, and sees its own sections only (`m2m.options.configured`).
+A misspelt key or an invalid value stops ``snakemake -n`` with the key's name. A stage receives the
+whole configuration as a file, or its own section as JSON, and reads its own sections only
+(`m2m.options.configured`).
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import yaml
-from pydantic import (
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, NonNegativeInt, model_validator
 
-from m2m.io.modalities import natures, sources, targets
-from m2m.options.chains import Preprocess
+from m2m.io.modalities import natures
 from m2m.options.cohort_options import Cohort, Effects, Phantom, Split
 from m2m.options.downstream_options import Cnn, Downstream, cross_fitted
 from m2m.options.families import FAMILIES, Model, section_of
 from m2m.options.family import Family, Trained
-from m2m.options.imaging_options import Anat, Dti, Grid, Mask, Slices
+from m2m.options.imaging_options import Anat, Deformation, Dti, Grid, Mask, Slices
 from m2m.options.model_parts import (
     Discriminators,
     Encoder,
     Losses,
-    PatchJudge,
+    PatchGanOptions,
     Perceptual,
     UNetwork,
 )
+from m2m.options.preprocess_backends import Preprocess
 from m2m.options.rendering_options import HeldOut, Render, Report, SliceField
-from m2m.options.section import DataPath, Name, Section, one_of, problems
+from m2m.options.section import DataPath, Name, Section, problems
+from m2m.options.task_options import Evaluation, LowRes, Rois, Task
 from m2m.options.trackers import DipyTracking, MrtrixTracking, Tractography
-from m2m.options.training_options import Correction, Training, Weight
+from m2m.options.training_options import Correction, Training
 
 __all__ = [
-    "FAMILIES", "Anat", "Cnn", "Cohort", "Config", "Correction", "DipyTracking", "Discriminators",
-    "Downstream", "Dti", "Effects", "Encoder", "Evaluation", "Family", "Grid", "HeldOut", "Losses",
-    "Mask", "Model", "MrtrixTracking", "PatchJudge", "Perceptual", "Phantom", "Preprocess",
-    "Render", "Report", "Rois", "SliceField", "Slices", "Split", "Task", "Tractography", "Trained",
-    "Training", "UNetwork", "load_config", "problems", "section_of",
-]  # fmt: skip
-
-
-Source, Target = one_of(sources), one_of(targets)
-
-
-class Low(Section):
-    """A low-resolution map of the target, seen beside the source."""
-
-    ratio: Literal[2, 4, 8] = Field(2, description="Between voxels; k-space is cropped by it")
-    of: Literal["dwi", "map"] = Field(
-        "dwi", description="Whose k-space: the series', before the tensor fit, or the map's own"
-    )
-    after: Name = Field(description="Task without it, whose models start from the source alone")
-    beside: tuple[str, ...] = Field(
-        (), description="Models of that task to stand beside this one's"
-    )
-
-    @property
-    def kind(self) -> str:
-        """Its name, and that of its folder: ``dwi-2``."""
-        return f"{self.of}-{self.ratio}"
-
-
-class Task(Section):
-    """One translation: which image from which, and the models that try it."""
-
-    source: Source = "t1"
-    target: Target = "fa"
-    chain: tuple[Name, Name] | None = Field(
-        None, description="Two tasks one after the other, with their models: nothing is trained"
-    )
-    low: Low | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
-        description="Super-resolution: what models see beside the source",
-    )
-    steps: PositiveInt | dict[str, PositiveInt] | None = Field(
-        None,
-        description="Optimiser steps of this task's networks, or of each by name; null: the "
-        "model's own",
-    )
-    losses: dict[str, Weight] = Field(
-        {}, description="Weights of losses that are others in this task than in its models"
-    )
-    models: tuple[str, ...] = ("macro2micro", "mean", "t1")
-    study: Literal["report", "compare", "ablation", "fgdl", "downstream"] = Field(
-        "report", description="Page that shows it and target that makes it: `snakemake compare`"
-    )
-    fold: PositiveInt | None = Field(
-        None, description="Cross-fitted: trained without this fold's people (from `downstream`)"
-    )
-
-    @field_validator("losses")
-    @classmethod
-    def _losses_have_these_names(cls, losses: dict[str, float]) -> dict[str, float]:
-        Losses.model_validate(losses)
-        return losses
-
-    def home(self, name: str, model: str) -> str:
-        """Task, this one of this name or another, that a model of this task is fitted in."""
-        return self.low.after if self.low and model in self.low.beside else name
-
-    def low_of(self, model: str) -> Low | None:
-        """The low resolution that a model of this task sees beside the source, or None."""
-        return None if self.low is None or model in self.low.beside else self.low
-
-    def steps_of(self, model: str) -> int | None:
-        """Optimiser steps of a model in this task; None for the model's own."""
-        return self.steps.get(model) if isinstance(self.steps, dict) else self.steps
-
-
-class Rois(Section):
-    """Label image for region-wise agreement."""
-
-    image: str | None = Field(
-        None,
-        description="Path, with {folder} and {unit} where each person has one; phantom: automatic",
-    )
-    space: Literal["T1w", "MNI152"] = Field("T1w", description="Space of the label image")
-    labels: Path | None = Field(None, description="TSV: index, name")
-
-
-class Evaluation(Section):
-    """Metrics and their uncertainty."""
-
-    rois: Rois = Rois()
-    min_roi_voxels: PositiveInt = 8
-    density_threshold: PositiveFloat = Field(
-        5.0, description="Tract density above which a voxel counts as tract, for Dice"
-    )
-    min_bundle_streamlines: PositiveInt = Field(
-        5, description="True bundles with fewer streamlines are not compared"
-    )
-    truth: Path | None = Field(
-        None,
-        exclude_if=lambda value: value is None,
-        description="Dataset of the true FA before a simulated distortion; the workflow sets it",
-    )
-    lpips_weights: Path | None = Field(
-        None, description="Safetensors for LPIPS (extra `lpips`); null: it is not computed"
-    )
-    bootstrap: PositiveInt = 2000
-    seed: int = 1
+    "FAMILIES",
+    "Anat",
+    "Cnn",
+    "Cohort",
+    "Config",
+    "Correction",
+    "Deformation",
+    "DipyTracking",
+    "Discriminators",
+    "Downstream",
+    "Dti",
+    "Effects",
+    "Encoder",
+    "Evaluation",
+    "Family",
+    "Grid",
+    "HeldOut",
+    "Losses",
+    "LowRes",
+    "Mask",
+    "Model",
+    "MrtrixTracking",
+    "PatchGanOptions",
+    "Perceptual",
+    "Phantom",
+    "Preprocess",
+    "Render",
+    "Report",
+    "Rois",
+    "SliceField",
+    "Slices",
+    "Split",
+    "Task",
+    "Tractography",
+    "Trained",
+    "Training",
+    "UNetwork",
+    "load_config",
+    "problems",
+    "section_of",
+]
 
 
 class Config(Section):
@@ -161,6 +88,7 @@ class Config(Section):
     dti: Dti = Dti()
     tractography: Tractography = Tractography()
     anat: Anat = Anat()
+    deformation: Deformation = Deformation()
     grid: Grid = Grid()
     slices: Slices = Slices()
     encoder: Encoder = Encoder()
@@ -173,17 +101,17 @@ class Config(Section):
     downstream: Downstream = Downstream()
     report: Report = Report()
 
-    # Of where it runs, not of what comes out.
+    # It changes how jobs run, not their results.
     shard: NonNegativeInt = Field(
         0,
         exclude=True,
-        description="People whose short stages share a job of a cluster; set by the Slurm profile",
+        description="Number of participants whose short stages share one cluster job; set by the Slurm profile",
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _models_take_after_their_base(cls, config: Any) -> Any:
-        """Fill a model's section with `base` by that model's, key by key."""
+    def _inherit_from_bases(cls, config: Any) -> Any:
+        """Merge each model's section that has `base` into the section of that base, key by key."""
         models = config.get("models") if isinstance(config, Mapping) else None
         if not isinstance(models, Mapping):
             return config
@@ -191,8 +119,8 @@ class Config(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _cross_fitting_multiplies_tasks(cls, config: Any) -> Any:
-        """Add a task for each fold of what `downstream` cross-fits."""
+    def _add_tasks_of_folds(cls, config: Any) -> Any:
+        """Add one task per fold for the tasks that `downstream` cross-fits."""
         tasks = config.get("tasks") if isinstance(config, Mapping) else None
         if not isinstance(tasks, Mapping) or not config.get("downstream"):
             return config
@@ -201,82 +129,82 @@ class Config(Section):
 
     @property
     def modalities(self) -> set[str]:
-        """All that is translated from or to."""
+        """Names of the sources and targets of all tasks."""
         return {image for task in self.tasks.values() for image in (task.source, task.target)}
 
     @model_validator(mode="after")
-    def _tasks_name_known_models(self) -> Self:
+    def _check_models_of_tasks(self) -> Self:
         for name, task in self.tasks.items():
             if unknown := set(task.models) - set(self.models):
-                raise ValueError(
-                    f"tasks.{name}.models names {sorted(unknown)}, not in models: "
-                    f"{sorted(self.models)}"
-                )
+                raise ValueError(f"tasks.{name}.models names {sorted(unknown)}, not in models: {sorted(self.models)}")
         return self
 
     @model_validator(mode="after")
-    def _models_of_one_channel_give_no_tensors(self) -> Self:
+    def _check_channels(self) -> Self:
         for name, task in self.tasks.items():
             single = [m for m in task.models if self.models[m].one_channel]
             if single and natures([task.target]) == {"tensor"}:
-                raise ValueError(f"tasks.{name}.models: {single[0]} gives one channel, not tensors")
+                raise ValueError(f"tasks.{name}.models: {single[0]} predicts one channel, not tensors")
+            for model in task.models:
+                self.models[model].check_target(name, *natures([task.target]))
         return self
 
     @model_validator(mode="after")
-    def _low_resolutions_have_a_task_to_stand_beside(self) -> Self:
+    def _check_low_resolutions(self) -> Self:
         for name, task in self.tasks.items():
             for model in task.models:
-                sees = self.models[model].sees_low
-                if sees != (task.low is not None and model not in task.low.beside):
+                needs_low_res = self.models[model].uses_low_res
+                if needs_low_res != (task.low_res is not None and model not in task.low_res.baselines):
                     raise ValueError(
-                        f"tasks.{name}: {model} needs a task with low, outside of its beside"
-                        if sees
-                        else f"tasks.{name}: {model} does not see a low resolution: name it in "
-                        "low.beside"
+                        f"tasks.{name}: {model} needs a task with low_res, outside of its baselines"
+                        if needs_low_res
+                        else f"tasks.{name}: {model} has no low-resolution input: name it in low_res.baselines"
                     )
-            if task.low is None:
+            if task.low_res is None:
                 continue
-            after = self.tasks.get(task.low.after)
-            if after is None or after.low or after.chain:
-                raise ValueError(f"tasks.{name}.low.after must name a task without low or chain")
-            same = (after.source, after.target, after.study) == (task.source, "fa", task.study)
-            if not same or task.target != "fa" or task.source != "t1" or task.chain:
-                raise ValueError(f"tasks.{name}: low is of t1 to fa, like {task.low.after}'s study")
-            if unknown := set(task.low.beside) - set(after.models) | (
-                set(task.low.beside) - set(task.models)
+            synthesis = self.tasks.get(task.low_res.synthesis_task)
+            if synthesis is None or synthesis.low_res or synthesis.cascade:
+                raise ValueError(f"tasks.{name}.low_res.synthesis_task must name a task without low_res or cascade")
+            same = (synthesis.source, synthesis.target, synthesis.page) == (task.source, "fa", task.page)
+            if not same or task.target != "fa" or task.source != "t1" or task.cascade:
+                raise ValueError(
+                    f"tasks.{name}: low_res is for t1 to fa, on the report page of {task.low_res.synthesis_task}"
+                )
+            if unknown := set(task.low_res.baselines) - set(synthesis.models) | (
+                set(task.low_res.baselines) - set(task.models)
             ):
-                raise ValueError(f"tasks.{name}.low.beside: {sorted(unknown)} is not in both tasks")
+                raise ValueError(f"tasks.{name}.low_res.baselines: {sorted(unknown)} is not in both tasks")
         return self
 
     @model_validator(mode="after")
-    def _models_suit_a_low_resolution(self) -> Self:
+    def _check_models_of_low_resolutions(self) -> Self:
         for name, task in self.tasks.items():
-            if task.low is None:
+            if task.low_res is None:
                 continue
-            after = {model: self.models[model] for model in self.tasks[task.low.after].models}
+            synthesis = {model: self.models[model] for model in self.tasks[task.low_res.synthesis_task].models}
             for model in task.models:
-                self.models[model].check_low(name, task.low.ratio, task.low.after, after)
+                self.models[model].check_low_res(name, task.low_res.factor, task.low_res.synthesis_task, synthesis)
         return self
 
     @model_validator(mode="after")
-    def _moved_labels_have_a_correction(self) -> Self:
+    def _check_labels_from(self) -> Self:
         for name, task in self.tasks.items():
             for model in task.models:
                 first = self.models[model].labels_of
                 if first and not (first in task.models and self.models[first].correction):
                     raise ValueError(
-                        f"tasks.{name}: {model} learns from labels of {first}, which must be a "
-                        "model of the task with correct_labels"
+                        f"tasks.{name}: {model} is trained on labels corrected by {first}, which must be "
+                        "a model of the task with correct_labels"
                     )
         return self
 
     @property
-    def lows(self) -> dict[str, Low]:
-        """Low resolutions that tasks see, by kind."""
-        return {task.low.kind: task.low for task in self.tasks.values() if task.low}
+    def low_resolutions(self) -> dict[str, LowRes]:
+        """Low resolutions that tasks use, by kind."""
+        return {task.low_res.kind: task.low_res for task in self.tasks.values() if task.low_res}
 
     @model_validator(mode="after")
-    def _losses_are_of_the_tasks_models(self) -> Self:
+    def _check_losses_of_tasks(self) -> Self:
         for name, task in self.tasks.items():
             for model in task.models:
                 terms = self.models[model].weights
@@ -285,61 +213,92 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _steps_are_of_the_tasks_models(self) -> Self:
+    def _check_inputs_of_tasks(self) -> Self:
+        for name, task in self.tasks.items():
+            other = [m for m in task.models if task.inputs is not None and not self.models[m].takes(task.inputs)]
+            if other:
+                raise ValueError(f"tasks.{name}.inputs: {other[0]} cannot have {task.inputs}: leave it out of the task")
+        return self
+
+    @model_validator(mode="after")
+    def _check_mirroring_of_comparisons(self) -> Self:
+        """Mirroring helps any network and doubles its time: networks are compared all with it, or all without."""
+        for name, task in self.tasks.items():
+            trained = {m: one.mirror for m in task.models if isinstance(one := self.models[m], Trained)}
+            if task.page in ("compare", "fgdl") and len(set(trained.values())) > 1:
+                without = sorted(m for m, mirrored in trained.items() if not mirrored)
+                raise ValueError(f"tasks.{name}: set mirror of all networks or of none; {without} have mirror: false")
+        return self
+
+    @model_validator(mode="after")
+    def _check_steps_of_tasks(self) -> Self:
         for name, task in self.tasks.items():
             if isinstance(task.steps, dict) and (unknown := set(task.steps) - set(task.models)):
                 raise ValueError(f"tasks.{name}.steps names {sorted(unknown)}, not in its models")
         return self
 
     @model_validator(mode="after")
-    def _chains_fit_together(self) -> Self:
+    def _check_cascades(self) -> Self:
         for name, task in self.tasks.items():
-            if task.chain is None:
+            if task.cascade is None:
                 continue
-            links = [self.tasks.get(link) for link in task.chain]
-            if any(link is None or link.chain for link in links):
-                raise ValueError(f"tasks.{name}.chain must name two tasks that are no chains")
-            if {link.study for link in links} != {task.study}:
-                raise ValueError(f"tasks.{name}.chain must name tasks of its own study")
-            first, last = links
+            first, last = (self.tasks.get(step) for step in task.cascade)
+            if first is None or last is None or first.cascade or last.cascade:
+                raise ValueError(f"tasks.{name}.cascade must name two tasks that are not cascades")
+            if {first.page, last.page} != {task.page}:
+                raise ValueError(f"tasks.{name}.cascade must name tasks of its own report page")
             if (task.source, first.target, last.target) != (first.source, last.source, task.target):
                 raise ValueError(
                     f"tasks.{name}: {task.source} to {task.target} is not {first.source} to "
                     f"{first.target}, then {last.source} to {last.target}"
                 )
             if unknown := set(task.models) - (set(first.models) & set(last.models)):
-                raise ValueError(f"tasks.{name}.models names {sorted(unknown)}, not in both links")
+                raise ValueError(f"tasks.{name}.models names {sorted(unknown)}, not in both steps")
         return self
 
     @model_validator(mode="after")
-    def _cross_fitted_networks_learn_from_their_own_people(self) -> Self:
+    def _check_encoders_of_folds(self) -> Self:
         for name in (name for name, task in self.tasks.items() if task.fold):
             for model in self.tasks[name].models:
                 if self.models[model].features.network == "self":
                     raise ValueError(
-                        f"downstream.tasks: {model} compares images in an encoder that saw people "
-                        "of every fold; set its perceptual.network to none or vgg19"
+                        f"downstream.tasks: the perceptual loss of {model} uses an encoder that is trained on "
+                        "participants of every fold; set its perceptual.network to none or vgg19"
                     )
         return self
 
     @model_validator(mode="after")
-    def _directions_are_carried_by_an_affine(self) -> Self:
+    def _check_registration(self) -> Self:
         directed = natures(self.modalities) & {"density", "tensor"}
         if self.grid.registration == "syn" and directed:
             raise ValueError(
-                "grid.registration: syn carries scalar maps only; tract density and tensors need "
-                "rigid, affine or none"
+                "grid.registration: syn can resample scalar maps only; "
+                "tract density and tensors need rigid, affine or none"
             )
         return self
 
 
 def inherited(models: Mapping[str, Any], name: str, heirs: tuple[str, ...] = ()) -> Any:
-    """A model's section, over that of the model that its key ``base`` names.
+    """Merge a model's section into the section of its key ``base``.
+
+    Parameters
+    ----------
+    models : mapping of str to mapping
+        Sections by name.
+    name : str
+        The model.
+    heirs : tuple of str
+        Models whose bases led here, to detect circles.
+
+    Returns
+    -------
+    dict
+        The section without ``base``.
 
     Raises
     ------
     ValueError
-        The base is no model, or models are each other's base.
+        The base is not a model, or bases form a circle.
     """
     section = models[name]
     if not isinstance(section, Mapping) or "base" not in section:
@@ -352,7 +311,7 @@ def inherited(models: Mapping[str, Any], name: str, heirs: tuple[str, ...] = ())
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Put one nested mapping over another; what both have is taken from `over`."""
+    """Merge nested mappings; values of `over` replace those of `base`."""
     both = {
         key: merged(base[key], value)
         for key, value in over.items()

@@ -1,7 +1,7 @@
-"""One of several programs that do the same: a record, looked up by the name that is chosen.
+"""Records of interchangeable backends, looked up by the name in the configuration.
 
-A chain of corrections, a way to track or to map streamlines is a function of its own module, and a
-record of what the workflow and the methods' text must know of it.
+A preprocessing backend, a tracker or a mapper of streamlines is a function in its own module, and a
+record with what the workflow and the methods text need to know about it.
 """
 
 import importlib
@@ -12,22 +12,22 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Backend:
-    """What is known of one choice.
+    """Record of one backend.
 
     Attributes
     ----------
     function : str
         ``module:function`` that does the work, imported when it is called.
     commands : callable
-        External programs that a section of options asks for.
+        From a section of options to the external programs that it needs.
     sentence : callable
-        Says for the methods what was done with a section's options, with citation keys.
+        From a section of options to a sentence of the methods, with citation keys.
     suite : str
-        What its programs belong to, by the name that a reader knows.
+        Name of the software that its programs belong to.
     programs : tuple of str
-        All that may be among a status's ``programs``.
+        All names that can occur among a status file's ``programs``.
     environment : str
-        File of `envs/` that brings them.
+        File of `envs/` that installs them.
     """
 
     function: str
@@ -49,10 +49,10 @@ class Backend:
 
 
 def no_commands(section: Any) -> tuple[str, ...]:
-    """External programs of what needs none."""
+    """External programs of a backend that needs none."""
     return ()
 
 
-def listed(words: Sequence[str]) -> str:
-    """Join words as in a sentence: a, b and c."""
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+def listed(terms: Sequence[str]) -> str:
+    """Join terms as in a sentence: a, b and c."""
+    return " and ".join(filter(None, (", ".join(terms[:-1]), terms[-1])))

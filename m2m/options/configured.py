@@ -1,9 +1,9 @@
-"""What a stage takes from the configuration: its own section, from a file or given by hand.
+"""The part of the configuration that a stage uses: its own section, from a file or as JSON.
 
-The workflow writes its whole configuration once, as a file, and hands every stage its path; a
-stage validates what it uses and sees nothing else. Where a stage's section depends on more than
-itself (a task has steps of its own, simulated people have regions of their own), one function here
-says how: rules take the digest of what it gives as a parameter, stages the value.
+The workflow writes its whole configuration once, as a file, and gives every stage its path. A
+stage validates and reads only what it uses. Where a stage's section depends on other sections
+(e.g. a task can set the steps of its models, the phantom has its own regions), one function here
+combines them: the rule takes the digest of its result as a parameter, the stage takes the result.
 """
 
 import json
@@ -16,12 +16,13 @@ from pydantic import TypeAdapter
 
 from m2m.io import bids
 from m2m.io.errors import DataError
+from m2m.io.files import read_json
 from m2m.io.modalities import MODALITIES
 from m2m.options import Config, Downstream, Dti, Evaluation, Model, Phantom, Report, Task
 from m2m.options.downstream_options import NOISE_FREE, fold_task
 
-# What a page beside the main one says, after the title, that it is of.
-STUDY_TITLES = {
+# Suffix of the title of each further report page.
+PAGE_TITLES = {
     "compare": ": comparison of models",
     "ablation": ": ablations",
     "fgdl": ": synthesis and super-resolution",
@@ -30,35 +31,41 @@ STUDY_TITLES = {
 
 @dataclass(frozen=True)
 class Written:
-    """A configuration as the workflow wrote it: what is asked for is validated, nothing else.
+    """A configuration as the workflow wrote it; sections are validated when they are read.
 
     Attributes
     ----------
     content : mapping
-        The whole of it, bases of models resolved, with the tasks of folds.
+        The whole configuration, with bases of models resolved and the tasks of folds added.
     """
 
     content: Mapping[str, Any]
 
     def section(self, name: str) -> Any:
-        """A section by its name, such as ``dti``; raise KeyError where there is none."""
+        """Section of this name, such as ``dti``; raises KeyError where there is none."""
         return _validated(Config.model_fields[name].annotation, self.content[name])
 
     def task(self, name: str) -> Task:
         """Section of one task."""
         return Task.model_validate_json(json.dumps(self._named("tasks", name)))
 
-    def tasks(self, study: str) -> dict[str, Task]:
-        """Tasks of one study, in their order."""
-        names = [n for n, task in self.content["tasks"].items() if task["study"] == study]
+    def tasks(self, page: str) -> dict[str, Task]:
+        """Tasks of one report page, in their order."""
+        names = [n for n, task in self.content["tasks"].items() if task["page"] == page]
         return {name: self.task(name) for name in names}
 
     def every_model(self) -> list[tuple[str, str]]:
         """Every task with each of its models."""
         return [(task, model) for task in self.content["tasks"] for model in self.models(task)]
 
+    @property
+    def low_resolutions(self) -> list[str]:
+        """Kinds of the low resolutions that tasks use: names of their datasets."""
+        found = (self.task(name).low_res for name in self.content["tasks"])
+        return list(dict.fromkeys(one.kind for one in found if one))
+
     def models(self, task: str) -> tuple[str, ...]:
-        """Names of a task's models, the one under test first."""
+        """Names of a task's models; the first one is compared with the others."""
         return self.task(task).models
 
     def model(self, name: str) -> Any:
@@ -67,12 +74,12 @@ class Written:
 
     @property
     def simulated(self) -> bool:
-        """Whether the people are simulated."""
+        """Whether the participants are simulated."""
         return self.content["cohort"]["source"] == "phantom"
 
     @property
     def phantom(self) -> Phantom | None:
-        """How people are simulated; None where they are not."""
+        """Section of the simulation; None where participants are not simulated."""
         if not self.simulated:
             return None
         return _validated(Phantom, self.content["cohort"]["phantom"])
@@ -85,28 +92,48 @@ class Written:
 
 
 def _validated(kind: Any, content: Any) -> Any:
-    """What JSON says, read as JSON is: numbers stay numbers, lists become tuples."""
+    """Validate JSON content: numbers stay numbers, lists become tuples."""
     return TypeAdapter(kind).validate_json(json.dumps(content))
 
 
 def read_config(path: str | Path) -> Written:
-    """Read the configuration that the workflow wrote."""
-    return Written(json.loads(Path(path).read_text(encoding="utf-8")))
+    """Read the configuration that the workflow wrote.
+
+    Raises
+    ------
+    DataError
+        The file is missing or is not such a configuration.
+    """
+    remedy = "the workflow writes it when it starts, as <root>/logs/config.json: give that file"
+    try:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"is not a configuration: {error}", value=str(path), remedy=remedy) from None
+    if not isinstance(content, dict) or not set(content) <= set(Config.model_fields):
+        raise DataError("is not the workflow's configuration", value=str(path), remedy=remedy)
+    for section in ("tasks", "models"):
+        for name in content.get(section, ()):
+            bids.require_name(name, section.removesuffix("s"))
+    return Written(content)
 
 
 def section_of(name: str, config: Path | None, options: str | None, needed: bool = True) -> Any:
-    """One section, from the file of the whole or from its JSON.
+    """Read one section, from the file of the whole configuration or from its JSON.
 
     Parameters
     ----------
     name : str
-        Such as ``dti``.
+        Name of the section, such as ``dti``.
     config : path or None
-        What `read_config` reads.
+        File that `read_config` reads.
     options : str or None
         JSON of the section.
     needed : bool
-        Whether one of the two must be given; else the section's defaults stand for neither.
+        Whether one of the two must be given; otherwise the section has its defaults.
+
+    Returns
+    -------
+    Section
 
     Raises
     ------
@@ -116,13 +143,29 @@ def section_of(name: str, config: Path | None, options: str | None, needed: bool
     require_one(config, options, needed)
     if config is not None:
         return read_config(config).section(name)
-    return TypeAdapter(Config.model_fields[name].annotation).validate_json(options or "{}")
+    kind: Any = Config.model_fields[name].annotation
+    return TypeAdapter(kind).validate_json(options or "{}")
 
 
 def require_one(config: Path | None, options: str | None, needed: bool = True) -> None:
-    """Raise DataError where a section is given twice, or not at all where it is needed."""
+    """Check that a section is given once.
+
+    Parameters
+    ----------
+    config : Path or None
+        File of the configuration.
+    options : str or None
+        JSON of the section.
+    needed : bool
+        Whether one of the two must be given.
+
+    Raises
+    ------
+    DataError
+        Both are given, or neither where one is needed.
+    """
     if config is not None and options is not None:
-        raise DataError("--config and --options say the same: give one of them")
+        raise DataError("--config and --options are alternatives: give one of them")
     if needed and config is None and options is None:
         raise DataError("--config, a file, or --options, the JSON of the section, is needed")
 
@@ -131,26 +174,20 @@ def require_one(config: Path | None, options: str | None, needed: bool = True) -
 
 
 def split_of(root: str | Path, fold: int | None = None) -> tuple[Path, Path]:
-    """Table and record of the split that networks are fitted by, of a fold where there is one."""
+    """Table and record of the split that networks are trained by, of a fold where given."""
     folder = Path(root) / "cohort"
     folder = folder / f"fold-{fold}" if fold else folder
     return folder / "split.tsv", folder / "split.json"
 
 
-def figures_folder(root: str | Path, study: str) -> str:
-    """Folder of a study's figures."""
-    return f"{root}/figures" if study == "report" else f"{root}/figures/{study}"
+def figures_folder(root: str | Path, page: str) -> str:
+    """Folder of the figures of a report page."""
+    return f"{root}/figures" if page == "report" else f"{root}/figures/{page}"
 
 
-def cross_fitted_images(
-    section: Downstream, task_of: Callable[[str], Task]
-) -> dict[str, tuple[str, str]]:
-    """Task and model of each synthetic image that is cross-fitted, by its name."""
-    return {
-        f"{task}.{model}": (task, model)
-        for task in section.tasks
-        for model in task_of(fold_task(task, 1)).models
-    }
+def cross_fitted_images(section: Downstream, task_of: Callable[[str], Task]) -> dict[str, tuple[str, str]]:
+    """Task and model of each cross-fitted synthetic image, by the image's name."""
+    return {f"{task}.{model}": (task, model) for task in section.tasks for model in task_of(fold_task(task, 1)).models}
 
 
 def measured_of(section: Downstream, task_of: Callable[[str], Task]) -> dict[str, str]:
@@ -162,22 +199,26 @@ def measured_of(section: Downstream, task_of: Callable[[str], Task]) -> dict[str
 def described_images(
     section: Downstream, task_of: Callable[[str], Task], root: str | Path, simulated: bool
 ) -> dict[str, dict[str, Any]]:
-    """Modality, path and network of each image; {fold} where each fold has its own.
+    """Modality, path and network of each image; {fold} where each fold has its own file.
 
     Parameters
     ----------
     section : Downstream
     task_of : function
-        Section of a task by its name.
+        From a task's name to its section.
     root : path
         The dataset of results.
     simulated : bool
-        Whether FA without noise is known.
+        Whether ground-truth FA without noise exists.
+
+    Returns
+    -------
+    dict of str to dict
+        By image: ``modality``, ``map`` and, where synthetic, ``record``.
     """
     names = dict.fromkeys(["t1", *measured_of(section, task_of).values()])
     images: dict[str, dict[str, Any]] = {
-        name: {"modality": name, "map": bids.unit_path(root, MODALITIES[name].kind)}
-        for name in names
+        name: {"modality": name, "map": bids.unit_path(root, MODALITIES[name].kind)} for name in names
     }
     for name, (task, model) in cross_fitted_images(section, task_of).items():
         where, target = f"{fold_task(task, '{fold}')}/{model}", task_of(task).target
@@ -193,44 +234,66 @@ def described_images(
     return images
 
 
-# -- sections that depend on more than themselves ------------------------------------------------
+# -- sections that depend on other sections ------------------------------------------------------
 
 
 def fitted_model(model: Any, task: Task, name: str) -> Any:
-    """A model's section in a task: with the task's own number of steps, and its losses."""
-    return model.of_task(task.steps_of(name), task.losses)
+    """A model's section in a task: with the steps, losses and inputs that the task sets.
+
+    Parameters
+    ----------
+    model : Family
+        The model's section.
+    task : Task
+    name : str
+        The model's name.
+
+    Returns
+    -------
+    Family
+    """
+    return model.of_task(task.steps_of(name), task.losses, task.inputs)
 
 
 def fitted_task(task: Task) -> dict[str, Any]:
-    """What a task translates, without who tries it, for how long, and why."""
-    return task.model_dump(mode="json", exclude={"models", "steps", "losses", "study"})
+    """A task's section without models, steps, losses, inputs and page."""
+    return task.model_dump(mode="json", exclude={"models", "steps", "losses", "inputs", "page"})
 
 
-def simulated_person(phantom: Phantom) -> dict[str, Any]:
-    """What a simulated person depends on: the section, but not how many there are."""
+def simulated_participant(phantom: Phantom) -> dict[str, Any]:
+    """Options that a simulated participant depends on: all but the number of participants."""
     return phantom.model_dump(mode="json", exclude={"n_subjects"})
 
 
 def indexed_cohort(cohort: Any) -> dict[str, Any]:
-    """What a listing of scans depends on: the section, but not how people are simulated."""
+    """Options that the list of scans depends on: all but those of the simulation."""
     return cohort.model_dump(mode="json", exclude={"phantom"})
 
 
-def of_low_ratio(dti: Dti, ratio: int) -> Dti:
-    """The tensor fit of a series whose k-space is cropped first."""
-    return dti.model_copy(update={"low_ratio": ratio})
+def selecting(dti: Dti) -> dict[str, Any]:
+    """Options of the tensor fit that the choice of series depends on: limits on b-values."""
+    return dti.model_dump(mode="json", include={"b0_threshold_s_per_mm2", "max_b_s_per_mm2", "b_tolerance_s_per_mm2"})
+
+
+def of_low_res_factor(dti: Dti, factor: int) -> Dti:
+    """Section of the tensor fit of a series whose k-space is cropped first."""
+    return dti.model_copy(update={"low_res_factor": factor})
 
 
 def compared_by(section: Evaluation, phantom: Phantom | None, root: str | Path) -> Evaluation:
-    """The evaluation's section; a simulated cohort's regions and truth are its own.
+    """Section of the evaluation, with the regions and ground truth of simulated participants.
 
     Parameters
     ----------
     section : Evaluation
     phantom : Phantom or None
-        None where people are not simulated.
+        None where participants are not simulated.
     root : path
-        The dataset of results, where the truth of simulated people lies.
+        The dataset of results, which contains the ground truth of simulated participants.
+
+    Returns
+    -------
+    Evaluation
     """
     truth = f"{root}/truth"
     if phantom and phantom.distortion_mm:
@@ -246,7 +309,7 @@ def compared_by(section: Evaluation, phantom: Phantom | None, root: str | Path) 
     return section
 
 
-def titled(report: Report, study: str) -> Report:
-    """The report's section; pages beside the main one say what they are of."""
-    title = f"{report.title}{STUDY_TITLES.get(study, '')}"
+def titled(report: Report, page: str) -> Report:
+    """Section of the report, with the title of one report page."""
+    title = f"{report.title}{PAGE_TITLES.get(page, '')}"
     return report.model_copy(update={"title": title})

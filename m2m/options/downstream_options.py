@@ -1,12 +1,12 @@
-"""Section about the biological validation: whether synthetic maps carry the person.
+"""Section about the biological validation: whether synthetic maps are specific to the participant.
 
 A measured image is named by its modality (t1, fa, tdi), a synthetic one by its task and model
-(t1-fa.macro2micro). Besides each image alone, each stands beside the T1 (t1+fa), since what a
-synthetic map tells that the T1 did not is the question.
+(t1-fa.macro2micro). Each image is an input alone, and together with the T1 (t1+fa), to test
+whether a synthetic map adds information to the T1.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -14,69 +14,83 @@ from m2m.io.modalities import MODALITIES, targets
 from m2m.options.section import Name, Section
 
 T1, FA = "t1", "fa"
-# Maps of one value a voxel, which a few numbers describe.
+# Maps of one value per voxel, which a few numbers describe.
 DESCRIBED = [name for name in targets() if MODALITIES[name].nature != "tensor"]
-# FA of simulated people without noise, for their effects: nobody can predict from it.
+# FA of simulated participants without noise, for effects only; it is not an input of predictions.
 NOISE_FREE = "noise-free"
-# Columns that are predicted name folders.
+# Names of predicted columns are also names of folders.
 Column = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
 class Cnn(Section):
-    """Three-dimensional network that predicts a phenotype from whole volumes."""
+    """3D convolutional network that predicts a phenotype from whole volumes."""
 
-    min_people: PositiveInt = Field(200, description="In smaller cohorts it is not trained")
-    coarsen: PositiveInt = Field(1, description="Voxels along each axis that are averaged first")
-    widths: tuple[PositiveInt, ...] = Field(
-        (16, 32, 64, 64), description="Channels; the volume is halved after each"
+    renamed: ClassVar[Mapping[str, str]] = {"min_people": "min_subjects"}
+
+    min_subjects: PositiveInt = Field(
+        200, description="Minimum number of participants; in smaller cohorts the network is not trained"
     )
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    steps: PositiveInt = 400
-    batch_size: PositiveInt = 8
-    learning_rate: PositiveFloat = 2e-3
-    weight_decay: float = Field(1e-2, ge=0)
+    coarsen: PositiveInt = Field(
+        1, description="Downsampling factor of the input volumes along each axis, by averaging voxels"
+    )
+    widths: tuple[PositiveInt, ...] = Field(
+        (16, 32, 64, 64), description="Channels of each level; the volume is halved after each level"
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="Dropout rate")
+    steps: PositiveInt = Field(400, description="Optimiser steps")
+    batch_size: PositiveInt = Field(8, description="Volumes per step")
+    learning_rate: PositiveFloat = Field(2e-3, description="Learning rate")
+    weight_decay: float = Field(1e-2, ge=0, description="Weight decay")
 
 
 class Downstream(Section):
     """Phenotypes predicted from measured and from cross-fitted synthetic maps."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"min_people": "min_subjects"}
+
     targets: dict[Column, Literal["regression", "classification"]] = Field(
-        {}, description="Columns of participants.tsv, and whether each is a number or a class"
+        {},
+        description="Columns of participants.tsv to predict: regression for a number, classification for a class",
     )
     tasks: tuple[Name, ...] = Field((), description="Tasks whose models are cross-fitted")
-    models: tuple[Name, ...] = Field((), description="Which of their models; none: the first")
+    models: tuple[Name, ...] = Field(
+        (), description="Models of these tasks that are cross-fitted; empty: the first model of each task"
+    )
     steps: PositiveInt | None = Field(
         None, description="Optimiser steps of each cross-fitted network; null: as in its task"
     )
-    folds: int = Field(5, ge=2, description="Networks of each model, and folds of predictors")
+    folds: int = Field(5, ge=2, description="Number of folds, for the cross-fitting of networks and for the predictors")
     covariates: tuple[str, ...] = Field(
-        ("site",), description="Columns that, with brain volume, are tried alone, where they exist"
+        ("site",),
+        description="Columns of participants.tsv that, with brain volume, form a baseline without images",
     )
-    min_people: PositiveInt = Field(20, description="Least number, for classes in each class")
+    min_subjects: PositiveInt = Field(
+        20, description="Minimum number of participants for a prediction; for classes, in each class"
+    )
     cnn: Cnn = Cnn()
-    permutations: NonNegativeInt = 1000
-    bootstrap: PositiveInt = 2000
-    seed: int = 1
+    permutations: NonNegativeInt = Field(1000, description="Permutations of each test")
+    bootstrap: PositiveInt = Field(2000, description="Bootstrap samples for confidence intervals")
+    seed: int = Field(1, description="Random seed")
 
 
 def inputs_of(images: Iterable[str]) -> list[str]:
-    """Inputs that are made of images: each alone, and each but the T1 beside the T1."""
+    """Inputs of predictors: each image alone, and each except the T1 together with the T1."""
     alone = [name for name in images if name != NOISE_FREE]
     return alone + [f"{T1}+{name}" for name in alone if name != T1]
 
 
-def images_of(seen: str) -> list[str]:
-    """Images of an input."""
-    return seen.split("+")
+def images_of(name: str) -> list[str]:
+    """Images that an input consists of."""
+    return name.split("+")
 
 
 def fold_task(task: str, fold: int | str) -> str:
-    """Name of a task's cross-fitting in one fold."""
+    """Name of the task that cross-fits a task in one fold."""
     return f"{task}-fold{fold}"
 
 
 def cross_fitted(tasks: Mapping[str, Any], section: Downstream) -> dict[str, Any]:
-    """Tasks that cross-fit: each task with the wanted models, once for each fold.
+    """Tasks of the cross-fitting: each task with the chosen models, once per fold.
 
     Parameters
     ----------
@@ -84,26 +98,31 @@ def cross_fitted(tasks: Mapping[str, Any], section: Downstream) -> dict[str, Any
         Sections by name, as in config.yaml.
     section : Downstream
 
+    Returns
+    -------
+    dict of str to dict
+        Sections of the added tasks, by name.
+
     Raises
     ------
     ValueError
-        A task is unknown, or does not make one of `DESCRIBED` of a T1 with a network of its own.
+        A task is unknown, is a cascade, or does not predict one of `DESCRIBED` from a T1.
     """
     added = {}
     for name in section.tasks:
         task = tasks.get(name)
-        if not isinstance(task, Mapping) or task.get("chain"):
+        if not isinstance(task, Mapping) or task.get("cascade"):
             raise ValueError(f"downstream.tasks: {name} is not a task that trains a model")
         if task.get("source", T1) != T1 or task.get("target", FA) not in DESCRIBED:
             *titles, last = (MODALITIES[target].title for target in DESCRIBED)
             wanted = f"{', '.join(titles)} or {last}"
             raise ValueError(f"downstream.tasks: {name} is not from T1 to {wanted}")
-        once = {key: task[key] for key in ("source", "target", "steps", "losses") if key in task}
-        once["models"] = list(section.models or task.get("models", ["macro2micro"])[:1])
+        common = {key: task[key] for key in ("source", "target", "steps", "losses") if key in task}
+        common["models"] = list(section.models or task.get("models", ["macro2micro"])[:1])
         if isinstance(task.get("steps"), Mapping):
-            once["steps"] = {m: n for m, n in task["steps"].items() if m in once["models"]}
+            common["steps"] = {m: n for m, n in task["steps"].items() if m in common["models"]}
         if section.steps:
-            once["steps"] = section.steps
+            common["steps"] = section.steps
         for fold in range(1, section.folds + 1):
-            added[fold_task(name, fold)] = {**once, "study": "downstream", "fold": fold}
+            added[fold_task(name, fold)] = {**common, "page": "downstream", "fold": fold}
     return added

@@ -1,13 +1,14 @@
-"""What every family of models has, and what the rest of m2m asks of one.
+"""Base classes of all families of models: the interface that the rest of m2m uses.
 
 A family is two files: its section of the configuration (`m2m/options/families/`) and its networks
-and objective, or its fit (`m2m/models/families/`). Nothing else knows families by name: it asks the
-section what stands here. What is a ``ClassVar``, property or method is of the family and no option:
-it is in no configuration, record or fingerprint.
+and objective, or its fit (`m2m/models/families/`). No other module depends on a family's name; all
+use the interface defined here. A ``ClassVar``, property or method belongs to the family and is not
+an option: it is not part of a configuration, record or fingerprint.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import ClassVar, Literal, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -18,6 +19,15 @@ from m2m.options.training_options import Correction, LabelCorrection, SliceWindo
 Listed = Callable[[Iterable[str]], str]
 
 
+def _paths_in(options: Any) -> Iterator[Path]:
+    """Paths among the values of options, at any depth."""
+    if isinstance(options, Path):
+        yield options
+    elif isinstance(options, Mapping):
+        for value in options.values():
+            yield from _paths_in(value)
+
+
 class Family(Section):
     """A way of predicting the target.
 
@@ -26,111 +36,150 @@ class Family(Section):
     implementation : str
         Module of its networks and objective, or of its fit; see `m2m.models`.
     sentence : str
-        What it is, for a study's methods, as far as no option changes it, with its citations.
+        Description for the methods, with citations, as far as it does not depend on options.
     packages : mapping of str to str
-        What does its work beside what every model needs: a reader's name, and the distribution's.
+        Further packages that it uses: name in texts, and name of the distribution.
     trained : bool
-        Whether it is a network that is trained in steps, hence a `Trained`; or fitted at once.
-    sees_low : bool
-        Whether it sees a low resolution of the target beside the source.
+        Whether it is a network that is trained in steps, i.e. a `Trained`, or fitted in one go.
+    uses_low_res : bool
+        Whether a low-resolution map of the target is a further input.
+    uses_deformation : bool
+        Whether it needs the deformation of the template to each participant, by the stage `m2m deform`.
     one_channel : bool
-        Whether it cannot predict several channels.
+        Whether it can predict one channel only.
     reference : bool
-        Whether it says what is usual in people, so that others are compared with it.
+        Whether it predicts the population's mean, as a reference for the other models.
     """
 
     implementation: ClassVar[str]
     sentence: ClassVar[str]
     packages: ClassVar[Mapping[str, str]] = {}
     trained: ClassVar[bool] = False
-    sees_low: ClassVar[bool] = False
+    uses_low_res: ClassVar[bool] = False
+    uses_deformation: ClassVar[bool] = False
     one_channel: ClassVar[bool] = False
     reference: ClassVar[bool] = False
 
     @property
+    def given_files(self) -> list[Path]:
+        """Files that its options name, and that training reads."""
+        return list(_paths_in(self.model_dump()))
+
+    @property
     def features(self) -> Perceptual:
-        """The network whose features it compares images in while it is trained."""
+        """Network of the perceptual loss in training."""
         return Perceptual()
 
     @property
     def weights(self) -> TermWeights | None:
-        """Weights of the terms of its loss, where the family lets them be chosen."""
+        """Weights of the loss terms, where they are options of the family."""
         return None
 
     @property
     def correction(self) -> Correction | None:
-        """Label correction that it learns beside its own network."""
+        """Label correction that is trained together with the network."""
         return None
 
     @property
     def labels_of(self) -> str | None:
-        """Name of the model whose label correction moved the targets that it learns from."""
+        """Name of the model whose label correction was applied to its training targets."""
         return None
 
     @property
     def starts_from(self) -> str | None:
-        """Name of the model, of the task ``low.after``, whose weights it starts from."""
+        """Name of the model of ``low_res.synthesis_task`` whose weights initialise it."""
         return None
 
-    def of_task(self, steps: int | None, losses: Mapping[str, float]) -> Self:
-        """The section with a task's own number of steps, and its weights of losses."""
+    def of_task(self, steps: int | None, losses: Mapping[str, float], inputs: SliceWindow | None) -> Self:
+        """The section with the steps, the weights of losses and the inputs that a task sets."""
         return self
 
-    def check_low(self, task: str, ratio: int, after: str, models: Mapping[str, "Family"]) -> None:
-        """Raise ValueError where it cannot be a model of a task with a low resolution.
+    def takes(self, inputs: SliceWindow) -> bool:
+        """Whether it can have these inputs; a model without a network needs none."""
+        return True
+
+    def check_target(self, task: str, nature: str) -> None:
+        """Check that it can predict a target of this nature (`m2m.io.modalities.Nature`).
 
         Parameters
         ----------
         task : str
-            Its name.
-        ratio : int
-            Of the low resolution.
+            Name of the task.
+        nature : str
+            Of its target.
+
+        Raises
+        ------
+        ValueError
+            It cannot.
+        """
+
+    def check_low_res(self, task: str, factor: int, after: str, models: Mapping[str, "Family"]) -> None:
+        """Check that it can be a model of a task with a low resolution.
+
+        Parameters
+        ----------
+        task : str
+            Name of the task.
+        factor : int
+            Downsampling factor of the low resolution.
         after : str
-            Task without it, ``low.after``.
+            Task without low resolution, ``low_res.synthesis_task``.
         models : mapping of str to Family
-            Models of that task.
+            Models of the task `after`.
+
+        Raises
+        ------
+        ValueError
+            It cannot.
         """
 
 
 class Trained(Family):
-    """What every network has, whatever its objective."""
+    """Options of all families whose networks are trained."""
 
     trained: ClassVar[bool] = True
 
     training: Training = Training()
-    planes: tuple[Literal["axial", "coronal", "sagittal"], ...] = ("axial", "coronal", "sagittal")
+    planes: tuple[Literal["axial", "coronal", "sagittal"], ...] = Field(
+        ("axial", "coronal", "sagittal"), description="Slice orientations for training and translation"
+    )
     mirror: bool = Field(
-        False, description="Translate the mirrored person too, and average: twice the time"
+        False,
+        description="Test-time augmentation: also translate the image mirrored left to right, and average; "
+        "this doubles the time",
     )
 
     fusion: Literal["average", "inverse-variance", "field"] = Field(
         "average",
         exclude_if=lambda value: value == "average",
-        description="How the views of orientations, and of the mirrored person, become one volume",
+        description="How the predictions of all orientations, and of the mirrored image, are combined into one volume",
     )
 
-    # Left out where there is none: a key more would change every model's fingerprint.
+    # Omitted where there is none: a further key would change the fingerprint of every model.
     correct_labels: LabelCorrection = Field(
         None,
         exclude_if=lambda value: value is None,
-        description="Learn, beside the network, to move misaligned targets; true: by its defaults",
+        description="Label correction: learn, together with the network, to align misaligned targets to the source; "
+        "true: with the default options",
     )
 
     labels_from: Name | None = Field(
         None,
         exclude_if=lambda value: value is None,
-        description="Learn from labels that this model's correction moved, person by person",
+        description="Name of a model of the same task; train on targets corrected by its label correction, "
+        "participant by participant",
     )
 
     @model_validator(mode="after")
-    def _labels_are_moved_once(self) -> Self:
+    def _check_correction_once(self) -> Self:
         if self.labels_from and self.correct_labels:
-            raise ValueError("labels_from and correct_labels are two ways: switch one off")
+            raise ValueError("labels_from and correct_labels are alternatives: switch one off")
         return self
 
     @property
     def window(self) -> SliceWindow:
-        """What the network sees of a volume."""
+        """Inputs of the network: slices, coordinates, prior."""
         return SliceWindow(context=1)
 
     @property
@@ -143,7 +192,11 @@ class Trained(Family):
         """As `Family.labels_of`."""
         return self.labels_from
 
-    def of_task(self, steps: int | None, losses: Mapping[str, float]) -> Self:
+    def takes(self, inputs: SliceWindow) -> bool:
+        """As `Family.takes`: its inputs are fixed."""
+        return inputs == self.window
+
+    def of_task(self, steps: int | None, losses: Mapping[str, float], inputs: SliceWindow | None) -> Self:
         """As `Family.of_task`."""
         model = self
         if steps is not None:
@@ -154,43 +207,66 @@ class Trained(Family):
         return model
 
     def network_sentence(self, listed: Listed) -> str:
-        """Say what options make of the network, for a study's methods; empty: nothing to say.
+        """Describe the options of the network, for the methods; may be empty.
 
         Parameters
         ----------
         listed : callable
-            Joins words as a sentence does.
+            Joins terms as in a sentence.
+
+        Returns
+        -------
+        str
         """
         return ""
 
     def loss_sentence(self, listed: Listed) -> str:
-        """Say what the loss was, for a study's methods; empty where no option changes it."""
+        """Describe the loss, for the methods; empty where no option changes it."""
         terms = list(self.loss_terms())
         return f"Its loss was {listed(terms)}." if terms else ""
 
     def loss_terms(self) -> Iterator[str]:
-        """Name each term that has a weight, where the family lets it be chosen."""
+        """Yield a description of each loss term with a positive weight."""
         if self.weights is None:
             return
-        words, features = type(self.weights).words, self.features.network
+        names, features = type(self.weights).term_names, self.features.network
         for key, weight in self.weights.model_dump().items():
-            if key not in words or not weight or (key == "perceptual" and features == "none"):
+            if key not in names or not weight or (key == "perceptual" and features == "none"):
                 continue
             where = FEATURES[features] if key == "perceptual" else ""
-            yield f"{words[key]}{where} (weight {weight:g})"
+            yield f"{names[key]}{where} (weight {weight:g})"
 
 
 class Windowed(Trained):
-    """A network whose section, `network`, says what it sees of a volume."""
+    """A family whose section `network` defines the inputs of the network."""
+
+    if TYPE_CHECKING:  # an option of each family, with its own type
+        network: SliceWindow
 
     @property
     def window(self) -> SliceWindow:
         """As `Trained.window`."""
         return self.network
 
+    def takes(self, inputs: SliceWindow) -> bool:
+        """As `Family.takes`: its section `network` has any inputs."""
+        return True
+
+    def of_task(self, steps: int | None, losses: Mapping[str, float], inputs: SliceWindow | None) -> Self:
+        """As `Family.of_task`."""
+        model = super().of_task(steps, losses, inputs)
+        if inputs is None:
+            return model
+        # The section's own class has further options of the network.
+        return model.model_copy(update={"network": model.network.model_copy(update=dict(inputs))})
+
 
 class Weighted(Windowed):
-    """A network whose loss has terms by weight, `losses`, and a network to compare images in."""
+    """A family with weighted loss terms, `losses`, and a perceptual loss."""
+
+    if TYPE_CHECKING:  # options of each family, with their own types
+        perceptual: Perceptual
+        losses: TermWeights
 
     @property
     def features(self) -> Perceptual:

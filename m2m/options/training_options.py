@@ -1,4 +1,4 @@
-"""Parts of a network's section: its training, what it sees, how labels are corrected."""
+"""Parts of a network's section: training, inputs, label correction."""
 
 from typing import Annotated, Literal, Self
 
@@ -27,38 +27,46 @@ Odd = Annotated[int, Field(ge=1), AfterValidator(_odd)]
 
 
 class Training(Section):
-    """The loop: steps, optimiser, augmentation, how often to look and to save."""
+    """Training loop: steps, optimiser, augmentation, validation, checkpoints."""
 
-    steps: PositiveInt = 1500
-    batch_size: PositiveInt = Field(12, description="Slices a step, of all devices together")
-    learning_rate: PositiveFloat = 1e-3
+    steps: PositiveInt = Field(1500, description="Optimiser steps")
+    batch_size: PositiveInt = Field(12, description="Slices per step, over all devices")
+    learning_rate: PositiveFloat = Field(1e-3, description="Highest learning rate, after the warm-up")
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.05, description="Share of the steps in which the learning rate rises; then cosine to 0"
+        0.05,
+        description="Fraction of the steps in which the learning rate rises linearly; then it decays to 0 by a cosine",
     )
-    betas: tuple[Fraction, Fraction] = Field((0.9, 0.99), description="Of Adam")
-    ema_decay: Fraction = Field(0.995, description="Of the averaged weights, the ones exported")
-    flip: bool = Field(True, description="Mirror half of the slices left to right")
+    betas: tuple[Fraction, Fraction] = Field((0.9, 0.99), description="Betas of Adam")
+    ema_decay: Fraction = Field(
+        0.995, description="Decay of the exponential moving average of the weights, which is exported"
+    )
+    flip: bool = Field(True, description="Augmentation: mirror half of the slices left to right")
     jitter: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.05, description="Gamma and scale of intensities: within exp(-jitter) and exp(jitter)"
+        0.05,
+        description="Augmentation: random gamma and scale of the intensities of a T1 source, "
+        "between exp(-jitter) and exp(jitter)",
     )
     central_share: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="Share of each orientation's slices, the middle ones, that is learned from"
+        1.0, description="Fraction of the slices of each orientation used for training, from the centre of the brain"
     )
-    validate_every: PositiveInt = 100
-    validation_subjects: PositiveInt = Field(16, description="At most so many, evenly chosen")
-    checkpoint_every: PositiveInt = 250
-    workers: int = Field(0, ge=0, description="Processes that read slices ahead")
-    threads: PositiveInt = Field(8, description="Of the CPU; one each trains small networks faster")
-    seed: Annotated[int, Field(ge=0)] = 1
+    validate_every: PositiveInt = Field(100, description="Steps between validations")
+    validation_subjects: PositiveInt = Field(16, description="Maximum number of validation participants, evenly chosen")
+    checkpoint_every: PositiveInt = Field(250, description="Steps between checkpoints")
+    workers: int = Field(0, ge=0, description="Processes that read slices in advance")
+    threads: PositiveInt = Field(
+        8, description="CPU threads; small networks train faster side by side, with one thread each"
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(1, description="Random seed")
     precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
-        "auto", description="auto: bf16 where the hardware has it"
+        "auto", description="Numerical precision; auto: bf16-mixed where the hardware supports it, else 32-true"
     )
     devices: PositiveInt = Field(
-        1, description="Processes to start, on a device each; those of srun or torchrun are taken"
+        1,
+        description="Number of processes, with one device each; under srun or torchrun, their processes are used",
     )
 
     @model_validator(mode="after")
-    def _batch_is_divided(self) -> Self:
+    def _check_batch_size(self) -> Self:
         if self.batch_size % self.devices:
             raise ValueError(
                 f"training.batch_size {self.batch_size} cannot be divided among "
@@ -68,39 +76,45 @@ class Training(Section):
 
 
 class SliceWindow(Section):
-    """What a network sees of a volume."""
+    """Inputs of a network: slices of the source, and optional further channels."""
 
-    context: Odd = Field(5, description="Neighbouring slices seen, an odd number")
-    position: bool = Field(False, description="See each pixel's place in the template")
-    prior: bool = Field(False, description="See the training people's mean map at that place")
+    context: Odd = Field(5, description="Number of adjacent slices given as input, odd; 1: the slice alone")
+    position: bool = Field(False, description="Whether template coordinates of each pixel are further inputs")
+    prior: bool = Field(
+        False, description="Whether the training participants' mean map, in template space, is a further input"
+    )
 
 
 class Correction(Section):
-    """Label correction: each slice of the target is moved to where the source says it belongs."""
+    """Label correction: each slice of the target is warped to align with the source."""
 
     widths: tuple[PositiveInt, ...] = Field(
         (32, 64, 64, 64, 64, 64, 64), description="Channels of each level, fine to coarse"
     )
-    smoothness: Weight = Field(1.0, description="Weight of the misalignment's squared slopes")
+    smoothness: Weight = Field(
+        1.0, description="Weight of the smoothness penalty: squared gradients of the displacement"
+    )
     along: tuple[Literal["x", "y", "z"], ...] = Field(
         ("x", "y", "z"),
         min_length=1,
-        description="Axes, RAS+, along which targets may be off; EPI is along its phase encoding",
+        description="RAS+ axes along which targets may be displaced; for EPI, the phase-encoding axis",
     )
-    context: Odd = Field(
-        1, description="Neighbouring slices of target and source seen, an odd number"
-    )
+    context: Odd = Field(1, description="Number of adjacent slices of target and source given as input, odd")
     start: Annotated[int, Field(ge=0)] = Field(
-        0, description="Steps in which it learns, and targets stay where they are"
+        0, description="First optimiser steps, in which the correction is trained but not applied to the targets"
     )
     smooth_mm: NonNegativeFloat = Field(
-        5.0, description="Standard deviation of the Gaussian over a person's joint field"
+        5.0,
+        description="Standard deviation of the Gaussian that smooths the displacement field of a participant, "
+        "combined from all orientations",
     )
 
 
 def _switched(value: object) -> object:
-    """Read true and false as a correction with its defaults, and as none."""
+    """Read true as the default options, and false as no correction."""
     return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
 
-LabelCorrection = Annotated[Correction | None, BeforeValidator(_switched)]
+LabelCorrection = Annotated[
+    Correction | None, BeforeValidator(_switched, json_schema_input_type=bool | Correction | None)
+]

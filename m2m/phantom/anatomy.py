@@ -1,7 +1,7 @@
-"""The anatomy that everybody shares: MNI152 tissue maps, ventricles, radial directions.
+"""The anatomy that all participants share: MNI152 tissue maps, ventricles, radial directions.
 
 Points are MNI152 millimetres (RAS+). The maps are nilearn's: average T1, grey and white
-matter of 152 people (ICBM 2009a symmetric non-linear), without skull.
+matter of 152 participants (ICBM 2009a symmetric non-linear), without skull.
 
 References
 ----------
@@ -19,7 +19,8 @@ from m2m.phantom.bundles import BUNDLES, locate
 from m2m.structural import template
 
 GREY, WHITE, CSF = range(3)
-# An average over people is blurred; one person's voxel is mostly one tissue.
+# Exponent that sharpens the maps: an average over participants is blurred, while one participant's
+# voxel holds mostly one tissue.
 SHARPNESS = 2.0
 COARSE_MM = 4
 RADIAL_SMOOTHING_MM = 6.0
@@ -35,11 +36,11 @@ class Template:
         Volume fractions of grey matter, white matter and cerebrospinal fluid; sum 1 in the
         head, 0 outside.
     detail : ndarray, shape (X, Y, Z)
-        T1 of the template beyond what the mixture of tissues explains, e.g. in deep grey nuclei.
+        Residual of the template's T1 after a linear fit of the tissue maps, e.g. in deep grey nuclei.
     ventricles : ndarray of bool, shape (X, Y, Z)
         Lateral and third ventricles.
     radial : ndarray, shape (3, x, y, z)
-        Coarse field that points from white matter to the nearest cortex, not normalised.
+        Coarse vector field from white matter to the nearest cortex, not normalised.
     affine, coarse_affine : ndarray, shape (4, 4)
         Voxel indices to MNI mm, of the maps and of `radial`.
     """
@@ -52,9 +53,7 @@ class Template:
     coarse_affine: NDArray[np.float64]
 
 
-def sample(
-    maps: NDArray, affine: NDArray, points: NDArray, mode: str = "constant"
-) -> NDArray[np.float32]:
+def sample(maps: NDArray, affine: NDArray, points: NDArray, mode: str = "constant") -> NDArray[np.float32]:
     """Interpolate maps linearly at points.
 
     Parameters
@@ -64,8 +63,8 @@ def sample(
         Voxel indices to mm.
     points : ndarray, shape (N, 3)
         In mm.
-    mode : str
-        Outside the maps: ``constant`` (0) or ``nearest``.
+    mode : {"constant", "nearest"}
+        Value outside the maps: 0, or that of the nearest voxel.
 
     Returns
     -------
@@ -80,7 +79,7 @@ def sample(
 
 
 def sharpen(tissue: NDArray) -> NDArray[np.float32]:
-    """Move averaged fractions, shape (3, ...), towards one tissue; their sum stays."""
+    """Make averaged tissue fractions, shape (3, ...), more distinct; their sum does not change."""
     powers = tissue**SHARPNESS
     total = powers.sum(axis=0)
     scale = np.divide(tissue.sum(axis=0), total, out=np.zeros_like(total), where=total > 0)
@@ -88,10 +87,12 @@ def sharpen(tissue: NDArray) -> NDArray[np.float32]:
 
 
 def _ventricles(csf: NDArray, affine: NDArray) -> NDArray[np.bool_]:
-    """Fluid around the body of the lateral ventricles, in one piece."""
+    """Mask of the ventricles: the largest connected component of fluid near the lateral ventricles."""
     inverse = np.linalg.inv(affine)
-    low, high = ((inverse[:3, :3] @ p + inverse[:3, 3]).astype(int) for p in
-                 (np.array([-34.0, -52.0, 1.0]), np.array([34.0, 34.0, 32.0])))  # fmt: skip
+    low, high = (
+        (inverse[:3, :3] @ p + inverse[:3, 3]).astype(int)
+        for p in (np.array([-34.0, -52.0, 1.0]), np.array([34.0, 34.0, 32.0]))
+    )
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     inside = np.zeros(csf.shape, dtype=bool)
     parts, _ = ndimage.label(csf[box] > 0.5)
@@ -100,7 +101,7 @@ def _ventricles(csf: NDArray, affine: NDArray) -> NDArray[np.bool_]:
 
 
 def _lay_fornix(tissue: NDArray, affine: NDArray) -> None:
-    """Make the fornix white, in place: it is too thin to survive the average over people."""
+    """Label the fornix as white matter, in place: the average over participants blurs it away."""
     voxels = np.argwhere(tissue[CSF] + tissue[GREY] > 0.1)
     points = voxels @ affine[:3, :3].T + affine[:3, 3]
     for bundle in BUNDLES:
@@ -112,7 +113,7 @@ def _lay_fornix(tissue: NDArray, affine: NDArray) -> None:
 
 
 def load_template() -> Template:
-    """Read the maps and derive what every person needs."""
+    """Load the MNI152 maps and derive the fields that all participants share."""
     brain = template.load_template("brain")
     box = ndimage.find_objects(brain.data.astype(np.uint8))[0]
     affine = brain.affine @ nib.affines.from_matvec(np.eye(3), [s.start for s in box])

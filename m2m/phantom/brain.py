@@ -1,4 +1,4 @@
-"""A person's brain on a grid: tissue fractions, fascicles, and what the scanner sees of them."""
+"""A participant's brain on a grid: tissue fractions, fascicles, and the signals of both scans."""
 
 from dataclasses import dataclass, replace
 
@@ -11,12 +11,12 @@ from m2m.options import Phantom
 from m2m.phantom import anatomy, signal
 from m2m.phantom.anatomy import CSF, GREY, WHITE, Template
 from m2m.phantom.bundles import BUNDLES, locate
-from m2m.phantom.people import Person, stream
+from m2m.phantom.individuals import Individual, stream
 from m2m.phantom.shape import Shape, flow, growth_velocity, random_velocity
 
 FASCICLES = 3
 MIN_WHITE = 0.02
-# Weight of the radial fibres beside a bundle's, which is 1 on its strands.
+# Weight of the radial fibres; that of a bundle is 1 on its strands.
 RADIAL_WEIGHT = 0.2
 # Mean diffusivity in mm2/s and signal without diffusion weighting, relative to white matter.
 MD = {WHITE: 0.75e-3, GREY: 0.85e-3, CSF: 3.0e-3}
@@ -25,9 +25,10 @@ GREY_FA = 0.10
 T1_INTENSITY = {WHITE: 0.88, GREY: 0.62, CSF: 0.22}
 T1_PER_MYELIN = 0.8
 BIAS_SD = 0.10
-# Of the distortion of echo-planar images: standard deviation of what smooths it.
+# Standard deviation of the Gaussian that smooths the distortion of echo-planar images.
 DISTORTION_SIGMA_MM = 20.0
-# A voxel belongs to a bundle's region where the bundle is near and the voxel white.
+# A voxel belongs to a bundle's region where the bundle's weight and the white matter's fraction are
+# above these.
 REGION_WEIGHT, REGION_WHITE = 0.5, 0.5
 
 
@@ -44,9 +45,9 @@ class Fascicles:
     axes : ndarray, shape (N, 3, 3)
         Unit vectors in MNI axes: [voxel, fascicle, xyz].
     bundle : ndarray of int, shape (N,)
-        Index of the strongest bundle, whatever the radial fibres weigh.
+        Index of the bundle with the largest weight; radial fibres are not considered.
     weight : ndarray, shape (N,)
-        Of that bundle: 1 on a strand, 0 where no bundle passes.
+        Weight of that bundle: 1 on a strand, 0 where no bundle passes.
     """
 
     fractions: NDArray[np.float32]
@@ -56,14 +57,26 @@ class Fascicles:
     weight: NDArray[np.float32]
 
 
-def person_shape(person: Person, template: Template, options: Phantom) -> Shape:
-    """The deformation that makes this brain's folds, bundles and ventricles its own."""
+def participant_shape(individual: Individual, template: Template, options: Phantom) -> Shape:
+    """Draw a participant's deformation of the template: folds, bundles and size of the ventricles.
+
+    Parameters
+    ----------
+    individual : Individual
+    template : Template
+    options : Phantom
+
+    Returns
+    -------
+    Shape
+        From the affinely normalised brain to MNI152.
+    """
     step = anatomy.COARSE_MM
-    rng = stream(options.seed, person.label, "shape")
+    rng = stream(options.seed, individual.label, "shape")
     grid = template.radial.shape[1:]
     velocity = random_velocity(rng, grid, step, options.deformation_mm)
     fluid = ndimage.uniform_filter(template.ventricles.astype(np.float32), step + 1)
-    velocity += growth_velocity(fluid[::step, ::step, ::step], step, np.log(person.ventricles))
+    velocity += growth_velocity(fluid[::step, ::step, ::step], step, np.log(individual.ventricles))
     return flow(velocity, template.coarse_affine)
 
 
@@ -71,12 +84,12 @@ def radial_axes(points: NDArray, template: Template) -> NDArray[np.float32]:
     """Unit vectors from white matter to cortex at MNI points, shape (N, 3)."""
     radial = anatomy.sample(template.radial, template.coarse_affine, points)
     length = np.linalg.norm(radial, axis=1, keepdims=True)
-    upwards = np.broadcast_to(np.float32([0, 0, 1]), radial.shape)  # far from white matter
+    upwards = np.broadcast_to(np.array([0, 0, 1], dtype=np.float32), radial.shape)  # far from white matter
     return np.divide(radial, length, out=upwards.copy(), where=length > 0)
 
 
 def find_fascicles(points: NDArray, radial: NDArray) -> Fascicles:
-    """Bundles at MNI points, shape (N, 3), and radial fibres along unit vectors, shape (N, 3)."""
+    """Find the bundles at MNI points, shape (N, 3); radial fibres follow unit vectors, shape (N, 3)."""
     kinds = len(BUNDLES) + 1
     weights = np.zeros((len(points), kinds), dtype=np.float32)
     axes = np.zeros((len(points), kinds, 3), dtype=np.float32)
@@ -98,35 +111,35 @@ def find_fascicles(points: NDArray, radial: NDArray) -> Fascicles:
 
 @dataclass(frozen=True)
 class Brain:
-    """A person's anatomy, to be looked at from any grid in T1 world space.
+    """A participant's anatomy, which can be sampled on any grid in T1 world space.
 
     Attributes
     ----------
-    person : Person
+    individual : Individual
     template : Template
     shape : Shape
-        From the affinely normalised brain to MNI.
+        From the affinely normalised brain to MNI152.
     distortion : Shape or None
-        Of the image that looks at it, in T1 world mm: at x it shows what is at x + displacement(x).
+        Of the image, in T1 world mm: its value at x is that of the tissue at x + displacement(x).
     """
 
-    person: Person
+    individual: Individual
     template: Template
     shape: Shape
     distortion: Shape | None = None
 
     def shown(self, points: NDArray) -> NDArray:
-        """T1 world points, shape (N, 3), whose tissue is seen at `points`."""
+        """Points of the anatomy, shape (N, 3), whose tissue the image has at `points`; both in T1 world mm."""
         return points if self.distortion is None else self.distortion.pull(points)
 
     def to_mni(self, points: NDArray) -> NDArray[np.float32]:
-        """MNI points, shape (N, 3), of T1 world points, shape (N, 3), both in mm."""
-        m, points = self.person.to_brain, self.shown(points)
+        """MNI152 points, shape (N, 3), of T1 world points, shape (N, 3), both in mm."""
+        m, points = self.individual.to_brain, self.shown(points)
         return self.shape.pull(points @ m[:3, :3].T + m[:3, 3])
 
     def axes_to_t1(self, points: NDArray, axes: NDArray) -> NDArray[np.float32]:
-        """Carry MNI unit vectors, shape (N, K, 3), at T1 world points to T1 world axes."""
-        m, points = self.person.to_brain, self.shown(points)
+        """Rotate MNI unit vectors, shape (N, K, 3), at T1 world points to T1 world axes."""
+        m, points = self.individual.to_brain, self.shown(points)
         jacobian = self.shape.jacobian()
         flat = anatomy.sample(
             jacobian.reshape(9, *jacobian.shape[2:]),
@@ -135,27 +148,37 @@ class Brain:
             mode="nearest",
         )
         inverse = np.linalg.inv(flat.reshape(-1, 3, 3) @ m[:3, :3].astype(np.float32))
-        carried = np.einsum("nij,nkj->nki", inverse, axes)
-        length = np.linalg.norm(carried, axis=-1, keepdims=True)
-        # The axis of an absent fascicle is zero and stays so.
-        return np.divide(carried, length, out=carried, where=length > 0)
+        rotated = np.einsum("nij,nkj->nki", inverse, axes)
+        length = np.linalg.norm(rotated, axis=-1, keepdims=True)
+        # The axis of an absent fascicle is zero and stays zero.
+        return np.divide(rotated, length, out=rotated, where=length > 0)
 
     def tissue(self, points: NDArray) -> NDArray[np.float32]:
         """Fractions of grey, white matter and fluid at T1 world points, shape (N, 3)."""
         return anatomy.sample(self.template.tissue, self.template.affine, self.to_mni(points))
 
 
-def make_brain(person: Person, template: Template, options: Phantom) -> Brain:
-    """Give a person its shape."""
-    return Brain(person, template, person_shape(person, template, options))
+def make_brain(individual: Individual, template: Template, options: Phantom) -> Brain:
+    """Combine a participant, the template and the participant's shape.
+
+    Parameters
+    ----------
+    individual : Individual
+    template : Template
+    options : Phantom
+
+    Returns
+    -------
+    Brain
+        Without distortion.
+    """
+    return Brain(individual, template, participant_shape(individual, template, options))
 
 
-def distort(
-    brain: Brain, axis: NDArray, options: Phantom, affine: NDArray, shape: tuple[int, int, int]
-) -> Brain:
-    """The brain as an echo-planar image shows it: moved along the phase-encoding axis, smoothly.
+def distort(brain: Brain, axis: NDArray, options: Phantom, affine: NDArray, shape: tuple[int, int, int]) -> Brain:
+    """Distort a brain as an echo-planar image does: smoothly, along the phase-encoding axis.
 
-    Signal that piles up is not simulated: FA does not depend on it.
+    The change of intensity by compression is not simulated: FA does not depend on it.
 
     Parameters
     ----------
@@ -164,10 +187,17 @@ def distort(
         Unit vector in T1 world axes.
     options : Phantom
         `distortion_mm` is the largest shift inside the head.
-    affine, shape
-        A coarse grid over the field of view, in T1 world mm.
+    affine : ndarray, shape (4, 4)
+        Of a coarse grid over the field of view, to T1 world mm.
+    shape : (int, int, int)
+        Of that grid.
+
+    Returns
+    -------
+    Brain
+        The same brain with a distortion.
     """
-    rng = stream(options.seed, brain.person.label, "distortion")
+    rng = stream(options.seed, brain.individual.label, "distortion")
     sigma = DISTORTION_SIGMA_MM / np.linalg.norm(affine[:3, :3], axis=0)
     shift = ndimage.gaussian_filter(rng.standard_normal(shape), sigma)
     head = brain.tissue(grid_points(affine, shape)).sum(axis=1).reshape(shape) > 0
@@ -186,6 +216,13 @@ def voxel_tissue(
     brain: Brain, affine: NDArray, shape: tuple[int, int, int]
 ) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
     """Partial volumes: tissue averaged over eight points of each voxel of the head.
+
+    Parameters
+    ----------
+    brain : Brain
+    affine : ndarray, shape (4, 4)
+        Of the grid, to T1 world mm.
+    shape : (int, int, int)
 
     Returns
     -------
@@ -208,7 +245,20 @@ def voxel_tissue(
 
 @dataclass(frozen=True)
 class Diffusion:
-    """Noise-free diffusion and its truth at the voxels `inside` of a grid (flat indices)."""
+    """Noise-free diffusion signal and its ground truth in the voxels of the head.
+
+    Attributes
+    ----------
+    inside : ndarray of int, shape (n,)
+        Flat indices of these voxels in the grid.
+    signal : ndarray, shape (n, V)
+        Relative to white matter without diffusion weighting.
+    tensor : ndarray, shape (n, 6)
+        In mm2/s.
+    fa : ndarray, shape (n,)
+    labels : ndarray of int, shape (n,)
+        Number of the strongest bundle, from 1; 0 outside all bundles.
+    """
 
     inside: NDArray[np.intp]
     signal: NDArray[np.float32]
@@ -220,7 +270,7 @@ class Diffusion:
 def simulate_diffusion(
     brain: Brain, affine: NDArray, shape: tuple[int, int, int], bvals: NDArray, directions: NDArray
 ) -> Diffusion:
-    """Diffusion signal, tensor, FA and bundle regions on a grid.
+    """Simulate diffusion signal, tensor, FA and bundle regions on a grid.
 
     Parameters
     ----------
@@ -232,6 +282,11 @@ def simulate_diffusion(
         In s/mm2.
     directions : ndarray, shape (V, 3)
         In T1 world axes.
+
+    Returns
+    -------
+    Diffusion
+        Tensors are in T1 world axes.
     """
     inside, fractions, points = voxel_tissue(brain, affine, shape)
     white = fractions[:, WHITE] > MIN_WHITE
@@ -241,7 +296,7 @@ def simulate_diffusion(
     radial = radial_axes(mni, brain.template)
     fibres = find_fascicles(mni[white], radial[white])
 
-    def seen(tissue: int, where: NDArray, fa: NDArray, parts: NDArray, axes: NDArray) -> NDArray:
+    def signal_of(tissue: int, where: NDArray, fa: NDArray, parts: NDArray, axes: NDArray) -> NDArray:
         along, across = signal.eigenvalues(fa, MD[tissue])
         axes = brain.axes_to_t1(points[where], axes)
         one = signal.multi_tensor(bvals, directions, parts, axes, along, across)
@@ -249,10 +304,10 @@ def simulate_diffusion(
 
     everywhere = np.ones(len(points), dtype=bool)
     whole = np.ones((len(points), 1), dtype=np.float32)
-    total = seen(GREY, everywhere, GREY_FA * whole, whole, radial[:, None])
+    total = signal_of(GREY, everywhere, GREY_FA * whole, whole, radial[:, None])
     total += S0[CSF] * fractions[:, CSF, None] * np.exp(-bvals * MD[CSF]).astype(np.float32)
-    fa = brain.person.fa.astype(np.float32)[fibres.kinds]
-    total[white] += seen(WHITE, white, fa, fibres.fractions, fibres.axes)
+    fa = brain.individual.fa.astype(np.float32)[fibres.kinds]
+    total[white] += signal_of(WHITE, white, fa, fibres.fractions, fibres.axes)
     tensor = signal.fit_tensor(total, bvals, directions)
     region = (fibres.weight > REGION_WEIGHT) & (fractions[white, WHITE] > REGION_WHITE)
     labels = np.zeros(len(points), dtype=np.int16)
@@ -263,7 +318,23 @@ def simulate_diffusion(
 def simulate_t1(
     brain: Brain, affine: NDArray, shape: tuple[int, int, int], rng: np.random.Generator, snr: float
 ) -> NDArray[np.float32]:
-    """T1-weighted image on a grid in T1 world space; pure white matter is about 0.88."""
+    """Simulate a T1-weighted image on a grid in T1 world space.
+
+    Parameters
+    ----------
+    brain : Brain
+    affine : ndarray, shape (4, 4)
+        Of the grid, to T1 world mm.
+    shape : (int, int, int)
+    rng : numpy.random.Generator
+    snr : float
+        Signal-to-noise ratio of white matter.
+
+    Returns
+    -------
+    ndarray, shape (X, Y, Z)
+        Pure white matter has a value of about 0.88.
+    """
     points = grid_points(affine, shape)
     mni = brain.to_mni(points)
     tissue = anatomy.sample(brain.template.tissue, brain.template.affine, mni)
@@ -271,7 +342,7 @@ def simulate_t1(
     tissue, mni = tissue[head], mni[head]
     white = tissue[:, WHITE] > MIN_WHITE
     fibres = find_fascicles(mni[white], radial_axes(mni[white], brain.template))
-    myelin = (brain.person.myelin.astype(np.float32)[fibres.kinds] * fibres.fractions).sum(axis=1)
+    myelin = (brain.individual.myelin.astype(np.float32)[fibres.kinds] * fibres.fractions).sum(axis=1)
     intensity = tissue @ np.array([T1_INTENSITY[k] for k in range(3)], dtype=np.float32)
     detail = anatomy.sample(brain.template.detail[None], brain.template.affine, mni)[:, 0]
     intensity += detail

@@ -1,8 +1,8 @@
-"""Shapes of people: smooth invertible deformations of the MNI152 anatomy.
+"""Shapes of participants: smooth invertible deformations of the MNI152 anatomy.
 
-A person's shape is the flow of a stationary velocity field, so it is invertible whatever its
-size. Images are pulled back: a point of the person's (affinely normalised) brain goes to the
-MNI152 point whose tissue it carries.
+A participant's shape is the flow of a stationary velocity field, so it is invertible whatever its
+size. Images are pulled back: each point of the participant's (affinely normalised) brain is mapped
+to the MNI152 point of the same tissue.
 
 References
 ----------
@@ -17,19 +17,19 @@ from scipy import ndimage
 
 from m2m.phantom.anatomy import sample
 
-# Smoothness (mm, standard deviation) and share of the variance: lobes, bundles, folds.
+# Standard deviation (mm) of the Gaussian and share of the variance: lobes, bundles, folds.
 SCALES = ((24.0, 0.50), (12.0, 0.30), (7.0, 0.20))
 SQUARINGS = 6
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A pull-back: displacements on a coarse grid.
+    """A pull-back deformation: displacements on a coarse grid.
 
     Attributes
     ----------
     displacement : ndarray, shape (3, X, Y, Z)
-        In mm: point x carries the tissue of point x + displacement(x).
+        In mm: the tissue at point x is that of point x + displacement(x).
     affine : ndarray, shape (4, 4)
         Voxel indices of the grid to mm.
     """
@@ -38,9 +38,9 @@ class Shape:
     affine: NDArray[np.float64]
 
     def pull(self, points: NDArray) -> NDArray[np.float32]:
-        """Points, shape (N, 3), whose tissue `points` carry."""
-        moved = sample(self.displacement, self.affine, points, mode="nearest")
-        return np.asarray(points, dtype=np.float32) + moved
+        """Map points, shape (N, 3), to the points of the same tissue."""
+        shift_mm = sample(self.displacement, self.affine, points, mode="nearest")
+        return np.asarray(points, dtype=np.float32) + shift_mm
 
     def jacobian(self) -> NDArray[np.float32]:
         """Derivative of `pull` on the grid, shape (3, 3, X, Y, Z): [i, j] = d pulled_i / d x_j."""
@@ -73,24 +73,25 @@ def random_velocity(
         sigma = sigma_mm / spacing_mm
         noise = rng.standard_normal((3, *shape), dtype=np.float32)
         smooth = ndimage.gaussian_filter(noise, (0, sigma, sigma, sigma), mode="wrap")
-        # White noise under a Gaussian of this width keeps this part of its deviation.
-        kept = (2 * np.sqrt(np.pi) * sigma) ** -1.5
-        field += smooth * (size_mm * np.sqrt(share / 3) / kept)
+        # Standard deviation of white noise of deviation 1 after this Gaussian.
+        smooth_sd = (2 * np.sqrt(np.pi) * sigma) ** -1.5
+        field += smooth * (size_mm * np.sqrt(share / 3) / smooth_sd)
     return field
 
 
 def growth_velocity(
     region: NDArray[np.bool_], spacing_mm: float, log_growth: float, reach_mm: float = 6.0
 ) -> NDArray[np.float32]:
-    """Field whose pull-back makes a region grow to exp(log_growth) times its volume (first order).
+    """Velocity whose pull-back scales a region's volume by exp(log_growth), to first order.
 
     Parameters
     ----------
     region : ndarray of bool or of fractions, shape (X, Y, Z)
     spacing_mm : float
+        Of the grid.
     log_growth : float
     reach_mm : float
-        How far around the region the growth is felt.
+        Standard deviation of the Gaussian that extends the growth around the region.
 
     Returns
     -------
@@ -112,7 +113,7 @@ def flow(velocity: NDArray, affine: NDArray) -> Shape:
     Parameters
     ----------
     velocity : ndarray, shape (3, X, Y, Z)
-        In mm per unit time; followed for one unit.
+        In mm per unit time; integrated over one unit.
     affine : ndarray, shape (4, 4)
         Diagonal and translation: voxel indices to mm.
     """
@@ -120,8 +121,6 @@ def flow(velocity: NDArray, affine: NDArray) -> Shape:
     grid = np.indices(velocity.shape[1:], dtype=np.float32)
     step = (velocity / 2**SQUARINGS).astype(np.float32)
     for _ in range(SQUARINGS):
-        moved = grid + step / spacing
-        step = step + np.stack(
-            [ndimage.map_coordinates(u, moved, order=1, mode="nearest") for u in step]
-        )
+        shifted = grid + step / spacing
+        step = step + np.stack([ndimage.map_coordinates(u, shifted, order=1, mode="nearest") for u in step])
     return Shape(step, affine)

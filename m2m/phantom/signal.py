@@ -20,14 +20,27 @@ SCHEME_SEED = 7
 def gradient_scheme(
     n_b0: int, n_directions: int, b_s_per_mm2: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """b-values, shape (n,), and world unit vectors, shape (n, 3), zero where b is zero."""
+    """Gradients of one shell, directions spread by electrostatic repulsion.
+
+    Parameters
+    ----------
+    n_b0, n_directions : int
+    b_s_per_mm2 : float
+
+    Returns
+    -------
+    bvals : ndarray, shape (n_b0 + n_directions,)
+        In s/mm2.
+    directions : ndarray, shape (n_b0 + n_directions, 3)
+        World unit vectors; zero where b is zero.
+    """
     directions = generate_bvecs(n_directions, iters=500, rng=np.random.default_rng(SCHEME_SEED))
     bvals = np.concatenate([np.zeros(n_b0), np.full(n_directions, b_s_per_mm2)])
     return bvals, np.concatenate([np.zeros((n_b0, 3)), directions])
 
 
 def eigenvalues(fa: NDArray, md: float) -> tuple[NDArray, NDArray]:
-    """Diffusivities along and across an axially symmetric tensor of given FA and mean."""
+    """Diffusivities along and across the axis of an axially symmetric tensor of given FA and mean."""
     a = fa / np.sqrt(3 - 2 * fa**2)
     return md * (1 + 2 * a), md * (1 - a)
 
@@ -67,34 +80,70 @@ def multi_tensor(
     return signal
 
 
-def add_rician_noise(
-    signal: NDArray, sigma: float, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """Magnitude of the signal with Gaussian noise of deviation sigma in both channels."""
+def add_rician_noise(signal: NDArray, sigma: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Add Gaussian noise to the real and the imaginary channel and take the magnitude.
+
+    Parameters
+    ----------
+    signal : ndarray
+    sigma : float
+        Standard deviation in each channel, in units of the signal.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray
+        Of the signal's shape.
+    """
     real = rng.standard_normal(signal.shape, dtype=np.float32)
     imaginary = rng.standard_normal(signal.shape, dtype=np.float32)
     return np.hypot(signal + np.float32(sigma) * real, np.float32(sigma) * imaginary)
 
 
 def fit_tensor(signal: NDArray, bvals: NDArray, directions: NDArray) -> NDArray[np.float32]:
-    """Least-squares tensor of the log signal: six elements in mm2/s, shape (N, 6)."""
+    """Fit tensors to the logarithm of the signal by ordinary least squares.
+
+    Parameters
+    ----------
+    signal : ndarray, shape (N, V)
+        Above 0.
+    bvals : ndarray, shape (V,)
+        In s/mm2.
+    directions : ndarray, shape (V, 3)
+
+    Returns
+    -------
+    ndarray, shape (N, 6)
+        Dxx, Dxy, Dxz, Dyy, Dyz, Dzz in mm2/s.
+    """
     factor = np.where(np.equal(ROWS, COLUMNS), 1.0, 2.0)
     products = directions[:, ROWS] * directions[:, COLUMNS] * factor
     design = np.column_stack([-bvals[:, None] * products, np.ones(len(bvals))])
     return (np.log(signal) @ np.linalg.pinv(design).T)[:, :6].astype(np.float32)
 
 
-def bias_field(
-    rng: np.random.Generator, shape: tuple[int, int, int], size: float
-) -> NDArray[np.float32]:
-    """Smooth positive field around 1, of standard deviation about `size`."""
+def bias_field(rng: np.random.Generator, shape: tuple[int, int, int], size: float) -> NDArray[np.float32]:
+    """Draw a smooth receive field.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    shape : (int, int, int)
+    size : float
+        Standard deviation, about.
+
+    Returns
+    -------
+    ndarray, shape (X, Y, Z)
+        Positive, around 1.
+    """
     coarse = ndimage.zoom(size * rng.standard_normal((3, 3, 3)), 3, order=3)
     zoom = np.divide(shape, coarse.shape)
     return np.exp(ndimage.zoom(coarse, zoom, order=1)).astype(np.float32)
 
 
 def fsl_bvecs(directions: NDArray, affine: NDArray) -> NDArray[np.float64]:
-    """World vectors in FSL's convention, shape (3, n): image axes, x flipped where det > 0."""
+    """World vectors, shape (n, 3), in FSL's convention, shape (3, n): image axes, x flipped if det > 0."""
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     vectors = axes.T @ directions.T
     if np.linalg.det(axes) > 0:

@@ -1,4 +1,4 @@
-"""The report: one page of the whole study, of words, pictures and tables that exist already."""
+"""The report: one HTML page of the whole study, made from existing figures and tables."""
 
 from m2m.report.page import main
 

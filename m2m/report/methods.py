@@ -1,6 +1,6 @@
-"""The methods of a study in words, with their references: made from the configuration that ran.
+"""The methods text of a study, with references: made from the configuration that was run.
 
-Every sentence depends on the options: what was not run is not named.
+Every sentence depends on the options: a step that was not run is not mentioned.
 """
 
 import importlib.metadata
@@ -18,11 +18,11 @@ from m2m.io.files import read_json, write_text
 from m2m.io.modalities import MODALITIES, REGISTERED, natures
 from m2m.io.tables import read_table
 from m2m.options import Config, Family, Task
-from m2m.options.chains import CHAINS
 from m2m.options.configured import figures_folder
 from m2m.options.downstream_options import fold_task
 from m2m.options.imaging_options import MAPPERS
-from m2m.options.stage_flags import NeededConfig, Root, StudyName
+from m2m.options.preprocess_backends import PREPROCESS_BACKENDS
+from m2m.options.stage_flags import NeededConfig, PageName, Root
 from m2m.options.trackers import TRACKERS
 from m2m.report.jinja import templates
 from m2m.report.model_sentences import (
@@ -32,40 +32,55 @@ from m2m.report.model_sentences import (
     task_sentences,
     training_sentences,
 )
-from m2m.report.words import Row, enumerate_words, task_titles
+from m2m.report.summary_text import Row, join_names, task_titles
 
 FITS = {
-    "WLS": "weighted least squares [@chung2006]", "OLS": "ordinary least squares",
+    "WLS": "weighted least squares [@chung2006]",
+    "OLS": "ordinary least squares",
     "NLLS": "non-linear least squares",
-    "RESTORE": "RESTORE [@chang2005], with the noise of each voxel from its residuals "
-    "[@chang2012]",
-}  # fmt: skip
-# Packages by the name that a reader knows; those of single families only where they ran.
+    "RESTORE": "RESTORE [@chang2005], with the noise of each voxel from its residuals [@chang2012]",
+}
+# Packages by their common name; packages of single families are added only where these were run.
 PACKAGES = {
-    "NumPy": "numpy", "SciPy": "scipy", "nibabel": "nibabel", "DIPY": "dipy",
-    "scikit-image": "scikit-image", "PyTorch": "torch", "pandas": "pandas",
+    "NumPy": "numpy",
+    "SciPy": "scipy",
+    "nibabel": "nibabel",
+    "DIPY": "dipy",
+    "scikit-image": "scikit-image",
+    "PyTorch": "torch",
+    "pandas": "pandas",
     "Snakemake": "snakemake",
-}  # fmt: skip
+}
 
 
 def low_resolutions(tasks: Mapping[str, Task]) -> list[str]:
-    """What was cropped, and how far, of each kind of low resolution."""
-    whose = {"dwi": "of the diffusion series before the fit", "map": "of the FA map"}
-    kinds = {task.low.kind: task.low for task in tasks.values() if task.low}
+    """Describe the k-space cropping of each kind of low resolution."""
+    cropped = {"dwi": "of the diffusion series before the fit", "map": "of the FA map"}
+    kinds = {task.low_res.kind: task.low_res for task in tasks.values() if task.low_res}
     return [
-        f"{whose[low.of]} (one in {low.ratio} frequencies along each axis)"
-        for low in kinds.values()
+        f"{cropped[low_res.source]} (one in {low_res.factor} frequencies along each axis)" for low_res in kinds.values()
     ]
 
 
 def suites() -> dict[str, str]:
-    """Suite of each external program that a chain or backend may call."""
-    records = (*CHAINS.values(), *TRACKERS.values(), *MAPPERS.values())
+    """Software suite of each external program that a backend may call."""
+    records = (*PREPROCESS_BACKENDS.values(), *TRACKERS.values(), *MAPPERS.values())
     return {program: one.suite for one in records for program in one.programs}
 
 
 def program_versions(root: Path, units: Iterable[str]) -> dict[str, str]:
-    """Versions of the external programs that were called for these people, by suite."""
+    """Versions of the external programs that were called for these units, by suite.
+
+    Parameters
+    ----------
+    root : Path
+        The derivative dataset.
+    units : iterable of str
+
+    Returns
+    -------
+    dict of str to str
+    """
     found: dict[str, set[str]] = {}
     suite_of = suites()
     for unit in units:
@@ -78,7 +93,21 @@ def program_versions(root: Path, units: Iterable[str]) -> dict[str, str]:
 
 
 def package_versions(config: Config, models: Iterable[Family], biology: bool) -> dict[str, str]:
-    """Versions of m2m, of Python and of the packages that did the work, where installed."""
+    """Versions of m2m, of Python and of the packages used, where installed.
+
+    Parameters
+    ----------
+    config : Config
+    models : iterable of Family
+        Models that were fitted or applied.
+    biology : bool
+        Whether the biological validation was run.
+
+    Returns
+    -------
+    dict of str to str
+        By the name of the package.
+    """
     names = dict(PACKAGES)
     for model in models:
         names |= model.packages
@@ -98,38 +127,49 @@ def package_versions(config: Config, models: Iterable[Family], biology: bool) ->
 
 
 def evaluated(root: Path, tasks: Mapping[str, Task]) -> set[tuple[str | None, str | None]]:
-    """Region and metric of everything that a summary holds."""
-    rows: list[Row] = [
-        row for task in tasks for row in read_table(root / "evaluate" / task / "summary.tsv")
-    ]
+    """Region and metric of every row of the tasks' summaries."""
+    rows: list[Row] = [row for task in tasks for row in read_table(root / "evaluate" / task / "summary.tsv")]
     return {(row["region"], row["metric"]) for row in rows}
 
 
 def biology(root: Path) -> dict[str, Any]:
-    """What was predicted of people, from which inputs, and how."""
+    """Record of the biological validation: phenotypes, inputs and predictors."""
     folder = root / "downstream"
     record = read_json(folder / "downstream.json")
     scores = read_table(folder / "scores.tsv")
     kinds = {row["target"]: row["kind"] for row in scores}
     return record | {
         "predicted": list(kinds),
-        "numbers": "regression" in kinds.values(), "classes": "classification" in kinds.values(),
+        "numbers": "regression" in kinds.values(),
+        "classes": "classification" in kinds.values(),
         "inputs": list(dict.fromkeys(f"`{row['input']}`" for row in scores)),
         "covariates": any(row["input"] == "covariates" for row in scores),
         "cnn": any(row["predictor"] == "cnn" for row in scores),
-    }  # fmt: skip
+    }
 
 
 def of_folds(root: Path) -> dict[str, Any]:
-    """Record of the division into folds, with the counts of the first fold's parts."""
+    """Record of the folds, with the counts of the parts of the first fold."""
     first = read_json(root / "cohort" / "fold-1" / "split.json")
     return first | read_json(root / "cohort" / "folds.json")
 
 
 def context(root: Path, config: Config, tasks: Mapping[str, Task]) -> dict[str, Any]:
-    """All that the text is made from: options, counts, and what was measured.
+    """Values of the template: options, counts, and the metrics that were computed.
 
-    Of tasks that cross-fit, the folds are one.
+    The folds of a cross-fitted task count as one task.
+
+    Parameters
+    ----------
+    root : Path
+        The derivative dataset.
+    config : Config
+    tasks : mapping of str to Task
+        Tasks that the text describes.
+
+    Returns
+    -------
+    dict
     """
     quality = read_table(root / "cohort" / "quality.tsv")
     used = [row for row in quality if row["state"] == "used"]
@@ -137,60 +177,56 @@ def context(root: Path, config: Config, tasks: Mapping[str, Task]) -> dict[str, 
     names = dict.fromkeys(model for task in tasks.values() for model in task.models)
     models = {name: config.models[name] for name in names}
     images = {image for task in tasks.values() for image in (task.source, task.target)}
-    makers = {
-        read_json(root / "models" / task / model / "model.json")["code_version"]
-        for task, model in fits(tasks)
+    code_versions = {
+        read_json(root / "models" / task / model / "model.json")["code_version"] for task, model in fits(tasks)
     }
     folds = any(task.fold for task in tasks.values())
     measured = set() if folds else evaluated(root, tasks)
-    tasks = {
-        name.removesuffix(fold_task("", 1)): task
-        for name, task in tasks.items()
-        if task.fold in (None, 1)
-    }
+    tasks = {name.removesuffix(fold_task("", 1)): task for name, task in tasks.items() if task.fold in (None, 1)}
     shown = natures(images)
-    carried = [
-        m for n, m in MODALITIES.items() if m.nature == "weighted" or n in {REGISTERED, *images}
-    ]
+    resampled = [m for n, m in MODALITIES.items() if m.nature == "weighted" or n in {REGISTERED, *images}]
     return {
-        "config": config, "tasks": tasks, "natures": shown,
-        "entered": [m.methods for m in carried if m.methods],
+        "config": config,
+        "tasks": tasks,
+        "natures": shown,
+        "modality_sentences": [m.methods for m in resampled if m.methods],
         "targets": natures(task.target for task in tasks.values()),
         "phantom": config.cohort.phantom if config.cohort.source == "phantom" else None,
         "flow": read_json(root / "cohort" / "flow.json"),
         "split": of_folds(root) if folds else read_json(root / "cohort" / "split.json"),
         "biology": biology(root) if folds else None,
         "corrected": config.preprocess.record.sentence(config.preprocess),
-        "mapper": config.grid.record.sentence(config.grid), "fit": FITS[config.dti.fit],
-        "tracking": config.tractography.record.sentence(config.tractography)
-        if shown & {"density", "tensor"} else "",
+        "mapper": config.grid.record.sentence(config.grid),
+        "fit": FITS[config.dti.fit],
+        "tracking": config.tractography.record.sentence(config.tractography) if shown & {"density", "tensor"} else "",
         "masks": {"template": masks["template and intensity"], "supplied": masks["supplied"]},
-        "maps": [m.in_words for m in carried],
+        "maps": [m.described_as for m in resampled],
         "registered": sum(row.get("grid_kept") == "registration" for row in used),
-        "lows": low_resolutions(tasks),
+        "low_resolutions": low_resolutions(tasks),
         "task_sentences": list(task_sentences(tasks, task_titles(tasks))),
         "model_sentences": list(model_sentences(models)),
         "trained": list(training_sentences(tasks, models)),
-        "moved": any(model.correction for model in models.values()),
-        "rois": ("rois", "concordance") in measured, "lpips": ("brain", "lpips") in measured,
+        "label_correction": any(model.correction for model in models.values()),
+        "rois": ("rois", "concordance") in measured,
+        "lpips": ("brain", "lpips") in measured,
         "identified": ("rois", "identification") in measured,
         "bundles": any(region == "bundles" for region, _ in measured),
         "calibrated": ("brain", "calibration_error") in measured,
         "compared": any(len(task.models) > 1 for task in tasks.values()),
         "versions": package_versions(config, models.values(), folds)
         | program_versions(root, [str(row["unit"]) for row in used]),
-        "makers": sorted(makers - {m2m.__version__}),
-    }  # fmt: skip
+        "fitting_versions": sorted(code_versions - {m2m.__version__}),
+    }
 
 
-def written(facts: Mapping[str, Any]) -> str:
-    """Fill the text: one line a paragraph, with no more than one blank line between two."""
+def render_text(values: Mapping[str, Any]) -> str:
+    """Fill the template: one line per paragraph, one blank line between paragraphs."""
     environment = templates(autoescape=False)
-    environment.filters["listed"] = lambda words: enumerate_words(list(words))
+    environment.filters["listed"] = join_names
     environment.filters["g"] = lambda number: f"{number:g}"
-    text = environment.get_template("methods.md.j2").render(facts)
+    text = environment.get_template("methods.md.j2").render(values)
     paragraphs = (" ".join(part.split()) for part in re.split(r"\n\s*\n", text))
-    # The template has its own spaces before commas and points, where a word was left out.
+    # Where the template omits a word, a space before a comma or full stop is left: it is removed.
     return "\n\n".join(re.sub(r" ([,.;])", r"\1", part) for part in paragraphs if part) + "\n"
 
 
@@ -204,26 +240,35 @@ def bibliography(text: str) -> str:
     """
     path = Path(__file__).parent / "templates" / "references.bib"
     blocks = path.read_text(encoding="utf-8").strip().split("\n\n")
-    entries = {re.match(r"@\w+\{([^,]+),", block)[1]: block for block in blocks}
+    entries = {block.partition("{")[2].partition(",")[0]: block for block in blocks}
     wanted = keys_of(text)
     if missing := wanted - entries.keys():
         raise DataError(f"references.bib has no entry for {sorted(missing)}", file=path)
     return "\n\n".join(entries[key] for key in sorted(wanted)) + "\n"
 
 
-def main(root: Root, study: StudyName, config: NeededConfig) -> None:
-    """Write the methods of a study in words, with the references."""
-    whole = Config.model_validate_json(config.read_text(encoding="utf-8"))
-    folder = Path(figures_folder(root, study))
-    chosen = {name: task for name, task in whole.tasks.items() if task.study == study}
-    write_methods(root, chosen, whole, folder / "methods.md", folder / "references.bib")
+def main(root: Root, page: PageName, config: NeededConfig) -> None:
+    """Write the methods text of a study, with the references."""
+    settings = Config.model_validate_json(config.read_text(encoding="utf-8"))
+    folder = Path(figures_folder(root, page))
+    chosen = {name: task for name, task in settings.tasks.items() if task.page == page}
+    write_methods(root, chosen, settings, folder / "methods.md", folder / "references.bib")
 
 
-def write_methods(
-    root: Path, chosen: Mapping[str, Task], config: Config, out: Path, references: Path
-) -> None:
-    """Write the methods of these tasks, and BibTeX of what the text cites."""
-    text = written(context(root, config, chosen))
+def write_methods(root: Path, chosen: Mapping[str, Task], config: Config, out: Path, references: Path) -> None:
+    """Write the methods text of these tasks, and the BibTeX entries of the references it cites.
+
+    Parameters
+    ----------
+    root : Path
+        The derivative dataset.
+    chosen : mapping of str to Task
+        Tasks that the text describes.
+    config : Config
+    out, references : Path
+        Markdown and BibTeX file.
+    """
+    text = render_text(context(root, config, chosen))
     write_text(references, bibliography(text))
     write_text(out, text)
     print(f"wrote {out} ({len(text.split())} words, {len(keys_of(text))} references)")

@@ -1,136 +1,195 @@
-"""Sentences about models and their training, true to the options, with keys of references.bib."""
+"""Sentences about models and their training, made from the options, with keys of references.bib."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from m2m.options import Family, Task, Trained
-from m2m.report.words import enumerate_words
+from m2m.options.training_options import SliceWindow
+from m2m.report.summary_text import join_names
 
 CITATION = re.compile(r"\[(@[^]]+)\]")
 FUSIONS = {
-    "average": "averaged", "inverse-variance": "weighted by inverse variances",
-    "field": "joined by a continuous field",
-}  # fmt: skip
+    "average": "averaged",
+    "inverse-variance": "weighted by inverse variances",
+    "field": "combined by a continuous field",
+}
 
 
 def model_sentences(models: Mapping[str, Family]) -> Iterator[str]:
-    """Describe each model; of models of one family the first in full, others by what differs."""
+    """Describe each model: the first of each family fully, the others by their differences from it."""
     first: dict[str, str] = {}
     for name, section in models.items():
-        if section.family not in first:
-            first[section.family] = name
+        family = _family_of(section)
+        if family not in first:
+            first[family] = name
             yield described(name, section)
             continue
-        model = first[section.family]
+        model = first[family]
         changes = dict(changed(models[model].model_dump(), section.model_dump()))
-        what = enumerate_words([f"{key} {value}" for key, value in changes.items()] or ["nothing"])
+        differences = join_names([f"{key} {value}" for key, value in changes.items()]) if changes else ""
         new = keys_of(described(name, section)) - keys_of(described(model, models[model]))
         cited = f" [{'; '.join(f'@{key}' for key in sorted(new))}]" if new else ""
-        yield f"`{name}` was `{model}` but for {what}{cited}."
+        if differences:
+            yield f"`{name}` was `{model}` except for {differences}{cited}."
+        else:
+            yield f"`{name}` was the same as `{model}`{cited}."
+
+
+def _family_of(section: Family) -> str:
+    """Name of a family: the key by which sections are distinguished."""
+    return section.family  # type: ignore[attr-defined]  # a Literal of each registered section
 
 
 def described(name: str, section: Family) -> str:
     """Describe one model in full."""
     text = f"`{name}`: {section.sentence}."
-    if not section.trained:
+    if not isinstance(section, Trained):
         return text
-    text += _spaced(section.network_sentence(enumerate_words)) + f" It saw {seen(section)}."
-    text += _spaced(section.loss_sentence(enumerate_words))
+    text += _spaced(section.network_sentence(join_names)) + f" Its input was {network_inputs(section)}."
+    text += _spaced(section.loss_sentence(join_names))
     if section.correct_labels:
-        text += " Beside it a network learned to move misaligned targets [@jaderberg2015]."
+        text += " A second network was trained with it to correct misaligned targets [@jaderberg2015]."
     if section.labels_from:
-        text += f" Its targets were moved by what {section.labels_from} had learned of that."
+        text += f" Its targets were corrected by the label correction of {section.labels_from}."
     views = "views" if len(section.planes) > 1 or section.mirror else "slices"
-    mirrored = ", as was the mirrored person" if section.mirror else ""
+    mirrored = " and their mirror images" if section.mirror else ""
     how = "stacked" if views == "slices" else FUSIONS[section.fusion]
-    planes = enumerate_words(section.planes)
-    return f"{text} Every {planes} slice was translated{mirrored}; the {views} were {how}."
+    planes = join_names(section.planes)
+    return f"{text} All {planes} slices{mirrored} were translated; the {views} were {how}."
 
 
 def _spaced(sentence: str) -> str:
-    """A sentence behind another one, where there is one."""
+    """The sentence with a leading space; empty stays empty."""
     return sentence and f" {sentence}"
 
 
-def seen(section: Trained) -> str:
-    """Say what a network sees of a volume."""
-    window = section.window
+def network_inputs(section: Trained) -> str:
+    """Describe the inputs of a network."""
+    return window_of(section.window)
+
+
+def window_of(window: SliceWindow) -> str:
+    """Describe the inputs that a window of slices gives to a network."""
     parts = [f"{window.context} neighbouring slices" if window.context > 1 else "one slice"]
     if window.position:
-        parts.append("each pixel's place in the template [@tancik2020]")
+        parts.append("the template coordinates of each pixel [@tancik2020]")
     if window.prior:
-        parts.append("the training people's mean map there")
-    return enumerate_words(parts)
+        parts.append("the mean map of the training participants")
+    return join_names(parts)
 
 
-def changed(before: Mapping[str, Any], after: Mapping[str, Any], at: str = "") -> Iterator[tuple]:
-    """Yield name and new value of each option that differs, nested ones joined by dots."""
+def inputs_in_short(section: Family) -> str:
+    """Inputs of a model, and whether it translates the mirrored image too, for the cell of a table."""
+    if not isinstance(section, Trained):
+        return "no network"
+    window = section.window
+    parts = [f"{window.context} slices" if window.context > 1 else "1 slice"]
+    parts += ["template coordinates"] * window.position + ["mean map"] * window.prior
+    return ", ".join(parts) + ("; mirrored" if section.mirror else "; not mirrored")
+
+
+def inputs_sentence(inputs: Mapping[str, str]) -> str:
+    """Say whether the networks of a task have the same inputs.
+
+    Parameters
+    ----------
+    inputs : mapping of str to str
+        By model: `inputs_in_short`.
+
+    Returns
+    -------
+    str
+        Empty with fewer than two networks.
+    """
+    networks = {model: text for model, text in inputs.items() if text != "no network"}
+    if len(networks) < 2:
+        return ""
+    if len(set(networks.values())) == 1:
+        return f"All networks have the same inputs: {next(iter(networks.values()))}."
+    listed = "; ".join(f"{model} has {text.replace('; ', ', ')}" for model, text in networks.items())
+    return f"The networks do not have the same inputs, which is part of each difference: {listed}."
+
+
+def changed(before: Mapping[str, Any], after: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str]]:
+    """Find the options that differ.
+
+    Parameters
+    ----------
+    before, after : mapping
+        Options, nested by section.
+    at : str
+        Prefix of the names.
+
+    Yields
+    ------
+    tuple of str
+        Name (nested ones joined by dots) and new value.
+    """
     for key in {**before, **after}:
         old, new = before.get(key), after.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from changed(old, new, f"{at}{key}.")
         elif old != new:
-            # Tuples as a person writes them, and none of Python's words.
-            words = {None: "none", True: "on", False: "off"}
+            # Tuples are joined by hyphens; None, True and False are written as none, on and off.
+            constants = {None: "none", True: "on", False: "off"}
             if isinstance(new, tuple | list):
                 text = "-".join(map(str, new))
             elif new is None or isinstance(new, bool):
-                text = words[new]
+                text = constants[new]
             else:
                 text = f"{new:g}" if isinstance(new, float) else str(new)
             yield f"{at}{key}", text
 
 
 def keys_of(text: str) -> set[str]:
-    """Keys of references that a text cites."""
-    return {
-        key.strip().removeprefix("@")
-        for group in CITATION.findall(text)
-        for key in group.split(";")
-    }
+    """Keys of the references that a text cites."""
+    return {key.strip().removeprefix("@") for group in CITATION.findall(text) for key in group.split(";")}
 
 
 def task_sentences(tasks: Mapping[str, Task], titles: Mapping[str, str]) -> Iterator[str]:
-    """Say of each task what is translated to what, and by which models."""
+    """Describe each task: source, target and models."""
     for name, task in tasks.items():
-        models = enumerate_words([f"`{model}`" for model in task.models])
+        models = join_names([f"`{model}`" for model in task.models])
         text = f"`{name}`: {titles[name]}, by {models}"
-        if task.chain:
-            text += f"; the models of {enumerate_words([f'`{t}`' for t in task.chain])} were run "
-            text += "one after the other and nothing was trained for it"
+        if task.cascade:
+            text += f"; a cascade of the models of {join_names([f'`{t}`' for t in task.cascade])}, "
+            text += "without further training"
+        if task.inputs is not None:
+            text += f"; in this task the input of every network was {window_of(task.inputs)}"
         if task.losses:
-            weights = enumerate_words([f"{k} {weight:g}" for k, weight in task.losses.items()])
-            text += f"; here the weights of losses were {weights}"
+            weights = join_names([f"{k} {weight:g}" for k, weight in task.losses.items()])
+            text += f"; for this task the weights of the losses were {weights}"
         yield f"{text}."
 
 
 def training_sentences(tasks: Mapping[str, Task], models: Mapping[str, Family]) -> Iterator[str]:
-    """Say how networks were trained; those of a task that were trained alike stand together."""
+    """Describe the training of networks; networks of a task with the same training share a sentence."""
     alike: dict[tuple[str, str], list[str]] = {}
     for task, model in fits(tasks):
-        if not models[model].trained:
+        section = models[model]
+        if not isinstance(section, Trained):
             continue
-        training = models[model].training
+        training = section.training
         steps = tasks[task].steps_of(model) or training.steps
         text = f"{steps} steps of {training.batch_size} slices, learning rate "
         text += f"{training.learning_rate:g}, seed {training.seed}"
         if training.flip:
-            text += "; half of the slices were mirrored"
+            text += "; half of the slices were mirrored at random"
         if training.jitter and tasks[task].source == "t1":
-            text += f"; intensities were scaled within exp(±{training.jitter:g})"
+            text += f"; intensities were scaled at random within exp(±{training.jitter:g})"
         if training.central_share < 1:
-            text += f"; of each orientation the middle {training.central_share:.0%} were shown"
+            text += f"; only the central {training.central_share:.0%} of the slices of each orientation were used"
         alike.setdefault((task, text), []).append(f"`{model}`")
     for (task, text), names in alike.items():
-        yield f"{enumerate_words(names)} on `{task}`: {text}."
+        yield f"{join_names(names)} on `{task}`: {text}."
 
 
 def fits(tasks: Mapping[str, Task]) -> Iterable[tuple[str, str]]:
-    """Task and model of each fit: a chain has none, and some models are fitted in other tasks."""
+    """Training task and model of each fit: a cascade has none, and some models are fitted in another task."""
     return dict.fromkeys(
-        (task.home(name, model), model)
+        (task.training_task(name, model), model)
         for name, task in tasks.items()
-        if not task.chain
+        if not task.cascade
         for model in task.models
     )

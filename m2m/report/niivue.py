@@ -1,6 +1,6 @@
-"""NiiVue, the viewer of volumes in a browser, as one JavaScript module from an installed package.
+"""NiiVue, a viewer of volumes in a browser, as one JavaScript module from an installed package.
 
-Nothing is fetched and nothing is kept in the repository: the module comes from the Python package
+Nothing is downloaded and no copy is in the repository: the module is read from the Python package
 ipyniivue, or from a file of npm's @niivue/niivue that the configuration names.
 
 References
@@ -17,10 +17,10 @@ from pathlib import Path
 from m2m.io.errors import DataError
 
 PACKAGE = "ipyniivue"
-# ipyniivue's module exports a widget only. Its one instance of NiiVue's class is made in
-# `initialize`; names there are shortened by its build, so they are looked up.
+# ipyniivue's module exports only a widget, which makes its instance of NiiVue's class in
+# `initialize`. The build shortens the name of the class, so it is searched for.
 _EXPORTED = re.compile(r"export\s*\{[^{}]*\bNiivue\s*[,}]|\bas Niivue\b")
-_MADE = re.compile(r"initialize\(\{model:[\w$]+\}\).{0,400}?=\s*new ([\w$]+)\([\w$]+\)", re.S)
+_INSTANCE = re.compile(r"initialize\(\{model:[\w$]+\}\).{0,400}?=\s*new ([\w$]+)\([\w$]+\)", re.S)
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Bundle:
     module : str
         JavaScript, an ES module that exports the class `Niivue`.
     source : str
-        Where it comes from, with its version where that is known.
+        Package and version, or name of the file.
     licence : str
-        Text that goes with every copy.
+        Text of the licence, which every copy must contain.
     """
 
     module: str
@@ -43,21 +43,20 @@ class Bundle:
 
 
 def find_bundle(chosen: Path | None) -> Bundle | None:
-    """Read NiiVue's module from the file chosen, or else from ipyniivue; None where neither is.
+    """Read NiiVue's module from the chosen file, or else from ipyniivue; None where neither exists.
 
     Raises
     ------
     DataError
-        The file chosen is missing, or a module does not hold the class.
+        The chosen file is missing, or the module does not contain the class.
     """
     if chosen is not None:
         if not chosen.is_file():
             raise DataError(
-                "is no file", file=chosen,
-                remedy="name dist/index.js of npm's @niivue/niivue in report.viewer_bundle",
-            )  # fmt: skip
-        licence = chosen.parents[1] / "LICENSE"
-        text = licence.read_text(encoding="utf-8") if licence.is_file() else "BSD-2-Clause"
+                "is no file", file=chosen, remedy="name dist/index.js of npm's @niivue/niivue in report.viewer_bundle"
+            )
+        path = chosen.parents[1] / "LICENSE"
+        text = path.read_text(encoding="utf-8") if path.is_file() else "BSD-2-Clause"
         return Bundle(with_class(chosen), f"the file {chosen.name}", text)
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
@@ -69,7 +68,7 @@ def find_bundle(chosen: Path | None) -> Bundle | None:
 
 
 def with_class(path: Path) -> str:
-    """Read a module and let it export the class `Niivue` where it does not.
+    """Read a module; add an export of the class `Niivue` where it lacks one.
 
     Raises
     ------
@@ -79,10 +78,11 @@ def with_class(path: Path) -> str:
     text = path.read_text(encoding="utf-8")
     if _EXPORTED.search(text):
         return text
-    if made := _MADE.search(text):
-        return f"{text}\nexport{{{made[1]} as Niivue}};\n"
+    if instance := _INSTANCE.search(text):
+        return f"{text}\nexport{{{instance[1]} as Niivue}};\n"
     raise DataError(
-        "does not hold NiiVue's class where it is looked for", file=path,
+        "does not contain NiiVue's class where it is expected",
+        file=path,
         remedy=f"install {PACKAGE} as constraints.txt pins it, or name dist/index.js of npm's "
         "@niivue/niivue in report.viewer_bundle",
-    )  # fmt: skip
+    )

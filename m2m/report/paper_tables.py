@@ -1,7 +1,7 @@
 """Tables of one task's results as Markdown and LaTeX, for a paper: values with their intervals.
 
-What is best is marked by the intervals of paired differences, not by the values: a model is marked
-where no other one is better on the same people, unless that holds for all of them.
+The best models are marked by the verdicts on paired differences, not by the values: a model is marked
+if no other model is better on the same participants, unless this is true for all models.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,12 @@ import pandas as pd
 
 from m2m.evaluate.metric_records import METRICS, REGIONS, in_report
 from m2m.io.files import write_text
+from m2m.io.quoting import printable
 from m2m.io.tables import read_table
-from m2m.options.configured import read_config
+from m2m.options.configured import fitted_model, read_config
 from m2m.options.stage_flags import NeededConfig, Root, TaskName
-from m2m.report.words import (
+from m2m.report.model_sentences import inputs_in_short
+from m2m.report.summary_text import (
     COUNTS,
     Row,
     comparison_rows,
@@ -26,19 +28,18 @@ from m2m.report.words import (
 )
 
 LEGEND = (
-    "Mean over {people} test people [95 % bootstrap interval]; {counts}. Bold: by the interval of "
-    "the paired difference no other model is better, where this does not hold for all of them."
+    "Mean over {n_subjects} test participants [95 % interval by Student's t; exact for rates]; {counts}. Bold: no "
+    "other model is better by the corrected p of the paired difference; no value is bold where this is true for all "
+    "models."
 )
 COMPARED = (
-    "Difference of two models on the same people [95 % bootstrap interval], p of the signed-rank "
-    "test, and p corrected by Holm's procedure; the verdict follows the interval."
+    "Difference between two models on the same participants [95 % interval], p by Student's t (by McNemar's test for "
+    "rates), and p corrected by Holm's procedure, on which the verdict is based."
 )
 
 
-def unbeaten(
-    comparison: Sequence[Row], models: Sequence[str]
-) -> dict[tuple[str | None, str | None], set[str]]:
-    """Models that no other one is better than, by region and metric; none where all are.
+def unbeaten(comparison: Sequence[Row], models: Sequence[str]) -> dict[tuple[str | None, str | None], set[str]]:
+    """Models that no other model is better than, by region and metric.
 
     Parameters
     ----------
@@ -49,33 +50,35 @@ def unbeaten(
     Returns
     -------
     dict
-        Only of metrics that have a better way, and of which every pair has an interval.
+        Sets of models; only for metrics with a better direction, with an interval for every pair,
+        and with a difference between at least two models.
     """
     beaten: dict[tuple, set[str]] = {}
     verdicts: dict[tuple, list[str]] = {}
     for row in comparison:
         key = row["region"], row["metric"]
-        found = verdict(row) if row["metric"] in METRICS else ""
-        verdicts.setdefault(key, []).append(found)
-        if found in ("better", "worse"):
-            loser = row["baseline"] if found == "better" else row["model"]
+        outcome = verdict(row) if row["metric"] in METRICS else ""
+        verdicts.setdefault(key, []).append(outcome)
+        if outcome in ("better", "worse"):
+            loser = row["baseline"] if outcome == "better" else row["model"]
             beaten.setdefault(key, set()).add(str(loser))
     return {
-        key: set(models) - losers
-        for key, losers in beaten.items()
-        if not {"", "too few subjects"} & set(verdicts[key])
+        key: set(models) - losers for key, losers in beaten.items() if not {"", "too few subjects"} & set(verdicts[key])
     }
 
 
-def summary_cells(
-    summary: Sequence[Row], comparison: Sequence[Row], models: Sequence[str]
-) -> list[dict[str, Any]]:
+def summary_cells(summary: Sequence[Row], comparison: Sequence[Row], models: Sequence[str]) -> list[dict[str, Any]]:
     """One row per region and metric: the texts, and which models are marked.
+
+    Parameters
+    ----------
+    summary, comparison : rows of summary.tsv and comparison.tsv
+    models : sequence of str
 
     Returns
     -------
     list of dict
-        region, metric (with the better way), cells (texts, by model), marked (set of models).
+        region, metric (with the better direction), cells (texts, by model), marked (set of models).
     """
     found = {(row["region"], row["metric"], row["model"]): row for row in summary}
     best = unbeaten(comparison, models)
@@ -86,35 +89,32 @@ def summary_cells(
             if not any(own.values()):
                 continue
             cells = {
-                model: f"{printed(row['mean'], metric.digits)} {interval(row, metric.digits)}"
-                if row else "n/a" for model, row in own.items()
-            }  # fmt: skip
+                model: f"{printed(row['mean'], metric.digits)} {interval(row, metric.digits)}" if row else "n/a"
+                for model, row in own.items()
+            }
             shown = {model for model, row in own.items() if row}
             marked = best.get((region, name), set()) & shown
             rows.append(
-                {"region": region_name, "metric": f"{metric.title}, {metric.better}",
-                 "cells": cells, "marked": marked}
-            )  # fmt: skip
+                {"region": region_name, "metric": f"{metric.title}, {metric.better}", "cells": cells, "marked": marked}
+            )
     return rows
 
 
 def legend(summary: Sequence[Row], models: Sequence[str]) -> str:
-    """What the numbers of a summary are, and of how many."""
+    """Legend of the summary, with the number of participants."""
     counted = counts_by_model(summary, models)
     if not counted:
-        return "No test person was evaluated."
-    people = sorted({row["subjects"] for row in counted})
-    words = ", ".join(f"{key} {counted[0][key]}" for key in COUNTS)
-    return LEGEND.format(people=" to ".join(map(str, (people[0], people[-1])[: len(people)])),
-                         counts=words)  # fmt: skip
+        return "No test participant was evaluated."
+    subjects = sorted({row["subjects"] for row in counted})
+    counts = ", ".join(f"{key} {counted[0][key]}" for key in COUNTS)
+    n_subjects = " to ".join(map(str, (subjects[0], subjects[-1])[: len(subjects)]))
+    return LEGEND.format(n_subjects=n_subjects, counts=counts)
 
 
 def frame(rows: Sequence[Mapping[str, Any]], models: Sequence[str]) -> pd.DataFrame:
-    """Table of the summary's texts."""
+    """Summary as a table of texts."""
     columns = ["region", "metric", *models]
-    return pd.DataFrame(
-        [[row["region"], row["metric"], *row["cells"].values()] for row in rows], columns=columns
-    )
+    return pd.DataFrame([[row["region"], row["metric"], *row["cells"].values()] for row in rows], columns=columns)
 
 
 def markdown(table: pd.DataFrame, marked: Sequence[set[str]] = ()) -> str:
@@ -122,7 +122,9 @@ def markdown(table: pd.DataFrame, marked: Sequence[set[str]] = ()) -> str:
     marked = marked or [set()] * len(table)
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+        # A cell is text: neither a further column nor HTML.
+        texts = (printable(cell).replace("|", r"\|").replace("<", "&lt;") for cell in cells)
+        return "| " + " | ".join(texts) + " |"
 
     lines = [line(list(table.columns)), line(["---"] * len(table.columns))]
     for cells, bold in zip(table.to_dict("records"), marked, strict=True):
@@ -133,33 +135,49 @@ def markdown(table: pd.DataFrame, marked: Sequence[set[str]] = ()) -> str:
 def latex(table: pd.DataFrame, marked: Sequence[set[str]] = ()) -> str:
     """Write a table in LaTeX, for the package booktabs; cells of the marked columns are bold."""
     marked = marked or [set()] * len(table)
-    style = table.style.hide(axis="index").format(escape="latex").format_index(
-        escape="latex", axis=1
-    )  # fmt: skip
+    style = table.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
 
     def bold(row: pd.Series) -> list[str]:
         return ["textbf:--rwrap;" if name in marked[row.name] else "" for name in row.index]
 
     style.apply(bold, axis=1)
     text = style.to_latex(hrules=True, column_format="l" * len(table.columns))
-    return text.replace("−", "$-$").replace("²", r"\textsuperscript{2}").replace(
-        "µ", r"\textmu{}"
-    ).replace("°", r"\textdegree{}").replace("—", "---")  # fmt: skip
+    return (
+        text.replace("−", "$-$")
+        .replace("²", r"\textsuperscript{2}")
+        .replace("µ", r"\textmu{}")
+        .replace("°", r"\textdegree{}")
+        .replace("—", "---")
+    )
 
 
 def main(root: Root, task: TaskName, config: NeededConfig) -> None:
     """Write the summary and the comparison of a task as Markdown and LaTeX."""
-    sources = [root / "evaluate" / task / f"{name}.tsv" for name in ("summary", "comparison")]
-    outs = [path.with_suffix(suffix) for path in sources for suffix in (".md", ".tex")]
-    write_tables(*sources, read_config(config).models(task), outs)
+    summary, comparison = (root / "evaluate" / task / f"{name}.tsv" for name in ("summary", "comparison"))
+    outs = [path.with_suffix(suffix) for path in (summary, comparison) for suffix in (".md", ".tex")]
+    written = read_config(config)
+    section = written.task(task)
+    inputs = {model: inputs_in_short(fitted_model(written.model(model), section, model)) for model in section.models}
+    write_tables(summary, comparison, inputs, outs)
 
 
-def write_tables(
-    summary: Path, comparison: Path, models: Sequence[str], out: Sequence[Path]
-) -> None:
-    """Write tables, each named as its source: .md or .tex."""
+def write_tables(summary: Path, comparison: Path, inputs: Mapping[str, str], out: Sequence[Path]) -> None:
+    """Write the summary and the comparison of a task as Markdown and LaTeX.
+
+    Parameters
+    ----------
+    summary, comparison : Path
+        summary.tsv and comparison.tsv.
+    inputs : mapping of str to str
+        By model, in the order of the columns: the inputs of its network, the last row of the summary.
+    out : sequence of Path
+        Files named as their source, with .md or .tex.
+    """
     means, pairs = read_table(summary), read_table(comparison)
+    models = list(inputs)
     rows = summary_cells(means, pairs, models)
+    if rows:
+        rows.append({"region": "inputs", "metric": "", "cells": dict(inputs), "marked": set()})
     marked = [row["marked"] for row in rows]
     columns = ("pair", "region", "metric", "difference", "interval", "p", "p_holm", "n", "verdict")
     tables = {
@@ -167,9 +185,9 @@ def write_tables(
         comparison.stem: (pd.DataFrame(comparison_rows(pairs), columns=columns), [], COMPARED),
     }
     for path in out:
-        table, bold, words = tables[path.stem]
+        table, bold, text = tables[path.stem]
         if path.suffix == ".tex":
-            write_text(path, f"% {words}\n{latex(table, bold)}")
+            write_text(path, f"% {text}\n{latex(table, bold)}")
         else:
-            write_text(path, f"{markdown(table, bold)}\n{words}\n")
+            write_text(path, f"{markdown(table, bold)}\n{text}\n")
     print(f"wrote {', '.join(map(str, out))}")

@@ -1,1 +1,1 @@
-"""The T1: common grid, template, coregistration of the DWI, slices, low resolution."""
+"""The T1 and the common grid: template, coregistration of the DWI, slices, low resolution."""

@@ -1,7 +1,7 @@
-"""T1 to the common grid: affine to the template, brain, white matter.
+"""Resampling of the T1 to the common grid: affine to the template, brain mask, white matter.
 
-The common grid lies along the T1's own (nearest RAS+) axes, isotropic, centred on the
-brain's bounding box; the T1 on it is brain-extracted, as the paper's inputs are.
+The common grid has the T1's own (nearest RAS+) axes, is isotropic and centred on the brain's
+bounding box. The T1 on it is brain-extracted, as the inputs of the paper.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from skimage.filters import threshold_multiotsu
 
 from m2m.io.bids import files_of, unit_of
 from m2m.io.errors import DataError
+from m2m.io.masks import in_mask, supplied_mask
 from m2m.io.unit_status import recorded
 from m2m.io.volume import (
     Volume,
@@ -33,17 +34,17 @@ from m2m.io.volume import (
 from m2m.options import Anat
 from m2m.options.configured import section_of
 from m2m.options.stage_flags import ConfigFile, Root, Session, Subject
-from m2m.structural.register import find_transform
+from m2m.structural.other_orientations import Rotated, require_upright, rotated_t1
 from m2m.structural.template import load_template
+from m2m.structural.template_search import SCALPS_MM, find_template
 
-# Spacings (mm) at which the template is searched for and refined, and the mask is drawn.
-SEARCH_MM, REFINE_MM, MASK_MM = 6.0, 4.0, 2.0
-# Thickness (mm) of scalp and skull to start the search from; 0 is a T1 without skull. Started
-# too large, the template's surface locks on to the scalp, at a lower mutual information.
-SCALPS_MM = (0.0, 12.0, 18.0)
-# The brain's surface is looked for so far (mm) on either side of the template's.
+# Spacing (mm) of the mask.
+MASK_MM = 2.0
+# Largest distance (mm) of the brain's surface from that of the template.
 BAND_MM = 6.0
-# Intensity is judged relative to white matter within about this distance (sigma, mm).
+# Least mutual information (nats) of a head in its right orientation with the template: real T1s reach .39, noise .16.
+LEAST_MI = 0.25
+# Standard deviation (mm) of the weights of the white matter that an intensity is compared with.
 BIAS_MM = 20.0
 
 
@@ -63,8 +64,10 @@ class Anatomy:
         In litres, sulci and ventricles included.
     mi_start, mi_registered : float
         Mutual information (nats) of T1 and template before and after the registration.
+    rotated : Rotated or None
+        What other orientations of the head reach; None where the registration is beyond doubt.
     excluded : list of str
-        Reasons not to use this person; empty if fine.
+        Reasons to exclude this participant; empty if there are none.
     """
 
     t1: Volume
@@ -75,6 +78,7 @@ class Anatomy:
     mi_start: float
     mi_registered: float
     excluded: list[str]
+    rotated: Rotated | None = None
 
     @property
     def brain_centre_mm(self) -> NDArray[np.float64]:
@@ -83,129 +87,74 @@ class Anatomy:
 
 
 def prepare(t1: Volume, mask: Volume | None, options: Anat) -> Anatomy:
-    """Bring a native T1 to the common grid.
+    """Resample a native T1 to the common grid.
 
     Parameters
     ----------
     t1 : Volume
         Shape (X, Y, Z): any orientation and resolution, oblique or not, with or without skull.
     mask : Volume or None
-        Brain mask on the T1's grid; None: found from the T1.
+        Brain mask on the T1's grid; None: computed from the T1.
     options : options.Anat
+
+    Returns
+    -------
+    Anatomy
 
     Raises
     ------
     DataError
-        No brain is found, or it does not fit into the grid.
+        No brain is found, it is larger than the grid, or the head lies otherwise than the header says.
     """
     t1 = _one_volume(t1)
     if mask is not None:
-        mask = _one_volume(mask)
-        if not same_grid(t1, mask) or not (mask.data > 0).any():
-            raise DataError(
-                "the brain mask is empty or not on its T1's grid", value=mask.shape,
-                remedy="supply the mask on the T1's grid, or none",
-            )  # fmt: skip
-        t1 = Volume(np.where(mask.data > 0, t1.data, 0), t1.affine)
-    to_t1, mi_start, mi_registered = find_template(t1, SCALPS_MM if mask is None else (0.0,))
-    native = extract_brain(t1, to_t1) if mask is None else Volume(mask.data > 0, mask.affine)
+        mask = _on_grid_of(t1, _one_volume(mask))
+        t1 = Volume(np.where(mask.data, t1.data, 0), t1.affine)
+    scalps_mm = SCALPS_MM if mask is None else (0.0,)
+    to_t1, mi_start, mi_registered = find_template(t1, scalps_mm)
+    rotated = None
+    if mi_registered < options.doubtful_mi:
+        rotated = rotated_t1(t1, to_t1, scalps_mm)
+        require_upright(rotated, options.max_rotated_mi, "anat.max_rotated_mi", LEAST_MI)
+    native = extract_brain(t1, to_t1) if mask is None else mask
     litres = float(native.data.sum() * np.prod(native.spacing_mm) / 1e6)
     box = apply_affine(native.affine, np.argwhere(native.data))
     affine, shape = _common_grid(native, box, options)
     margin_mm = 3 * options.spacing_mm
-    on_grid, brain = resample_inside(
-        crop(t1, box, margin_mm), crop(native, box, margin_mm), affine, shape
-    )
+    on_grid, brain = resample_inside(crop(t1, box, margin_mm), crop(native, box, margin_mm), affine, shape)
     low, high = options.brain_volume_l
     reason = f"brain volume {litres:.2f} l is outside {low:g} to {high:g} l"
-    grid_to_mni = np.linalg.inv(to_t1)
+    grid_to_mni = np.asarray(np.linalg.inv(to_t1), dtype=np.float64)
     wm = white_matter(on_grid, brain, grid_to_mni)
     excluded = [] if low <= litres <= high else [reason]
-    return Anatomy(on_grid, brain, wm, grid_to_mni, litres, mi_start, mi_registered, excluded)
+    return Anatomy(on_grid, brain, wm, grid_to_mni, litres, mi_start, mi_registered, excluded, rotated)
+
+
+def _on_grid_of(t1: Volume, mask: Volume) -> Volume:
+    """The voxels inside a supplied mask; DataError unless it is a mask on the T1's grid."""
+    if not same_grid(t1, mask):
+        raise DataError(
+            "the brain mask is not on its T1's grid",
+            value=f"mask {mask.shape}, T1 {t1.shape}",
+            remedy="supply the mask on the T1's grid, or none",
+        )
+    return Volume(supplied_mask(mask.data), t1.affine)
 
 
 def _one_volume(volume: Volume) -> Volume:
-    """RAS+, three-dimensional: a fourth axis of length one is dropped."""
+    """Reorient a volume to RAS+ and drop a fourth axis of length one."""
     if volume.data.ndim < 3 or volume.data.size != np.prod(volume.shape):
         raise DataError(
-            "is not a three-dimensional volume", value=volume.data.shape,
-            remedy="supply one volume, not a series",
-        )  # fmt: skip
+            "is not a three-dimensional volume", value=volume.data.shape, remedy="supply one volume, not a series"
+        )
     return to_ras(Volume(volume.data.reshape(volume.shape), volume.affine))
 
 
-def find_template(
-    t1: Volume, scalps_mm: tuple[float, ...]
-) -> tuple[NDArray[np.float64], float, float]:
-    """Affine registration of the MNI152 brain to a T1 with or without skull.
-
-    Starts from the head's outline less several thicknesses of scalp and keeps the start of
-    the highest mutual information; the voxels that count are the template's brain and a rim.
-
-    Returns
-    -------
-    transform : ndarray, shape (4, 4)
-        MNI152 mm to the T1's world mm.
-    mi_start, mi_registered : float
-        Mutual information (nats) at the finer level before and after.
-    """
-    head = coarsen(t1, REFINE_MM)
-    starts = [_start(head, scalp_mm) for scalp_mm in scalps_mm]
-    moving, static, rim = _search_level(t1, SEARCH_MM)
-    found = []
-    for start in starts:
-        # First the posture at a fixed size: a size set free too early grows to the scalp.
-        turned, _ = find_transform(static, moving, "rigid", start, rim, 15)
-        found.append(find_transform(static, moving, "affine", turned, rim, 20))
-    coarse = max(found, key=lambda pair: pair[1])[0]
-    moving, static, rim = _search_level(t1, REFINE_MM)
-    _, mi_start = find_transform(static, moving, "affine", starts[-1], rim, 0)
-    transform, mi_registered = find_transform(static, moving, "affine", coarse, rim, 30)
-    return transform, mi_start, mi_registered
-
-
-def _search_level(t1: Volume, spacing_mm: float) -> tuple[Volume, Volume, NDArray[np.bool_]]:
-    """T1, template and the voxels of the template that count, at one resolution."""
-    rim = ndimage.binary_dilation(load_template("brain", spacing_mm).data > 0)
-    return coarsen(t1, spacing_mm), load_template("t1", spacing_mm), rim
-
-
-def _start(t1: Volume, scalp_mm: float) -> NDArray[np.float64]:
-    """MNI152 mm to T1 mm, from the outline of the head's cap less the scalp."""
-    brain = load_template("brain", REFINE_MM)
-    head = t1.data > 0.15 * np.percentile(t1.data, 99)
-    if not head.any():
-        raise DataError("no head is found in the T1", remedy="look at the image")
-    centre, width, top = _cap(head, t1.affine, 50, 90)
-    brain_centre, brain_width, brain_top = _cap(brain.data > 0, brain.affine, 40, 80)
-    scale = (width - 2 * scalp_mm) / brain_width
-    scale = np.array([*scale, scale.mean()])
-    if not (scale > 0.3).all():
-        raise DataError(
-            "the head is too small to hold a brain", value=f"{width.round()} mm",
-            remedy="look at the image and its voxel size",
-        )  # fmt: skip
-    start = np.diag([*scale, 1])
-    start[:3, 3] = np.array([*centre, top - scalp_mm]) - scale * [*brain_centre, brain_top]
-    return start
-
-
-def _cap(mask: NDArray, affine: NDArray, upper_mm: float, lower_mm: float):
-    """Centre and width (x, y) of a slab below the top of a mask, and the top, in mm."""
-    points = apply_affine(affine, np.argwhere(mask))
-    top = np.percentile(points[:, 2], 99.9)
-    slab = points[(points[:, 2] > top - lower_mm) & (points[:, 2] < top - upper_mm), :2]
-    if not len(slab):
-        raise DataError("the T1 covers too little of the head", remedy="look at the image")
-    low, high = np.percentile(slab, [0.5, 99.5], axis=0)
-    return (low + high) / 2, high - low, top
-
-
 def extract_brain(t1: Volume, mni_to_t1: NDArray) -> Volume:
-    """Brain mask: the template's, with its surface moved to the T1's by at most `BAND_MM`.
+    """Brain mask: that of the template, its surface shifted to the T1's by at most `BAND_MM`.
 
-    Tissue is what, relative to the white matter near it, is brighter than half way from
-    skull and fluid to grey matter. Bridges to scalp and eyes are cut, sulci are closed.
+    Tissue has an intensity, relative to the white matter near it, above the middle between skull or
+    fluid and grey matter. Connections to scalp and eyes are removed, and sulci are closed.
 
     Parameters
     ----------
@@ -220,7 +169,7 @@ def extract_brain(t1: Volume, mni_to_t1: NDArray) -> Volume:
     template = load_template("brain", MASK_MM)
     points = apply_affine(mni_to_t1 @ template.affine, np.argwhere(template.data))
     near = coarsen(crop(t1, points, 4 * BAND_MM), MASK_MM)
-    prior = resample(template, near.affine, near.shape, np.linalg.inv(mni_to_t1)).data > 0.5
+    prior = in_mask(resample(template, near.affine, near.shape, np.linalg.inv(mni_to_t1)).data)
     depth_mm = _distance_mm(prior) - _distance_mm(~prior)
     relative = _relative_to_white_matter(near, np.linalg.inv(mni_to_t1))
     inside = (depth_mm > 3) & (relative < 1.5)
@@ -234,16 +183,16 @@ def extract_brain(t1: Volume, mni_to_t1: NDArray) -> Volume:
     mask = _closed(mask, 8.0) & band
     mask = _opened(ndimage.binary_fill_holes(mask), 4.0, 4.0)
     native = resample(Volume(mask.astype(np.float32), near.affine), t1.affine, t1.shape)
-    return Volume(native.data > 0.5, t1.affine)
+    return Volume(in_mask(native.data), t1.affine)
 
 
 def _distance_mm(mask: NDArray) -> NDArray:
-    """Distance of each voxel inside a mask to the outside, on a grid of `MASK_MM`."""
+    """Distance (mm) of each voxel inside a mask to the outside, on a grid of `MASK_MM`."""
     return ndimage.distance_transform_edt(mask) * MASK_MM
 
 
 def _opened(mask: NDArray, erode_mm: float, dilate_mm: float) -> NDArray[np.bool_]:
-    """Erode, keep the largest component, dilate inside the mask."""
+    """Erode, keep the largest component, and dilate it inside the mask."""
     labels, _ = ndimage.label(_distance_mm(mask) > erode_mm)
     if not labels.any():
         raise DataError("no brain is found in the T1", remedy="look at the image, or supply a mask")
@@ -252,7 +201,7 @@ def _opened(mask: NDArray, erode_mm: float, dilate_mm: float) -> NDArray[np.bool
 
 
 def _closed(mask: NDArray, radius_mm: float) -> NDArray[np.bool_]:
-    """Close gaps up to twice the radius wide."""
+    """Close gaps of a width up to twice the radius."""
     pad = int(np.ceil(radius_mm / MASK_MM)) + 1
     dilated = _distance_mm(~np.pad(mask, pad)) <= radius_mm
     return (_distance_mm(dilated) > radius_mm)[(slice(pad, -pad),) * 3]
@@ -263,14 +212,12 @@ def _classes(values: NDArray) -> tuple[float, float]:
     try:
         low, high = threshold_multiotsu(values, classes=3)
     except ValueError as error:
-        raise DataError(
-            "T1 has no contrast inside the brain", remedy="look at the image"
-        ) from error
+        raise DataError("T1 has no contrast inside the brain", remedy="look at the image") from error
     return float(low), float(high)
 
 
 def _relative_to_white_matter(t1: Volume, to_mni: NDArray) -> NDArray[np.float32]:
-    """T1 over the white matter near each voxel: 1 in white matter, whatever the coil's bias."""
+    """T1 relative to the white matter near each voxel: 1 in white matter, independent of coil bias."""
     likely = resample(load_template("wm", MASK_MM), t1.affine, t1.shape, to_mni).data
     sure = t1.data[likely > 0.8]
     level = float(np.median(sure)) if sure.size else 0.0
@@ -281,17 +228,15 @@ def _relative_to_white_matter(t1: Volume, to_mni: NDArray) -> NDArray[np.float32
     pair = Volume(np.stack([weight * t1.data, weight], axis=-1), t1.affine)
     coarse = coarsen(pair, BIAS_MM / 3)
     blurred = ndimage.gaussian_filter(coarse.data, (3, 3, 3, 0), truncate=3)
-    mean, near = np.moveaxis(
-        resample(Volume(blurred, coarse.affine), t1.affine, t1.shape).data, -1, 0
-    )
+    mean, near = np.moveaxis(resample(Volume(blurred, coarse.affine), t1.affine, t1.shape).data, -1, 0)
     local = np.divide(mean, near, where=near > 1e-3, out=np.full_like(mean, level))
     return t1.data / local
 
 
 def white_matter(t1: Volume, brain: Volume, to_mni: NDArray) -> Volume:
-    """White matter of a brain-extracted T1: its brightest class, where the template allows it.
+    """White matter of a brain-extracted T1: its brightest class, within the template's white matter.
 
-    Never from the diffusion data, which it serves to judge.
+    Diffusion data are not used, since the mask is used to check them.
 
     Parameters
     ----------
@@ -299,6 +244,11 @@ def white_matter(t1: Volume, brain: Volume, to_mni: NDArray) -> Volume:
         On one grid.
     to_mni : ndarray, shape (4, 4)
         World mm to MNI152 mm.
+
+    Returns
+    -------
+    Volume
+        Boolean.
     """
     relative = _relative_to_white_matter(t1, to_mni)
     _, high = _classes(relative[brain.data & (relative < 1.5)])
@@ -306,19 +256,17 @@ def white_matter(t1: Volume, brain: Volume, to_mni: NDArray) -> Volume:
     return Volume(brain.data & (relative > high) & (likely > 0.2), t1.affine)
 
 
-def _common_grid(
-    brain: Volume, points: NDArray, options: Anat
-) -> tuple[NDArray[np.float64], tuple[int, int, int]]:
-    """The common grid about a brain whose voxels lie at points in world mm."""
+def _common_grid(brain: Volume, points: NDArray, options: Anat) -> tuple[NDArray[np.float64], tuple[int, int, int]]:
+    """The common grid around a brain whose voxels are at points in world mm."""
     axes, _ = isotropic_grid(brain, 1.0, (1, 1, 1), np.zeros(3))
     along = points @ axes[:3, :3]
     low, high = along.min(0), along.max(0)
-    extent_mm, room_mm = high - low, (np.array(options.shape) - 1) * options.spacing_mm
-    if (extent_mm > room_mm).any():
+    extent_mm, grid_mm = high - low, (np.array(options.shape) - 1) * options.spacing_mm
+    if (extent_mm > grid_mm).any():
         raise DataError(
-            f"the brain spans {extent_mm.round()} mm, the common grid {room_mm.round()} mm",
+            f"the brain spans {extent_mm.round()} mm, the common grid {grid_mm.round()} mm",
             remedy="raise anat.shape or anat.spacing_mm",
-        )  # fmt: skip
+        )
     centre = axes[:3, :3] @ ((low + high) / 2)
     return isotropic_grid(brain, options.spacing_mm, options.shape, centre)
 
@@ -326,15 +274,13 @@ def _common_grid(
 def main(
     root: Root,
     subject: Subject,
-    t1w: Annotated[Path, typer.Option(help="T1 as it was scanned")],
+    t1w: Annotated[Path, typer.Option(help="T1 as it was acquired")],
     session: Session = None,
-    t1w_mask: Annotated[
-        Path | None, typer.Option(help="Brain mask of the T1, where there is one")
-    ] = None,
+    t1w_mask: Annotated[Path | None, typer.Option(help="Brain mask of the T1, if there is one")] = None,
     config: ConfigFile = None,
     options: Annotated[str | None, typer.Option(help="JSON of the section anat")] = None,
 ) -> None:
-    """Bring a T1 to the common grid: brain mask, white matter, affine to MNI152."""
+    """Resample a T1 to the common grid: brain mask, white matter, affine to MNI152."""
     unit = unit_of(subject, session)
     at = files_of(unit, root)
     outputs = at("t1w"), at("brain"), at("wm"), at("anat-status")
@@ -351,7 +297,20 @@ def prepare_unit(
     settings: Anat,
     t1w_mask: Path | None = None,
 ) -> None:
-    """Prepare one unit's T1; bad data end in its status, with empty files."""
+    """Prepare one unit's T1; bad data end in its status, with empty files.
+
+    Parameters
+    ----------
+    unit : str
+    t1w : path
+    out_t1w, out_brain, out_wm : path
+        T1, brain and white matter on the common grid, written.
+    status : path
+        JSON, written.
+    settings : options.Anat
+    t1w_mask : path, optional
+        Brain mask of the T1.
+    """
     with recorded("anat", unit, status, [out_t1w, out_brain, out_wm]) as record:
         mask = load(t1w_mask) if t1w_mask else None
         try:
@@ -370,6 +329,7 @@ def prepare_unit(
             "wm_volume_l": round(float(found.wm.data.sum()) * settings.spacing_mm**3 / 1e6, 4),
             "mi_start": round(found.mi_start, 4),
             "mi_registered": round(found.mi_registered, 4),
+            **({"rotated_mi_ratio": round(found.rotated.ratio, 4)} if found.rotated else {}),
             "brain_mask": "supplied" if mask else "template and intensity",
             "excluded": found.excluded,
         }

@@ -1,8 +1,8 @@
 """Registration of two volumes by mutual information, linear with DIPY, non-linear with ANTs.
 
-A transform maps world millimetres of the static volume to those of the moving one, the
-direction that `m2m.io.volume.resample` wants. Every voxel inside the static mask is used
-(no random sampling), so two runs give the same transform.
+A transform maps world millimetres of the static volume to those of the moving one, as
+`m2m.io.volume.resample` needs it. All voxels inside the static mask are used, without random
+sampling, so results are reproducible.
 
 References
 ----------
@@ -20,18 +20,20 @@ from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from m2m import how_to_install
+from m2m.io.masks import in_mask
 from m2m.io.volume import Volume, coarsen, require_same_grid, resample
 
 Kind = Literal["rigid", "affine"]
 _TRANSFORMS = {"rigid": RigidTransform3D, "affine": AffineTransform3D}
-# Lengths are measured in this unit while optimising: a rotation by one radian then moves the
-# brain's surface about as far as a translation by one unit, which the optimiser needs.
+# Unit of length of the optimisation: a rotation by one radian then shifts the brain's surface about
+# as far as a translation by one unit, which the optimiser needs.
 _UNIT_MM = 60.0
 
 
 @dataclass(frozen=True)
 class Registration:
-    """A transform and what speaks for it.
+    """A transform and its mutual information.
 
     Attributes
     ----------
@@ -69,16 +71,20 @@ def mutual_information(
     displacement : ndarray, shape (X, Y, Z, 3), optional
         As in `m2m.io.volume.resample`.
     bins : int
-        Of each volume's histogram, between its 1st and 99th percentile inside the mask;
-        the tails belong to the outer bins.
+        Of each volume's histogram, between its 1st and 99th percentile inside the mask; the outer
+        bins include the tails.
+
+    Returns
+    -------
+    float
 
     References
     ----------
     Wells et al. (1996), Med Image Anal 1:35-51, https://doi.org/10.1016/S1361-8415(01)80004-9
     """
-    carried = resample(moving, static.affine, static.shape, transform, 1, displacement)
+    resampled = resample(moving, static.affine, static.shape, transform, 1, displacement)
     joint = np.zeros((bins, bins))
-    np.add.at(joint, (_binned(static.data[mask], bins), _binned(carried.data[mask], bins)), 1)
+    np.add.at(joint, (_binned(static.data[mask], bins), _binned(resampled.data[mask], bins)), 1)
     joint /= joint.sum()
     product = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
     filled = joint > 0
@@ -106,12 +112,12 @@ def find_transform(
     Parameters
     ----------
     static, moving : Volume
-        At the resolution to work at.
+        At the resolution of the registration.
     kind : {"rigid", "affine"}
     start : ndarray, shape (4, 4)
         Static world mm to moving world mm.
     mask : ndarray of bool
-        On the static volume's grid; a rim of background around the object belongs to it.
+        On the static volume's grid; it includes a rim of background around the object.
     iterations, bins : int
 
     Returns
@@ -119,7 +125,7 @@ def find_transform(
     transform : ndarray, shape (4, 4)
         Static world mm to moving world mm.
     similarity : float
-        The optimiser's mutual information: comparable between runs on the same volumes and mask.
+        The optimiser's mutual information, comparable only for the same volumes and mask.
     """
     inside = ndimage.find_objects(mask.astype(np.int8))[0]
     corner = np.eye(4)
@@ -131,20 +137,27 @@ def find_transform(
     to_moving = _scaled_about(apply_affine(start, centre))
     optimiser = AffineRegistration(
         metric=MutualInformationMetric(nbins=bins, sampling_proportion=None),
-        level_iters=[iterations], sigmas=[0], factors=[1], verbosity=0,
-    )  # fmt: skip
+        level_iters=[iterations],
+        sigmas=[0],
+        factors=[1],
+        verbosity=0,
+    )
     found, _, value = optimiser.optimize(
-        values, moving.data, _TRANSFORMS[kind](), None,
+        values,
+        moving.data,
+        _TRANSFORMS[kind](),
+        None,
         static_grid2world=to_static @ affine,
         moving_grid2world=to_moving @ moving.affine,
         starting_affine=to_moving @ start @ np.linalg.inv(to_static),
-        static_mask=mask.astype(np.int32), ret_metric=True,
-    )  # fmt: skip
+        static_mask=mask.astype(np.int32),
+        ret_metric=True,
+    )
     return np.linalg.inv(to_moving) @ found.affine @ to_static, -float(value)
 
 
 def _scaled_about(centre: NDArray) -> NDArray[np.float64]:
-    """World mm to units of `_UNIT_MM` about a centre."""
+    """Transform, shape (4, 4), of world mm to units of `_UNIT_MM` around a centre."""
     matrix = np.eye(4) / _UNIT_MM
     matrix[:3, 3] = -np.asarray(centre) / _UNIT_MM
     matrix[3, 3] = 1
@@ -159,7 +172,7 @@ def align(
     start: NDArray | None = None,
     spacings_mm: tuple[float, ...] = (6.0, 3.0),
 ) -> Registration:
-    """Align two volumes coarse to fine; keep the start if the result is not better.
+    """Align two volumes from coarse to fine; keep the start if the result is not better.
 
     Parameters
     ----------
@@ -167,38 +180,34 @@ def align(
         Isotropic, RAS+.
     moving : Volume
     mask : ndarray of bool
-        The object in the static volume; a rim of 3 mm around it counts as well.
+        The object in the static volume; a rim of 3 mm is added.
     kind : {"rigid", "affine"}
     start : ndarray, shape (4, 4), optional
         Static world mm to moving world mm; default identity, the scanner's headers.
     spacings_mm : tuple of float
-        Resolutions to work at, coarse to fine.
+        Resolutions, coarse to fine.
 
     Returns
     -------
     Registration
-        Both figures of mutual information are taken on the static volume's own grid.
+        Both values of mutual information are computed on the static volume's own grid.
     """
     start = np.eye(4) if start is None else np.asarray(start, dtype=np.float64)
     found = start
     for spacing_mm in spacings_mm:
         coarse = coarsen(static, spacing_mm)
-        object_ = resample(
-            Volume(mask.astype(np.float32), static.affine), coarse.affine, coarse.shape
-        )
-        rim = _dilated(object_.data > 0.5, spacing_mm)
+        coarse_mask = resample(Volume(mask.astype(np.float32), static.affine), coarse.affine, coarse.shape)
+        rim = dilated(in_mask(coarse_mask.data), spacing_mm)
         found, _ = find_transform(coarse, coarsen(moving, spacing_mm), kind, found, rim)
-    rim = _dilated(mask, float(static.spacing_mm.mean()))
+    rim = dilated(mask, float(static.spacing_mm.mean()))
     before = mutual_information(static, moving, start, rim)
     after = mutual_information(static, moving, found, rim)
     better = after > before
-    return Registration(
-        found if better else start, before, after, "registration" if better else "headers"
-    )
+    return Registration(found if better else start, before, after, "registration" if better else "headers")
 
 
-def _dilated(mask: NDArray, spacing_mm: float) -> NDArray[np.bool_]:
-    """Mask with a rim of 3 mm, one voxel at least."""
+def dilated(mask: NDArray, spacing_mm: float) -> NDArray[np.bool_]:
+    """Widen a mask by a rim of 3 mm, at least one voxel."""
     return ndimage.binary_dilation(mask, iterations=max(1, round(3 / spacing_mm)))
 
 
@@ -208,19 +217,19 @@ def warp(static: Volume, moving: Volume, mask: NDArray) -> NDArray[np.float64]:
     Parameters
     ----------
     static, moving : Volume
-        On one isotropic grid, aligned linearly before.
+        On one isotropic grid, after linear registration.
     mask : ndarray of bool
-        Where both were measured; elsewhere a volume's end would pass for an edge.
+        Voxels that both scans cover, so that the end of a volume is not taken for an edge.
 
     Returns
     -------
     ndarray, shape (X, Y, Z, 3)
-        World mm to add to a point of the static volume to reach its counterpart.
+        World mm from a point of the static volume to the corresponding point.
 
     Raises
     ------
     ModuleNotFoundError
-        antspyx, an optional extra, is absent.
+        antspyx, an optional extra, is not installed.
 
     References
     ----------
@@ -230,20 +239,18 @@ def warp(static: Volume, moving: Volume, mask: NDArray) -> NDArray[np.float64]:
         import ants
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "grid.registration is syn, which needs ANTs: pip install 'm2m[ants]', or choose "
-            "rigid or affine"
+            f"grid.registration is syn, which needs ANTs: {how_to_install('ants')}; or choose rigid or affine"
         ) from error
     require_same_grid(static, moving, "syn")
     spacing = [float(s) for s in static.spacing_mm]
-    # Both lie on one grid, so ANTs may work in the grid's own axes instead of LPS+ world.
+    # Both are on one grid, so ANTs can use the grid's axes instead of LPS+ world axes.
     images = [
         ants.from_numpy(np.where(mask, data, 0).astype(np.float32), spacing=spacing)
         for data in (static.data, moving.data)
     ]
     found = ants.registration(
-        *images, type_of_transform="SyNOnly", initial_transform="identity", syn_metric="mattes",
-        random_seed=1,
-    )  # fmt: skip
+        *images, type_of_transform="SyNOnly", initial_transform="identity", syn_metric="mattes", random_seed=1
+    )
     field = next(name for name in found["fwdtransforms"] if name.endswith(".nii.gz"))
     along_axes = ants.image_read(field).numpy() / spacing
     return along_axes @ static.affine[:3, :3].T

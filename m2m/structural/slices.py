@@ -1,7 +1,8 @@
-"""Slices of three orientations: normalised, stacked, opened memory-mapped; all invertible.
+"""Slices of three orientations: normalised and stacked; all steps are invertible.
 
-An axial slice shows anterior at the top, coronal and sagittal slices superior at the top;
-columns run from the person's left to right, in sagittal slices from posterior to anterior.
+The top of an axial slice is anterior, that of coronal and sagittal slices is superior. Columns run
+from the participant's left to right, in sagittal slices from posterior to anterior. These are the
+axes of the common grid, which is oblique where the T1 is; elements of tensors are along them, too.
 """
 
 import hashlib
@@ -16,14 +17,18 @@ from numpy.typing import NDArray
 from m2m.io.bids import slice_files, unit_files, unit_of
 from m2m.io.errors import DataError
 from m2m.io.files import read_json, whole, write_text
-from m2m.io.modalities import MODALITIES, REGISTERED, carried_modality
+from m2m.io.masks import in_mask
+from m2m.io.modalities import MODALITIES, REGISTERED, resampled_modality
 from m2m.io.unit_status import recorded, require_ok
 from m2m.io.volume import load, require_same_grid
 from m2m.options.configured import section_of
 from m2m.options.stage_flags import ConfigFile, Root, Session, Subject
 
 PLANES = ("axial", "coronal", "sagittal")
-# Per plane the volume's axes as (slice, row, column); rows run down the image.
+# Entry `axes` of the record: what the elements of tensors in the slices are along. Earlier versions
+# stored them along world axes, without this entry.
+GRID_AXES = "grid"
+# The volume's axes as (slice, row, column) of each plane; rows run from top to bottom.
 _AXES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
 
 
@@ -39,13 +44,13 @@ def extract(volume: NDArray, plane: str) -> NDArray:
     Returns
     -------
     ndarray, shape (n_slices, H, W)
-        A view; slices in the order of the axis they cut.
+        A view; slices in the order of the axis perpendicular to them.
     """
     return np.flip(np.transpose(volume, _AXES[plane]), 1)
 
 
 def assemble(slices: NDArray, plane: str) -> NDArray:
-    """Stack slices to the volume they were cut from: the inverse of `extract`.
+    """Stack all slices of one orientation to a volume: the inverse of `extract`.
 
     Parameters
     ----------
@@ -61,7 +66,7 @@ def assemble(slices: NDArray, plane: str) -> NDArray:
 
 
 def in_plane(vectors: NDArray, plane: str) -> tuple[NDArray, NDArray]:
-    """Components of vectors along a slice's rows' order and along its columns'.
+    """Components of vectors within the slices of one orientation.
 
     Parameters
     ----------
@@ -72,7 +77,7 @@ def in_plane(vectors: NDArray, plane: str) -> tuple[NDArray, NDArray]:
     Returns
     -------
     tuple of two ndarray, shape (X, Y, Z)
-        Positive where row and column numbers grow.
+        Along increasing row numbers, and along increasing column numbers.
     """
     _, row, column = _AXES[plane]
     return -vectors[..., row], vectors[..., column]
@@ -91,7 +96,7 @@ def positions(
         Of the volume.
     plane : {"axial", "coronal", "sagittal"}
     indices : ndarray of int, shape (n,)
-        Of the slices; they may lie beyond the volume.
+        Of the slices; they may be outside the volume.
 
     Returns
     -------
@@ -100,10 +105,10 @@ def positions(
     """
     along, row, column = _AXES[plane]
     rows, columns = np.arange(shape[row])[::-1], np.arange(shape[column])
-    parts = np.ix_(indices, [0], rows, columns)  # (n, 1, 1, 1), ..., (1, 1, 1, W)
+    parts = np.ix_(indices, np.array([0]), rows, columns)  # (n, 1, 1, 1), ..., (1, 1, 1, W)
     axes = [to_mni[:3, axis].reshape(3, 1, 1) for axis in (along, row, column, 3)]
-    place = axes[0] * parts[0] + axes[1] * parts[2] + axes[2] * parts[3] + axes[3]
-    return place.astype(np.float32)
+    coordinates = axes[0] * parts[0] + axes[1] * parts[2] + axes[2] * parts[3] + axes[3]
+    return coordinates.astype(np.float32)
 
 
 def normalise(
@@ -116,69 +121,88 @@ def normalise(
     volume, mask : ndarray, shape (X, Y, Z)
         On one grid.
     percent : (float, float)
-        Percentiles that become 0 and 1.
+        Percentiles inside the mask that become 0 and 1.
 
     Returns
     -------
     volume : ndarray, shape (X, Y, Z)
     range : (float, float)
-        What became 0 and 1, in the volume's own units: `denormalise` needs it.
+        Values that became 0 and 1, in the volume's own units; an input of `denormalise`.
 
     Raises
     ------
     DataError
         The mask is empty, or the volume does not vary inside it.
     """
-    inside = mask > 0
+    inside = in_mask(mask)
     low, high = np.percentile(volume[inside], percent) if inside.any() else (0.0, 0.0)
     if not high > low:
         raise DataError(
-            "the image does not vary inside the brain", value=f"{low:g} to {high:g}",
+            "the image does not vary inside the brain",
+            value=f"{low:g} to {high:g}",
             remedy="look at the image and the mask",
-        )  # fmt: skip
+        )
     data = np.where(inside, (volume - low) / (high - low), 0)
     return data.astype(np.float32), (float(low), float(high))
 
 
 def denormalise(volume: NDArray, mask: NDArray, limits: tuple[float, float]) -> NDArray:
-    """Inverse of `normalise` inside the mask; outside it is 0."""
+    """Inverse of `normalise` inside the mask; 0 outside.
+
+    Parameters
+    ----------
+    volume, mask : ndarray, shape (X, Y, Z)
+    limits : (float, float)
+        The range from `normalise`.
+
+    Returns
+    -------
+    ndarray, shape (X, Y, Z)
+    """
     low, high = limits
-    return np.where(mask > 0, volume * (high - low) + low, 0)
+    return np.where(in_mask(mask), volume * (high - low) + low, 0)
 
 
 def stack(volumes: Mapping[str, NDArray], plane: str) -> NDArray[np.float16]:
-    """Slices of several volumes, one channel each, shape (n_slices, channels, H, W)."""
+    """Slices of several volumes as channels, shape (n_slices, channels, H, W)."""
     return np.stack([extract(v, plane) for v in volumes.values()], axis=1).astype(np.float16)
 
 
 def gather(
     t1w: Path,
     brain: Path,
-    truth: Mapping[str, Path],
+    measured: Mapping[str, Path],
     target_mask: Path,
     percent: tuple[float, float],
 ) -> tuple[dict[str, NDArray], dict[str, Any]]:
-    """Load a unit's volumes on the common grid as channels, and what the record says of them.
+    """Load a unit's volumes on the common grid as channels, and their entries of the record.
 
     Parameters
     ----------
     t1w, brain, target_mask : path
-    truth : mapping of str to path
-        Measured maps by modality; they are scaled as `m2m.io.modalities` says.
+    measured : mapping of str to path
+        Measured maps by modality; they are scaled as recorded in `m2m.io.modalities`, tensors along
+        the axes of the grid.
     percent : (float, float)
         Of `normalise`, for T1.
+
+    Returns
+    -------
+    channels : dict of str to ndarray, shape (X, Y, Z)
+    about : dict
+        For the record.
     """
     t1, mask, target = load(t1w), load(brain), load(target_mask)
-    volumes = {name: load(path) for name, path in truth.items()}
+    volumes = {name: load(path) for name, path in measured.items()}
     for name, volume in {"brain": mask, "target mask": target, **volumes}.items():
         require_same_grid(t1, volume, f"T1 and {name}")
     data, limits = normalise(t1.data, mask.data, percent)
-    channels = {"t1": data}
+    channels: dict[str, NDArray] = {"t1": data}
     for name, volume in volumes.items():
         modality = MODALITIES[name]
-        scaled = modality.scale(volume.data).reshape(*volume.shape, -1)
+        scaled = modality.to_grid_axes(modality.scale(volume.data), volume.affine).reshape(*volume.shape, -1)
         channels |= dict(zip(modality.channels, np.moveaxis(scaled, -1, 0), strict=True))
-    channels |= {"brain": mask.data > 0, "target_mask": target.data > 0}
+    channels |= {"brain": in_mask(mask.data), "target_mask": in_mask(target.data)}
     return channels, {
         "channels": list(channels),
         "t1_range": list(limits),
@@ -186,6 +210,7 @@ def gather(
         "shape": list(t1.shape),
         "spacing_mm": round(float(t1.spacing_mm.mean()), 4),
         "t1_range_percent": list(percent),
+        "axes": GRID_AXES,
     }
 
 
@@ -197,29 +222,29 @@ def cut(
     record: Path,
     percent: tuple[float, float],
 ) -> None:
-    """Cut a unit's slices; a failed or excluded one gets empty files.
+    """Cut a unit's slices; a failed or excluded unit gets empty files.
 
     Parameters
     ----------
     unit : str
     files : mapping of str to path
-        Of the unit, by kind.
+        Files of the unit, by kind.
     maps : sequence of str
         Modalities of the measured maps, in the order of their channels.
     outputs : mapping of str to path
-        Array of each orientation.
+        Array of each orientation, written.
     record : path
-        Status, scaling and hash, JSON.
+        Status, scaling and hash, JSON, written.
     percent : (float, float)
         Of `normalise`, for T1.
     """
     statuses = files["anat-status"], files["grid-status"]
-    truth = {name: files[carried_modality(name).kind] for name in maps}
+    measured = {name: files[resampled_modality(name).kind] for name in maps}
     with recorded("slices", unit, record, outputs.values()) as content:
         require_ok(*statuses)
         content["excluded"] = [r for path in statuses for r in read_json(path)["excluded"]]
         content["grid_to_mni"] = read_json(statuses[0])["grid_to_mni"]
-        channels, about = gather(files["t1w"], files["brain"], truth, files["target-mask"], percent)
+        channels, about = gather(files["t1w"], files["brain"], measured, files["target-mask"], percent)
         sha256 = hashlib.sha256()
         for plane, path in outputs.items():
             if content["excluded"]:
@@ -238,9 +263,7 @@ def main(
     session: Session = None,
     config: ConfigFile = None,
     options: Annotated[str | None, typer.Option(help="JSON of the section slices")] = None,
-    maps: Annotated[
-        list[str] | None, typer.Option(help="Measured map to cut, by modality; repeat.")
-    ] = None,
+    maps: Annotated[list[str] | None, typer.Option(help="Measured map to cut, by modality; repeat.")] = None,
 ) -> None:
     """Cut normalised slices in three orientations; a failed or excluded unit gets empty files."""
     unit = unit_of(subject, session)

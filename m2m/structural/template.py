@@ -20,13 +20,13 @@ Tissue = Literal["t1", "gm", "wm", "brain"]
 
 @cache
 def load_template(tissue: Tissue, spacing_mm: float = 1.0) -> Volume:
-    """Load a map of the template; kept in memory for the next call, so do not write into it.
+    """Load a map of the template; it is cached, so do not modify it.
 
     Parameters
     ----------
     tissue : {"t1", "gm", "wm", "brain"}
     spacing_mm : float
-        1 is as shipped; coarser maps are blurred to the spacing first.
+        1 is the original; coarser maps are blurred to the spacing first.
 
     Returns
     -------
@@ -36,10 +36,10 @@ def load_template(tissue: Tissue, spacing_mm: float = 1.0) -> Volume:
     """
     if spacing_mm != 1:
         fine = load_template(tissue, 2.0 if spacing_mm >= 4 else 1.0)
-        shape = tuple(int(n) for n in np.ceil(np.array(fine.shape) * fine.spacing_mm / spacing_mm))
+        x, y, z = (int(n) for n in np.ceil(np.array(fine.shape) * fine.spacing_mm / spacing_mm))
         affine = fine.affine.copy()
         affine[:3, :3] *= spacing_mm / fine.spacing_mm
-        coarse = resample(blur_to(fine, spacing_mm), affine, shape)
+        coarse = resample(blur_to(fine, spacing_mm), affine, (x, y, z))
         data = (coarse.data >= 0.5).astype(np.float32) if tissue == "brain" else coarse.data
         return Volume(data, affine)
     volume = load(_file("t1" if tissue == "brain" else tissue))
@@ -48,6 +48,9 @@ def load_template(tissue: Tissue, spacing_mm: float = 1.0) -> Volume:
 
 
 def _file(tissue: str) -> Path:
-    """The shipped file; found without importing nilearn, which takes seconds."""
-    folder = Path(find_spec("nilearn").origin).parent / "datasets" / "data"
+    """The file of nilearn, which is not imported: that takes seconds."""
+    spec = find_spec("nilearn")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("nilearn, which ships the MNI152 template, is not installed")
+    folder = Path(spec.origin).parent / "datasets" / "data"
     return folder / f"mni_icbm152_{tissue}_tal_nlin_sym_09a_converted.nii.gz"

@@ -1,8 +1,8 @@
-"""State of a training run on disk, so that a stopped run goes on where it was.
+"""State of a training run on disk, so that a stopped run continues.
 
 Each configuration has its own folder, named by its fingerprint. A checkpoint is loaded as
-tensors and plain values only; nothing is unpickled into code. Its file ends with a checksum of all
-that stands before, which is verified first: PyTorch loads many a flipped bit without a word.
+tensors and plain values only; no code is unpickled. Each file ends with a checksum of its content,
+which is verified first: PyTorch loads many files with a flipped bit without an error.
 """
 
 import hashlib
@@ -20,20 +20,20 @@ from m2m.io.files import digest, read_json, whole, write_json
 
 CONFIGURATION = "configuration.json"
 CHECKSUM_BYTES = 32
-# Of a state's names. One of another layout cannot be taken up, and is set aside.
+# Version of the names in a state. A checkpoint of another layout cannot be loaded, and is set aside.
 LAYOUT = 2
 
 
 class DamagedError(Exception):
-    """A checkpoint's bytes are not those that were written."""
+    """The bytes of a checkpoint differ from those that were written."""
 
 
 class OutdatedError(Exception):
-    """A checkpoint is of an older m2m, which laid a training's state out otherwise."""
+    """A checkpoint was written by an older version of m2m, with another layout of the state."""
 
 
 def checksum(archive: bytes) -> bytes:
-    """SHA-256, as it stands at the end of a checkpoint."""
+    """SHA-256, as written at the end of a checkpoint."""
     return hashlib.sha256(archive).digest()
 
 
@@ -44,7 +44,7 @@ class Checkpoints:
     ----------
     training_dir : path
     configuration : mapping
-        All that decides the result, as JSON values: options, data, split, code.
+        Everything that determines the result, as JSON values: options, data, split, code.
 
     Attributes
     ----------
@@ -60,7 +60,22 @@ class Checkpoints:
         self.folder = Path(training_dir) / self.fingerprint
 
     def save(self, step: int, state: Mapping[str, Any], keep: int = 2) -> Path:
-        """Write the state after `step` steps, whole or not at all, and drop the oldest ones."""
+        """Write the state after `step` steps atomically, and delete old checkpoints.
+
+        Parameters
+        ----------
+        step : int
+            Number of steps done.
+        state : mapping
+            Tensors and plain values.
+        keep : int
+            Number of newest checkpoints to keep.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
         write_json(self.folder / CONFIGURATION, self.configuration)
         path = self.folder / f"step-{step:08d}.ckpt"
         with whole(path) as temporary:
@@ -73,11 +88,11 @@ class Checkpoints:
         return path
 
     def load(self) -> dict[str, Any] | None:
-        """Read the newest checkpoint that is whole; None where there is none.
+        """Read the newest intact checkpoint; None if there is none.
 
-        A damaged one is renamed to ``step-*.damaged``, one of an older layout to
-        ``step-*.outdated``; both are named on standard error, and the one before is read: the run
-        repeats some steps. Where none is left it repeats all.
+        A damaged checkpoint is renamed to ``step-*.damaged``, one of an older layout to
+        ``step-*.outdated``. Both are reported on standard error, and the previous one is read: the
+        run repeats some steps, or all of them if no checkpoint is left.
 
         Raises
         ------
@@ -90,20 +105,21 @@ class Checkpoints:
             except DamagedError as damage:
                 self._set_aside(path, ".damaged", f"is damaged ({damage})")
             except OutdatedError:
-                self._set_aside(path, ".outdated", "is of an older m2m, and of another layout")
+                self._set_aside(path, ".outdated", "was written by an older m2m, with another layout")
         return None
 
     def _set_aside(self, path: Path, suffix: str, problem: str) -> None:
-        """Rename a checkpoint that cannot be taken up, and say so."""
+        """Rename a checkpoint that cannot be loaded, and report it."""
         kept = path.rename(path.with_suffix(suffix))
         print(
-            f"checkpoint {path} {problem}: going on from the one before it, or "
-            f"from the start where there is none; the file is kept as {kept.name}",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
+            f"checkpoint {path} {problem}: continuing from the previous one, or "
+            f"from the start if there is none; the file is kept as {kept.name}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def _checked(self, path: Path, content: bytes) -> dict[str, Any]:
-        """State in a checkpoint's bytes, which are those that were written and of this run."""
+        """Decode the bytes of a checkpoint, after checking that they are intact and of this run."""
         archive, found = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
         if checksum(archive) != found:
             raise DamagedError(f"its {len(content)} bytes differ from its checksum")
@@ -111,13 +127,14 @@ class Checkpoints:
             state = torch.load(io.BytesIO(archive), map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise DataError(
-                "checkpoint is not one of tensors and plain values only",
-                file=path, value=type(error).__name__, remedy="delete the file",
-            ) from error  # fmt: skip
+                "checkpoint does not hold tensors and plain values only",
+                file=path,
+                value=type(error).__name__,
+                remedy="delete the file",
+            ) from error
         if state["fingerprint"] != self.fingerprint:
             raise DataError(
-                "checkpoint belongs to another configuration"
-                + self._differences(path.parent / CONFIGURATION),
+                "checkpoint belongs to another configuration" + self._differences(path.parent / CONFIGURATION),
                 file=path,
                 value=state["fingerprint"],
                 remedy=f"delete the folder, or restore what was changed (now {self.fingerprint})",
@@ -127,11 +144,11 @@ class Checkpoints:
         return state
 
     def _paths(self) -> list[Path]:
-        """Checkpoints of this configuration's folder, oldest first."""
+        """Checkpoints of this configuration, oldest first."""
         return sorted(self.folder.glob("step-*.ckpt"))
 
     def _differences(self, path: Path) -> str:
-        """Names of what the configuration beside a checkpoint has otherwise."""
+        """Names of the keys in which the configuration next to a checkpoint differs."""
         if not path.exists():
             return ""
         other = read_json(path)

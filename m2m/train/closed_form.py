@@ -1,51 +1,147 @@
-"""Fit the baselines on the training people's slices: no iteration, no network."""
+"""Fit the baselines on the slices of the training participants, in closed form and without a network."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from m2m.io.bids import files_of
+from m2m.io.errors import DataError
+from m2m.io.files import read_json
+from m2m.io.modalities import MODALITIES
+from m2m.io.volume import Volume
 from m2m.models import baselines
 from m2m.models.implementation import implementation
 from m2m.models.record import Fit
-from m2m.models.seen import Known
+from m2m.models.subject_images import TrainingImages
 from m2m.models.uncertainty import Prediction
 from m2m.networks.slice_inputs import TemplateMap
 from m2m.options import Family, Task
+from m2m.structural.displacement import load_displacement
 from m2m.train.dataset import Subject
-from m2m.train.judge import Subjects, evenly, judge, to_mni
+from m2m.train.validation import Subjects, evenly, to_mni, validate_model
 
 
-def known(subject: Subject, task: Task) -> Known:
-    """What may be looked at of a subject in a task."""
-    return Known(
+def with_deformation(
+    subjects: Subjects, skipped: Mapping[str, int], root: Path
+) -> tuple[dict[str, list[Subject]], dict[str, int], dict[str, Any]]:
+    """Subjects whose T1 the template was deformed to, for a family that uses it.
+
+    Parameters
+    ----------
+    subjects : mapping
+        Subjects by part; the hash of the deformation is added to their records.
+    skipped : mapping
+        Number of units left out, by reason.
+    root : Path
+        Dataset of the results.
+
+    Returns
+    -------
+    subjects, skipped : dict
+        Without subjects whose deformation failed, which count as ``failed``.
+    options : dict
+        Section of the configuration that all deformations were made with.
+
+    Raises
+    ------
+    DataError
+        There is no deformation of a subject, or two were made with other options.
+    """
+    kept: dict[str, list[Subject]] = {part: [] for part in subjects}
+    options: dict[str, Any] = {}
+    for part, of_part in subjects.items():
+        for subject in of_part:
+            path = files_of(subject.unit, root)("deform-status")
+            if not path.exists():
+                remedy = f"run `m2m deform` for {subject.unit}: the model uses the deformation of each participant"
+                raise DataError("there is no deformation of the template to the T1", file=path, remedy=remedy)
+            status = read_json(path)
+            if status["status"] == "failed":
+                continue
+            options = options or status["options"]
+            if status["options"] != options:
+                raise DataError(
+                    f"the deformation of {subject.unit} was made with other options than those before it",
+                    file=path,
+                    value=f"{status['options']}, not {options}",
+                    remedy="run `m2m deform` for all participants with one section deformation",
+                )
+            subject.record["sha256"] += status["sha256"]
+            kept[part].append(subject)
+    failed = sum(map(len, subjects.values())) - sum(map(len, kept.values()))
+    return kept, {**skipped, "failed": skipped["failed"] + failed}, options
+
+
+def training_images(subject: Subject, task: Task, root: Path) -> TrainingImages:
+    """What may be looked at of a subject in a task; `root` is the dataset of the results."""
+    at = files_of(subject.unit, root)
+
+    def displacement(kind: str) -> Volume:
+        return load_displacement(at(kind), subject.volume("brain"))
+
+    return TrainingImages(
         affine=np.array(subject.record["affine"]),
         shape=tuple(subject.record["shape"]),
         to_mni=to_mni(subject),
         source=lambda: subject.volume(task.source).data,
-        low=subject.low_volume,
+        low_res=subject.low_res_volume,
+        displacement=lambda: displacement("deformation").data,
+        inverse_displacement=lambda: displacement("inverse-deformation"),
         target=lambda: subject.volume(task.target),
         mask=subject.mask,
     )
 
 
-def fit_at_once(subjects: Subjects, task: Task, options: Family) -> Fit:
-    """Fit a family that is not trained in steps, and judge it on the validation people."""
+def fit_at_once(subjects: Subjects, task: Task, options: Family, root: Path) -> Fit:
+    """Fit a family that is not trained in steps, and evaluate it on the validation participants.
+
+    Parameters
+    ----------
+    subjects : mapping
+        Subjects of ``train`` and ``validation``.
+    task : Task
+    options : Family
+        Options of the model.
+    root : Path
+        Dataset of the results.
+
+    Returns
+    -------
+    Fit
+    """
     family = implementation(options)
-    people = (known(subject, task) for subject in subjects["train"])
-    tensors = family.fit(people, subjects["train"][0].record["spacing_mm"])
+    images = (training_images(subject, task, root) for subject in subjects["train"])
+    spacing_mm = subjects["train"][0].record["spacing_mm"]
+    tensors = family.fit(options, images, spacing_mm, MODALITIES[task.target])
 
     def predict(subject: Subject) -> Prediction:
-        return family.predict(tensors, known(subject, task))
+        return family.predict(tensors, training_images(subject, task, root))
 
-    validation, uncertainty = judge(subjects, task, predict)
+    validation, uncertainty = validate_model(subjects, task, predict)
     return Fit(tensors, validation, uncertainty)
 
 
 def template_prior(subjects: Sequence[Subject], task: Task, most: int = 200) -> TemplateMap:
-    """The mean map of training people, at most so many, as a network reads it."""
-    people = ((s.volume(task.target), s.mask(), to_mni(s)) for s in evenly(subjects, most))
-    tensors = baselines.fit_mean_map(people, subjects[0].record["spacing_mm"])
+    """Mean target map of the training participants, as an input of a network.
+
+    Parameters
+    ----------
+    subjects : sequence of Subject
+        Training subjects.
+    task : Task
+    most : int
+        Largest number of subjects that are averaged.
+
+    Returns
+    -------
+    TemplateMap
+    """
+    maps = (baselines.MeasuredMap(s.volume(task.target), s.mask(), to_mni(s)) for s in evenly(subjects, most))
+    tensors = baselines.fit_mean_map(maps, subjects[0].record["spacing_mm"])
     mean = tensors["mean"].reshape(*tensors["mean"].shape[:3], -1)  # (X, Y, Z, C)
     values = torch.from_numpy(np.ascontiguousarray(np.moveaxis(mean, -1, 0)))
-    return TemplateMap(values, torch.from_numpy(np.linalg.inv(tensors["affine"])).float())
+    to_voxel = torch.from_numpy(np.linalg.inv(tensors["affine"])).float()
+    return TemplateMap(values, to_voxel, MODALITIES[task.target].directed)

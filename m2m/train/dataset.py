@@ -1,8 +1,7 @@
-"""Slices of training people as batches: memory-mapped, drawn from the step's number alone.
+"""Slices of training participants as batches: memory-mapped, drawn by the step number.
 
-A batch is a function of seed and step, so a stopped run that goes on draws what it would have
-drawn. Files are opened when a slice is read and closed again: memory does not grow with the
-cohort.
+A batch depends on seed and step only, so a resumed run draws the same batches as an uninterrupted
+one. Files are opened when a slice is read and closed again: memory does not grow with the cohort.
 """
 
 from collections import Counter
@@ -16,19 +15,20 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from m2m.diffusion.lowres import described, low_grid
-from m2m.io.errors import DataError
 from m2m.io.files import read_json
+from m2m.io.masks import in_mask
 from m2m.io.modalities import MODALITIES
 from m2m.io.volume import Volume
 from m2m.structural.slices import PLANES, assemble, positions
+from m2m.train.augmentation import augment_intensity, mirror
+from m2m.train.slice_checks import require_factor, require_grid_axes
 
 Batch = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One unit's slices on disk.
+    """Slices of one unit on disk.
 
     Attributes
     ----------
@@ -36,54 +36,55 @@ class Subject:
     participant : str
         ``sub-01``.
     folder : Path
-        Of the arrays.
+        Folder of the arrays.
     record : dict
-        The content of ``<unit>_slices.json``.
-    low : Path or None
-        Folder of the arrays of the target at low resolution, where a task sees it.
+        Content of ``<unit>_slices.json``.
+    low_res : Path or None
+        Folder of the low-resolution target, for a task that has it as an input.
     """
 
     unit: str
     participant: str
     folder: Path
     record: dict[str, Any]
-    low: Path | None = None
+    low_res: Path | None = None
 
     def open(self, plane: str) -> NDArray[np.float16]:
-        """Map the array of an orientation, shape (n_slices, channels, height, width)."""
+        """Memory-map the array of an orientation, shape (n_slices, channels, height, width)."""
         return np.load(self.folder / f"{self.unit}_{plane}.npy", mmap_mode="r")
 
-    def open_low(self, plane: str) -> NDArray[np.float16]:
-        """Map the low resolution, enlarged to the grid, shape (n_slices, 1, height, width)."""
-        return np.load(self.low / f"{self.unit}_{plane}.npy", mmap_mode="r")
+    def open_low_res(self, plane: str) -> NDArray[np.float16]:
+        """Memory-map the upsampled low-resolution map, shape (n_slices, 1, height, width)."""
+        assert self.low_res is not None, "only for a task with a low resolution"
+        return np.load(self.low_res / f"{self.unit}_{plane}.npy", mmap_mode="r")
 
-    def low_volume(self) -> NDArray[np.float32]:
-        """Put its axial slices together, shape (X, Y, Z)."""
-        return assemble(self.open_low("axial")[:, 0].astype(np.float32), "axial")
+    def low_res_volume(self) -> NDArray[np.float32]:
+        """Assemble the low-resolution map from axial slices, shape (X, Y, Z)."""
+        return assemble(self.open_low_res("axial")[:, 0].astype(np.float32), "axial")
 
     def places(self, modality: str) -> list[int]:
-        """Indices of a modality's channels, or of the mask of this name."""
+        """Indices of the channels of a modality, or of the mask of this name."""
         return [self.record["channels"].index(name) for name in channels_of(modality)]
 
     def volume(self, modality: str) -> Volume:
-        """Put a modality's axial slices together, shape (X, Y, Z), or (X, Y, Z, channels)."""
+        """Assemble a modality from axial slices, shape (X, Y, Z), or (X, Y, Z, channels) along the grid's axes."""
         stack = self.open("axial")[:, self.places(modality)].astype(np.float32)
         volumes = [assemble(channel, "axial") for channel in np.moveaxis(stack, 1, 0)]
         data = np.stack(volumes, axis=-1) if len(volumes) > 1 else volumes[0]
         return Volume(data, np.array(self.record["affine"]))
 
     def positions(self, plane: str, index: int) -> NDArray[np.float32]:
-        """MNI152 mm of a slice's pixels, shape (3, H, W)."""
+        """MNI152 coordinates of the pixels of a slice, shape (3, H, W), mm."""
         to_mni = np.array(self.record["grid_to_mni"]) @ np.array(self.record["affine"])
         return positions(to_mni, self.record["shape"], plane, np.array([index]))[0]
 
     def mask(self) -> NDArray[np.bool_]:
-        """Where the target was measured, shape (X, Y, Z)."""
-        return self.volume("target_mask").data > 0.5
+        """Mask in which the target was measured, shape (X, Y, Z)."""
+        return in_mask(self.volume("target_mask").data)
 
 
 def channels_of(modality: str) -> tuple[str, ...]:
-    """Names of a modality's channels; a mask is one channel of its own name."""
+    """Names of the channels of a modality; a mask is one channel with its own name."""
     return MODALITIES[modality].channels if modality in MODALITIES else (modality,)
 
 
@@ -92,11 +93,11 @@ def find_subjects(
     parts: Mapping[str, str],
     source: str,
     target: str,
-    low_dir: str | Path | None = None,
-    ratio: int | None = None,
+    low_res_dir: str | Path | None = None,
+    factor: int | None = None,
     labels_dir: str | Path | None = None,
 ) -> tuple[dict[str, list[Subject]], dict[str, int]]:
-    """List the units that can be trained on and validated on.
+    """List the units that can be used for training and validation.
 
     Parameters
     ----------
@@ -105,27 +106,28 @@ def find_subjects(
     parts : mapping of str to str
         Participant to ``train``, ``validation`` or ``test``.
     source, target : str
-        Modalities that both must be there.
-    low_dir : path, optional
-        Holds the slices of `m2m lower` in the same folders, which must be there, too.
-    ratio : int, optional
-        Of these.
+        Modalities; a unit needs both.
+    low_res_dir : path, optional
+        Holds the slices of `m2m simulate-low-res` in the same folders; a unit needs them too.
+    factor : int, optional
+        Downsampling factor of these slices.
     labels_dir : path, optional
-        Holds the training part's slices with moved labels (`m2m correct-labels`), in the same
-        folders; others are chosen on labels as they were measured.
+        Holds slices of the training part with corrected labels (`m2m apply-label-correction`), in
+        the same folders; validation uses the measured labels.
 
     Returns
     -------
     dict
         Subjects of ``train`` and of ``validation``, sorted by unit.
     dict
-        How many units of these parts are left out because their slices ``failed``, are
-        ``excluded`` or have not both modalities (``incomplete``).
+        Number of units of these parts that are left out: their slices ``failed``, are
+        ``excluded``, or lack a modality (``incomplete``).
 
     Raises
     ------
     DataError
-        The low resolution has another ratio; both grids are named.
+        The low-resolution slices have another factor; both grids are named. Or slices of tensors
+        were cut by an earlier version, along world axes.
     """
     needed = {*channels_of(source), *channels_of(target)}
     subjects: dict[str, list[Subject]] = {"train": [], "validation": []}
@@ -143,46 +145,33 @@ def find_subjects(
         elif not needed <= set(record["channels"]):
             skipped["incomplete"] += 1
         else:
-            place, low = path.relative_to(slices_dir), None
+            relative, low_res = path.relative_to(slices_dir), None
             if labels_dir is not None and part == "train":
-                path = Path(labels_dir) / place
+                path = Path(labels_dir) / relative
                 record = read_json(path)
-            if low_dir is not None:
-                low = Path(low_dir) / place
-                found = read_json(low)
-                if found["status"] == "failed":
+            require_grid_axes(path, record, target)
+            if low_res_dir is not None:
+                low_res = Path(low_res_dir) / relative
+                low_res_record = read_json(low_res)
+                if low_res_record["status"] == "failed":
                     skipped["incomplete"] += 1
                     continue
-                require_ratio(low, found["ratio"], ratio, record)
-                # One hash of both, since both are learned from.
-                record["sha256"] += found["sha256"]
-            subjects[part].append(
-                Subject(unit, participant, path.parent, record, low and low.parent)
-            )
+                require_factor(low_res, low_res_record["factor"], factor, record)
+                # One hash of both, since both are training data.
+                record["sha256"] += low_res_record["sha256"]
+            subjects[part].append(Subject(unit, participant, path.parent, record, low_res and low_res.parent))
     return subjects, dict(skipped)
-
-
-def require_ratio(low: Path, found: int, ratio: int | None, record: Mapping[str, Any]) -> None:
-    """Refuse slices at another low resolution than the task's; both grids are named."""
-    if found != ratio:
-        on_grid = np.array(record["affine"]), record["shape"]
-        made, asked = (described(*low_grid(*on_grid, r)) for r in (found, ratio or 1))
-        raise DataError(
-            f"slices at a low resolution of ratio {found}, {made}, where the task asks for a ratio "
-            f"of {ratio}, {asked}",
-            file=low, remedy="give --low-dir of the task's ratio",
-        )  # fmt: skip
 
 
 class SliceBatches(Dataset):
     """Batches of training slices by step.
 
-    A batch holds slices of one orientation (nothing is padded), each of a subject drawn
-    uniformly and, within the subject, of the slices that have any voxel to learn from.
+    All slices of a batch have the same orientation (no padding). For each, a subject is drawn
+    uniformly, and then one of the subject's slices that have a voxel inside the target mask.
 
-    Augmentation is modest: half of the slices are mirrored left to right (a scalar map has no
-    handedness; elements of a tensor that have, change sign); a T1's intensities, normalised to
-    about 0..1, take a random gamma and scale. FA has a unit, so its values stay.
+    Augmentation: half of the slices are mirrored left to right (signs of tensor elements change
+    where needed); T1 intensities, normalised to about 0..1, get a random gamma and scale. FA is
+    quantitative, so its values are not changed.
 
     Parameters
     ----------
@@ -190,22 +179,22 @@ class SliceBatches(Dataset):
     source, target : str
         Modalities; the source has one channel.
     context : int
-        Neighbouring slices of the source seen, an odd number; beyond the volume they are 0.
+        Number of source slices, odd; outside the volume they are 0.
     planes : sequence of str
         Orientations.
     batch_size : int
-        Of all processes together.
+        For all processes together.
     seed : int
     flip : bool
-        Whether half of the slices are mirrored.
+        Mirror half of the slices.
     jitter : float
-        Gamma and scale lie within ``exp(-jitter)`` and ``exp(jitter)``.
+        Gamma and scale lie between ``exp(-jitter)`` and ``exp(jitter)``.
     central_share : float
-        Share of the slices with any voxel to learn from that are drawn: the middle ones.
-    beside : int
-        As of `read_slice`.
+        Fraction of the usable slices that are drawn: the central ones.
+    correction_context : int
+        As in `read_slice`.
     rank, world : int
-        This process and their number: each takes every `world`-th slice of the same batch.
+        Number of this process and of all: each takes every `world`-th slice of the same batch.
 
     Raises
     ------
@@ -226,7 +215,7 @@ class SliceBatches(Dataset):
         flip: bool = True,
         jitter: float = 0.0,
         central_share: float = 1.0,
-        beside: int = 0,
+        correction_context: int = 0,
         rank: int = 0,
         world: int = 1,
     ):
@@ -235,41 +224,49 @@ class SliceBatches(Dataset):
         self.subjects, self.source, self.target = subjects, source, target
         self.context, self.planes, self.batch_size, self.seed = context, planes, batch_size, seed
         self.flip, self.jitter, self.rank, self.world = flip, jitter, rank, world
-        self.central_share, self.beside = central_share, beside
+        self.central_share, self.correction_context = central_share, correction_context
         self._usable: dict[tuple[str, str], NDArray[np.int32]] = {}
 
     def __getitem__(self, step: int) -> Batch:
-        """Give a step's batch: what `read_slice` gives, stacked, ``plane`` and ``unit``."""
+        """Batch of a step: the output of `read_slice`, stacked, with ``plane`` and ``unit``."""
         rng = np.random.default_rng((self.seed, step))
-        plane = self.planes[rng.integers(len(self.planes))]
+        plane = self.planes[int(rng.integers(len(self.planes)))]
         chosen = rng.integers(len(self.subjects), size=self.batch_size)
-        place, mirrored = rng.random((2, self.batch_size))
+        position, flip_draw = rng.random((2, self.batch_size))
         gamma, scale = np.exp(self.jitter * rng.uniform(-1, 1, (2, self.batch_size)))
         samples, units = [], [self.subjects[i].unit for i in chosen]
         for i in range(self.rank, self.batch_size, self.world):
             subject = self.subjects[chosen[i]]
             usable = self._usable_slices(subject, plane)
-            index = int(usable[int(place[i] * len(usable))])
-            sample = read_slice(
-                subject, plane, index, self.source, self.target, self.context, self.beside
-            )
+            index = int(usable[int(position[i] * len(usable))])
+            sample = read_slice(subject, plane, index, self.source, self.target, self.context, self.correction_context)
             if MODALITIES[self.source].nature == "weighted":
                 sample["source"] = augment_intensity(sample["source"], gamma[i], scale[i])
-            if self.flip and mirrored[i] < 0.5:
+            if self.flip and flip_draw[i] < 0.5:
                 sample = mirror(sample, plane, MODALITIES[self.target].mirror)
             samples.append(sample)
         return collate(samples, plane, units)
 
     def steps(self, start: int, stop: int, workers: int) -> Iterator[Batch]:
-        """Batches of the steps from `start` to before `stop`, read ahead by `workers` processes."""
+        """Batches of the steps `start` to `stop` - 1, loaded by `workers` processes.
+
+        Parameters
+        ----------
+        start, stop : int
+        workers : int
+            0: loaded by this process.
+
+        Returns
+        -------
+        iterator of dict
+        """
         loader = DataLoader(
-            self, batch_size=None, sampler=range(start, stop), num_workers=workers,
-            pin_memory=torch.cuda.is_available(),
-        )  # fmt: skip
+            self, batch_size=None, sampler=range(start, stop), num_workers=workers, pin_memory=torch.cuda.is_available()
+        )
         return iter(loader)
 
     def _usable_slices(self, subject: Subject, plane: str) -> NDArray[np.int32]:
-        """Slices with any voxel to learn from; remembered, since it reads the whole mask."""
+        """Slices with a voxel inside the target mask; cached, since the whole mask is read."""
         key = (subject.unit, plane)
         if key not in self._usable:
             mask = subject.open(plane)[:, subject.places("target_mask")[0]]
@@ -286,7 +283,7 @@ def read_slice(
     source: str,
     target: str,
     context: int,
-    beside: int = 0,
+    correction_context: int = 0,
 ) -> dict[str, NDArray[np.float32]]:
     """Read one slice with its neighbours.
 
@@ -294,19 +291,22 @@ def read_slice(
     ----------
     subject : Subject
     plane : str
+        Orientation.
     index : int
+        Of the slice.
     source, target : str
+        Modalities.
     context : int
-        Slices of the source, an odd number; beyond the volume they are 0.
-    beside : int
-        Slices of both that a label correction sees, an odd number; 0: there is none.
+        Number of source slices, odd; outside the volume they are 0.
+    correction_context : int
+        Number of slices of source and target for a label correction, odd; 0: without.
 
     Returns
     -------
     dict
         ``source`` (context, H, W), ``position`` (3, H, W) in MNI152 mm, ``target``
-        (channels, H, W), ``mask`` and ``brain`` (1, H, W); ``low`` (1, H, W) where there is one;
-        ``beside`` (beside, channels + 1, H, W), the target inside its mask and the source.
+        (channels, H, W), ``mask`` and ``brain`` (1, H, W); ``low_res`` (1, H, W) where there is one;
+        ``correction_input`` (correction_context, channels + 1, H, W): the masked target, then the source.
     """
     array = subject.open(plane)
     window = _window(array, subject.places(source), index, context)[:, 0]
@@ -314,19 +314,18 @@ def read_slice(
     sample = {"source": window, "position": subject.positions(plane, index)} | {
         key: array[index, subject.places(name)].astype(np.float32) for key, name in slices.items()
     }
-    if subject.low is not None:
-        sample["low"] = subject.open_low(plane)[index].astype(np.float32)
-    if beside:
-        mask, seen, near = (
-            _window(array, subject.places(name), index, beside)
-            for name in ("target_mask", target, source)
+    if subject.low_res is not None:
+        sample["low_res"] = subject.open_low_res(plane)[index].astype(np.float32)
+    if correction_context:
+        mask, label, image = (
+            _window(array, subject.places(name), index, correction_context) for name in ("target_mask", target, source)
         )
-        sample["beside"] = np.concatenate([mask * seen, near], 1)
+        sample["correction_input"] = np.concatenate([mask * label, image], 1)
     return sample
 
 
 def _window(array: NDArray, places: list[int], index: int, n: int) -> NDArray[np.float32]:
-    """Channels of the slices around one, (n, channels, H, W); beyond the volume they are 0."""
+    """Channels of n neighbouring slices, (n, channels, H, W); outside the volume they are 0."""
     first, last = index - n // 2, index + n // 2 + 1
     window = np.zeros((n, len(places), *array.shape[2:]), dtype=np.float32)
     inside = slice(max(first, 0), min(last, len(array)))
@@ -334,46 +333,25 @@ def _window(array: NDArray, places: list[int], index: int, n: int) -> NDArray[np
     return window
 
 
-def augment_intensity(source: NDArray, gamma: float, scale: float) -> NDArray[np.float32]:
-    """Return ``scale * sign(x) |x|^gamma``; 0 stays 0."""
-    return (scale * np.sign(source) * np.abs(source) ** gamma).astype(np.float32)
-
-
-def mirror(
-    sample: Mapping[str, NDArray], plane: str, factors: Sequence[int] = (1,)
-) -> dict[str, NDArray]:
-    """Give the slice that the person mirrored left to right would have.
-
-    Columns of axial and coronal slices run from left to right; sagittal slices are stacked in that
-    direction, so that their neighbours change sides.
+def collate(samples: Sequence[Mapping[str, NDArray]], plane: str, units: Sequence[str]) -> dict[str, Any]:
+    """Stack slices of one orientation; a low-resolution map becomes the source's last channel.
 
     Parameters
     ----------
-    sample : mapping
+    samples : sequence of mapping
         Of `read_slice`.
     plane : str
-    factors : sequence of int
-        Of the target's channels: -1 for an element that changes sign in a mirror.
+        Orientation.
+    units : sequence of str
+
+    Returns
+    -------
+    dict
+        Tensors, ``plane`` (N,) and ``unit``.
     """
-    signs = np.asarray(factors, np.float32)[:, None, None]
-    place = sample["position"] * np.array([-1, 1, 1], np.float32)[:, None, None]
-    sample = {**sample, "target": sample["target"] * signs, "position": place}
-    if "beside" in sample:  # the source stands behind the target's channels
-        sample["beside"] = sample["beside"] * np.concatenate([signs, np.ones_like(signs[:1])])
-    if plane == "sagittal":
-        return sample | {k: sample[k][::-1] for k in ("source", "beside") if k in sample}
-    return {key: np.flip(image, -1) for key, image in sample.items()}
-
-
-def collate(
-    samples: Sequence[Mapping[str, NDArray]], plane: str, units: Sequence[str]
-) -> dict[str, Any]:
-    """Stack slices of one orientation; a low resolution becomes the source's last channel."""
-    batch: Batch = {
-        key: torch.from_numpy(np.stack([sample[key] for sample in samples])) for key in samples[0]
-    }
-    if "low" in batch:
-        batch["source"] = torch.cat([batch["source"], batch.pop("low")], 1)
+    batch: Batch = {key: torch.from_numpy(np.stack([sample[key] for sample in samples])) for key in samples[0]}
+    if "low_res" in batch:
+        batch["source"] = torch.cat([batch["source"], batch.pop("low_res")], 1)
     number = PLANES.index(plane)
     return batch | {"plane": torch.full((len(samples),), number), "unit": list(units)}
 
@@ -385,14 +363,25 @@ def whole_subject(
     target: str,
     context: int,
     batch_size: int,
-    beside: int = 0,
+    correction_context: int = 0,
 ) -> Iterator[Batch]:
-    """All slices of a subject that have any voxel to judge, in order, in batches."""
+    """All slices of a subject with a voxel inside the target mask, in order, in batches.
+
+    Parameters
+    ----------
+    subject : Subject
+    plane, source, target, context, correction_context
+        As in `read_slice`.
+    batch_size : int
+
+    Yields
+    ------
+    dict
+        As of `collate`.
+    """
     mask = subject.open(plane)[:, subject.places("target_mask")[0]]
     indices = np.flatnonzero(mask.any(axis=(1, 2)))
     for start in range(0, len(indices), batch_size):
         chosen = indices[start : start + batch_size]
-        samples = [
-            read_slice(subject, plane, int(i), source, target, context, beside) for i in chosen
-        ]
+        samples = [read_slice(subject, plane, int(i), source, target, context, correction_context) for i in chosen]
         yield collate(samples, plane, [subject.unit] * len(samples))

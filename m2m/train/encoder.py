@@ -1,7 +1,7 @@
-"""The network whose features images are compared in: trained here, or VGG19 from a file.
+"""The feature encoder of the perceptual loss: trained here, or VGG19 from a file.
 
-The workflow's own encoder learns to take noise off the training people's true maps. So it needs no
-licence and no download, and knows nothing of test people.
+The workflow's own encoder is trained to denoise the measured maps of the training participants. It
+needs no licence and no download, and uses no data of test participants.
 """
 
 import pickle
@@ -35,24 +35,29 @@ from m2m.train.stepping import make_reproducible, require_finite, schedule
 
 
 def train_encoder(batches: SliceBatches, options: Encoder, device: str, channels: int) -> nn.Module:
-    """Train an autoencoder on noisy slices inside the target mask; give its encoder.
+    """Train a denoising autoencoder inside the target mask, and return its encoder.
 
     Parameters
     ----------
     batches : SliceBatches
-        Of training people only.
+        Of training participants only.
     options : Encoder
     device : str
     channels : int
-        Of the target.
+        Channels of the target.
+
+    Returns
+    -------
+    Module
+        The encoder.
     """
     network = Autoencoder(channels, options.widths).to(device)
     optimizer = torch.optim.Adam(network.parameters())
-    draw = torch.Generator().manual_seed(options.seed)
+    generator = torch.Generator().manual_seed(options.seed)
     stream = tqdm(batches.steps(0, options.steps, 0), total=options.steps, mininterval=20)
     for step, batch in enumerate(stream):
         target, mask = batch["target"].to(device), batch["mask"].to(device)
-        noise = torch.randn(target.shape, generator=draw).to(device)
+        noise = torch.randn(target.shape, generator=generator).to(device)
         loss = losses.masked_l1(network(target * mask + options.noise * noise), target, mask)
         require_finite(step, {"the encoder's loss": loss.item()}, batch["unit"])
         optimizer.zero_grad()
@@ -65,20 +70,24 @@ def train_encoder(batches: SliceBatches, options: Encoder, device: str, channels
 
 
 def load_encoder(options: Perceptual, channels: int, path: Path | None) -> nn.Module | None:
-    """Load the network of a model's section ``perceptual``; None where it has none.
+    """Load the encoder of a model's section ``perceptual``; None if it has none.
 
     Parameters
     ----------
     options : Perceptual
     channels : int
-        Of the target.
+        Channels of the target.
     path : path or None
-        The workflow's own encoder.
+        Weights of the workflow's own encoder.
+
+    Returns
+    -------
+    Module or None
 
     Raises
     ------
     DataError
-        The weights are missing, cannot be read, or are of another network.
+        The weights are missing, cannot be read, or belong to another network.
     """
     if options.network == "none":
         return None
@@ -86,44 +95,45 @@ def load_encoder(options: Perceptual, channels: int, path: Path | None) -> nn.Mo
         if path is None:
             raise DataError("perceptual.network is self", remedy="give --encoder of `m2m encoder`")
         record = read_json(path.with_suffix(".json"))
-        network = SliceEncoder(len(MODALITIES[record["target"]].channels), record["widths"])
-        network.load_state_dict(_read(path))
-        return network
+        encoder = SliceEncoder(len(MODALITIES[record["target"]].channels), record["widths"])
+        encoder.load_state_dict(_read(path))
+        return encoder
+    assert options.weights is not None, "the options are checked: vgg19 has a path"
     network = Vgg19Features()
-    found = _read(options.weights)
-    wanted = network.state_dict()
-    if missing := [name for name in wanted if name not in found]:
+    tensors = _read(options.weights)
+    names = network.state_dict()
+    if missing := [name for name in names if name not in tensors]:
         raise DataError(
-            f"has no {missing[0]}: not torchvision's VGG19", file=options.weights,
+            f"has no {missing[0]}: not torchvision's VGG19",
+            file=options.weights,
             remedy="perceptual.weights takes torchvision's vgg19 state dictionary",
-        )  # fmt: skip
-    network.load_state_dict({name: found[name] for name in wanted})
+        )
+    network.load_state_dict({name: tensors[name] for name in names})
     return network
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
-    """Tensors of a file; a pickle may hold tensors only."""
+    """Read the tensors of a file; a pickle may hold tensors only."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
         raise DataError(
-            f"weights cannot be read: {error}", file=path,
-            remedy="give the file of a state dictionary, .safetensors or .pth",
-        ) from error  # fmt: skip
+            f"weights cannot be read: {error}",
+            file=path,
+            remedy="give a state dictionary, .safetensors or .pth",
+        ) from error
 
 
 def main(
     root: Root,
-    target: Annotated[str, typer.Option(help="Whose slices, e.g. fa.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write to. Default: <root>/encoders/<target>.")
-    ] = None,
+    target: Annotated[str, typer.Option(help="Modality that the encoder is trained on, e.g. fa.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write to. Default: <root>/encoders/<target>.")] = None,
     config: ConfigFile = None,
     options: Annotated[str | None, typer.Option(help="JSON of the section encoder.")] = None,
 ) -> None:
-    """Train the encoder in whose features images are compared, on the training part."""
+    """Train the feature encoder of the perceptual loss on the training part."""
     section = section_of("encoder", config, options, needed=False)
     folder = out or root / "encoders" / target
     files = folder / "encoder.safetensors", folder / "encoder.json"
@@ -139,25 +149,44 @@ def fit_encoder(
     record: Path,
     section: Encoder,
 ) -> None:
-    """Fit the encoder of one target, and write its weights and record."""
+    """Train the encoder of one target, and write its weights and record.
+
+    Parameters
+    ----------
+    target : str
+        Modality.
+    slices_dir : Path
+        Output of `m2m slices`.
+    split, split_record : Path
+        Table of the parts, and its record.
+    weights, record : Path
+        Files to write.
+    section : Encoder
+
+    Raises
+    ------
+    DataError
+        There is no training subject.
+    """
     parts = part_by_participant(load_split(split, split_record))
-    people = find_subjects(slices_dir, parts, target, target)[0]["train"]
-    if not people:
+    subjects = find_subjects(slices_dir, parts, target, target)[0]["train"]
+    if not subjects:
         raise DataError("no training subject has usable slices", file=slices_dir)
     fabric = Fabric(accelerator="auto", devices=1, plugins=[LightningEnvironment()])
     make_reproducible(section.seed, fabric.device)
     batches = SliceBatches(
-        people, target, target, context=1, planes=PLANES,
-        batch_size=section.batch_size, seed=section.seed,
-    )  # fmt: skip
+        subjects, target, target, context=1, planes=PLANES, batch_size=section.batch_size, seed=section.seed
+    )
     channels = len(MODALITIES[target].channels)
     network = train_encoder(batches, section, str(fabric.device), channels)
     tensors = {name: np.asarray(t.detach().cpu()) for name, t in network.state_dict().items()}
     save_weights(tensors, weights)
     facts: dict[str, Any] = {
-        "target": target, "widths": list(section.widths),
+        "target": target,
+        "widths": list(section.widths),
         "options": section.model_dump(mode="json"),
-        "train_participants": sorted({person.participant for person in people}),
-        "split_hash": read_json(split_record)["hash"], "weights": file_digest(weights),
-    }  # fmt: skip
+        "train_participants": sorted({subject.participant for subject in subjects}),
+        "split_hash": read_json(split_record)["hash"],
+        "weights": file_digest(weights),
+    }
     write_json(record, facts)

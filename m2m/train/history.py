@@ -1,4 +1,4 @@
-"""The course of training: JSON lines, TensorBoard and a progress bar."""
+"""Training log: JSON lines, TensorBoard and a progress bar."""
 
 import json
 import sys
@@ -16,43 +16,54 @@ METRICS = "metrics.jsonl"
 
 
 def json_lines(rows: list[Mapping[str, Any]]) -> str:
-    """One JSON object a line; NaN is refused."""
+    """Write one JSON object per line; NaN is an error."""
     return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read JSON lines; a last line that a crash cut short is left out."""
+    """Read JSON lines; a last line that a crash left incomplete is ignored."""
     complete = path.read_text(encoding="utf-8").split("\n")[:-1]
     return [json.loads(line) for line in complete]
 
 
 class History:
-    """Rows of training and validation; a resumed run goes on where its checkpoint was.
+    """Rows of training and validation; a resumed run continues from its checkpoint.
 
     Parameters
     ----------
     folder : Path
-        Gets ``metrics.jsonl`` and ``tensorboard/``. What is there beyond `start` is dropped: the
-        run repeats it.
+        Gets ``metrics.jsonl`` and ``tensorboard/``. Existing rows after `start` are dropped: the
+        run repeats these steps.
     start, steps : int
-        Steps done so far, and in all.
+        Steps done so far, and in total.
     active : bool
-        False in all processes but the first: then nothing is written.
+        True in the first process only: the others write nothing.
     """
 
     def __init__(self, folder: Path, start: int, steps: int, active: bool):
         self.path, self.active, self.begun = folder / METRICS, active, time.monotonic()
-        # A terminal is redrawn often; in a log every drawing is a line.
+        # A terminal is redrawn often; in a log file every update is a new line.
         interval = 0.5 if sys.stderr.isatty() else 20
-        self.bar = tqdm(initial=start, total=steps, unit="step", mininterval=interval,
-                        maxinterval=interval, disable=not active)  # fmt: skip
+        self.bar = tqdm(
+            initial=start, total=steps, unit="step", mininterval=interval, maxinterval=interval, disable=not active
+        )
         if active:
             rows = read_rows(self.path) if self.path.exists() else []
             write_text(self.path, json_lines([row for row in rows if row["step"] <= start]))
             self.board = SummaryWriter(folder / "tensorboard", purge_step=start + 1)
 
     def write(self, step: int, split: str, values: Mapping[str, float], **more: Any) -> None:
-        """Add a row for `split` after `step` steps; `more` goes into the JSON lines only."""
+        """Add a row.
+
+        Parameters
+        ----------
+        step : int
+            Steps done.
+        split : {"train", "validation"}
+        values : mapping of str to float
+        **more
+            Further values, for the JSON lines only.
+        """
         if not self.active:
             return
         seconds = round(time.monotonic() - self.begun, 3)
@@ -65,7 +76,7 @@ class History:
             self.bar.set_postfix({k: f"{v:.4f}" for k, v in values.items()}, refresh=False)
 
     def close(self) -> None:
-        """Write out what is buffered."""
+        """Flush buffers and close the files."""
         self.bar.close()
         if self.active:
             self.board.close()

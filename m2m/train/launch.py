@@ -1,4 +1,4 @@
-"""Devices, precision, and the processes that train together: srun's, torchrun's, or our own."""
+"""Device, precision, and the processes of a training run: started by srun, torchrun or m2m."""
 
 import os
 import re
@@ -18,12 +18,12 @@ from m2m.options import Training
 
 
 def make_fabric(options: Training) -> Fabric:
-    """Device, precision and processes; several processes train on one device each.
+    """Choose device, precision and processes; each process uses one device.
 
     Raises
     ------
     DataError
-        The batch cannot be divided among the processes, or they cannot train together.
+        The batch cannot be divided among the processes, or their layout is not supported.
     """
     device = choose_device()
     precision = options.precision
@@ -38,22 +38,26 @@ def make_fabric(options: Training) -> Fabric:
             remedy="change training.batch_size, or start another number of processes",
         )
     return Fabric(
-        accelerator=device, devices=devices, num_nodes=nodes, precision=precision,
-        strategy="ddp" if devices * nodes > 1 else "auto", plugins=[environment],
-    )  # fmt: skip
+        accelerator=device,
+        devices=devices,
+        num_nodes=nodes,
+        precision=precision,
+        strategy="ddp" if devices * nodes > 1 else "auto",
+        plugins=[environment],
+    )
 
 
 def find_processes(devices: int) -> tuple[ClusterEnvironment, int, int]:
-    """Say who starts the processes that train together, and how many there are.
+    """Determine how the processes are started, and their number.
 
-    torchrun, and srun where its step has several tasks, have started them already. Elsewhere the
-    first process starts the others: in a batch job, in a step of one task and in an interactive
-    shell too, whatever number of tasks the job has.
+    torchrun, and srun if its step has several tasks, have already started the processes. Otherwise
+    the first process starts the others: also in a batch job, in a step of one task and in an
+    interactive shell, for any number of tasks of the job.
 
     Parameters
     ----------
     devices : int
-        Processes to start where nobody has.
+        Processes to start if none have been started.
 
     Returns
     -------
@@ -67,8 +71,8 @@ def find_processes(devices: int) -> tuple[ClusterEnvironment, int, int]:
         srun has started more processes on one node than on another.
     """
     if TorchElasticEnvironment.detect():
-        here, everywhere = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
-        return TorchElasticEnvironment(), here, everywhere // here
+        local, total = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+        return TorchElasticEnvironment(), local, total // local
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
     if tasks == 1 or "SLURM_PTY_PORT" in os.environ:  # the latter: a shell, in the first task
         return LightningEnvironment(), devices, 1
@@ -76,8 +80,9 @@ def find_processes(devices: int) -> tuple[ClusterEnvironment, int, int]:
     if not (even := re.fullmatch(r"(\d+)(\(x\d+\))?", layout)):
         raise DataError(
             "srun has started more processes on one node than on another",
-            value=f"SLURM_STEP_TASKS_PER_NODE {layout}", remedy="use srun --ntasks-per-node",
-        )  # fmt: skip
-    # Lightning wants it, and a step has not always what its job was asked for.
+            value=f"SLURM_STEP_TASKS_PER_NODE {layout}",
+            remedy="use srun --ntasks-per-node",
+        )
+    # Lightning needs it, and the value of a step may differ from that of its job.
     os.environ["SLURM_NTASKS_PER_NODE"] = even[1]
     return SLURMEnvironment(), int(even[1]), tasks // int(even[1])

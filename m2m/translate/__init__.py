@@ -1,109 +1,129 @@
-"""Translate whole volumes with a trained model: a T1, a folder of them, a participant's image.
+"""Predict whole volumes with a trained model, from a T1, a BIDS folder or an image of the workflow.
 
-Of a participant of the workflow (`subject`, the stage `synthesise`) the source, a T1 or an FA map,
-is on the common grid already (`predict`). Any other T1 is brought there first, and the prediction
-is carried back to its voxels (`native`); a BIDS folder is so many of them (`folder`).
+In the workflow (`subject`, the stage `synthesise`) the source, a T1 or an FA map, is already on the
+common grid (`predict`). Any other T1 is resampled to this grid first, and the prediction is
+resampled back to the voxels of the T1 (`native`), for all T1s of a BIDS folder if needed (`folder`).
 """
 
-from contextlib import nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from tqdm import tqdm
 
+from m2m.io.errors import DataError
+from m2m.io.overwriting import require_apart, require_outside, sidecar_of
 from m2m.io.unit_status import recorded, require_ok
 from m2m.models.record import load_model
 from m2m.structural.slices import PLANES
+from m2m.translate.outputs import Outputs, default_outputs
 from m2m.translate.predict import Network, predict_file, save_maps
 
-WORKFLOW = "For a source on the common grid, as the workflow has it"
-# Of a folder some T1s were translated and some were not.
+WORKFLOW = "For a source on the common grid, as in the workflow"
+# Exit code: some T1s of a folder could not be translated.
 SOME_FAILED = 3
 
 
 def parse_planes(text: str) -> tuple[str, ...]:
-    """Read a list such as ``axial,sagittal``; raise BadParameter at an unknown orientation."""
+    """Parse a list such as ``axial,sagittal``; raise BadParameter for an unknown orientation."""
     planes = tuple(name for name in text.split(",") if name)
     if unknown := set(planes) - set(PLANES):
         raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}; known: {PLANES}")
     return planes
 
 
+def _refuse_overwriting(source: Path, out: Path, given: Sequence[Path | None], further: Sequence[Path | None]) -> None:
+    """Raise BadParameter if an output is an input, or a folder of results lies in its dataset."""
+    try:
+        if source.is_dir():
+            require_outside(out, source)
+            return
+        images = [path for path in given if path]
+        outputs = [out, *(path for path in further if path)]
+        default = default_outputs(out)
+        outputs += [path for path, own in zip(default[1:], further[:2], strict=True) if not own]
+        maps = [out, further[0] or default.sd]
+        require_apart([*outputs, *map(sidecar_of, maps)], [*images, *map(sidecar_of, images)])
+    except DataError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 def main(
-    source: Annotated[Path, typer.Argument(help="T1w, NIfTI; or a BIDS folder of them.")],
+    source: Annotated[Path, typer.Argument(help="T1w image, NIfTI; or a BIDS folder.")],
     weights: Annotated[Path, typer.Option(help="model.safetensors of `m2m train`.")],
-    out: Annotated[Path, typer.Option(help="Map to write, .nii.gz; of a BIDS folder, a folder.")],
-    out_sd: Annotated[
-        Path | None, typer.Option(help="Standard deviations to write. Default: OUT_sd.nii.gz.")
+    out: Annotated[Path, typer.Option(help="Map to write, .nii.gz; for a BIDS folder: a folder.")],
+    out_sd: Annotated[Path | None, typer.Option(help="Standard deviations to write. Default: OUT_sd.nii.gz.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="QC figure to write. Default: OUT.png.")] = None,
+    brain: Annotated[Path | None, typer.Option(help="Brain mask on the source's voxels. Default: computed.")] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Model's record. Default: model.json next to the weights.")
     ] = None,
-    picture: Annotated[
-        Path | None, typer.Option(help="Quality picture to write. Default: OUT.png.")
-    ] = None,
-    brain: Annotated[
-        Path | None, typer.Option(help="Brain mask on the source's voxels. Default: found.")
-    ] = None,
-    record: Annotated[Path | None, typer.Option(help="Default: model.json by the weights.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Slices at a time.")] = 4,
-    planes: Annotated[str, typer.Option(help="Orientations to join, e.g. axial,coronal.")] = "",
+    batch_size: Annotated[int, typer.Option(min=1, help="Slices per batch.")] = 4,
+    planes: Annotated[
+        str, typer.Option(help="Orientations to combine, e.g. axial,coronal. Default: the model's.")
+    ] = "",
     anat_status: Annotated[
         Path | None,
-        typer.Option(help="Status of `m2m anat`: it is there.", rich_help_panel=WORKFLOW),
+        typer.Option(help="Status of `m2m anat`: the source is on the common grid.", rich_help_panel=WORKFLOW),
     ] = None,
     require: Annotated[
         list[Path] | None,
-        typer.Option(help="Status of what made the source; repeat.", rich_help_panel=WORKFLOW),
+        typer.Option(help="Status of the stage that wrote the source; can be repeated.", rich_help_panel=WORKFLOW),
     ] = None,
-    unit: Annotated[
-        str, typer.Option(help="Name in the status file.", rich_help_panel=WORKFLOW)
-    ] = "",
+    unit: Annotated[str, typer.Option(help="Name of the unit in the status file.", rich_help_panel=WORKFLOW)] = "",
     status: Annotated[
         Path | None,
         typer.Option(
-            help="Status file to write, JSON; bad data then end in it, with exit code 0.",
+            help="Status file to write, JSON; errors in the data are then recorded in it, with exit code 0.",
             rich_help_panel=WORKFLOW,
         ),
     ] = None,
-    task: Annotated[
-        str, typer.Option(help="Default: that of the model.", rich_help_panel=WORKFLOW)
-    ] = "",
-    low: Annotated[
+    task: Annotated[str, typer.Option(help="Default: the task of the model.", rich_help_panel=WORKFLOW)] = "",
+    low_res: Annotated[
         Path | None,
-        typer.Option(help="Map for a model that sees a low one.", rich_help_panel=WORKFLOW),
+        typer.Option(help="Low-resolution map, for a model with this input.", rich_help_panel=WORKFLOW),
     ] = None,
 ) -> None:
-    """Translate a T1, or a BIDS folder of T1s: synthetic map, standard deviation, quality picture.
+    """Predict a map from a T1, or from each T1 of a BIDS folder, with standard deviation and QC figure.
 
-    The result is on the T1's own voxels, in the target's unit. Research only: no clinical use.
+    The map is on the voxels of the T1, in the unit of the target. Research only: no clinical use.
 
-    Exit codes: 0 done; 1 refused or failed, with the reason; 2 wrong call; 3 some of a folder's
-    T1s were not translated.
+    Exit codes: 0 done; 1 refused or failed, with the reason; 2 wrong call; 3 some T1s of a folder
+    were not translated.
     """
     network = Network(parse_planes(planes), batch_size, device)
-    tensors, about = load_model(weights, record or weights.with_name("model.json"))
+    record = record or weights.with_name("model.json")
+    given = [source, weights, record, brain, low_res, anat_status, *(require or [])]
+    _refuse_overwriting(source, out, given, [out_sd, figure, status])
+    tensors, about = load_model(weights, record)
     if source.is_dir():
-        if any((out_sd, picture, brain, anat_status, require, status, low)):
-            raise typer.BadParameter("of a folder, only --weights, --out and how to run are given")
+        if any((out_sd, figure, brain, anat_status, require, status, low_res)):
+            raise typer.BadParameter("a folder takes --weights, --out, --record, --device, --batch-size, --planes")
         from m2m.translate.folder import translate_folder
 
         done, failed = translate_folder(source, out, weights, tensors, about, network)
         raise typer.Exit((SOME_FAILED if done else 1) if failed else 0)
     if not out.name.endswith((".nii", ".nii.gz")):
         raise typer.BadParameter(f"{out}: the name must end in .nii.gz or .nii")
-    sources = [path for path in (source, brain, low, weights) if path]
+    sources = [path for path in (source, brain, low_res, weights) if path]
     maps = [path for path in (out, out_sd) if path]
-    with recorded("translate", unit, status, maps) if status else nullcontext({}) as numbers:
+    context: AbstractContextManager[dict[str, Any]] = (
+        recorded("translate", unit, status, maps) if status else nullcontext({})
+    )
+    with context as numbers:
         require_ok(*(require or []))
         if anat_status:
-            found = predict_file(source, brain, anat_status, tensors, about, network, low)
-            save_maps(found, out, out_sd, sources, about, task)
+            prediction = predict_file(source, brain, anat_status, tensors, about, network, low_res)
+            save_maps(prediction, out, out_sd, sources, about, task)
         else:
-            # Registration to the template, which a source on the common grid has no need of.
-            from m2m.translate.native import Outputs, outputs_beside, translate_t1
+            # Imported here: only a T1 that is not on the common grid needs registration.
+            from m2m.translate.native import translate_t1
 
-            beside = outputs_beside(out)
-            outputs = Outputs(out, out_sd or beside.sd, picture or beside.picture)
+            default = default_outputs(out)
+            outputs = Outputs(out, out_sd or default.sd, figure or default.figure)
             with tqdm(total=4, disable=None, bar_format="{desc} {n}/{total} [{elapsed}]") as bar:
 
                 def step(name: str) -> None:

@@ -1,4 +1,4 @@
-"""Every T1 of a BIDS folder, one after the other; a failure is recorded, and the others go on."""
+"""Translate every T1 of a BIDS folder; a failure is recorded and does not stop the others."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -8,40 +8,68 @@ from pathlib import Path
 from tqdm import tqdm
 
 from m2m.cohort import describe
+from m2m.cohort.choice import choose_scan
+from m2m.cohort.findings import CohortFinding, finding
+from m2m.cohort.gradients import DEFAULT_FIT
 from m2m.cohort.index import COLUMNS, build_manifest, list_files
-from m2m.cohort.participants import Row
 from m2m.cohort.scans import check_scans
-from m2m.cohort.validate import STATUS_COLUMNS, CohortFinding, choose_scan, sessions_of
-from m2m.io.bids import measure, unit_folder, unit_path
-from m2m.io.errors import DataError, StorageError
+from m2m.cohort.spellings import Row
+from m2m.cohort.validate import STATUS_COLUMNS, scans_left_out, sessions_of
+from m2m.io.bids import is_unit, measure, unit_folder, unit_path
+from m2m.io.dataset_links import require_inside
+from m2m.io.errors import DataError, unexpected
 from m2m.io.files import read_json
 from m2m.io.modalities import MODALITIES
+from m2m.io.overwriting import require_outside
 from m2m.io.tables import write_table
 from m2m.io.unit_status import recorded
-from m2m.translate.native import Outputs, require_model_of_t1, translate_t1
+from m2m.options import Cohort
+from m2m.translate.native import require_model_of_t1, translate_t1
+from m2m.translate.outputs import Outputs
 from m2m.translate.predict import Network, Record, Tensors
 
 
-def list_t1s(root: Path) -> Iterator[tuple[str, list[Row]]]:
-    """Name every unit of a BIDS folder that has T1s, with their rows of the manifest.
+def listed_t1s(root: Path) -> list[Row]:
+    """Rows of the manifest of every T1 of a BIDS folder, also of those that are not taken."""
+    rows = [dict.fromkeys(COLUMNS) | row for row in build_manifest(root, list_files(root))]
+    return [row for row in rows if row["suffix"] == "T1w"]
+
+
+def units_of(root: Path, t1s: list[Row]) -> Iterator[tuple[str, list[Row]]]:
+    """Divide the T1s of a BIDS folder into units.
+
+    Parameters
+    ----------
+    root : Path
+        Named where there is none.
+    t1s : list of dict
+        From `listed_t1s`.
+
+    Yields
+    ------
+    unit : str
+    rows : list of dict
+        Rows of its T1s in the manifest.
 
     Raises
     ------
     DataError
-        There is none.
+        There is no T1.
     """
-    people = defaultdict(list)
-    for row in build_manifest(root, list_files(root)):
-        if row["suffix"] == "T1w":
-            people[row["participant_id"]].append(dict.fromkeys(COLUMNS) | row)
-    if not people:
+    subjects: dict[str, list[Row]] = defaultdict(list)
+    for row in t1s:
+        if not row["left_out"]:
+            subjects[str(row["participant_id"])].append(row)
+    if not subjects:
         raise DataError(
-            "the folder has no T1w image", file=root,
-            remedy="give a BIDS dataset with sub-*/anat/*_T1w.nii.gz, or one T1 by its name",
-        )  # fmt: skip
-    for person in sorted(people):
-        for session, rows in sessions_of(people[person]):
-            yield "_".join(filter(None, (person, session))), rows
+            "the folder has no T1w image" + " that is taken" * bool(t1s),
+            file=root,
+            value="; ".join(sorted({row["left_out"] or "" for row in t1s})),
+            remedy="give a BIDS dataset with sub-*/anat/*_T1w.nii.gz, or the file of one T1",
+        )
+    for subject in sorted(subjects):
+        for session, rows in sessions_of(subjects[subject]):
+            yield "_".join(filter(None, (subject, session))), rows
 
 
 def translate_folder(
@@ -49,24 +77,44 @@ def translate_folder(
 ) -> tuple[int, int]:
     """Translate every unit's T1 of a BIDS folder into a derivative dataset.
 
-    Brain masks in the dataset (``desc-brain_mask`` on the T1's grid) are used. What was found on
-    the way is in ``cohort/cohort_status.tsv``.
+    Brain masks in the dataset (``desc-brain_mask`` on the grid of the T1) are used. Problems are
+    listed in ``cohort/cohort_status.tsv``.
+
+    Parameters
+    ----------
+    root : Path
+        BIDS dataset.
+    out : Path
+        Folder of the derivative dataset.
+    weights : Path
+        Named in the sidecars.
+    tensors, record : mapping
+        Of `m2m.models.record.load_model`.
+    network : Network
+        How the network is run.
 
     Returns
     -------
     done, failed : int
         Numbers of units.
+
+    Raises
+    ------
+    DataError
+        The folder has no T1, or the results would lie in it.
     """
     require_model_of_t1(record)
-    units = list(list_t1s(root))
+    require_outside(out, root)
+    t1s = listed_t1s(root)
+    units = list(units_of(root, t1s))
     describe.main(out, str(root))
-    findings: list[CohortFinding] = []
+    findings = [*scans_left_out(t1s)]
     failed = 0
     bar = tqdm(units, unit="T1", disable=None)
     for unit, rows in bar:
         bar.set_description(unit)
-        found, ok = _translate_unit(unit, rows, out, weights, tensors, record, network)
-        findings += found
+        problems, ok = _translate_unit(unit, rows, out, weights, tensors, record, network)
+        findings += problems
         failed += not ok
     bar.close()
     table = out / "cohort" / "cohort_status.tsv"
@@ -84,31 +132,34 @@ def _translate_unit(
     record: Record,
     network: Network,
 ) -> tuple[list[CohortFinding], bool]:
-    """Translate one unit: its findings, and whether there is a map."""
+    """Translate one unit; return its findings, and whether a map was written."""
+    choice = choose_scan(unit, "T1w", rows, check_scans(rows, Cohort()), DEFAULT_FIT)
+    row, findings = choice.row, choice.findings
+    if not is_unit(unit):  # no path is made from such a name; the findings name it
+        return findings, False
     kind = MODALITIES[record["target"]].kind
     paths = [
-        unit_path(out, name, unit_folder(unit), unit).format(measure=measure(f"synth-{kind}"))
-        for name in (f"synth-{kind}", f"synthsd-{kind}", "picture", "synth-status")
+        unit_path(out, name, unit_folder(unit), unit).replace("{measure}", measure(f"synth-{kind}"))
+        for name in (f"synth-{kind}", f"synthsd-{kind}", "qc", "synth-status")
     ]
     outputs, status = Outputs(*map(Path, paths[:3])), Path(paths[3])
-    for path in outputs:  # of an earlier run
+    try:
+        require_inside(out, *outputs, status)
+    except DataError as error:
+        return [*findings, finding(unit, error)], False
+    for path in outputs:  # files of an earlier run
         path.unlink(missing_ok=True)
-    row, reason, findings = choose_scan(unit, "T1w", rows, check_scans(rows))
     with recorded("translate", unit, status, []) as numbers:
         if row is None:
-            raise DataError(reason, file=rows[0]["path"], remedy="see the other findings")
-        t1, mask = Path(row["path"]), row["mask"] and Path(row["mask"])
+            raise DataError(choice.reason, file=rows[0]["path"] or "", remedy="see the other findings")
+        t1, mask = Path(str(row["path"])), Path(row["mask"]) if row["mask"] else None
         sources = [path for path in (t1, mask, weights) if path]
         try:
             numbers |= translate_t1(t1, mask, tensors, record, network, outputs, sources)
-        except (DataError, StorageError):
+        except DataError:
             raise
-        except Exception as error:  # nobody else waits for what one person's file brings up
-            raise DataError(
-                f"unexpected {type(error).__name__}: {error}",
-                file=t1,
-                remedy="translate this T1 by itself for the whole message, and report it",
-            ) from error
+        except Exception as error:  # one participant's file must not stop the other participants
+            raise unexpected(error, t1) from error
     content = read_json(status)
     if row and content["status"] == "failed":
         findings.append(CohortFinding(**content["finding"]))

@@ -1,12 +1,12 @@
-"""A T1 of its own: any orientation and resolution, with skull or without.
+"""Translate any T1: any orientation and resolution, with or without skull.
 
-It is checked as by `m2m validate`, conformed as by `m2m anat` and translated as in the workflow;
-then the prediction is carried back to the T1's own voxels.
+It is checked as by `m2m validate`, conformed as by `m2m anat` and translated as in the workflow.
+Then the prediction is resampled to the voxels of the T1.
 """
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,15 +15,18 @@ from m2m.cohort.checks import check_scan
 from m2m.io.errors import DataError
 from m2m.io.files import whole
 from m2m.io.modalities import MODALITIES
+from m2m.io.overwriting import require_apart, sidecar_of
 from m2m.io.qc import CYAN, Panel, draw, grey
 from m2m.io.volume import Volume, blur_to, load, resample, resample_inside
 from m2m.models.record import load_model
 from m2m.options import Anat
 from m2m.structural.anat import Anatomy, prepare
+from m2m.translate.displacements import displacement_of
+from m2m.translate.outputs import Outputs, default_outputs
 from m2m.translate.predict import (
     Network,
-    Person,
     Record,
+    Subject,
     Tensors,
     Translated,
     predict,
@@ -32,31 +35,16 @@ from m2m.translate.predict import (
 )
 from m2m.translate.t1_checks import contrast, require_t1
 
-# What the picture shows as white, in scaled units: of the image, of its standard deviation.
+# White level of the QC figure, in scaled units: of the image, of its standard deviation.
 WHITE, WHITE_SD = 0.8, 0.2
 
 
-class Outputs(NamedTuple):
-    """Files of one T1."""
-
-    image: Path
-    sd: Path
-    picture: Path
-
-
-def outputs_beside(out: Path) -> Outputs:
-    """Name the standard deviations and the picture after the map: FA_sd.nii.gz, FA.png."""
-    name = out.name.removesuffix(".gz").removesuffix(".nii")
-    extension = out.name[len(name) :]
-    return Outputs(out, out.with_name(f"{name}_sd{extension}"), out.with_name(f"{name}.png"))
-
-
 def require_model_of_t1(record: Record) -> None:
-    """Raise DataError where a model does not start from a T1 alone."""
-    if record.get("low"):
+    """Raise DataError if a model has another input than a T1."""
+    if record.get("low_res"):
         raise DataError(
-            "the model sees a low-resolution map beside the T1",
-            remedy="give --low, and the T1 on the common grid with --anat-status and --brain",
+            "the model needs a low-resolution map as well as the T1",
+            remedy="give --low-res, and the T1 on the common grid with --anat-status and --brain",
         )
     if (source := MODALITIES[record["source"]]).nature != "weighted":
         raise DataError(
@@ -65,29 +53,61 @@ def require_model_of_t1(record: Record) -> None:
         )
 
 
-def carry_back(found: Translated, brain: Volume, t1: Volume, record: Record) -> Translated:
-    """Resample a scaled prediction onto a T1's own voxels; the image gets the target's unit."""
-    carried = [resample_inside(part, brain, t1.affine, t1.shape) for part in found]
-    (image, inside), (sd, _) = carried
+def to_native_voxels(prediction: Translated, brain: Volume, t1: Volume, record: Record) -> Translated:
+    """Resample a scaled prediction to the voxels of a T1, and convert it to the target's unit.
+
+    Parameters
+    ----------
+    prediction : Translated
+        In scaled units, on the model's grid.
+    brain : Volume
+        Mask on the same grid.
+    t1 : Volume
+        The T1 as given.
+    record : mapping
+        Of the model.
+
+    Returns
+    -------
+    Translated
+        The image in the target's unit; its standard deviation in scaled units.
+    """
+    resampled = [resample_inside(part, brain, t1.affine, t1.shape) for part in prediction]
+    (image, inside), (sd, _) = resampled
     return Translated(unscaled(image, inside.data, record), sd)
 
 
-def picture(t1: Volume, found: Translated, anatomy: Anatomy, record: Record) -> Image.Image:
-    """Quality picture on the model's grid: whole T1, prediction and its deviation, the brain's rim.
+def qc_figure(t1: Volume, prediction: Translated, anatomy: Anatomy, record: Record) -> Image.Image:
+    """QC figure on the model's grid: T1, prediction and standard deviation, with the brain's outline.
 
-    Of several channels their mean magnitude is shown.
+    For several channels, the mean of their magnitudes is shown.
+
+    Parameters
+    ----------
+    t1 : Volume
+        The T1 as given.
+    prediction : Translated
+        In scaled units, on the model's grid.
+    anatomy : Anatomy
+        Of the T1.
+    record : mapping
+        Of the model.
+
+    Returns
+    -------
+    Image
     """
-    brain, there = anatomy.brain.data, anatomy.t1
-    head = resample(blur_to(t1, float(there.spacing_mm[0])), there.affine, there.shape).data
-    image, sd = (np.abs(m.data.reshape(*m.shape, -1)).mean(-1) for m in found)
-    rim = [(brain, CYAN)]
+    brain, conformed = anatomy.brain.data, anatomy.t1
+    head = resample(blur_to(t1, float(conformed.spacing_mm[0])), conformed.affine, conformed.shape).data
+    image, sd = (np.abs(m.data.reshape(*m.shape, -1)).mean(-1) for m in prediction)
+    outline = [(brain, CYAN)]
     title = MODALITIES[record["target"]].title
     panels = [
-        Panel("T1, outline of the brain as found", grey(head, brain), rim),
-        Panel(f"synthetic {title}", np.clip(image / WHITE, 0, 1), rim),
-        Panel("standard deviation of its error, white at 0.2", np.clip(sd / WHITE_SD, 0, 1), rim),
+        Panel("T1 with the outline of the brain mask", grey(head, brain), outline),
+        Panel(f"synthetic {title}", np.clip(image / WHITE, 0, 1), outline),
+        Panel("standard deviation of its error, white at 0.2", np.clip(sd / WHITE_SD, 0, 1), outline),
     ]
-    return draw(panels, brain, float(there.spacing_mm[0]))
+    return draw(panels, brain, float(conformed.spacing_mm[0]))
 
 
 def translate_t1(
@@ -100,31 +120,34 @@ def translate_t1(
     sources: list[Path],
     step: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Any]:
-    """Translate one T1 from its file; write the map, its deviations and the picture.
+    """Translate one T1 from its file; write map, standard deviation and QC figure.
 
     Parameters
     ----------
     path : Path
+        T1, NIfTI.
     mask_path : Path or None
-        Brain mask on the T1's voxels; None: found from the T1.
+        Brain mask on the voxels of the T1; None: computed from the T1.
     tensors, record : mapping
-        Of `model.load_model`.
+        Of `m2m.models.record.load_model`.
     network : Network
+        How the network is run.
     outputs : Outputs
     sources : list of Path
         For the sidecars.
     step : callable
-        Told what is begun.
+        Called with the name of each step when it starts.
 
     Returns
     -------
     dict
-        What was done, as in the sidecar.
+        Processing details, as in the sidecar.
 
     Raises
     ------
     DataError
-        The model or the image is not what this is for, or no brain is found.
+        The model does not start from a T1, the image is not a T1 of a whole brain, or no brain is
+        found.
     """
     require_model_of_t1(record)
     step("reading")
@@ -133,7 +156,7 @@ def translate_t1(
         raise problem
     t1 = load(path)
     mask = load(mask_path) if mask_path else None
-    step("finding the brain")
+    step("brain extraction")
     grid = Anat(spacing_mm=record["spacing_mm"], shape=record["shape"])
     try:
         anatomy = prepare(t1, mask, grid)
@@ -143,21 +166,23 @@ def translate_t1(
         error.file = error.file or str(path)
         raise
     step("translating")
-    person = Person(anatomy.t1, anatomy.brain, anatomy.grid_to_mni)
-    found = predict(person, tensors, record, network)
-    step("carrying back")
-    done = numbers | {
+    on_grid = anatomy.t1, anatomy.brain, anatomy.grid_to_mni
+    subject = Subject(*on_grid, displacement=displacement_of(*on_grid, record))
+    prediction = predict(subject, tensors, record, network)
+    step("resampling")
+    details = numbers | {
         "BrainMask": "supplied" if mask else "template and intensity",
         "BrainVolumeLitres": round(anatomy.brain_volume_l, 4),
-        "GridSpacingMm": record["spacing_mm"], "GridShape": list(record["shape"]),
+        "GridSpacingMm": record["spacing_mm"],
+        "GridShape": list(record["shape"]),
         "GridToMNI152": anatomy.grid_to_mni.round(6).tolist(),
         "MutualInformation": round(anatomy.mi_registered, 4),
-    }  # fmt: skip
-    own = carry_back(found, anatomy.brain, t1, record)
-    save_maps(own, outputs.image, outputs.sd, sources, record, Conformed=done)
-    with whole(outputs.picture) as temporary:
-        picture(t1, found, anatomy, record).save(temporary, optimize=True)
-    return done
+    }
+    native = to_native_voxels(prediction, anatomy.brain, t1, record)
+    save_maps(native, outputs.image, outputs.sd, sources, record, Conformed=details)
+    with whole(outputs.figure) as temporary:
+        qc_figure(t1, prediction, anatomy, record).save(temporary, optimize=True)
+    return details
 
 
 def translate_file(
@@ -172,20 +197,34 @@ def translate_file(
 
     Parameters
     ----------
-    source, weights, out : path
-        The T1, model.safetensors beside its model.json, the map to write.
+    source : path
+        T1, NIfTI.
+    weights : path
+        model.safetensors, with model.json in the same folder.
+    out : path
+        Map to write.
     brain : path, optional
-    device : str
+        Brain mask on the voxels of the T1; None: computed from the T1.
+    device : {"auto", "cpu", "cuda", "mps"}
     batch_size : int
+        Slices per batch.
 
     Returns
     -------
     dict
         As of `translate_t1`.
+
+    Raises
+    ------
+    DataError
+        As of `translate_t1`; or an output is an input.
     """
     source, weights, out = Path(source), Path(weights), Path(out)
     mask = Path(brain) if brain else None
     tensors, record = load_model(weights, weights.with_name("model.json"))
     network = Network(batch_size=batch_size, device=device)
     sources = [path for path in (source, mask, weights) if path]
-    return translate_t1(source, mask, tensors, record, network, outputs_beside(out), sources)
+    outputs = default_outputs(out)
+    images = [*sources, weights.with_name("model.json")]
+    require_apart([*outputs, *map(sidecar_of, outputs[:2])], [*images, *map(sidecar_of, images)])
+    return translate_t1(source, mask, tensors, record, network, outputs, sources)

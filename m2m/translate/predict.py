@@ -1,8 +1,8 @@
-"""A whole volume on the common grid, translated with a trained model."""
+"""Predict a whole volume on the common grid with a trained model."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,23 +10,25 @@ from numpy.typing import NDArray
 from m2m.diffusion.lowres import enlarge
 from m2m.io.errors import DataError
 from m2m.io.files import read_json
+from m2m.io.masks import in_mask
 from m2m.io.modalities import MODALITIES
 from m2m.io.unit_status import require_ok
 from m2m.io.volume import Volume, load, require_same_grid, save
 from m2m.models.fusion import fusion_of
 from m2m.models.implementation import implementation
-from m2m.models.seen import Seen
+from m2m.models.subject_images import SubjectImages
 from m2m.models.uncertainty import Prediction, deviation
 from m2m.options import Trained, section_of
-from m2m.structural.slices import normalise
+from m2m.structural.slices import GRID_AXES, normalise
+from m2m.translate.displacements import displacement_of
 
-LOW_FA = (-0.2, 1.2)  # values of a low-resolution FA map: beyond 0 and 1 it may ring
+LOW_RES_FA = (-0.2, 1.2)  # range of a low-resolution FA map: ringing may exceed 0 and 1
 Tensors = Mapping[str, NDArray]
 Record = Mapping[str, Any]
 
 
-class Person(NamedTuple):
-    """The source image on a model's grid.
+class Subject(NamedTuple):
+    """Source image of one subject on the grid of a model.
 
     Attributes
     ----------
@@ -36,42 +38,54 @@ class Person(NamedTuple):
         Boolean, on the same grid.
     to_mni : ndarray, shape (4, 4)
         World mm to MNI152 mm.
-    low : Volume or None
-        The target at low resolution, enlarged to the same grid, for a model that sees it.
+    low_res : Volume or None
+        Low-resolution target, upsampled to the same grid, for a model with this input.
+    displacement : ndarray, shape (X, Y, Z, 3), or None
+        From the T1 to the template, for a model that uses it (`m2m.translate.displacements`).
     """
 
     image: Volume
     brain: Volume
     to_mni: NDArray[np.float64]
-    low: Volume | None = None
+    low_res: Volume | None = None
+    displacement: NDArray[np.floating] | None = None
 
     def source(self, record: Record) -> NDArray[np.float32]:
-        """Scale the image as the model's training slices were, 0 outside the brain."""
+        """Scale the image like the model's training slices, 0 outside the brain."""
         source = MODALITIES[record["source"]]
         if source.nature == "weighted":
             return normalise(self.image.data, self.brain.data, record["t1_range_percent"])[0]
         return np.where(self.brain.data, source.scale(self.image.data), 0)
 
-    def seen(self, record: Record) -> Seen:
+    def subject_images(self, record: Record) -> SubjectImages:
         """What a model that is no network may look at."""
-        return Seen(
+        return SubjectImages(
             affine=self.image.affine,
             shape=self.image.shape,
             to_mni=self.to_mni,
             source=lambda: self.source(record),
-            low=lambda: self.low.data,
+            low_res=self._low_res_data,
+            displacement=self._displacement_data,
         )
+
+    def _low_res_data(self) -> NDArray[np.float32]:
+        assert self.low_res is not None, "only a model with a low resolution asks for it"
+        return self.low_res.data
+
+    def _displacement_data(self) -> NDArray[np.floating]:
+        assert self.displacement is not None, "only a model that uses the deformation asks for it"
+        return self.displacement
 
 
 class Network(NamedTuple):
-    """How a network is run; its result does not depend on it.
+    """How a network is run.
 
     Attributes
     ----------
     planes : tuple of str
-        Orientations to join; empty: those it was trained on.
+        Orientations to combine; empty: those it was trained on.
     batch_size : int
-        Slices at a time.
+        Slices per batch.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
     """
@@ -87,75 +101,107 @@ class Translated(NamedTuple):
     Attributes
     ----------
     image, sd : Volume
-        The image, and the standard deviation of its error; of the same shape.
+        The image, and the standard deviation of its error, of the same shape.
     """
 
     image: Volume
     sd: Volume
 
 
-def predict(person: Person, tensors: Tensors, record: Record, network: Network) -> Translated:
-    """Predict the scaled target on the person's grid, 0 outside the brain.
+def predict(subject: Subject, tensors: Tensors, record: Record, network: Network) -> Translated:
+    """Predict the scaled target on the subject's grid, 0 outside the brain.
 
-    Networks and lines are unbounded. The clip to the target's limits (0..1 for FA, 0 and more for
-    a density) is part of what each model is, and its validation has it too.
+    Networks and linear models are unbounded. Clipping to the limits of the target (0 to 1 for FA,
+    0 and more for a density) is part of every model; validation applies it too. Models predict
+    tensors along the axes of the grid; here they are rotated to world axes.
 
     Parameters
     ----------
-    person : Person
+    subject : Subject
     tensors, record : mapping
-        Of `model.load_model`.
+        Of `m2m.models.record.load_model`.
     network : Network
-        How to run a network; the baselines have no use for it.
+        How a network is run; baselines do not use it.
 
     Returns
     -------
     Translated
-        Shape (X, Y, Z), or (X, Y, Z, 6) for tensors. `unscaled` turns the image into the target's
-        unit.
+        Shape (X, Y, Z), or (X, Y, Z, 6) for tensors, along world axes. `unscaled` converts the image
+        to the unit of the target.
+
+    Raises
+    ------
+    DataError
+        As in `require_grid_axes`.
     """
+    require_grid_axes(record)
     options = section_of(record)
-    if options.trained:
-        predicted = _by_network(options, person, tensors, record, network)
+    if isinstance(options, Trained):
+        predicted = _by_network(options, subject, tensors, record, network)
     else:
-        predicted = implementation(options).predict(tensors, person.seen(record))
-    limits = MODALITIES[record["target"]].limits
-    maps = predicted.image.clip(*limits), deviation(predicted, record["uncertainty"])
-    inside = _like(person.brain.data, predicted.image)
-    affine = person.image.affine
+        predicted = implementation(options).predict(tensors, subject.subject_images(record))
+    target, affine = MODALITIES[record["target"]], subject.image.affine
+    image = target.to_world_axes(predicted.image.clip(*target.limits), affine)
+    maps = image, target.deviations_to_world_axes(deviation(predicted, record["uncertainty"]), affine)
+    inside = _like(subject.brain.data, predicted.image)
     return Translated(*(Volume(np.where(inside, m, 0).astype(np.float32), affine) for m in maps))
 
 
+def require_grid_axes(record: Record) -> None:
+    """Raise DataError if a model was trained on tensors along world axes, as by earlier versions."""
+    if MODALITIES[record["target"]].directed and record.get("axes") != GRID_AXES:
+        raise DataError(
+            f"the model {record['model']} was trained by an earlier version of m2m, on tensors along world axes; "
+            "for an oblique T1 its directions would be wrong",
+            remedy="train it again: `m2m slices`, then `m2m train`",
+        )
+
+
 def unscaled(image: Volume, inside: NDArray, record: Record) -> Volume:
-    """Turn a scaled prediction into the target's unit, 0 outside a mask (X, Y, Z)."""
+    """Convert a scaled prediction to the target's unit, 0 outside a mask.
+
+    Parameters
+    ----------
+    image : Volume
+        Scaled units.
+    inside : ndarray of bool, shape (X, Y, Z)
+    record : mapping
+        Of the model.
+
+    Returns
+    -------
+    Volume
+    """
     data = np.zeros_like(image.data)
     data[inside] = MODALITIES[record["target"]].unscale(image.data[inside])
     return Volume(data, image.affine)
 
 
 def _like(mask: NDArray, image: NDArray) -> NDArray:
-    """A mask (X, Y, Z) that goes with an image of one or of several channels."""
+    """Reshape a mask (X, Y, Z) for broadcasting with an image of one or several channels."""
     return mask.reshape(*mask.shape, *[1] * (image.ndim - 3))
 
 
-def _by_network(
-    options: Trained, person: Person, tensors: Tensors, record: Record, network: Network
-) -> Prediction:
-    """Orientations, and the mirrored person, joined as the model's `fusion` says."""
-    # Torch takes longer to load than a baseline takes to compute.
+def _by_network(options: Trained, subject: Subject, tensors: Tensors, record: Record, network: Network) -> Prediction:
+    """Predict by a network: orientations, and the mirrored image, combined by the model's `fusion`."""
+    # Imported here: loading torch takes longer than computing a baseline.
     from m2m.models import inference
     from m2m.models.building import load_network
 
     views = inference.views_of(options, record["target"])
     if network.planes:
         views["planes"] = network.planes
-    device = inference.choose_device(network.device)
+    device = inference.choose_device(cast(inference.Device, network.device))  # refuses any other
     return inference.translate_volume(
-        load_network(tensors, record), person.source(record),
-        person.to_mni @ person.image.affine,
-        batch_size=network.batch_size, device=device, fuse=fusion_of(options.fusion, device),
-        low=None if person.low is None else person.low.data, **views,
-    )  # fmt: skip
+        load_network(tensors, record),
+        subject.source(record),
+        subject.to_mni @ subject.image.affine,
+        batch_size=network.batch_size,
+        device=device,
+        fuse=fusion_of(options.fusion, device),
+        low_res=None if subject.low_res is None else subject.low_res.data,
+        **views,
+    )
 
 
 def predict_file(
@@ -165,16 +211,39 @@ def predict_file(
     tensors: Tensors,
     record: Record,
     network: Network,
-    low: Path | None = None,
+    low_res: Path | None = None,
+    deformation: Path | None = None,
 ) -> Translated:
-    """Predict from files on the common grid; the image is in the target's unit.
+    """Predict from files on the common grid.
+
+    Parameters
+    ----------
+    source : Path
+        T1 or map.
+    brain : Path or None
+        Brain mask; needed.
+    anat_status : Path
+        Status of `m2m anat`.
+    tensors, record : mapping
+        Of `m2m.models.record.load_model`.
+    network : Network
+        How the network is run.
+    low_res : Path or None
+        Low-resolution map, for a model with this input.
+    deformation : Path or None
+        Displacements of `m2m deform`, for a model that uses them; None: computed, from a T1.
+
+    Returns
+    -------
+    Translated
+        The image in the target's unit; its standard deviation in scaled units.
 
     Raises
     ------
     DataError
-        A file is bad, an earlier stage failed, the grid's spacing is not the model's, a map
-        leaves its limits, or the low-resolution map is missing, does not fit the grid or is not
-        asked for.
+        A file cannot be used, an earlier stage failed, the spacing is not that of the model, a map
+        exceeds its limits, or the low-resolution map is missing, does not fit the grid or is not
+        an input of the model.
     """
     require_ok(anat_status)
     if brain is None:
@@ -184,61 +253,88 @@ def predict_file(
     if not np.allclose(image.spacing_mm, record["spacing_mm"], rtol=1e-3):
         raise DataError(
             f"the model was trained at {record['spacing_mm']} mm",
-            file=source, value=f"{image.spacing_mm.round(3)} mm",
-            remedy="set anat.spacing_mm to the model's, or leave --anat-status out",
-        )  # fmt: skip
+            file=source,
+            value=f"{image.spacing_mm.round(3)} mm",
+            remedy="set anat.spacing_mm to that of the model, or omit --anat-status",
+        )
     require_within_limits(image, source, record)
-    if low and not record.get("low"):
-        raise DataError("the model sees no low-resolution map", file=low, remedy="leave --low out")
+    if low_res and not record.get("low_res"):
+        raise DataError("a low-resolution map is not an input of the model", file=low_res, remedy="omit --low-res")
     to_mni = np.array(read_json(anat_status)["grid_to_mni"])
-    inside = Volume(mask.data > 0, mask.affine)
-    beside = load_low(low, inside, record["low"]["ratio"]) if record.get("low") else None
-    person = Person(image, inside, to_mni, beside)
-    image, sd = predict(person, tensors, record, network)
-    return Translated(unscaled(image, person.brain.data, record), sd)
+    inside = Volume(in_mask(mask.data), mask.affine)
+    upsampled = load_low_res(low_res, inside, record["low_res"]["factor"]) if record.get("low_res") else None
+    displacement = displacement_of(image, inside, to_mni, record, deformation)
+    subject = Subject(image, inside, to_mni, upsampled, displacement)
+    image, sd = predict(subject, tensors, record, network)
+    return Translated(unscaled(image, subject.brain.data, record), sd)
 
 
 def require_within_limits(image: Volume, path: Path, record: Record) -> None:
-    """Raise DataError where a source with limits of its own, as FA has, leaves them."""
+    """Raise DataError if a quantitative source exceeds its limits, e.g. 0 and 1 for FA.
+
+    Parameters
+    ----------
+    image : Volume
+        In its unit.
+    path : Path
+        For the message.
+    record : mapping
+        Of the model.
+    """
     source = MODALITIES[record["source"]]
     low, high = source.limits
     scaled = source.scale(image.data)
     if source.nature == "scalar" and not low <= scaled.min() <= scaled.max() <= high:
         raise DataError(
-            f"is no {source.title} map: values leave {low:g} to {high:g}", file=path,
+            f"is not a {source.title} map: values are not in {low:g} to {high:g}",
+            file=path,
             value=f"{image.data.min():g} to {image.data.max():g}",
-            remedy=f"give {source.title} itself",
-        )  # fmt: skip
+            remedy=f"give an unscaled {source.title} map",
+        )
 
 
-def load_low(path: Path | None, brain: Volume, ratio: int) -> Volume:
-    """Load a low-resolution map and enlarge it to the brain's grid, 0 outside.
+def load_low_res(path: Path | None, brain: Volume, factor: int) -> Volume:
+    """Load a low-resolution map and upsample it to the grid of the brain mask, 0 outside the brain.
+
+    Parameters
+    ----------
+    path : Path or None
+    brain : Volume
+        Mask on the common grid.
+    factor : int
+        Downsampling factor.
+
+    Returns
+    -------
+    Volume
 
     Raises
     ------
     DataError
-        There is none, it is not FA, or it does not fit the grid: see `lowres.enlarge`.
+        No map is given, it is not FA, or it does not fit the grid: see `lowres.enlarge`.
     """
     if path is None:
         raise DataError(
-            "the model sees a low-resolution map beside the T1",
-            remedy=f"give --low, a map with voxels of {ratio} times the grid's",
+            "the model needs a low-resolution map as well as the T1",
+            remedy=f"give --low-res, a map with voxels of {factor} times the grid's",
         )
-    low = load(path)
-    if not (LOW_FA[0] <= low.data.min() <= low.data.max() <= LOW_FA[1]):
+    low_res = load(path)
+    if not (LOW_RES_FA[0] <= low_res.data.min() <= low_res.data.max() <= LOW_RES_FA[1]):
         raise DataError(
-            "is no FA map at low resolution", file=path,
-            value=f"{low.data.min():g} to {low.data.max():g}", remedy="give FA itself, 0 to 1",
-        )  # fmt: skip
+            "is not an FA map at low resolution",
+            file=path,
+            value=f"{low_res.data.min():g} to {low_res.data.max():g}",
+            remedy="give an unscaled FA map, 0 to 1",
+        )
     try:
-        grid = enlarge(low, brain, ratio)
+        grid = enlarge(low_res, brain, factor)
     except DataError as error:
         raise DataError(error.problem, file=path, value=error.value, remedy=error.remedy) from None
     return Volume(np.where(brain.data, grid.data, 0), grid.affine)
 
 
 def save_maps(
-    found: Translated,
+    prediction: Translated,
     out: Path,
     out_sd: Path | None,
     sources: Sequence[Path],
@@ -246,33 +342,41 @@ def save_maps(
     task: str = "",
     **further: object,
 ) -> None:
-    """Write a prediction in its unit, and its standard deviations where they have a path.
+    """Write a predicted map, and its standard deviation if it has a path.
 
     Both sidecars name the model, its hash and the sources.
 
     Parameters
     ----------
-    found : Translated
+    prediction : Translated
         The image in the target's unit.
-    out, out_sd : Path
+    out : Path
+        Map to write.
+    out_sd : Path or None
+        Standard deviation to write.
     sources : sequence of Path
+        For the sidecars.
     record : mapping
+        Of the model.
     task : str
-        Default: the task the model was trained for.
+        Default: the task that the model was trained for.
     **further
         Further keys of both sidecars.
     """
-    start, target = (MODALITIES[record[key]] for key in ("source", "target"))
-    origin = f"predicted from {start.title}, research only, no clinical use"
+    source, target = (MODALITIES[record[key]] for key in ("source", "target"))
+    origin = f"predicted from {source.title}, research only, no clinical use"
     about = {
-        "Task": task or record["task"], "Model": record["model"], "Family": record["family"],
-        "WeightsSHA256": record["weights"], "Fingerprint": record["fingerprint"],
-        "TrainedOnSimulatedPeople": record["simulated"], **further,
-    }  # fmt: skip
-    save(out, found.image, sources, Description=f"{target.description}; {origin}", **about)
+        "Task": task or record["task"],
+        "Model": record["model"],
+        "Family": record["family"],
+        "WeightsSHA256": record["weights"],
+        "Fingerprint": record["fingerprint"],
+        "TrainedOnSimulatedParticipants": record["simulated"],
+        **further,
+    }
+    save(out, prediction.image, sources, Description=f"{target.description}; {origin}", **about)
     if out_sd:
         title = f"Standard deviation of the error, in scaled units, of: {target.description}"
         save(
-            out_sd, found.sd, sources, Description=f"{title}; {origin}",
-            Uncertainty=record["uncertainty"], **about,
-        )  # fmt: skip
+            out_sd, prediction.sd, sources, Description=f"{title}; {origin}", Uncertainty=record["uncertainty"], **about
+        )

@@ -1,9 +1,9 @@
-"""The workflow's translation: one participant's image on the common grid, by one task's model."""
+"""Translation in the workflow: one participant's image on the common grid, by a model of a task."""
 
 from pathlib import Path
 
 from m2m.io import bids
-from m2m.io.bids import files_of, low_root, unit_of
+from m2m.io.bids import files_of, low_res_root, unit_of
 from m2m.io.modalities import MODALITIES
 from m2m.io.unit_status import recorded, require_ok
 from m2m.models.record import load_model
@@ -14,31 +14,62 @@ from m2m.translate.predict import Network, predict_file, save_maps
 
 
 def synthetic_files(root: Path, task: str, model: str, unit: str, target: str) -> list[Path]:
-    """Map, standard deviation and status of what a model makes of a unit."""
+    """Output files of a model for a unit: map, standard deviation and status.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the results.
+    task, model, unit : str
+        Names.
+    target : str
+        Modality.
+
+    Returns
+    -------
+    list of Path
+    """
     at = files_of(unit, root / "synthetic" / task / model)
     measure = bids.measure(MODALITIES[target].kind)
     kinds = ("synth", "synthsd", "synth-status")
     return [Path(str(at(kind)).format(measure=measure)) for kind in kinds]
 
 
-def source_of(
-    root: Path, task: Task, model: str, unit: str, written: Written
-) -> tuple[Path, list[Path], Path | None]:
-    """What a task translates: the image, the statuses of what made it, the low-resolution map.
+def source_of(root: Path, task: Task, model: str, unit: str, written: Written) -> tuple[Path, list[Path], Path | None]:
+    """Input files of a task's translation.
 
-    The T1's status is that of anat, which a translation reads anyway.
+    The status of a T1 is that of anat, which a translation always reads.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the results.
+    task : Task
+    model, unit : str
+        Names.
+    written : Written
+        Content of the configuration file.
+
+    Returns
+    -------
+    image : Path
+        Source image.
+    statuses : list of Path
+        Of the stages that wrote it.
+    low_res : Path or None
+        Low-resolution map.
     """
     at = files_of(unit, root)
-    if task.chain:
-        first = task.chain[0]
+    if task.cascade:
+        first = task.cascade[0]
         target = written.task(first).target
         image, _, status = synthetic_files(root, first, model, unit, target)
         return image, [status], None
-    low = task.low_of(model)
+    low_res = task.low_res_of(model)
     image = at(MODALITIES[task.source].kind)
-    carried = MODALITIES[task.source].nature != "weighted"
-    made = [at("grid-status")] if carried and not low else []
-    return image, made, files_of(unit, low_root(root, low.kind))("low-fa") if low else None
+    resampled = MODALITIES[task.source].nature != "weighted"
+    statuses = [at("grid-status")] if resampled and not low_res else []
+    return image, statuses, files_of(unit, low_res_root(root, low_res.kind))("low-res-fa") if low_res else None
 
 
 def main(
@@ -52,16 +83,17 @@ def main(
     """Translate one participant's image on the common grid, as the workflow does."""
     unit, written = unit_of(subject, session), read_config(config)
     section = written.task(task)
-    last = section.chain[-1] if section.chain else task
-    home = written.task(last).home(last, model)
-    weights = root / "models" / home / model / "model.safetensors"
-    source, require, low = source_of(root, section, model, unit, written)
+    last = section.cascade[-1] if section.cascade else task
+    training_task = written.task(last).training_task(last, model)
+    weights = root / "models" / training_task / model / "model.safetensors"
+    source, require, low_res = source_of(root, section, model, unit, written)
     out, out_sd, status = synthetic_files(root, task, model, unit, section.target)
-    at = files_of(unit, root)
-    translate_unit(
-        unit, task, source, at("brain"), at("anat-status"), weights, low, require, out, out_sd,
-        status,
-    )  # fmt: skip
+    at, deformation = files_of(unit, root), None
+    if written.model(model).uses_deformation:
+        deformation = at("deformation")
+        require = [*require, at("deform-status")]
+    inputs = source, at("brain"), at("anat-status"), weights, low_res, require
+    translate_unit(unit, task, *inputs, out, out_sd, status, deformation)
 
 
 def translate_unit(
@@ -71,18 +103,39 @@ def translate_unit(
     brain: Path,
     anat_status: Path,
     weights: Path,
-    low: Path | None,
+    low_res: Path | None,
     require: list[Path],
     out: Path,
     out_sd: Path,
     status: Path,
+    deformation: Path | None = None,
 ) -> None:
-    """Translate one unit's image; bad data end in its status, with empty maps."""
+    """Translate one unit's image; errors in the data are recorded in its status, with empty maps.
+
+    Parameters
+    ----------
+    unit, task : str
+        Names.
+    source, brain : Path
+        Source image and brain mask on the common grid.
+    anat_status : Path
+        Status of `m2m anat`.
+    weights : Path
+        Of the model.
+    low_res : Path or None
+        Low-resolution map, for a model with this input.
+    require : list of Path
+        Statuses of the stages that wrote the source.
+    out, out_sd, status : Path
+        Map, standard deviation and status to write.
+    deformation : Path or None
+        Displacements of `m2m deform`, for a model that uses them.
+    """
     network = Network()
     tensors, about = load_model(weights, weights.with_name("model.json"))
-    sources = [path for path in (source, brain, low, weights) if path]
+    sources = [path for path in (source, brain, low_res, deformation, weights) if path]
     with recorded("translate", unit, status, [out, out_sd]) as numbers:
         require_ok(*require)
-        found = predict_file(source, brain, anat_status, tensors, about, network, low)
-        save_maps(found, out, out_sd, sources, about, task)
+        prediction = predict_file(source, brain, anat_status, tensors, about, network, low_res, deformation)
+        save_maps(prediction, out, out_sd, sources, about, task)
         numbers |= {"task": task} | {key: about[key] for key in ("model", "weights")}

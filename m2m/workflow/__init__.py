@@ -1,6 +1,7 @@
-"""The workflow's Python: where files lie, who is in, what each rule asks for.
+"""Python code of the workflow: paths of files, selection of participants, inputs of rules.
 
-Rules read like a methods section; what they call is here, where it can be imported and tested. A
-function or class is given what it uses: the checked configuration, Snakemake's checkpoints, the
-wildcards of a job. No heavy library, since every job of a cluster parses the workflow again.
+The rules stay short; the functions that they call are here, where they can be imported and tested.
+Functions and classes receive what they use as arguments: the validated configuration, Snakemake's
+checkpoints, the wildcards of a job. No heavy library is imported, since every job of a cluster
+parses the workflow again.
 """

@@ -1,17 +1,17 @@
-"""Who is in: the cohort's tables, read once the checkpoints have run."""
+"""Selection of participants: the cohort's tables, read after the checkpoints have run."""
 
 import functools
 from pathlib import Path
 from typing import Any
 
 from m2m.io.tables import parse_table, read_table
-from m2m.workflow.study_paths import Layout
+from m2m.workflow.results_layout import Layout
 
 Row = dict[str, str | None]
 
 
 def modified(path: str) -> int:
-    """When a file was last written: what is read of it is kept until then."""
+    """Time of the last change of a file, in ns; cached content is valid until it changes."""
     return Path(path).stat().st_mtime_ns
 
 
@@ -39,7 +39,7 @@ def _row(path: str, modified: int, first: str) -> Row:
 
 
 @functools.cache
-def _places(path: str, modified: int) -> dict[str | None, int]:
+def _positions(path: str, modified: int) -> dict[str | None, int]:
     return {row["unit"]: i for i, row in enumerate(_table(path, modified))}
 
 
@@ -50,45 +50,43 @@ class Cohort:
     ----------
     files : Layout
     checkpoints : object
-        Snakemake's: `split` and, where people are in folds, `folds`. Asked first, each says that
-        its tables are there, or has Snakemake make them and plan again.
+        Snakemake's: `split` and, for cross-fitting, `folds`. Their `get` is called before a table is
+        read; where the table does not exist yet, Snakemake makes it and plans again.
     """
 
     def __init__(self, files: Layout, checkpoints: Any):
         self.files, self.checkpoints = files, checkpoints
 
     def row(self, unit: str) -> Row:
-        """The row of one unit; a job on a cluster parses its own and nobody else's."""
+        """Row of one unit; a job on a cluster parses only the row of its own participant."""
         self.checkpoints.split.get()
         return _row(self.files.units, modified(self.files.units), unit)
 
     def place(self, wildcards: Any) -> int:
-        """Place of the wildcards' unit in the cohort's table."""
-        return _places(self.files.units, modified(self.files.units))[wildcards.unit]
+        """Position of the wildcards' unit in the cohort's table."""
+        return _positions(self.files.units, modified(self.files.units))[wildcards.unit]
 
     def units(self, *states: str) -> list[str]:
         """Names of the units in any of these states, in the table's order."""
         self.checkpoints.split.get()
-        return [row["unit"] for row in table(self.files.units) if row["state"] in states]
+        return [row["unit"] or "" for row in table(self.files.units) if row["state"] in states]
 
-    def paired(self, people: set[str]) -> list[str]:
+    def paired(self, subjects: set[str]) -> list[str]:
         """Units of these participants that have both scans."""
         return [
-            row["unit"]
+            row["unit"] or ""
             for row in table(self.files.units)
-            if row["state"] == "paired" and row["participant_id"] in people
+            if row["state"] == "paired" and row["participant_id"] in subjects
         ]
 
     def of_part(self, *parts: str) -> list[str]:
         """Paired units whose participant is in any of these parts of the split."""
         self.checkpoints.split.get()
         rows = table(self.files.split)
-        return self.paired({row["participant_id"] for row in rows if row["part"] in parts})
+        return self.paired({row["participant_id"] or "" for row in rows if row["part"] in parts})
 
     def of_fold(self, fold: int | str, inside: bool = True) -> list[str]:
-        """Paired units whose participant is in a fold, or in another one."""
+        """Paired units whose participant is in a fold, or, where not `inside`, in the other folds."""
         self.checkpoints.folds.get()
         rows = table(self.files.folds)
-        return self.paired(
-            {row["participant_id"] for row in rows if (row["fold"] == str(fold)) == inside}
-        )
+        return self.paired({row["participant_id"] or "" for row in rows if (row["fold"] == str(fold)) == inside})

@@ -1,4 +1,4 @@
-"""Parameters of jobs: flags whose values only a job knows."""
+"""Parameters of jobs: flags whose values depend on the job."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -6,23 +6,23 @@ from typing import Any
 
 
 def subject_flags(wildcards: Any) -> list[str]:
-    """`--subject` and, where the wildcards' unit is of a session, `--session`."""
+    """`--subject` and, where the wildcards' unit has a session, `--session`."""
     subject, _, session = wildcards.unit.partition("_")
     return ["--subject", subject, *(["--session", session] if session else [])]
 
 
-def low_flag(wildcards: Any) -> list[str]:
-    """`--low` with the wildcards' kind of low resolution."""
-    return ["--low", wildcards.low]
+def low_res_flag(wildcards: Any) -> list[str]:
+    """`--low-res` with the wildcards' low resolution."""
+    return ["--low-res", wildcards.low_res]
 
 
 def repeated(name: str, values: Iterable[str]) -> list[str]:
-    """Give a flag once for each of its values."""
+    """Repeat a flag for each of its values."""
     return [part for value in values for part in (name, value)]
 
 
 def flag(name: str, key: str) -> Callable[[Any, Any], list[str]]:
-    """Parameter function: a flag with an optional input, once for each file, or nothing."""
+    """Parameter function: a flag for each file of an optional input, or nothing."""
 
     def argument(wildcards: Any, input: Any) -> list[str]:
         files = input.get(key) or []

@@ -1,11 +1,11 @@
-"""What jobs ask for, and who share one: each job on a cluster costs seconds."""
+"""Resources of jobs, and groups of participants that share one job: each cluster job costs seconds."""
 
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
 
 def growing(amount: int) -> Callable[[Any, int], int]:
-    """An amount as a function of the attempt: a job that ran out of it gets more."""
+    """Resource function: the amount grows with each attempt of a failed job."""
 
     def need(wildcards: Any, attempt: int) -> int:
         return amount * attempt
@@ -14,25 +14,39 @@ def growing(amount: int) -> Callable[[Any, int], int]:
 
 
 class Shards:
-    """Name a job's group after its person's place; no group where people share no job.
+    """Group jobs by the position of their participants in the cohort; no groups where `size` is 0.
 
-    Snakemake's own shares of unconnected jobs grow each time a checkpoint has it plan anew, until
-    jobs never end (its issues 1217 and 1628): a name for each shard leaves nothing to share out.
+    Snakemake's own grouping of unconnected jobs grows each time a checkpoint makes it plan again,
+    until jobs never end (its issues 1217 and 1628). With one group name per shard, Snakemake has
+    nothing to group.
 
     Parameters
     ----------
     size : int
-        People whose short stages share a job; 0 for none.
+        Number of participants whose short stages share a job; 0: no sharing.
     parents : mutable mapping
-        Where Snakemake notes the name with wildcards that a group's name was made from
-        (`snakemake_patches.parent_groups`): `group-components` are given for that.
+        Snakemake's record of the name with wildcards that a group's name was made from
+        (`snakemake_patches.parent_groups`): `group-components` refer to that name.
     """
 
     def __init__(self, size: int, parents: MutableMapping[str, str]):
         self.size, self.parents = size, parents
 
     def of(self, kind: str, place: Callable[[Any], int]) -> Callable[[Any], str] | None:
-        """Group function of a rule whose person's place a function tells."""
+        """Group function of a rule.
+
+        Parameters
+        ----------
+        kind : str
+            First part of the group's name.
+        place : callable
+            From wildcards to the participant's position in the cohort.
+
+        Returns
+        -------
+        callable or None
+            From wildcards to the group's name; None where jobs are not shared.
+        """
         if not self.size:
             return None
 

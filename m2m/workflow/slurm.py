@@ -4,24 +4,28 @@ import shutil
 import subprocess
 from pathlib import Path
 
-# Number, state, why it waits, and what the plugin notes of it: the rule and its wildcards.
+# Number, state, reason for waiting, and the plugin's comment: the rule and its wildcards.
 _COLUMNS = "%i %T %r %k"
 _LISTED = 10
 
 
 def note_run(record: Path, run: str) -> None:
-    """Write down the name that all jobs of a run carry."""
+    """Record the name that all jobs of a run have in Slurm."""
     record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text(f"{run}\n")
 
 
 def jobs_left(record: Path) -> str:
-    """Say which jobs of the run on record wait or run, and what to do; nothing if there are none.
+    """Message about the recorded run's jobs that wait or run, and what to do; empty if there are none.
 
     Parameters
     ----------
     record : Path
-        What `note_run` wrote. Where it, or squeue, is missing, there is nobody to ask.
+        File that `note_run` wrote. Without it, or without squeue, the message is empty.
+
+    Returns
+    -------
+    str
     """
     if not record.exists() or shutil.which("squeue") is None:
         return ""
@@ -30,8 +34,8 @@ def jobs_left(record: Path) -> str:
     answer = subprocess.run(command, capture_output=True, text=True)
     if answer.returncode:
         return (
-            f"squeue cannot say whether jobs of an earlier call are left: {answer.stderr.strip()}. "
-            f"Call again when Slurm answers; if that call's jobs are long gone, delete {record}."
+            f"squeue cannot list the jobs that an earlier call may have left: {answer.stderr.strip()}. "
+            f"Call again when Slurm responds; if the jobs of that call have ended, delete {record}."
         )
     jobs = answer.stdout.splitlines()
     if not jobs:
@@ -43,6 +47,6 @@ def jobs_left(record: Path) -> str:
         [
             f"Slurm jobs of an earlier call still work on these results ({record}):",
             *listed,
-            f"Wait until they end, and what they made counts, or end them: scancel --name={run}",
+            f"Wait until they end (their results will be used), or cancel them: scancel --name={run}",
         ]
     )

@@ -1,7 +1,7 @@
-"""What is changed of Snakemake's insides, only in the version that it was written for.
+"""Changes of Snakemake's internals, made only in the version that they were written for.
 
-Everything here reaches into names that Snakemake promises nobody. In another version nothing is
-changed: the workflow then plans and runs the same jobs, slower, and `SKIPPED` says so once.
+Everything here uses internal names that Snakemake may change. In another version nothing is
+changed: the workflow then plans and runs the same jobs, more slowly, and warns once (`SKIPPED`).
 """
 
 import gc
@@ -11,11 +11,13 @@ from typing import Any
 
 from snakemake.logging import DefaultFilter, LogEvent, get_event
 
-# pyproject.toml says the same: snakemake>=9.27,<9.28.
+from m2m import how_to_install
+
+# As in pyproject.toml: snakemake>=9.27,<9.28.
 WRITTEN_FOR = "9.27."
 SKIPPED = (
-    "Snakemake {found} is not the {wanted}x that m2m's changes of it were written for: without "
-    "them large cohorts take longer to plan. `pip install 'm2m[workflow]'` brings the right one."
+    "Snakemake {found} is not version {wanted}x, which m2m's changes of Snakemake were written for. "
+    f"Without them, large cohorts take longer to plan. For the right one, {how_to_install('workflow')}."
 )
 
 
@@ -25,57 +27,57 @@ def applies(found: str | None = None) -> bool:
 
 
 def warning(found: str | None = None) -> str:
-    """One line where the changes are left out, else nothing."""
+    """Warning where the changes are not made, else empty."""
     found = found or version("snakemake")
     return "" if applies(found) else SKIPPED.format(found=found, wanted=WRITTEN_FOR)
 
 
 def show_the_table_of_a_quiet_plan() -> None:
-    """Let `-n --quiet` print how many jobs of each rule would run, as its help says.
+    """Let `-n --quiet` print how many jobs of each rule would run, as its help describes.
 
-    Snakemake 9.27 takes that table for progress. With thousands of jobs it is what a plan is asked
-    for: the rest of a dry run, a text of each job before all, takes a third of its time.
+    Snakemake 9.27 treats that table as progress and hides it. With thousands of jobs it is the
+    useful part of a dry run; printing each job takes a third of the time.
     """
-    shows = DefaultFilter.filter
-    if shows.__module__ == __name__:  # a process that reads the workflow twice
+    original = DefaultFilter.filter
+    if original.__module__ == __name__:  # a process that parses the workflow twice
         return
 
-    def filter_but_the_table(self: DefaultFilter, record: Any) -> bool:
-        return (self.dryrun and get_event(record) == LogEvent.RUN_INFO) or shows(self, record)
+    def filter_except_table(self: DefaultFilter, record: Any) -> bool:
+        return (self.dryrun and get_event(record) == LogEvent.RUN_INFO) or original(self, record)
 
-    DefaultFilter.filter = filter_but_the_table
+    DefaultFilter.filter = filter_except_table
 
 
 def collect_garbage_rarely() -> None:
-    """Look for garbage less often: a plan is millions of objects that live to its end.
+    """Collect garbage less often: a plan has millions of objects that live to its end.
 
-    Looking for it was a seventh of a plan's time.
+    Garbage collection took a seventh of the planning time.
     """
     gc.set_threshold(100_000, 50, 1000)
 
 
 def look_at_ready_jobs_only_when_one_ends(workflow: Any) -> None:
-    """Take Snakemake's limit of jobs a second away.
+    """Switch off Snakemake's limit of jobs per second.
 
-    For it Snakemake 9 looks at all ready jobs once more a second after each look, and keeps one
-    such round going for every job that has ended: with a hundred people most of a core.
+    For this limit, Snakemake 9 checks all ready jobs again one second after each check, and repeats
+    this for every job that has ended: with a hundred participants this takes most of a core.
     """
     workflow.scheduler.job_rate_limiter = None
 
 
 def parent_groups(workflow: Any) -> MutableMapping[str, str]:
-    """Where Snakemake notes which name with wildcards a group's name was made from."""
+    """Snakemake's record of the name with wildcards that each group's name was made from."""
     return workflow.parent_groupids if applies() else {}
 
 
 def run_name(workflow: Any) -> str | None:
-    """Name that all jobs of this call carry on a cluster, where it has one."""
+    """Name that all jobs of this call have on a cluster; None without a cluster."""
     executor = getattr(workflow.scheduler, "_executor", None)  # read only: in any version
     return getattr(executor, "run_uuid", None)
 
 
 def patch_plan() -> str:
-    """Change what a plan needs, before it is made; give a warning where that is left out."""
+    """Apply the changes for planning; return a warning where they are not made."""
     if applies():
         show_the_table_of_a_quiet_plan()
         collect_garbage_rarely()
@@ -83,6 +85,6 @@ def patch_plan() -> str:
 
 
 def patch_run(workflow: Any) -> None:
-    """Change what a run needs, when it starts."""
+    """Apply the changes for running, when a run starts."""
     if applies():
         look_at_ready_jobs_only_when_one_ends(workflow)

@@ -1,13 +1,13 @@
-"""What tasks, models and studies ask for: what is translated by what, and what follows from it."""
+"""Inputs of tasks and models: slices, weights, translations, low resolutions."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from m2m.io import bids
 from m2m.io.modalities import MODALITIES, natures, on_grid
-from m2m.options import Config, Low, Task
+from m2m.options import Config, LowRes, Task
 from m2m.workflow.cohort_tables import Cohort
-from m2m.workflow.study_paths import Layout
+from m2m.workflow.results_layout import Layout
 
 
 class Tasks:
@@ -21,58 +21,78 @@ class Tasks:
 
     Attributes
     ----------
-    studies : dict
-        Tasks of each study that has a page of this kind; those that are cross-fitted are apart.
+    pages : dict
+        Tasks by report page; without those of the cross-fitting.
     reported, cross_fitted, tensor : list of str
-        Tasks of the report; of the folds; of those, and all others, that predict tensors.
+        Tasks of the main report page; tasks of the cross-fitting; all tasks that predict tensors.
     """
 
     def __init__(self, config: Config, files: Layout, cohort: Cohort):
         self.config, self.files, self.cohort = config, files, cohort
-        self.studies: dict[str, list[str]] = {}
+        self.pages: dict[str, list[str]] = {}
         for task, section in config.tasks.items():
-            self.studies.setdefault(section.study, []).append(task)
-        self.cross_fitted = self.studies.pop("downstream", [])
-        self.reported = self.studies.get("report", [])
+            self.pages.setdefault(section.page, []).append(task)
+        self.cross_fitted = self.pages.pop("downstream", [])
+        self.reported = self.pages.get("report", [])
         self.tensor = self.predicting("tensor")
 
     def predicting(self, nature: str) -> list[str]:
         """Tasks that predict maps of this nature."""
-        return [
-            name
-            for name, task in self.config.tasks.items()
-            if MODALITIES[task.target].nature == nature
-        ]
+        return [name for name, task in self.config.tasks.items() if MODALITIES[task.target].nature == nature]
 
     def of(self, wildcards: Any) -> Task:
         """Section of the wildcards' task."""
         return self.config.tasks[wildcards.task]
 
     def target_of(self, wildcards: Any) -> str:
-        """What a task predicts."""
+        """Target of the wildcards' task."""
         return self.of(wildcards).target
 
     def model_names(self, wildcards: Any) -> list[str]:
-        """Names of a task's models, the one under test first."""
+        """Names of a task's models; the first one is compared with the others."""
         return list(self.of(wildcards).models)
 
-    def links(self, task: str) -> tuple[str, ...]:
-        """Tasks whose models a task runs one after the other: itself, or its chain's links."""
-        return self.config.tasks[task].chain or (task,)
+    def cascade_steps(self, task: str) -> tuple[str, ...]:
+        """Tasks whose models are applied one after the other: the task itself, or the steps of its cascade."""
+        return self.config.tasks[task].cascade or (task,)
 
-    def home(self, task: str, model: str) -> str:
-        """Task that a task's model is fitted in."""
-        return self.config.tasks[task].home(task, model)
+    def training_task(self, task: str, model: str) -> str:
+        """Name of the task that trains a task's model."""
+        return self.config.tasks[task].training_task(task, model)
 
     # -- files of tasks and models --------------------------------------------------------------
 
     def every_task(self, pattern: str, tasks: Iterable[str] | None = None) -> list[str]:
-        """One file for every task, by default of the report, below the dataset's folder."""
+        """Paths of one file per task, below the dataset's folder.
+
+        Parameters
+        ----------
+        pattern : str
+            With {task}.
+        tasks : iterable of str, optional
+            Default: the tasks of the main report page.
+
+        Returns
+        -------
+        list of str
+        """
         wanted = self.reported if tasks is None else tasks
         return [f"{self.files.root}/{pattern.format(task=task)}" for task in wanted]
 
     def every_model(self, pattern: str, tasks: Iterable[str] | None = None) -> list[str]:
-        """One file for every task, by default all there are, and model."""
+        """Paths of one file per task and model, below the dataset's folder.
+
+        Parameters
+        ----------
+        pattern : str
+            With {task} and {model}.
+        tasks : iterable of str, optional
+            Default: all tasks.
+
+        Returns
+        -------
+        list of str
+        """
         return [
             f"{self.files.root}/{pattern.format(task=task, model=model)}"
             for task in (self.config.tasks if tasks is None else tasks)
@@ -80,18 +100,30 @@ class Tasks:
         ]
 
     def every_fit(self, pattern: str, tasks: Iterable[str] | None = None) -> list[str]:
-        """One file for every model that is fitted: some tasks run models of other ones."""
+        """Paths of one file per trained model; tasks may use models of other tasks.
+
+        Parameters
+        ----------
+        pattern : str
+            With {task} and {model}.
+        tasks : iterable of str, optional
+            Default: the tasks of the main report page.
+
+        Returns
+        -------
+        list of str
+        """
         fitted = {
-            (self.home(task, model), model): None
+            (self.training_task(task, model), model): None
             for task in (self.reported if tasks is None else tasks)
-            if not self.config.tasks[task].chain
+            if not self.config.tasks[task].cascade
             for model in self.config.tasks[task].models
         }
         root = self.files.root
         return [f"{root}/{pattern.format(task=task, model=model)}" for task, model in fitted]
 
     def models_of(self, pattern: str) -> Callable[[Any], list[str]]:
-        """Input function: one file for every model of the wildcards' task."""
+        """Input function: one file per model of the wildcards' task."""
 
         def wanted(wildcards: Any) -> list[str]:
             return self.every_model(pattern, [wildcards.task])
@@ -101,23 +133,23 @@ class Tasks:
     # -- slices ---------------------------------------------------------------------------------
 
     def slices_of(self, units: Sequence[str]) -> list[str]:
-        """Slice records of units, and the further maps that were cut with them."""
-        # With the further maps named, a task that is added to the study has its slices cut again:
-        # Snakemake does not notice an output that a rule did not have before.
+        """Slice records of units, and the further maps that are sliced with them."""
+        # The further maps are inputs too, so that slices are cut again when a new task needs a further
+        # map: Snakemake does not notice an output that a rule did not have before.
         kinds = grid_maps(self.config)[1:]
-        further = [path for kind in kinds for path in self.files.of_people(kind, units)]
+        further = [path for kind in kinds for path in self.files.of_units(kind, units)]
         return [self.files.slice_record(unit) for unit in units] + further
 
     def slices_to_fit(self, wildcards: Any) -> list[str]:
-        """Slice records that a study's models are fitted and chosen on."""
+        """Slice records of the training and validation units."""
         return self.slices_of(self.cohort.of_part("train", "validation"))
 
     def slices_of_other_folds(self, wildcards: Any) -> list[str]:
-        """Slice records that a fold's networks are fitted and chosen on."""
+        """Slice records of the training and validation units of a fold's networks."""
         return self.slices_of(self.cohort.of_fold(wildcards.fold, inside=False))
 
     def of_fold(self, name: str) -> Callable[[Any], str]:
-        """Input function: a table about the people that a task is trained with, of its fold."""
+        """Input function: a table about the training participants of a task, in its fold."""
 
         def wanted(wildcards: Any) -> str:
             fold = self.of(wildcards).fold
@@ -126,24 +158,70 @@ class Tasks:
 
         return wanted
 
+    # -- deformation of the template -------------------------------------------------------------
+
+    def uses_deformation(self, model: str) -> bool:
+        """Whether a model uses the deformation of the template to each participant."""
+        return self.config.models[model].uses_deformation
+
+    def deformation_needed(self, tasks: Iterable[str] | None = None) -> bool:
+        """Whether a model of these tasks, by default of all, uses the deformation."""
+        wanted = self.config.tasks if tasks is None else tasks
+        return any(self.uses_deformation(model) for task in wanted for model in self.config.tasks[task].models)
+
+    def table_to_fit(self, wildcards: Any) -> str:
+        """Table that stands for what a model is fitted to: slices, with the deformations where it uses them."""
+        deformed = self.uses_deformation(wildcards.model)
+        return self.of_fold("deformed.tsv" if deformed else "slices.tsv")(wildcards)
+
+    def deformations_to_fit(self, wildcards: Any) -> list[str]:
+        """Statuses of the deformations of the training and validation units."""
+        return self.files.of_units("deform-status", self.cohort.of_part("train", "validation"))
+
+    def deformations_of_other_folds(self, wildcards: Any) -> list[str]:
+        """Statuses of the deformations of the training and validation units of a fold's networks."""
+        return self.files.of_units("deform-status", self.cohort.of_fold(wildcards.fold, inside=False))
+
+    def deformation(self, wildcards: Any) -> str | list[str]:
+        """Status of a unit's deformation, where the model uses it."""
+        if not self.uses_deformation(wildcards.model):
+            return []
+        return self.files.of_participant("deform-status", wildcards.unit)
+
+    def reported_deformations(self, wildcards: Any) -> list[str]:
+        """Statuses of the deformations of all units, where a model of the main report page uses them."""
+        if not self.deformation_needed(self.reported):
+            return []
+        return self.files.of_units("deform-status", self.cohort.units("paired", "t1w-only"))
+
     # -- translation ----------------------------------------------------------------------------
 
     def units_to_translate(self, task: str) -> list[str]:
-        """Units that no network was fitted on: the test part, and people with the source only."""
+        """Units without influence on the training: the test part, and units with a T1 only."""
         section = self.config.tasks[task]
         if section.fold:
             return self.cohort.of_fold(section.fold)
-        alone = MODALITIES[section.source].nature == "weighted" and not section.low
-        return self.cohort.of_part("test") + (self.cohort.units("t1w-only") if alone else [])
+        needs_t1_only = MODALITIES[section.source].nature == "weighted" and not section.low_res
+        return self.cohort.of_part("test") + (self.cohort.units("t1w-only") if needs_t1_only else [])
 
     def synthetic_kind(self, task: str) -> str:
-        """Kind of what a task predicts."""
+        """Kind of the predicted files of a task."""
         return MODALITIES[self.config.tasks[task].target].synthetic
 
     def synthetic(self, task: str, model: str, units: Sequence[str]) -> list[str]:
-        """Synthetic volumes of one model."""
+        """Synthetic volumes of one model.
+
+        Parameters
+        ----------
+        task, model : str
+        units : sequence of str
+
+        Returns
+        -------
+        list of str
+        """
         root = self.files.synthetic.format(task=task, model=model)
-        return self.files.of_people(self.synthetic_kind(task), units, root)
+        return self.files.of_units(self.synthetic_kind(task), units, root)
 
     def maps_flag(self, wildcards: Any) -> list[str]:
         """`--maps` with the dataset of the wildcards' model."""
@@ -151,7 +229,7 @@ class Tasks:
         return ["--maps", self.files.synthetic.format(**where)]
 
     def every_synthetic(self, tasks: Iterable[str]) -> list[str]:
-        """Synthetic volumes of every model of tasks, of all whom they are to translate."""
+        """Synthetic volumes of every model of these tasks, for all units to translate."""
         return [
             path
             for task in tasks
@@ -160,59 +238,59 @@ class Tasks:
         ]
 
     def every_translation(self, wildcards: Any) -> list[str]:
-        """Synthetic volumes of every task and model of the report."""
+        """Synthetic volumes of every task and model of the main report page."""
         return self.every_synthetic(self.reported)
 
     def source_image(self, wildcards: Any) -> str | list[str]:
-        """What a task translates: T1, FA, or what the first link of its chain made of it."""
-        if self.of(wildcards).chain:
-            first = self.links(wildcards.task)[0]
+        """Source image of a task: T1, FA, or the prediction of the first step of its cascade."""
+        if self.of(wildcards).cascade:
+            first = self.cascade_steps(wildcards.task)[0]
             return self.synthetic(first, wildcards.model, [wildcards.unit])
-        return self.files.of_person(MODALITIES[self.of(wildcards).source].kind, wildcards.unit)
+        return self.files.of_participant(MODALITIES[self.of(wildcards).source].kind, wildcards.unit)
 
     def model_weights(self, wildcards: Any) -> str:
-        """Weights of the model that gives a task's target."""
-        last = self.home(self.links(wildcards.task)[-1], wildcards.model)
+        """Weights of the model that predicts a task's target."""
+        last = self.training_task(self.cascade_steps(wildcards.task)[-1], wildcards.model)
         return f"{self.files.model.format(task=last, model=wildcards.model)}/model.safetensors"
 
     def model_records(self, wildcards: Any) -> list[str]:
-        """Records of every model that a task runs: none of them may have seen a test person."""
+        """Records of all models that a task applies: no test participant may be in their training data."""
         model = wildcards.model
-        homes = (self.home(link, model) for link in self.links(wildcards.task))
-        return [f"{self.files.model.format(task=home, model=model)}/model.json" for home in homes]
+        trained_in = (self.training_task(step, model) for step in self.cascade_steps(wildcards.task))
+        return [f"{self.files.model.format(task=task, model=model)}/model.json" for task in trained_in]
 
     # -- low resolutions ------------------------------------------------------------------------
 
-    def sees_low(self, wildcards: Any) -> Low | None:
-        """The low resolution that a task's model sees beside the source, or None."""
-        return self.of(wildcards).low_of(wildcards.model)
+    def low_res_of(self, wildcards: Any) -> LowRes | None:
+        """Low resolution that is a further input of a task's model, or None."""
+        return self.of(wildcards).low_res_of(wildcards.model)
 
-    def low_table(self, wildcards: Any) -> str | list[str]:
-        """The list of low-resolution slices, where the model learns from them."""
-        low = self.sees_low(wildcards)
-        return f"{self.files.low.format(low=low.kind)}/slices.tsv" if low else []
+    def low_res_table(self, wildcards: Any) -> str | list[str]:
+        """Table of the low-resolution slices, where the model is trained on them."""
+        low_res = self.low_res_of(wildcards)
+        return f"{self.files.low_res.format(low_res=low_res.kind)}/slices.tsv" if low_res else []
 
-    def low_image(self, wildcards: Any) -> str | list[str]:
-        """A unit's low-resolution map, where the model sees it."""
-        if not (low := self.sees_low(wildcards)):
+    def low_res_image(self, wildcards: Any) -> str | list[str]:
+        """A unit's low-resolution map, where it is an input of the model."""
+        if not (low_res := self.low_res_of(wildcards)):
             return []
-        root = self.files.low.format(low=low.kind)
-        return self.files.of_person("low-fa", wildcards.unit, root)
+        root = self.files.low_res.format(low_res=low_res.kind)
+        return self.files.of_participant("low-res-fa", wildcards.unit, root)
 
-    def lowered(self, of_series: str, of_map: str) -> Callable[[Any], str]:
-        """Input function: a file of the cropped series, or that of the map on the common grid."""
+    def low_res_source(self, of_series: str, of_map: str) -> Callable[[Any], str]:
+        """Input function: a file of the cropped series, or of the map on the common grid."""
 
         def wanted(wildcards: Any) -> str:
-            if self.config.lows[wildcards.low].of == "map":
-                return self.files.of_person(of_map, wildcards.unit)
-            root = self.files.low.format(low=wildcards.low)
-            return self.files.of_person(of_series, wildcards.unit, root)
+            if self.config.low_resolutions[wildcards.low_res].source == "map":
+                return self.files.of_participant(of_map, wildcards.unit)
+            root = self.files.low_res.format(low_res=wildcards.low_res)
+            return self.files.of_participant(of_series, wildcards.unit, root)
 
         return wanted
 
-    def low_records(self, wildcards: Any) -> list[str]:
-        """Records of the low-resolution slices that models are fitted and chosen on."""
-        root = self.files.low.format(low=wildcards.low)
+    def low_res_records(self, wildcards: Any) -> list[str]:
+        """Records of the low-resolution slices of the training and validation units."""
+        root = self.files.low_res.format(low_res=wildcards.low_res)
         return [
             bids.slices_path(root, "slices.json", bids.unit_folder(unit), unit)
             for unit in self.cohort.of_part("train", "validation")
@@ -220,7 +298,7 @@ class Tasks:
 
 
 def grid_maps(config: Config) -> list[str]:
-    """Kinds of the maps on the common grid: FA, and what tasks need besides."""
+    """Kinds of the maps on the common grid: FA, and further maps that tasks need."""
     return [MODALITIES[name].kind for name in on_grid(config.modalities)]
 
 

@@ -1,4 +1,4 @@
-"""Whole-brain streamlines from a diffusion series or from tensors: the stage `tractography`."""
+"""The stage `tractography`: whole-brain streamlines of a diffusion series or of tensors."""
 
 from m2m.diffusion.tractography.tracking import main, track_unit
 

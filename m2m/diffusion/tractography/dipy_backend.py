@@ -1,7 +1,7 @@
 """Tracking with DIPY: EuDX, deterministic, probabilistic, in tensors, CSA or CSD.
 
-DIPY's trackers take steps along the voxel axes of the image, so directions are turned from world
-axes to those axes first; seeds and streamlines are in world mm.
+DIPY's trackers expect directions along the voxel axes of the image, so directions are rotated from
+world axes to these; seeds and streamlines are in world mm.
 
 References
 ----------
@@ -44,34 +44,36 @@ TRACKERS = {
     "deterministic": deterministic_tracking,
     "probabilistic": probabilistic_tracking,
 }
-# As many voxels as in Tournier et al. (2013), NMR Biomed 26:1775.
+# Number of voxels as in Tournier et al. (2013), NMR Biomed 26:1775.
 RESPONSE_VOXELS = 300
-# FA is too high where brain and air share a voxel, or motion made a rim.
+# Voxels at the brain's edge that are excluded: partial volume and motion raise their FA.
 EDGE_VOXELS = 2
-# Streamlines in DIPY's buffer, which holds room for the longest possible ones.
+# Streamlines in DIPY's buffer, which has space for the longest possible ones.
 BUFFERED = 4_000
 
 
-def track(
-    field: Field, options: Tractography, threads: int = 1, anatomy: Anatomy | None = None
-) -> Tractogram:
-    """Track from every seed in both directions along the strongest local one.
+def track(field: Field, options: Tractography, threads: int = 1, anatomy: Anatomy | None = None) -> Tractogram:
+    """Track from each seed, forward and backward along the strongest local direction.
 
-    The result is the same with any number of threads.
+    The result does not depend on the number of threads.
 
     Parameters
     ----------
     field : Field
-        Without a series, models csa and csd give way to the tensor.
+        Without a series, the tensor replaces the models csa and csd.
     options : Tractography
     threads : int
     anatomy : Anatomy, optional
-        Not looked at: there is no ACT here.
+        Ignored: this backend has no ACT.
+
+    Returns
+    -------
+    Tractogram
 
     Raises
     ------
     DataError
-        Nowhere to seed, too few directions for the model, or no streamline is left.
+        No voxel can be seeded, the model needs more directions, or no streamline is left.
     """
     seeded = where_to_seed(field.fa, field.mask, options.seed_fa)
     near = field.mask & ndimage.binary_dilation(field.fa > options.stop_fa)
@@ -79,7 +81,7 @@ def track(
     peaks = options.dipy.algorithm == "eudx"
     directions, strongest = _directions(field, near, model, options.dipy.sh_order, peaks)
     seeds = random_seeds(seeded, options.seeds_per_voxel, field.affine, options.seed)
-    grown = TRACKERS[options.dipy.algorithm](
+    tracked = TRACKERS[options.dipy.algorithm](
         seeds,
         ThresholdStoppingCriterion(field.fa, options.stop_fa),
         field.affine,
@@ -93,9 +95,9 @@ def track(
         seed_buffer_fraction=min(1.0, BUFFERED / len(seeds)),
         **directions,
     )
-    streamlines = ArraySequence(points.astype(np.float32) for points in grown)
+    streamlines = ArraySequence(points.astype(np.float32) for points in tracked)
     kept, n_long = of_length(streamlines, options.length_mm)
-    # DIPY leaves out nothing but what is longer than `max_len`.
+    # DIPY omits only streamlines that are longer than `max_len`.
     n_long += len(seeds) - len(streamlines)
     return Tractogram(
         streamlines[kept],
@@ -109,23 +111,18 @@ def track(
 
 
 def _seed(seed: int) -> int:
-    """Seed for DIPY, which multiplies it by a place in voxels and takes 32 bits of that."""
-    # With a small one, streamlines that begin near each other would share their random numbers.
+    """Seed for DIPY, which multiplies it by a position in voxels and uses 32 bits of the product."""
+    # With a small seed, streamlines from close positions would share their random numbers.
     return int(np.random.default_rng(seed).integers(500_000, 1_000_000))
-
-
-def voxel_axes(affine: NDArray) -> NDArray[np.float64]:
-    """Directions of the voxel axes as columns in world axes, shape (3, 3), orthonormal."""
-    linear = np.asarray(affine, np.float64)[:3, :3]
-    return tensors.nearest_rotation(linear / np.linalg.norm(linear, axis=0))
 
 
 def _directions(
     field: Field, near: NDArray[np.bool_], model: str, sh_order: int, peaks: bool
 ) -> tuple[dict[str, Any], NDArray[np.float64]]:
-    """Local directions in voxel axes, as DIPY's trackers take them, and each voxel's strongest.
+    """Local directions in voxel axes, as arguments of DIPY's trackers, and the strongest of each voxel.
 
-    Peaks (EuDX), or the coefficients of a distribution; the strongest, shape (X, Y, Z, 3).
+    The arguments are peaks (EuDX) or the coefficients of a distribution; the strongest directions
+    have the shape (X, Y, Z, 3).
     """
     if model == "tensor":
         return _of_tensor(field, near, peaks)
@@ -133,25 +130,21 @@ def _directions(
     order = _order(sh_order, int((gtab.bvals > 0).sum()), model)
     fitter = CsaOdfModel(gtab, order) if model == "csa" else _csd(data, gtab, field, order)
     if peaks:
-        pam = peaks_from_model(
-            fitter, data, default_sphere, 0.5, 25, mask=near, normalize_peaks=True, parallel=False
-        )
+        pam = peaks_from_model(fitter, data, default_sphere, 0.5, 25, mask=near, normalize_peaks=True, parallel=False)
         return {"pam": pam}, pam.peak_dirs[..., 0, :].astype(np.float64)
     coefficients = fitter.fit(data, mask=near).shm_coeff
     return {"sh": coefficients}, _strongest(coefficients, near, order)
 
 
-def _of_tensor(
-    field: Field, near: NDArray[np.bool_], peaks: bool
-) -> tuple[dict[str, Any], NDArray[np.float64]]:
-    """As `_directions`, of the tensors themselves."""
+def _of_tensor(field: Field, near: NDArray[np.bool_], peaks: bool) -> tuple[dict[str, Any], NDArray[np.float64]]:
+    """As `_directions`, from the tensors."""
     evals, evecs = np.linalg.eigh(
-        tensors.to_matrix(tensors.rotate(field.tensor[near], voxel_axes(field.affine).T))
+        tensors.to_matrix(tensors.rotate(field.tensor[near], tensors.voxel_axes(field.affine).T))
     )
     strongest = np.zeros((*near.shape, 3))
     strongest[near] = evecs[..., 2]
     if peaks:
-        # Each voxel's own V1 stands for a vertex of DIPY's sphere: nothing is rounded to one.
+        # V1 of each voxel is a vertex of the sphere, so that no direction is rounded to a vertex.
         pam = PeaksAndMetrics()
         pam.odf_vertices = strongest[near]
         pam.peak_indices = np.full((*near.shape, 1), -1, np.int32)
@@ -175,10 +168,11 @@ def _strongest(coefficients: NDArray, near: NDArray[np.bool_], order: int) -> ND
 
 
 def _shell(field: Field) -> tuple[NDArray, GradientTable]:
-    """Series of b = 0 and the highest shell that serves, and its gradients in voxel axes."""
+    """Volumes of b = 0 and of the highest usable shell, and their gradients in voxel axes."""
     series = field.series
+    assert series is not None
     chosen = (series.bvals == 0) | highest_shell(series.bvals, series.bvecs)
-    bvecs = series.bvecs[chosen] @ voxel_axes(field.affine)
+    bvecs = series.bvecs[chosen] @ tensors.voxel_axes(field.affine)
     gtab = gradient_table(series.bvals[chosen], bvecs=bvecs, b0_threshold=0)
     return series.volume.data[..., chosen], gtab
 
@@ -186,22 +180,18 @@ def _shell(field: Field) -> tuple[NDArray, GradientTable]:
 def _order(wanted: int, n_directions: int, model: str) -> int:
     """Largest order up to `wanted` that the directions determine.
 
-    CSD has 4 at least: its constraint makes up for the directions that are missing.
+    CSD has at least 4: its constraint compensates for missing directions.
     """
     orders = [n for n in (2, 4, 6, 8) if (n + 1) * (n + 2) // 2 <= n_directions]
     return min(wanted, max(orders[-1], 4 if model == "csd" else 2))
 
 
-def _csd(
-    data: NDArray, gtab: GradientTable, field: Field, order: int
-) -> ConstrainedSphericalDeconvModel:
-    """CSD, its response the mean tensor of the voxels with the highest FA, off the brain's edge."""
+def _csd(data: NDArray, gtab: GradientTable, field: Field, order: int) -> ConstrainedSphericalDeconvModel:
+    """CSD; the response is the mean tensor of the voxels with the highest FA, without the brain's edge."""
     inner = ndimage.binary_erosion(field.mask, iterations=EDGE_VOXELS, border_value=1)
     fa = np.where(inner, field.fa, 0)
     chosen = (fa >= np.sort(fa, axis=None)[-RESPONSE_VOXELS:][0]) & (fa > 0)
     if not chosen.any():
-        raise DataError(
-            "has no voxel for the response of CSD", remedy="look at the brain mask and the FA map"
-        )
+        raise DataError("has no voxel for the response of CSD", remedy="look at the brain mask and the FA map")
     response, _ = response_from_mask_ssst(gtab, data, chosen)
     return ConstrainedSphericalDeconvModel(gtab, response, sh_order_max=order)

@@ -1,6 +1,6 @@
 """Tracking with MRtrix3: iFOD2 and SD_STREAM in FODs, Tensor_Det in the series, FACT in tensors.
 
-Its images and gradient tables are in world axes (scanner axes), as everything here.
+MRtrix3's images and gradient tables are in world axes (scanner axes), as all directions here.
 
 References
 ----------
@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from m2m.diffusion import density, mrtrix3, tensors
+from m2m.diffusion.dwi import Dwi
 from m2m.diffusion.tractography.shells import highest_shell
 from m2m.diffusion.tractography.tracks import Anatomy, Field, Tractogram, of_length, where_to_seed
 from m2m.io import volume
@@ -30,21 +32,23 @@ from m2m.options.trackers import FROM_T1
 
 @dataclass(frozen=True)
 class Source:
-    """What `tckgen` follows, and how it ends.
+    """Input of `tckgen`, and its criteria to end a streamline.
 
     Attributes
     ----------
     image : path
+        FODs, series or directions.
     algorithm, model : str
     mask : ndarray of bool, shape (X, Y, Z)
-        Streamlines end on leaving it.
+        Streamlines end where they leave it.
     cutoff : float
+        Of `mrtrix3.tckgen`.
     grad : path or None
-        Gradient table, where `image` is a series.
+        Gradient table, if `image` is a series.
     """
 
     image: Path
-    algorithm: str
+    algorithm: Literal["iFOD2", "SD_STREAM", "Tensor_Det", "FACT"]
     model: str
     mask: NDArray[np.bool_]
     cutoff: float
@@ -57,7 +61,7 @@ def track(
     threads: int = 1,
     anatomy: Anatomy | None = None,
 ) -> Tractogram:
-    """Track from random places in every seeded voxel; `tckgen` runs in one thread, reproducibly.
+    """Track from random positions in each seeded voxel; `tckgen` runs in one thread, reproducibly.
 
     Parameters
     ----------
@@ -69,15 +73,20 @@ def track(
     anatomy : Anatomy, optional
         For ACT: a 5TT image, or the T1 that ``5ttgen-fsl`` segments.
 
+    Returns
+    -------
+    Tractogram
+
     Raises
     ------
     DataError
-        Nowhere to seed, no streamline is left, or a program is missing or failed: its own last
-        line is in the message.
+        No voxel can be seeded, no streamline is left, or a program is missing or failed; the message
+        has the last line of the program's output.
     """
     seeded = where_to_seed(field.fa, field.mask, options.seed_fa)
     with tempfile.TemporaryDirectory(prefix="m2m-tracks-") as name, _programs_as_findings():
-        scratch, calls = Path(name), []
+        scratch = Path(name)
+        calls: list[Call] = []
         anatomy = anatomy or Anatomy()
         act = anatomy.five_tissue
         if field.series is None:
@@ -111,7 +120,7 @@ def track(
 
 @contextmanager
 def _programs_as_findings() -> Iterator[None]:
-    """Turn a program's failure into a finding about the person, with the program's last line."""
+    """Raise a program's failure as a finding about the participant, with the last line of its output."""
     try:
         yield
     except ProgramError as error:
@@ -127,10 +136,9 @@ def _save(path: Path, data: NDArray, affine: NDArray, dtype: type = np.float32) 
     return path
 
 
-def _save_series(field: Field, chosen: NDArray[np.bool_], scratch: Path) -> tuple[Path, Path]:
+def _save_series(series: Dwi, affine: NDArray, chosen: NDArray[np.bool_], scratch: Path) -> tuple[Path, Path]:
     """Save volumes of the series and their gradient table: x y z b in rows, world axes."""
-    series = field.series
-    image = _save(scratch / "dwi.nii", series.volume.data[..., chosen], field.affine)
+    image = _save(scratch / "dwi.nii", series.volume.data[..., chosen], affine)
     grad = scratch / "dwi.b"
     np.savetxt(grad, np.column_stack([series.bvecs, series.bvals])[chosen], fmt="%.8g")
     return image, grad
@@ -144,7 +152,7 @@ def _source(
     calls: list[Call],
     act: bool,
 ) -> Source:
-    """Make what is tracked in; programs that run on the way are added to `calls`."""
+    """Prepare the input of `tckgen`; the programs that run for it are added to `calls`."""
     algorithm = options.mrtrix3.algorithm
     if field.series is None:
         maps = tensors.measures(field.tensor)
@@ -152,37 +160,41 @@ def _source(
         image = _save(scratch / "v1.nii", v1, field.affine)
         return Source(image, "FACT", "tensor", field.mask, options.stop_fa)
     if algorithm == "Tensor_Det":
-        image, grad = _save_series(field, field.fitted, scratch)
+        assert field.fitted is not None
+        image, grad = _save_series(field.series, field.affine, field.fitted, scratch)
         return Source(image, algorithm, "tensor", field.mask, options.stop_fa, grad)
     fod = _fod(field, options.mrtrix3.response, scratch, threads, calls)
-    # ACT ends streamlines by tissue, where FA would cut them off before they reach the cortex.
+    # ACT ends streamlines by tissue; a mask by FA would end them before they reach the cortex.
     mask = field.mask if act else field.mask & (field.fa > options.stop_fa)
     return Source(fod, algorithm, "fod", mask, options.mrtrix3.fod_cutoff)
 
 
-def _fod(field: Field, response: str, scratch: Path, threads: int, calls: list[Call]) -> Path:
+def _fod(
+    field: Field, response: Literal["tournier", "dhollander"], scratch: Path, threads: int, calls: list[Call]
+) -> Path:
     """Fibre orientation distributions: of the highest shell, or multi-tissue of all shells."""
     series = field.series
+    assert series is not None
     several = response == "dhollander"
     if several:
-        chosen = np.ones(len(series.bvals), bool)
+        chosen = np.ones(len(series.bvals), np.bool_)
     else:
         chosen = (series.bvals == 0) | highest_shell(series.bvals, series.bvecs)
-    image, grad = _save_series(field, chosen, scratch)
+    image, grad = _save_series(series, field.affine, chosen, scratch)
     mask = _save(scratch / "brain.nii", field.mask, field.affine, np.uint8)
     tissues = ("wm", "gm", "csf") if several else ("wm",)
     responses = [scratch / f"{tissue}.txt" for tissue in tissues]
-    n = {"grad": grad, "mask": mask, "threads": threads}
-    calls.append(
-        mrtrix3.dwi2response(
-            image, responses, algorithm=response, scratch=scratch / "dwi2response", **n
-        )
+    folder = scratch / "dwi2response"
+    call = mrtrix3.dwi2response(
+        image, responses, algorithm=response, grad=grad, mask=mask, scratch=folder, threads=threads
     )
+    calls.append(call)
     pairs = [(path, path.with_suffix(".mif")) for path in responses]
-    # b = 0 and one shell tell two tissues apart: white matter and CSF.
+    # b = 0 and one shell distinguish only two tissues: white matter and CSF.
     if several and len(np.loadtxt(responses[0], ndmin=2)) < 3:
         pairs = [pairs[0], pairs[2]]
-    calls.append(mrtrix3.dwi2fod(image, pairs, algorithm="msmt_csd" if several else "csd", **n))
+    algorithm: Literal["msmt_csd", "csd"] = "msmt_csd" if several else "csd"
+    calls.append(mrtrix3.dwi2fod(image, pairs, algorithm=algorithm, grad=grad, mask=mask, threads=threads))
     return pairs[0][1]
 
 
@@ -195,7 +207,7 @@ def _tckgen(
     tracks: Path,
     act: Path | None,
 ) -> Call:
-    """Run tckgen; it drops nothing, so that what is too short or too long can be counted."""
+    """Run tckgen without limits of length, so that too short and too long streamlines can be counted."""
     per_voxel = source.algorithm in ("iFOD2", "Tensor_Det")
     n_voxels = 1 if per_voxel else int(seeded.sum())
     return mrtrix3.tckgen(
@@ -209,7 +221,7 @@ def _tckgen(
         cutoff=source.cutoff,
         angle_deg=options.max_angle_deg,
         step_mm=options.step_mm,
-        # What is cut off at the end of it is too long all the same.
+        # A streamline that is truncated at this length is still too long.
         length_mm=(0.0, options.length_mm[1] + 2 * options.step_mm),
         seed=options.seed,
         grad=source.grad,
@@ -222,7 +234,7 @@ def _five_tissues(t1w: Path | None, scratch: Path, threads: int, calls: list[Cal
     if t1w is None:
         raise DataError(
             "has no T1, and tractography.mrtrix3.five_tissue is 5ttgen-fsl",
-            remedy="add the T1 to the dataset, or leave out five_tissue",
+            remedy="add the T1 to the dataset, or remove five_tissue from the configuration",
         )
     out = scratch / "5tt.mif"
     calls.append(mrtrix3.five_tissues(t1w, out, scratch=scratch / "5ttgen", threads=threads))

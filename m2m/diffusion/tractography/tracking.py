@@ -1,6 +1,6 @@
-"""The stage `tractography`: whole-brain streamlines of a diffusion series, or of tensors alone."""
+"""The stage `tractography`: whole-brain streamlines of a diffusion series, or of tensors only."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 
 from m2m import options as sections
 from m2m.diffusion import density, dwi, tensors
-from m2m.diffusion.tractography import picture
+from m2m.diffusion.tractography import tractogram_figure
 from m2m.diffusion.tractography.tracks import Anatomy, Field, Tractogram
+from m2m.diffusion.unmeasured import completed, unmeasured_samples
 from m2m.io import bids, volume
 from m2m.io.bids import files_of, unit_of
+from m2m.io.bvalues import B0_S_PER_MM2, B_TOLERANCE_S_PER_MM2
 from m2m.io.errors import DataError
 from m2m.io.files import whole, write_text
+from m2m.io.masks import in_mask
 from m2m.io.unit_status import recorded, require_ok
 from m2m.io.volume import Volume
 from m2m.options.configured import section_of
@@ -31,7 +34,7 @@ def track(
     threads: int = 1,
     anatomy: Anatomy | None = None,
 ) -> Tractogram:
-    """Track by the chosen backend; equal runs give equal streamlines.
+    """Track by the chosen backend; runs with the same inputs and options give the same streamlines.
 
     Parameters
     ----------
@@ -39,12 +42,16 @@ def track(
     options : Tractography
     threads : int
     anatomy : Anatomy, optional
-        For ACT, where the backend has it.
+        For ACT, if the backend supports it.
+
+    Returns
+    -------
+    Tractogram
 
     Raises
     ------
     DataError
-        See the backend's own function, which `m2m.options.trackers` names.
+        See the backend's function, which is recorded in `m2m.options.trackers`.
     """
     return options.record.load()(field, options, threads, anatomy or Anatomy())
 
@@ -53,15 +60,23 @@ def load_field(
     tensor: Path,
     mask: Path,
     scan: tuple[Path, Path, Path] | None = None,
-    b0_threshold: float = dwi.B0_S_PER_MM2,
+    b0_threshold: float = B0_S_PER_MM2,
     max_b: float = np.inf,
+    tolerance: float = B_TOLERANCE_S_PER_MM2,
 ) -> Field:
-    """Load tensors, their mask and, if there is one, the series (image, bval, bvec).
+    """Load tensors, their mask and, if there is one, the series.
 
     Parameters
     ----------
-    b0_threshold, max_b : float
-        Of the tensor fit, s/mm2, so that the same volumes are taken.
+    tensor, mask : path
+    scan : (path, path, path), optional
+        Image, bval and bvec of the series.
+    b0_threshold, max_b, tolerance : float
+        Of the tensor fit, s/mm2, so that the same volumes are used.
+
+    Returns
+    -------
+    Field
 
     Raises
     ------
@@ -71,31 +86,34 @@ def load_field(
     six, brain = volume.load(tensor), volume.load(mask)
     if six.data.shape[3:] != (6,):
         raise DataError(
-            "is not an image of six tensor elements", file=tensor, value=six.data.shape,
-            remedy="fit the tensors again",
-        )  # fmt: skip
+            "is not an image of six tensor elements", file=tensor, value=six.data.shape, remedy="fit the tensors again"
+        )
     _require_grid(brain, six, mask)
     series = fitted = None
     if scan is not None:
-        series = dwi.load(*scan)
+        series = dwi.load(*scan, b0_threshold)
         _require_grid(series.volume, six, scan[0])
-        fitted = dwi.volumes_to_fit(series.bvals, series.bvecs, b0_threshold, max_b)
+        fitted = dwi.volumes_to_fit(series.bvals, series.bvecs, b0_threshold, max_b, tolerance)
         bvals = np.where(series.bvals > b0_threshold, series.bvals, 0.0)
-        series = dwi.Dwi(series.volume, bvals, series.bvecs)
-    return Field(six.data, brain.data > 0, six.affine, series, fitted)
+        lost = unmeasured_samples(series.volume.data)
+        signal = completed(series.volume.data, bvals, series.bvecs, six.data, lost)
+        series = dwi.Dwi(Volume(signal, six.affine), bvals, series.bvecs, b0_threshold)
+    return Field(six.data, in_mask(brain.data), six.affine, series, fitted)
 
 
 def _require_grid(image: Volume, like: Volume, path: Path) -> None:
-    """Refuse an image on another grid than the tensors'."""
+    """Raise DataError for an image that is not on the tensors' grid."""
     if not volume.same_grid(image, like):
         raise DataError(
-            f"is not on the tensors' grid {like.shape}", file=path, value=image.shape,
-            remedy="fit the tensors again, to this series",
-        )  # fmt: skip
+            f"is not on the tensors' grid {like.shape}",
+            file=path,
+            value=image.shape,
+            remedy="fit the tensors to this series again",
+        )
 
 
 def summary(found: Tractogram, backend: str) -> dict[str, Any]:
-    """What the status says about a tractogram."""
+    """Entries of the status about a tractogram."""
     lengths = np.atleast_1d(length(found.streamlines))
     sift2 = {} if found.sift2_mu is None else {"sift2_mu": found.sift2_mu}
     return {
@@ -115,10 +133,18 @@ def summary(found: Tractogram, backend: str) -> dict[str, Any]:
     }
 
 
-def save_maps(
-    field: Field, found: Tractogram, paths: dict[str, Path | None], sources: list[Path]
-) -> None:
-    """Save the maps that have a path: FA, MD, V1 of the tensors, density of the streamlines."""
+def save_maps(field: Field, found: Tractogram, paths: dict[str, Path | None], sources: list[Path]) -> None:
+    """Save the maps that have a path: FA, MD, V1 of the tensors, density of the streamlines.
+
+    Parameters
+    ----------
+    field : Field
+    found : Tractogram
+    paths : dict of str to path or None
+        By name: fa, md, v1, tdi.
+    sources : list of path
+        Files that the maps were computed from.
+    """
     if not any(paths.values()):
         return
     measures = tensors.measures(np.where(field.mask[..., None], field.tensor, 0))
@@ -132,20 +158,20 @@ def save_maps(
     if paths["tdi"]:
         count = density.count_map(found.streamlines, field.affine, field.mask.shape)
         per_seed = density.normalised(count, found.n_seeds, found.seeded_mm3, field.affine)
-        described = "Streamlines per voxel, for each one seeded per volume of a voxel"
+        described = "Tract density: streamlines per voxel, divided by the number of seeds per voxel volume"
         maps["tdi"] = (per_seed, {"Description": described, "Units": "1"})
     for name, (data, sidecar) in maps.items():
-        if paths[name]:
-            volume.save(paths[name], Volume(data, field.affine), sources, **sidecar)
+        if path := paths[name]:
+            volume.save(path, Volume(data, field.affine), sources, **sidecar)
 
 
-def _save(found: Tractogram, tractogram: Path, picture_path: Path, weights: Path | None) -> None:
-    """Save streamlines, their picture and, if there are any, their weights."""
+def _save(found: Tractogram, tractogram: Path, figure_path: Path, weights: Path | None) -> None:
+    """Save streamlines, their QC figure and, where asked for, their weights."""
     density.save_tractogram(tractogram, found.streamlines)
-    with whole(picture_path) as temporary:
-        picture.draw(found.streamlines).save(temporary)
+    with whole(figure_path) as temporary:
+        tractogram_figure.draw(found.streamlines).save(temporary)
     if weights:
-        numbers = [] if found.weights is None else found.weights
+        numbers: Iterable[float] = () if found.weights is None else found.weights
         write_text(weights, "".join(f"{number:.9g}\n" for number in numbers))
 
 
@@ -154,9 +180,7 @@ def main(
     subject: Subject,
     session: Session = None,
     maps: MapsOf = None,
-    field: Annotated[
-        bool, typer.Option("--field", help="Of a field's tensors, along its directions")
-    ] = False,
+    field: Annotated[bool, typer.Option("--field", help="Track the tensors of a field")] = False,
     dwi_path: Annotated[Path | None, typer.Option("--dwi", help="Diffusion series, 4D")] = None,
     bval: Annotated[Path | None, typer.Option(help="b-values, FSL format")] = None,
     bvec: Annotated[Path | None, typer.Option(help="Directions, FSL format")] = None,
@@ -167,7 +191,7 @@ def main(
     dti_options: Annotated[str | None, typer.Option(help="Section dti, JSON")] = None,
     threads: Annotated[int, typer.Option(help="Threads")] = 1,
 ) -> None:
-    """Draw streamlines through the whole brain: of a series, synthetic tensors, or a field."""
+    """Track streamlines through the whole brain: of a series, synthetic tensors, or a field."""
     scan = (dwi_path, bval, bvec) if dwi_path and bval and bvec else None
     if scan is None and (dwi_path or bval or bvec):
         raise typer.BadParameter("--dwi, --bval and --bvec belong together")
@@ -181,7 +205,7 @@ def main(
         files = files_of_synthetic(at, own("brain"))
     else:
         files = files_of_series(at, section)
-    # How the tensors were fitted matters where their series is looked at again.
+    # Of a series, the volumes of the tensor fit are used again.
     fit = section_of("dti", config, dti_options, needed=False) if scan else sections.Dti()
     anatomy = Anatomy(five_tissue, t1w)
     track_unit(unit, section=section, fit=fit, scan=scan, anatomy=anatomy, threads=threads, **files)
@@ -190,29 +214,38 @@ def main(
 def files_of_series(at: Finder, section: sections.Tractography) -> dict[str, Any]:
     """Arguments of `track_unit` for a measured series."""
     return {
-        "tensor": at("dwi-tensor"), "mask": at("dwi-mask"), "require": [at("dti-status")],
-        "tractogram": at("tractogram"), "picture_path": at("tractography-picture"),
+        "tensor": at("dwi-tensor"),
+        "mask": at("dwi-mask"),
+        "require": [at("dti-status")],
+        "tractogram": at("tractogram"),
+        "figure_path": at("tractography-figure"),
         "status": at("tractography-status"),
-    } | {name: at(kind) for name, kind in section.record.outputs(section).items()}  # fmt: skip
+    } | {name: at(kind) for name, kind in section.record.outputs(section).items()}
 
 
 def files_of_synthetic(at: Finder, mask: Path) -> dict[str, Any]:
-    """Arguments of `track_unit` for synthetic tensors; maps of them are made too."""
-    translated = str(at("synth-status")).format(measure=bids.measure("synth-tensor"))
+    """Arguments of `track_unit` for synthetic tensors, their maps included."""
+    translation_status = str(at("synth-status")).format(measure=bids.measure("synth-tensor"))
     return {
-        "tensor": at("synth-tensor"), "mask": mask, "require": [Path(translated)],
-        "tractogram": at("synth-tractogram"), "picture_path": at("tractography-picture"),
+        "tensor": at("synth-tensor"),
+        "mask": mask,
+        "require": [Path(translation_status)],
+        "tractogram": at("synth-tractogram"),
+        "figure_path": at("tractography-figure"),
         "status": at("synth-tractography-status"),
-    } | {name: at(f"synth-{name}") for name in ("fa", "md", "v1", "tdi")}  # fmt: skip
+    } | {name: at(f"synth-{name}") for name in ("fa", "md", "v1", "tdi")}
 
 
 def files_of_field(at: Finder, mask: Path) -> dict[str, Any]:
     """Arguments of `track_unit` for the tensors of a field."""
     return {
-        "tensor": at("field-tensor"), "mask": mask, "require": [at("field-status")],
-        "tractogram": at("field-tractogram"), "picture_path": at("field-tractogram-picture"),
+        "tensor": at("field-tensor"),
+        "mask": mask,
+        "require": [at("field-status")],
+        "tractogram": at("field-tractogram"),
+        "figure_path": at("field-tractogram-figure"),
         "status": at("field-tractography-status"),
-    }  # fmt: skip
+    }
 
 
 def track_unit(
@@ -220,7 +253,7 @@ def track_unit(
     tensor: Path,
     mask: Path,
     tractogram: Path,
-    picture_path: Path,
+    figure_path: Path,
     status: Path,
     section: sections.Tractography,
     fit: sections.Dti | None = None,
@@ -234,16 +267,36 @@ def track_unit(
     tdi: Path | None = None,
     threads: int = 1,
 ) -> None:
-    """Track one unit's tensors; bad data end in its status, with empty files."""
+    """Track one unit's tensors; bad data end in its status, with empty files.
+
+    Parameters
+    ----------
+    unit : str
+    tensor, mask : path
+    tractogram, figure_path, status : path
+        Streamlines, QC figure and JSON, written.
+    section : Tractography
+    fit : Dti, optional
+        Section of the tensor fit.
+    scan : (path, path, path), optional
+        Image, bval and bvec of the series.
+    require : sequence of path
+        Statuses of earlier stages, which must be ok.
+    anatomy : Anatomy, optional
+        For ACT.
+    weights, fa, md, v1, tdi : path, optional
+        Weights of the streamlines, and maps, written.
+    threads : int
+    """
     fit = fit or sections.Dti()
     maps = {"fa": fa, "md": md, "v1": v1, "tdi": tdi}
-    outputs = [p for p in (tractogram, picture_path, weights, *maps.values()) if p]
+    outputs = [p for p in (tractogram, figure_path, weights, *maps.values()) if p]
     with recorded("tractography", unit, status, outputs) as record:
         require_ok(*require)
         with dwi.findings_about(scan[0] if scan else tensor):
-            threshold, max_b = fit.b0_threshold_s_per_mm2, fit.max_b_s_per_mm2
-            field = load_field(tensor, mask, scan, threshold, max_b)
+            limits = fit.b0_threshold_s_per_mm2, fit.max_b_s_per_mm2, fit.b_tolerance_s_per_mm2
+            field = load_field(tensor, mask, scan, *limits)
             found = track(field, section, threads, anatomy)
-        _save(found, tractogram, picture_path, weights)
+        _save(found, tractogram, figure_path, weights)
         save_maps(field, found, maps, [tensor, mask])
         record |= summary(found, section.backend)

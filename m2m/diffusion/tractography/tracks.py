@@ -1,6 +1,6 @@
-"""Whole-brain tracking, whatever the backend: where it begins, what it gives.
+"""Inputs, seeds and results of whole-brain tracking, common to the backends.
 
-Everything is in world mm and world axes, RAS+, of the tensor's image.
+Coordinates are in world mm and world axes, RAS+, of the tensor's image.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,13 @@ from m2m.diffusion.dwi import Dwi
 from m2m.io.errors import DataError
 from m2m.io.programs import Call
 
+# Tolerance of a streamline's length.
 ROUNDING_MM = 1e-3
 
 
 @dataclass(frozen=True)
 class Field:
-    """What is tracked in.
+    """Tensors, and their diffusion series if there is one, in which streamlines are tracked.
 
     Attributes
     ----------
@@ -34,10 +35,10 @@ class Field:
         Brain.
     affine : ndarray, shape (4, 4)
     series : Dwi or None
-        What the tensors were fitted to, on the same grid, b = 0 where there is no weighting.
-        Without it, every model and algorithm follows the tensors.
+        Series of the tensor fit, on the same grid; unweighted volumes have b = 0. Without it, all
+        models and algorithms follow the tensors.
     fitted : ndarray of bool, shape (N,), or None
-        Volumes of the series that the tensors were fitted to.
+        Volumes of the series that were used for the tensor fit.
     """
 
     tensor: NDArray
@@ -55,13 +56,13 @@ class Field:
 
     @property
     def voxel_mm3(self) -> float:
-        """Volume of a voxel."""
+        """Volume of a voxel, mm3."""
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Images for ACT, in the tensors' world space: a 5TT image, or the T1 it is made from."""
+    """Images for ACT, in the tensors' world space: a 5TT image, or the T1 to segment."""
 
     five_tissue: Path | None = None
     t1w: Path | None = None
@@ -69,7 +70,7 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class Tractogram:
-    """Streamlines, and what is needed to compare their density with another's.
+    """Streamlines, and the numbers that make their density comparable.
 
     Attributes
     ----------
@@ -77,12 +78,12 @@ class Tractogram:
         World mm.
     n_seeds : int
     seeded_mm3 : float
-        Volume of the voxels that the seeds lie in.
+        Volume of the voxels with seeds.
     n_dropped_short, n_dropped_long : int
-        Seeds whose streamline was shorter than asked for, never began or met ACT's wrong tissue;
-        and those whose streamline was longer.
+        Seeds without a streamline, with one that is too short or that ACT rejected; and seeds with
+        one that is too long.
     model, algorithm : str
-        What was used.
+        Those that were used.
     weights : ndarray, shape (len(streamlines),), or None
         Of SIFT2.
     sift2_mu : float or None
@@ -109,10 +110,20 @@ class Tractogram:
 def where_to_seed(fa: NDArray, mask: NDArray[np.bool_], seed_fa: float) -> NDArray[np.bool_]:
     """Voxels of the mask whose FA is above a threshold.
 
+    Parameters
+    ----------
+    fa : ndarray, shape (X, Y, Z)
+    mask : ndarray of bool, shape (X, Y, Z)
+    seed_fa : float
+
+    Returns
+    -------
+    ndarray of bool, shape (X, Y, Z)
+
     Raises
     ------
     DataError
-        An empty mask, FA that is none, or no voxel above the threshold.
+        The mask is empty, FA is not within 0 and 1, or no voxel is above the threshold.
     """
     if not mask.any():
         raise DataError("has an empty brain mask", remedy="look at the series and its mask")
@@ -133,31 +144,38 @@ def where_to_seed(fa: NDArray, mask: NDArray[np.bool_], seed_fa: float) -> NDArr
     return seeded
 
 
-def random_seeds(
-    seeded: NDArray[np.bool_], per_voxel: int, affine: NDArray, seed: int
-) -> NDArray[np.float64]:
-    """Random places in every seeded voxel, world mm, shape (voxels * per_voxel, 3).
+def random_seeds(seeded: NDArray[np.bool_], per_voxel: int, affine: NDArray, seed: int) -> NDArray[np.float64]:
+    """Draw random positions in each seeded voxel.
 
-    Voxels come in the order of `numpy.nonzero`, each with its seeds one after the other.
+    Parameters
+    ----------
+    seeded : ndarray of bool, shape (X, Y, Z)
+    per_voxel : int
+    affine : ndarray, shape (4, 4)
+    seed : int
+        Of the random numbers.
+
+    Returns
+    -------
+    ndarray, shape (voxels * per_voxel, 3)
+        World mm; voxels in the order of `numpy.nonzero`, the seeds of each one after the other.
     """
-    # DIPY's own function places seeds alike in all voxels of equal i + j + k.
+    # DIPY's own function gives voxels of equal i + j + k the same positions inside the voxel.
     voxels = np.repeat(np.argwhere(seeded), per_voxel, axis=0)
-    places = voxels + np.random.default_rng(seed).random(voxels.shape) - 0.5
-    return nib.affines.apply_affine(affine, places)
+    positions = voxels + np.random.default_rng(seed).random(voxels.shape) - 0.5
+    return nib.affines.apply_affine(affine, positions)
 
 
-def of_length(
-    streamlines: ArraySequence, length_mm: tuple[float, float]
-) -> tuple[NDArray[np.bool_], int]:
-    """Which streamlines are as long as asked for, and how many are longer.
+def of_length(streamlines: ArraySequence, length_mm: tuple[float, float]) -> tuple[NDArray[np.bool_], int]:
+    """Find the streamlines whose length is within limits, and count the longer ones.
 
     Raises
     ------
     DataError
-        None is left.
+        No streamline is left.
     """
     lengths = np.atleast_1d(length(streamlines)) if len(streamlines) else np.zeros(0)
-    # Steps add up to whole lengths but for rounding.
+    # The sum of the steps has a rounding error.
     low, high = length_mm[0] - ROUNDING_MM, length_mm[1] + ROUNDING_MM
     kept = (lengths >= low) & (lengths <= high)
     if not kept.any():

@@ -1,1 +1,1 @@
-"""A module for each family: its networks and objective, or its fit; see `m2m.models`."""
+"""One module for each family: its network and objective, or its fit; see `m2m.models`."""

@@ -1,25 +1,34 @@
-"""A line from the source to the target's scale."""
+"""A linear map from source intensity to the scale of the target."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
 from numpy.typing import NDArray
 
+from m2m.io.modalities import Modality
 from m2m.models import baselines
-from m2m.models.seen import Known, Seen
+from m2m.models.subject_images import SubjectImages, TrainingImages
 from m2m.models.uncertainty import Prediction
+from m2m.options.families.t1 import RescaledT1
 
 
-def fit(people: Iterable[Known], spacing_mm: float) -> dict[str, NDArray]:
-    """Least-squares line inside everybody's target masks, of `baselines.fit_line`."""
+def fit(
+    options: RescaledT1, subjects: Iterable[TrainingImages], spacing_mm: float, target: Modality
+) -> dict[str, NDArray]:
+    """Fit a least-squares line inside the target masks of all participants, by `baselines.fit_line`."""
 
     def voxels() -> Iterator[tuple[NDArray, NDArray]]:
-        for person in people:
-            inside = person.mask()
-            yield person.source()[inside], person.target().data[inside]
+        for subject in subjects:
+            inside = subject.mask()
+            yield subject.source()[inside], subject.target().data[inside]
 
     return baselines.fit_line(voxels())
 
 
-def predict(tensors: Mapping[str, NDArray], person: Seen) -> Prediction:
-    """Source on the target's scale."""
-    return baselines.predict_line(tensors, person.source())
+def require_tensors(tensors: Mapping[str, NDArray], channels: int) -> None:
+    """Raise ValueError unless tensors are those of `fit`: see `baselines.require_line`."""
+    baselines.require_line(tensors, channels)
+
+
+def predict(tensors: Mapping[str, NDArray], subject: SubjectImages) -> Prediction:
+    """Rescale the source by the line."""
+    return baselines.predict_line(tensors, subject.source())

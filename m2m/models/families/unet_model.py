@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from m2m.models.given import Synthesis, slice_inputs
+from m2m.models.prerequisites import Synthesis, slice_inputs
 from m2m.networks.basic_unet import UNetTranslator
 from m2m.networks.slice_inputs import TemplateMap
 from m2m.objectives import losses
@@ -10,18 +10,42 @@ from m2m.objectives.objective import Objective, StepContext, Terms
 from m2m.options.families.unet import UNet
 
 
-def build_network(
-    options: UNet, channels: int, prior: TemplateMap | None, synthesis: Synthesis | None
-) -> nn.Module:
-    """MONAI's U-Net."""
+def build_network(options: UNet, channels: int, prior: TemplateMap | None, synthesis: Synthesis | None) -> nn.Module:
+    """Build a U-Net of MONAI.
+
+    Parameters
+    ----------
+    options : UNet
+    channels : int
+        Channels of the target.
+    prior : TemplateMap or None
+        Required if `network.prior` is on.
+    synthesis : Synthesis or None
+        Not used.
+
+    Returns
+    -------
+    UNetTranslator
+    """
     network = options.network
     return UNetTranslator(slice_inputs(network, prior), network.features, channels, network.dropout)
 
 
-def build_objective(
-    options: UNet, channels: int, encoder: nn.Module | None
-) -> "RegressionObjective":
-    """L1 and structural similarity."""
+def build_objective(options: UNet, channels: int, encoder: nn.Module | None) -> "RegressionObjective":
+    """Build L1 and structural similarity.
+
+    Parameters
+    ----------
+    options : UNet
+    channels : int
+        Not used.
+    encoder : Module or None
+        Not used.
+
+    Returns
+    -------
+    RegressionObjective
+    """
     return RegressionObjective(options.l1, options.ssim)
 
 
@@ -43,6 +67,6 @@ class RegressionObjective(Objective):
         mask = context.batch["mask"]
         target, image = context.batch["target"] * mask, context.output.image.float() * mask
         return {
-            "image": self.l1 * losses.masked_l1(image, target, mask),
+            "l1": self.l1 * losses.masked_l1(image, target, mask),
             "ssim": self.ssim * losses.ms_ssim_loss(image, target, mask, weights=(1.0,)),
         }

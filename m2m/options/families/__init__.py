@@ -1,8 +1,8 @@
-"""Families of models: THE registry, and the section that any model of a configuration has.
+"""Registry of all families of models, and the type of a model's section.
 
-Each module holds the section of one family as `SECTION`: its options, and what the rest of m2m
-asks of it (`m2m.options.family`). Its networks and objective, or its fit, are in the module that
-the section names as its `implementation`.
+Each module defines the section of one family as `SECTION`: its options, and the interface that the
+rest of m2m uses (`m2m.options.family`). Its networks and objective, or its fit, are in the module
+that the section names as its `implementation`.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from typing import Annotated, Any, Union
 from pydantic import Field, TypeAdapter
 
 from m2m.options.families import (
+    atlas,
     cyclegan,
     fgdl_cms,
     fgdl_sr,
@@ -34,13 +35,14 @@ FAMILIES: dict[str, ModuleType] = {
     "fgdl-cms": fgdl_cms,
     "fgdl-sr": fgdl_sr,
     "mean": mean,
+    "atlas": atlas,
     "t1": t1,
     "upsampled": upsampled,
 }
 
 
 def any_of(families: Mapping[str, ModuleType]) -> Any:
-    """Type of a section of any of these families, told apart by its key ``family``."""
+    """Type of a section of any of these families, chosen by its key ``family``."""
     sections = tuple(module.SECTION for module in families.values())
     return Annotated[Union[sections], Field(discriminator="family")]  # noqa: UP007
 
@@ -49,12 +51,12 @@ Model = any_of(FAMILIES)
 
 
 def section_of(record: Mapping[str, Any]) -> Family:
-    """Section of a trained model, as its record (model.json) keeps it.
+    """Section of a trained model, from its record (model.json).
 
     Raises
     ------
     ValidationError
-        There is no such family, or it has other options.
+        There is no such family, or its options do not fit.
     """
     family = {"family": record["family"]} if "family" in record else {}
     return TypeAdapter(Model).validate_python({**record["options"], **family})

@@ -1,4 +1,4 @@
-"""Macro2Micro: an octave GAN, made sound (Kim et al., arXiv:2412.11277)."""
+"""Macro2Micro: an octave GAN, with corrected losses (Kim et al., arXiv:2412.11277)."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -12,23 +12,22 @@ from m2m.options.training_options import SliceWindow
 class Network(SliceWindow):
     """Octave encoder and decoder of Macro2Micro."""
 
-    prior: bool = Field(True, description="See the training people's mean map at each place")
+    prior: bool = Field(
+        True, description="Whether the training participants' mean map, in template space, is a further input"
+    )
     widths: tuple[Annotated[int, Field(ge=2)], ...] = Field(
         (32, 48, 96, 128), min_length=2, description="Channels of each level, fine to coarse"
     )
-    alpha: float = Field(
-        0.5, ge=0, lt=1, description="Share of channels in the low-frequency branch"
-    )
-    entry: bool = Field(True, description="Give the finest level a block on the way down, too")
+    alpha: float = Field(0.5, ge=0, lt=1, description="Fraction of channels in the low-frequency branch")
+    entry: bool = Field(True, description="Whether the encoder has a block at the finest level")
 
 
 class Macro2Micro(Weighted):
-    """Octave GAN (arXiv 2412.11277), made sound."""
+    """Octave GAN (arXiv:2412.11277), with corrected losses."""
 
     implementation: ClassVar[str] = "m2m.models.families.macro2micro_model"
     sentence: ClassVar[str] = (
-        "the generator of Macro2Micro [@kim2024], with skip connections and instance "
-        "normalisation added"
+        "the generator of Macro2Micro [@kim2024], with skip connections and instance normalisation added"
     )
 
     family: Literal["macro2micro"] = "macro2micro"
@@ -36,15 +35,18 @@ class Macro2Micro(Weighted):
     losses: Losses = Losses()
     perceptual: Perceptual = Perceptual()
     discriminators: Discriminators = Discriminators()
-    mirror: bool = Field(True, description="Translate the mirrored person too, and average")
+    mirror: bool = Field(
+        True,
+        description="Test-time augmentation: also translate the image mirrored left to right, and average; "
+        "this doubles the time",
+    )
 
     def network_sentence(self, listed: Listed) -> str:
         """As `Trained.network_sentence`."""
         network = self.network
-        share = f"a share of {network.alpha:g} of" if network.alpha else "without"
-        octaves = " [@chen2019]" if network.alpha else ""
         widths = listed([str(width) for width in network.widths])
-        return f"Its levels had {widths} channels, {share} low-frequency ones{octaves}."
+        octaves = f"a fraction of {network.alpha:g} of them at low frequency [@chen2019]"
+        return f"Its levels had {widths} channels, {octaves if network.alpha else 'none of them at low frequency'}."
 
 
 SECTION = Macro2Micro

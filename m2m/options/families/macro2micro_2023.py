@@ -1,26 +1,31 @@
-"""The early public Macro2Micro of 2023, as it is: a reference point."""
+"""The early public Macro2Micro of 2023, unchanged, for reference."""
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from pydantic import PositiveFloat
+from pydantic import Field, PositiveFloat
 
 from m2m.options.family import Listed, Trained
 from m2m.options.model_parts import FEATURES, PERCEPTUAL, Discriminators, Perceptual
 
 
 class Published2023(Trained):
-    """The early public Macro2Micro as it is: its adversarial terms give no gradient."""
+    """The early public Macro2Micro, unchanged: its adversarial losses give no gradient."""
 
     implementation: ClassVar[str] = "m2m.models.families.macro2micro_2023_model"
     sentence: ClassVar[str] = (
-        "the early public network of Macro2Micro [@kim2024] with its losses, L1 of image, low "
-        "and high band; its adversarial terms give no gradient"
+        "the early public network of Macro2Micro [@kim2024] with its losses, L1 of the image and of its "
+        "low and high frequencies; its adversarial losses give no gradient"
     )
+
+    renamed: ClassVar[Mapping[str, str]] = {"low_sigma_px": "low_frequency_sigma_px"}
 
     family: Literal["macro2micro-2023"] = "macro2micro-2023"
     perceptual: Perceptual = Perceptual()
     discriminators: Discriminators = Discriminators()
-    low_sigma_px: PositiveFloat = 1.5
+    low_frequency_sigma_px: PositiveFloat = Field(
+        1.5, description="Standard deviation, in pixels, of the Gaussian that separates low from high frequencies"
+    )
 
     @property
     def features(self) -> Perceptual:
@@ -31,7 +36,7 @@ class Published2023(Trained):
         """As `Trained.loss_sentence`."""
         if self.perceptual.network == "none":
             return ""
-        return f"Its loss had {PERCEPTUAL}{FEATURES[self.perceptual.network]}, too."
+        return f"Its loss also had {PERCEPTUAL}{FEATURES[self.perceptual.network]}."
 
 
 SECTION = Published2023

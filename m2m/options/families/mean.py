@@ -1,4 +1,4 @@
-"""The training people's mean map: what does not beat it knows nothing of the person."""
+"""The training participants' mean map: a baseline without information about the participant."""
 
 from typing import ClassVar, Literal
 
@@ -6,12 +6,11 @@ from m2m.options.family import Family
 
 
 class MeanMap(Family):
-    """The training cohort's mean map, carried to each person by registration to the template."""
+    """The training participants' mean map, warped to each participant by registration to the template."""
 
     implementation: ClassVar[str] = "m2m.models.families.mean_model"
     sentence: ClassVar[str] = (
-        "the mean map of the training people in template space, carried to each person by the "
-        "affine of the T1"
+        "the mean map of the training participants in template space, resampled to each T1 by its affine transform"
     )
     reference: ClassVar[bool] = True
 

@@ -1,4 +1,4 @@
-"""A line from source to target: what does not beat it has learned no anatomy."""
+"""A linear map from source to target intensities: a baseline without anatomical knowledge."""
 
 from typing import ClassVar, Literal
 
@@ -6,12 +6,10 @@ from m2m.options.family import Family
 
 
 class RescaledT1(Family):
-    """T1 mapped to the target's scale by a least-squares line inside the training brains."""
+    """T1 scaled to the target by a least-squares line over the training participants' brains."""
 
     implementation: ClassVar[str] = "m2m.models.families.t1_model"
-    sentence: ClassVar[str] = (
-        "the least-squares line from source to target over the training people's brains"
-    )
+    sentence: ClassVar[str] = "the least-squares line from source to target over the training participants' brains"
 
     family: Literal["t1"] = "t1"
 

@@ -1,7 +1,9 @@
-"""A U-Net of slices: regression, without an opponent."""
+"""A 2.5D U-Net: regression, without a discriminator."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Literal
+
+from pydantic import Field
 
 from m2m.options.family import Windowed
 from m2m.options.model_parts import UNetwork
@@ -9,7 +11,7 @@ from m2m.options.training_options import Weight
 
 
 class UNet(Windowed):
-    """2.5D U-Net with L1 and SSIM: regression, without an opponent."""
+    """2.5D U-Net with L1 and SSIM: regression, without a discriminator."""
 
     implementation: ClassVar[str] = "m2m.models.families.unet_model"
     sentence: ClassVar[str] = "MONAI's U-Net, trained on L1 and SSIM [@wang2004]"
@@ -17,8 +19,8 @@ class UNet(Windowed):
 
     family: Literal["unet"] = "unet"
     network: UNetwork = UNetwork()
-    l1: Weight = 1.0
-    ssim: Weight = 1.0
+    l1: Weight = Field(1.0, description="Weight of L1, the mean absolute error")
+    ssim: Weight = Field(1.0, description="Weight of 1 - SSIM")
 
 
 SECTION = UNet

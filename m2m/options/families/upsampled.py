@@ -1,4 +1,4 @@
-"""A low-resolution map as it is, enlarged."""
+"""The low-resolution map, upsampled: a baseline of super-resolution."""
 
 from typing import ClassVar, Literal
 
@@ -6,11 +6,11 @@ from m2m.options.family import Family
 
 
 class Upsampled(Family):
-    """The target at low resolution, enlarged by cubic splines."""
+    """The target at low resolution, upsampled by cubic splines."""
 
     implementation: ClassVar[str] = "m2m.models.families.upsampled_model"
-    sentence: ClassVar[str] = "the low-resolution map, enlarged by cubic splines"
-    sees_low: ClassVar[bool] = True
+    sentence: ClassVar[str] = "the low-resolution map, upsampled by cubic splines"
+    uses_low_res: ClassVar[bool] = True
 
     family: Literal["upsampled"] = "upsampled"
 

@@ -1,4 +1,4 @@
-// Tables that sort by a column: a button in every head; numbers by size, what is no number last.
+// Sortable tables: a button in every column head; numbers are sorted by value, cells without a number come last.
 (() => {
   const number = (text) => Number.parseFloat(text.trim().replace("−", "-"));
   const cell = (row, i) => row.cells[i].textContent.trim();

@@ -1,23 +1,23 @@
-// The viewer: NiiVue with one person's maps and streamlines, and controls that keys can reach.
+// The viewer: NiiVue with one participant's maps and streamlines, and controls that work with the keyboard.
 (() => {
   const section = document.getElementById("viewer");
   const part = (name) => section.querySelector(`[data-part="${name}"]`);
   const data = JSON.parse(document.getElementById("viewer-data").textContent);
   const status = part("status");
-  const views = { planes: 3, axial: 0, coronal: 1, sagittal: 2, turned: 4 };
+  const views = { planes: 3, axial: 0, coronal: 1, sagittal: 2, render: 4 };
   const axes = ["x", "y", "z"];
   let viewer = null;
 
-  async function unpacked(text) {
+  async function unpack(text) {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     return new Response(stream).arrayBuffer();
   }
 
-  async function started() {
-    const module = new Blob([await unpacked(data.module)], { type: "text/javascript" });
+  async function createViewer() {
+    const module = new Blob([await unpack(data.module)], { type: "text/javascript" });
     const { Niivue } = await import(URL.createObjectURL(module));
-    const made = new Niivue({
+    const niivue = new Niivue({
       backColor: [0, 0, 0, 1],
       crosshairColor: [0.35, 0.75, 1, 1],
       crosshairWidth: 0.5,
@@ -34,42 +34,42 @@
       cycleClipPlaneHotKey: "",
       logLevel: "error",
     });
-    await made.attachToCanvas(part("canvas"), true);
+    await niivue.attachToCanvas(part("canvas"), true);
     // Black is no error, red too high, blue too low.
-    made.addColormap("above", { R: [0, 230, 255], G: [0, 60, 225], B: [0, 30, 140],
+    niivue.addColormap("above", { R: [0, 230, 255], G: [0, 60, 225], B: [0, 30, 140],
       A: [0, 128, 255], I: [0, 140, 255] });
-    made.addColormap("below", { R: [0, 40, 170], G: [0, 110, 235], B: [0, 240, 255],
+    niivue.addColormap("below", { R: [0, 40, 170], G: [0, 110, 235], B: [0, 240, 255],
       A: [0, 128, 255], I: [0, 140, 255] });
-    made.setScale(1.2);
-    made.onLocationChange = told;
-    made.onAzimuthElevationChange = (azimuth, elevation) => {
+    niivue.setScale(1.2);
+    niivue.onLocationChange = showValues;
+    niivue.onAzimuthElevationChange = (azimuth, elevation) => {
       part("azimuth").value = ((azimuth % 360) + 360) % 360;
       part("elevation").value = elevation;
     };
-    return made;
+    return niivue;
   }
 
-  // Where the crosshair is and what every map says there.
-  function told(place) {
+  // Shows the position of the crosshair and the value of every map there.
+  function showValues(place) {
     axes.forEach((axis, i) => { part(axis).value = place.mm[i]; });
-    const words = data.layers.flatMap(({ key, title }) => {
+    const values = data.layers.flatMap(({ key, title }) => {
       const found = place.values.find(({ name }) => name === `${key}.nii`);
       return found ? [`${title} ${found.value.toFixed(3)}`] : [];
     });
-    const where = axes.map((axis, i) => `${axis} ${place.mm[i].toFixed(0)}`).join(", ");
-    part("values").textContent = `${where} mm: ${words.join("; ")}`;
+    const position = axes.map((axis, i) => `${axis} ${place.mm[i].toFixed(0)}`).join(", ");
+    part("values").textContent = `${position} mm: ${values.join("; ")}`;
   }
 
-  const person = () => data.people[part("person").value];
+  const subject = () => data.subjects[part("subject").value];
 
-  async function showPerson() {
-    const chosen = person();
-    const kept = viewer.volumes.length ? viewer.frac2mm(viewer.scene.crosshairPos).slice(0, 3) : null;
+  async function showSubject() {
+    const chosen = subject();
+    const previous = viewer.volumes.length ? viewer.frac2mm(viewer.scene.crosshairPos).slice(0, 3) : null;
     while (viewer.volumes.length) viewer.removeVolume(viewer.volumes[0]);
     for (const { key, colours, below, low, high } of data.layers) {
       if (!(key in chosen.maps)) continue;
       await viewer.addVolumeFromUrl({
-        url: `${key}.nii`, name: `${key}.nii`, buffer: await unpacked(chosen.maps[key]),
+        url: `${key}.nii`, name: `${key}.nii`, buffer: await unpack(chosen.maps[key]),
         colormap: colours, colormapNegative: below, cal_min: low, cal_max: high, opacity: 0,
       });
     }
@@ -84,7 +84,7 @@
     lines.disabled = lines.length < 2;
     showMap();
     await showStreamlines();
-    goTo(kept ?? chosen.extent.map(([low, high]) => (low + high) / 2));
+    goTo(previous ?? chosen.extent.map(([low, high]) => (low + high) / 2));
   }
 
   function showMap() {
@@ -101,10 +101,10 @@
   async function showStreamlines() {
     while (viewer.meshes.length) viewer.removeMesh(viewer.meshes[0]);
     const wanted = part("streamlines").value;
-    // Streamlines lie inside the brain: they are seen through it.
+    // Streamlines lie inside the brain: they are drawn through the volume.
     viewer.opts.meshXRay = wanted ? 0.8 : 0;
     if (wanted) {
-      const buffer = await unpacked(person().streamlines[wanted]);
+      const buffer = await unpack(subject().streamlines[wanted]);
       const mesh = await viewer.addMeshFromUrl({ url: "lines.tck", name: "lines.tck", buffer });
       viewer.setMeshProperty(mesh.id, "fiberColor", "Local");
       viewer.setMeshProperty(mesh.id, "fiberRadius", 0.4);
@@ -119,12 +119,12 @@
     viewer.drawScene();
   }
 
-  const turn = () => viewer.setRenderAzimuthElevation(
+  const rotate = () => viewer.setRenderAzimuthElevation(
     Number(part("azimuth").value), Number(part("elevation").value));
 
-  // One change after the other: a person's maps take a moment to unpack.
+  // Changes run one after the other: unpacking a participant's maps takes a moment.
   let last = Promise.resolve();
-  const inTurn = (change) => () => {
+  const queued = (change) => () => {
     last = last.then(change).catch(failed);
   };
 
@@ -135,29 +135,29 @@
 
   async function begin() {
     section.dataset.state = "starting";
-    status.textContent = "Unpacking the viewer.";
+    status.textContent = "Loading the viewer.";
     if (!document.createElement("canvas").getContext("webgl2")) {
       throw new Error("this browser has no WebGL 2.");
     }
-    viewer = await started();
-    await showPerson();
-    turn();
-    part("person").addEventListener("change", inTurn(showPerson));
-    part("map").addEventListener("change", inTurn(showMap));
-    part("opacity").addEventListener("input", inTurn(showMap));
-    part("streamlines").addEventListener("change", inTurn(showStreamlines));
-    part("view").addEventListener("change", inTurn(
+    viewer = await createViewer();
+    await showSubject();
+    rotate();
+    part("subject").addEventListener("change", queued(showSubject));
+    part("map").addEventListener("change", queued(showMap));
+    part("opacity").addEventListener("input", queued(showMap));
+    part("streamlines").addEventListener("change", queued(showStreamlines));
+    part("view").addEventListener("change", queued(
       () => viewer.setSliceType(views[part("view").value])));
     for (const axis of axes) {
-      part(axis).addEventListener("input", inTurn(
+      part(axis).addEventListener("input", queued(
         () => goTo(axes.map((name) => Number(part(name).value)))));
     }
-    for (const angle of ["azimuth", "elevation"]) part(angle).addEventListener("input", inTurn(turn));
+    for (const angle of ["azimuth", "elevation"]) part(angle).addEventListener("input", queued(rotate));
     status.textContent = "";
     section.dataset.state = "ready";
   }
 
-  // It starts when it comes into sight: a page that is only read costs nothing.
+  // The viewer starts when it becomes visible, so that a page that is only read needs no memory for it.
   part("controls").hidden = false;
   new IntersectionObserver((entries, observer) => {
     if (!entries.some((entry) => entry.isIntersecting)) return;

@@ -1,0 +1,192 @@
+"""Inputs of the stages of each participant: raw scans, derived maps, streamlines."""
+
+import json
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from snakemake.exceptions import WorkflowError
+
+from m2m.io import bids
+from m2m.io.files import digest, file_digest
+from m2m.io.quoting import printable
+from m2m.options import Config
+from m2m.phantom import labels
+from m2m.workflow.cohort_tables import Cohort
+from m2m.workflow.results_layout import Layout
+from m2m.workflow.task_inputs import grid_maps, tracts_needed
+
+Wanted = str | list[str]
+# Columns of units.tsv with the files of a series, in the order of those in its column `joined`.
+SERIES = ("dwi", "bval", "bvec")
+
+
+def _contents(path: Path) -> str:
+    """Digest of a file, or why it has none; the stage that reads it says so in its findings."""
+    try:
+        return file_digest(path)
+    except OSError as error:
+        return type(error).__name__
+
+
+class Subjects:
+    """Inputs and outputs of the stages of each participant.
+
+    Parameters
+    ----------
+    config : Config
+    files : Layout
+    cohort : Cohort
+    """
+
+    def __init__(self, config: Config, files: Layout, cohort: Cohort):
+        self.config, self.files, self.cohort = config, files, cohort
+        # Positions in a simulated cohort.
+        self._positions = {label: i for i, label in enumerate(self.labels())}
+
+    def commands(self) -> list[str]:
+        """External programs that the chosen backends need."""
+        needed = [*self.config.preprocess.commands, *self.config.dti.mask.commands]
+        if tracts_needed(self.config):
+            needed += [*self.config.tractography.commands, *self.config.grid.commands]
+        return needed
+
+    def labels(self) -> list[str]:
+        """Labels of the simulated participants; empty where scans are on disk."""
+        phantom = self.config.cohort.phantom
+        return labels(phantom.n_subjects) if self.files.simulated else []
+
+    def place_of_participant(self, wildcards: Any) -> int:
+        """Position of a simulated participant in the cohort."""
+        return self._positions[wildcards.participant]
+
+    # -- the cohort's source --------------------------------------------------------------------
+
+    def raw_scans(self, wildcards: Any) -> list[str]:
+        """All simulated scans; a dataset on disk is listed by the stage itself."""
+        return [
+            f"{self.files.rawdata}/sub-{label}/{scan}"
+            for label in self.labels()
+            for scan in (f"anat/sub-{label}_T1w.nii.gz", f"dwi/sub-{label}_dwi.nii.gz")
+        ]
+
+    def participants_table(self, wildcards: Any) -> Wanted:
+        """The dataset's participants.tsv, where it has one."""
+        path = f"{self.files.rawdata}/participants.tsv"
+        return path if self.files.simulated or Path(path).exists() else []
+
+    def session_tables(self, wildcards: Any) -> str:
+        """Digest of the sessions.tsv of every participant, whose ages count beside a participants.tsv.
+
+        A parameter, not inputs: planning then asks for each of them once, not in each rule and job.
+        """
+        return self._session_tables
+
+    @cached_property
+    def _session_tables(self) -> str:
+        """As `session_tables`; empty where there are none."""
+        folder = Path(self.files.rawdata)
+        if self.files.simulated or not (folder / "participants.tsv").exists():
+            return ""
+        paths = ((one.name, one / f"{one.name}_sessions.tsv") for one in folder.glob("sub-*"))
+        found = {printable(name): _contents(path) for name, path in paths if path.is_file()}
+        return digest(found) if found else ""
+
+    def exclusion_table(self, wildcards: Any) -> Wanted:
+        """The user's table of exclusions, where given."""
+        return str(self.config.cohort.exclude) if self.config.cohort.exclude else []
+
+    def listed_subjects(self, wildcards: Any) -> int | list[str]:
+        """Names of the dataset's subject folders: when they change, the dataset is listed again."""
+        if self.files.simulated:
+            return self.config.cohort.phantom.n_subjects
+        folder = Path(self.files.rawdata)
+        if not folder.is_dir():
+            raise WorkflowError(f"cohort.bids_dir: there is no folder {folder}.")
+        return sorted(printable(path.name) for path in folder.glob("sub-*"))
+
+    def phantom_truth(self) -> dict[str, str]:
+        """Further ground truth of a phantom with distortion: its displacement."""
+        if not self.config.cohort.phantom.distortion_mm:
+            return {}
+        name = "sub-{participant}"
+        return {"displacement": bids.unit_path(self.files.truth, "truth-displacement", name, name)}
+
+    # -- the stages of each participant --------------------------------------------------------------
+
+    def per_unit(self, kinds: str | Sequence[str], *states: str) -> Callable[[Any], list[str]]:
+        """Input function: files of one or several kinds, for every unit in these states."""
+
+        def wanted(wildcards: Any) -> list[str]:
+            named = [kinds] if isinstance(kinds, str) else kinds
+            units = self.cohort.units(*states)
+            return [path for kind in named for path in self.files.of_units(kind, units)]
+
+        return wanted
+
+    def scan(self, column: str) -> Callable[[Any], Wanted]:
+        """Input function: a path from the unit's row, or an empty list; of joined series the joined file."""
+
+        def path(wildcards: Any) -> Wanted:
+            row = self.cohort.row(wildcards.unit)
+            if column in SERIES and row.get("joined"):
+                return self.files.of_participant(f"joined-{column}", wildcards.unit)
+            return row[column] or []
+
+        return path
+
+    def series(self, column: str) -> Callable[[Any], list[str]]:
+        """Input function: ``dwi``, ``bval`` or ``bvec`` of each series that is joined, the chosen one first."""
+
+        def paths(wildcards: Any) -> list[str]:
+            row = self.cohort.row(wildcards.unit)
+            further = [files[SERIES.index(column)] for files in json.loads(row["joined"] or "[]")]
+            return [row[column] or "", *further]
+
+        return paths
+
+    def corrected(self, kind: str, column: str) -> Callable[[Any], Wanted] | str:
+        """Input function: the preprocessed file where a backend is chosen, otherwise the raw one."""
+        raw = self.config.preprocess.backend == "none"
+        return self.scan(column) if raw else self.files.at(kind)
+
+    def slice_records(self, wildcards: Any) -> list[str]:
+        """Slice records of every participant with both scans."""
+        return [self.files.slice_record(unit) for unit in self.cohort.units("paired")]
+
+    # -- the common grid ------------------------------------------------------------------------
+
+    def grid_inputs(self) -> dict[str, str]:
+        """Further inputs of the rule `grid`, where tasks need them."""
+        kinds = ("tractogram", "tractography-status") if tracts_needed(self.config) else ()
+        return {kind: self.files.at(kind) for kind in kinds}
+
+    def grid_outputs(self) -> dict[str, str]:
+        """Maps on the common grid: FA, and further maps that tasks need."""
+        streamlines = {"streamlines": "count"} if tracts_needed(self.config) else {}
+        kinds = {kind: kind for kind in grid_maps(self.config)} | streamlines
+        return {name: self.files.at(kind) for name, kind in kinds.items()}
+
+    # -- tracking -------------------------------------------------------------------------------
+
+    def track_inputs(self) -> dict[str, Any]:
+        """Further inputs that the tracking backend needs: scans of a participant, other files."""
+        section, tracker = self.config.tractography, self.config.tractography.record
+        scans = {name: self.scan(column) for name, column in tracker.scans(section).items()}
+        return {**scans, **tracker.files(section)}
+
+    def track_outputs(self) -> dict[str, str]:
+        """Further outputs of tracking."""
+        section = self.config.tractography
+        kinds = section.record.outputs(section)
+        return {name: self.files.at(kind) for name, kind in kinds.items()}
+
+    def track_flags(self, wildcards: Any, input: Any) -> list[str]:
+        """Flags of `m2m tractography` for these inputs."""
+        return [
+            part
+            for name in self.track_inputs()
+            if input.get(name)
+            for part in (f"--{name.replace('_', '-')}", input[name])
+        ]
