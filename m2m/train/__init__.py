@@ -238,7 +238,8 @@ def fit_model(
         feature_encoder = load_encoder(perceptual, channels, encoder)
         fabric = make_fabric(chosen.training)
         fabric.launch()
-        fit = fit_network(fabric, subjects, task_chosen, chosen, checkpoints, feature_encoder, synthesis)
+        prerequisites = feature_encoder, synthesis, slices_dir.parent
+        fit = fit_network(fabric, subjects, task_chosen, chosen, checkpoints, *prerequisites)
         if not fabric.is_global_zero:
             return
         write_text(metrics, (checkpoints.folder / METRICS).read_text(encoding="utf-8"))

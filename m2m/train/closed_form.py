@@ -75,21 +75,21 @@ def with_deformation(
     return kept, {**skipped, "failed": skipped["failed"] + failed}, options
 
 
+def displacement_of(subject: Subject, kind: str, root: Path) -> Volume:
+    """Load a subject's displacements, of the kind ``deformation`` or ``inverse-deformation``, from the results."""
+    return load_displacement(files_of(subject.unit, root)(kind), subject.volume("brain"))
+
+
 def training_images(subject: Subject, task: Task, root: Path) -> TrainingImages:
     """What may be looked at of a subject in a task; `root` is the dataset of the results."""
-    at = files_of(subject.unit, root)
-
-    def displacement(kind: str) -> Volume:
-        return load_displacement(at(kind), subject.volume("brain"))
-
     return TrainingImages(
         affine=np.array(subject.record["affine"]),
         shape=tuple(subject.record["shape"]),
         to_mni=to_mni(subject),
         source=lambda: subject.volume(task.source).data,
         low_res=subject.low_res_volume,
-        displacement=lambda: displacement("deformation").data,
-        inverse_displacement=lambda: displacement("inverse-deformation"),
+        displacement=lambda: displacement_of(subject, "deformation", root).data,
+        inverse_displacement=lambda: displacement_of(subject, "inverse-deformation", root),
         target=lambda: subject.volume(task.target),
         mask=subject.mask,
     )
@@ -124,7 +124,7 @@ def fit_at_once(subjects: Subjects, task: Task, options: Family, root: Path) -> 
     return Fit(tensors, validation, uncertainty)
 
 
-def template_prior(subjects: Sequence[Subject], task: Task, most: int = 200) -> TemplateMap:
+def template_prior(subjects: Sequence[Subject], task: Task, root: Path | None = None, most: int = 200) -> TemplateMap:
     """Mean target map of the training participants, as an input of a network.
 
     Parameters
@@ -132,6 +132,8 @@ def template_prior(subjects: Sequence[Subject], task: Task, most: int = 200) -> 
     subjects : sequence of Subject
         Training subjects.
     task : Task
+    root : Path or None
+        Dataset of the results, for a mean by the deformations of the participants; None: by affine transforms.
     most : int
         Largest number of subjects that are averaged.
 
@@ -139,7 +141,12 @@ def template_prior(subjects: Sequence[Subject], task: Task, most: int = 200) -> 
     -------
     TemplateMap
     """
-    maps = (baselines.MeasuredMap(s.volume(task.target), s.mask(), to_mni(s)) for s in evenly(subjects, most))
+
+    def measured(subject: Subject) -> baselines.MeasuredMap:
+        inverse = None if root is None else displacement_of(subject, "inverse-deformation", root)
+        return baselines.MeasuredMap(subject.volume(task.target), subject.mask(), to_mni(subject), inverse)
+
+    maps = map(measured, evenly(subjects, most))
     tensors = baselines.fit_mean_map(maps, subjects[0].record["spacing_mm"])
     mean = tensors["mean"].reshape(*tensors["mean"].shape[:3], -1)  # (X, Y, Z, C)
     values = torch.from_numpy(np.ascontiguousarray(np.moveaxis(mean, -1, 0)))

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,15 +12,15 @@ from torch import Tensor, nn
 
 from m2m.io.modalities import MODALITIES
 from m2m.models.building import CORRECTION
-from m2m.models.fusion import fusion_of
-from m2m.models.inference import translate_volume, views_of
+from m2m.models.fusion import fusion_of, with_atlas
+from m2m.models.inference import deformed_prior, translate_volume, views_of
 from m2m.models.prerequisites import Synthesis
 from m2m.models.record import METRIC, Fit
 from m2m.models.uncertainty import Prediction
 from m2m.options import Task, Trained
 from m2m.train.adversarial import Loop
 from m2m.train.checkpoint import Checkpoints
-from m2m.train.closed_form import template_prior
+from m2m.train.closed_form import displacement_of, template_prior
 from m2m.train.dataset import SliceBatches, Subject, whole_subject
 from m2m.train.history import History
 from m2m.train.stepping import make_reproducible, require_finite
@@ -125,6 +126,7 @@ def fit_network(
     checkpoints: Checkpoints,
     encoder: nn.Module | None = None,
     synthesis: Synthesis | None = None,
+    root: Path | None = None,
 ) -> Fit:
     """Train, from the newest checkpoint if there is one, and return the weights to export.
 
@@ -146,6 +148,8 @@ def fit_network(
         Feature encoder of the perceptual term.
     synthesis : Synthesis or None
         Model that a super-resolution model starts from.
+    root : Path or None
+        Dataset of the results, with the deformations of a model that uses them.
 
     Returns
     -------
@@ -161,7 +165,8 @@ def fit_network(
     training = options.training
     make_reproducible(training.seed, fabric.device)
     channels = len(MODALITIES[task.target].channels)
-    prior = template_prior(subjects["train"], task) if options.window.prior else None
+    deformations = root if options.uses_deformation else None
+    prior = template_prior(subjects["train"], task, deformations) if options.window.prior else None
     loop, best, start = Loop(fabric, options, channels, encoder, prior, synthesis), None, 0
     latest: dict[str, float] = {}  # adversarial terms are not computed in every step
     if state := load_together(fabric, checkpoints):
@@ -199,13 +204,15 @@ def fit_network(
     loop.ema.load_state_dict(weights)
     fitted = evenly(subjects["train"], training.validation_subjects)
     validation, uncertainty = validate_model(
-        {"train": fitted, "validation": validation_set}, task, predictor(loop.ema, fabric, task, options)
+        {"train": fitted, "validation": validation_set}, task, predictor(loop.ema, fabric, task, options, deformations)
     )
     tensors = {name: weight.numpy() for name, weight in best["weights"].items()}
     return Fit(tensors, validation, uncertainty, best["step"])
 
 
-def predictor(network: nn.Module, fabric: Fabric, task: Task, options: Trained) -> Callable[[Subject], Prediction]:
+def predictor(
+    network: nn.Module, fabric: Fabric, task: Task, options: Trained, root: Path | None = None
+) -> Callable[[Subject], Prediction]:
     """Function that predicts the whole volume of a subject, as `m2m translate` does.
 
     Parameters
@@ -215,6 +222,8 @@ def predictor(network: nn.Module, fabric: Fabric, task: Task, options: Trained) 
     task : Task
     options : Trained
         Options of the model.
+    root : Path or None
+        Dataset of the results, for a model that uses deformations.
 
     Returns
     -------
@@ -225,7 +234,7 @@ def predictor(network: nn.Module, fabric: Fabric, task: Task, options: Trained) 
 
     def predict(subject: Subject) -> Prediction:
         source = subject.volume(task.source)
-        return translate_volume(
+        prediction = translate_volume(
             network,
             source.data,
             to_mni(subject) @ source.affine,
@@ -235,6 +244,10 @@ def predictor(network: nn.Module, fabric: Fabric, task: Task, options: Trained) 
             low_res=subject.low_res_volume() if subject.low_res else None,
             **views_of(options, task.target),
         )
+        if root is None:
+            return prediction
+        grid = to_mni(subject), source.affine, displacement_of(subject, "deformation", root).data
+        return with_atlas(prediction, deformed_prior(network, *grid), options.atlas_share)
 
     return predict
 
@@ -270,6 +283,7 @@ def training_batches(
         seed=training.seed,
         flip=training.flip,
         jitter=training.jitter,
+        augment=training.augment,
         central_share=training.central_share,
         correction_context=correction_context,
         rank=fabric.global_rank,

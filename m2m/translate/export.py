@@ -204,9 +204,11 @@ def usage(record: Mapping[str, Any], context: int) -> dict[str, Any]:
         },
         "outputs": {
             "image": f"(slices, {len(MODALITIES[record['target']].channels)}, H, W), scaled as "
-            f"m2m.io.modalities defines it, not clipped; orientations are averaged{axes}",
+            f"m2m.io.modalities defines it, not clipped; orientations are averaged{axes}. `m2m translate` averages the "
+            "result with the mean map deformed to the T1, which has the weight atlas_share",
             "log_sd": "if the network predicts it: logarithm of the expected error",
         },
+        "atlas_share": getattr(section_of(record), "atlas_share", 0.0),
         "limits": "research only, no clinical use",
     }
 

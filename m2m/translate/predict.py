@@ -14,7 +14,7 @@ from m2m.io.masks import in_mask
 from m2m.io.modalities import MODALITIES
 from m2m.io.unit_status import require_ok
 from m2m.io.volume import Volume, load, require_same_grid, save
-from m2m.models.fusion import fusion_of
+from m2m.models.fusion import fusion_of, with_atlas
 from m2m.models.implementation import implementation
 from m2m.models.subject_images import SubjectImages
 from m2m.models.uncertainty import Prediction, deviation
@@ -65,14 +65,15 @@ class Subject(NamedTuple):
             to_mni=self.to_mni,
             source=lambda: self.source(record),
             low_res=self._low_res_data,
-            displacement=self._displacement_data,
+            displacement=self.displacement_data,
         )
 
     def _low_res_data(self) -> NDArray[np.float32]:
         assert self.low_res is not None, "only a model with a low resolution asks for it"
         return self.low_res.data
 
-    def _displacement_data(self) -> NDArray[np.floating]:
+    def displacement_data(self) -> NDArray[np.floating]:
+        """Displacements, for a model that uses them."""
         assert self.displacement is not None, "only a model that uses the deformation asks for it"
         return self.displacement
 
@@ -192,8 +193,9 @@ def _by_network(options: Trained, subject: Subject, tensors: Tensors, record: Re
     if network.planes:
         views["planes"] = network.planes
     device = inference.choose_device(cast(inference.Device, network.device))  # refuses any other
-    return inference.translate_volume(
-        load_network(tensors, record),
+    translator = load_network(tensors, record)
+    prediction = inference.translate_volume(
+        translator,
         subject.source(record),
         subject.to_mni @ subject.image.affine,
         batch_size=network.batch_size,
@@ -202,6 +204,10 @@ def _by_network(options: Trained, subject: Subject, tensors: Tensors, record: Re
         low_res=None if subject.low_res is None else subject.low_res.data,
         **views,
     )
+    if not options.atlas_share:
+        return prediction
+    grid = subject.to_mni, subject.image.affine, subject.displacement_data()
+    return with_atlas(prediction, inference.deformed_prior(translator, *grid), options.atlas_share)
 
 
 def predict_file(
