@@ -28,17 +28,11 @@ from m2m.models.record import load_model
 from m2m.options import Anat, Cohort, Deformation, Dti, Grid
 from m2m.structural.anat import Anatomy, prepare
 from m2m.structural.coregistration import register_and_resample
-from m2m.structural.deformation import deform, displacements
-from m2m.structural.register import align
-from m2m.structural.template import load_template
+from m2m.structural.deformation import deform
+from m2m.structural.group_map import to_template
 from m2m.translate.predict import Network, Subject, predict, unscaled
 
 SPACING_MM, SHAPE = 2.0, (96, 120, 104)
-TEMPLATE_MM = 1.5
-# What FA looks like in the tissues of the template, to which a map is registered.
-WM, GM, REST = 0.45, 0.12, 0.05
-# Of the map to these tissues: smoother updates and more of them made it agree less with measured FA.
-TO_TISSUES = Deformation(iterations=(60, 30, 15), smooth_voxels=1.0)
 MAPS = ("dwi-fa", "dwi-md", "dwi-ad", "dwi-rd", "dwi-v1", "dwi-tensor")
 METRICS = ("pearson", "ssim", "psnr", "mae", "bias")
 REGIONS = ("brain", "wm")
@@ -106,17 +100,6 @@ def pairs_of(root: Path) -> dict[str, Pair]:
         wm = target & anatomy.wm.data
         found[unit["unit"]] = Pair(Path(unit["t1w"]), anatomy, np.where(target, fa, 0), target, wm, second)
     return found
-
-
-def to_template(group: Volume) -> Volume:
-    """Register a group average of FA to the template's tissues and resample it to the template's grid."""
-    wm, gm, brain = (load_template(tissue, TEMPLATE_MM) for tissue in ("wm", "gm", "brain"))
-    inside = brain.data > 0
-    alike = Volume(np.where(inside, WM * wm.data + GM * gm.data + REST, 0).astype(np.float32), wm.affine)
-    affine = align(alike, group, inside, "affine").transform
-    grid = (alike.affine, alike.shape, affine, 1)
-    forward, _ = displacements(alike, resample(group, *grid).data, inside, TO_TISSUES)
-    return Volume(np.where(inside, resample(group, *grid, forward).data, 0).astype(np.float32), wm.affine)
 
 
 def by_network(weights: Path, pair: Pair) -> NDArray[np.float32]:

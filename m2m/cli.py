@@ -22,6 +22,10 @@ COMMANDS = {
         "Simulate one participant's raw scans and their ground truth.",
     ),
     "participants": ("m2m.phantom.simulate:participants", "Write the simulated dataset's tables."),
+    "group-maps": (
+        "m2m.phantom.group_maps:main",
+        "Register a group's FA to MNI152; make maps of its bundles and their directions.",
+    ),
     "describe": ("m2m.cohort.describe:main", "Write the BIDS description of the dataset of results."),
     "index": ("m2m.cohort.index:main", "List every scan of a BIDS dataset."),
     "validate": ("m2m.cohort.validate:main", "Check every scan; list the participants that take part."),

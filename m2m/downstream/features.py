@@ -152,7 +152,7 @@ def main(root: Root, config: NeededConfig) -> None:
         cohort / "folds.json",
         sources_of(written, root),
         root / "downstream" / "features.tsv",
-        compared_by(written.section("evaluation"), written.phantom, root),
+        compared_by(written.section("evaluation"), written.simulation, root),
         written.section("slices"),
     )
 

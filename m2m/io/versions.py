@@ -4,6 +4,7 @@
 VERSIONS = {
     "participants": 1,
     "simulate": 2,
+    "group-maps": 1,
     "describe": 6,
     "index": 3,
     "validate": 4,

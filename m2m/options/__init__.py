@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field, NonNegativeInt, model_validator
 
 from m2m.io.modalities import natures
-from m2m.options.cohort_options import Cohort, Effects, Phantom, Split
+from m2m.options.cohort_options import Cohort, Split
 from m2m.options.downstream_options import Cnn, Downstream, cross_fitted
 from m2m.options.families import FAMILIES, Model, section_of
 from m2m.options.family import Family, Trained
@@ -29,6 +29,7 @@ from m2m.options.model_parts import (
 from m2m.options.preprocess_backends import Preprocess
 from m2m.options.rendering_options import HeldOut, Render, Report, SliceField
 from m2m.options.section import DataPath, Name, Section, problems
+from m2m.options.simulation_options import Effects, FibreEffects, Phantom, Simulation, T1Variation, Template
 from m2m.options.task_options import Evaluation, LowRes, Rois, Task
 from m2m.options.trackers import DipyTracking, MrtrixTracking, Tractography
 from m2m.options.training_options import Correction, Training
@@ -49,6 +50,7 @@ __all__ = [
     "Encoder",
     "Evaluation",
     "Family",
+    "FibreEffects",
     "Grid",
     "HeldOut",
     "Losses",
@@ -63,10 +65,13 @@ __all__ = [
     "Render",
     "Report",
     "Rois",
+    "Simulation",
     "SliceField",
     "Slices",
     "Split",
+    "T1Variation",
     "Task",
+    "Template",
     "Tractography",
     "Trained",
     "Training",

@@ -2,7 +2,7 @@
 
 The workflow writes its whole configuration once, as a file, and gives every stage its path. A
 stage validates and reads only what it uses. Where a stage's section depends on other sections
-(e.g. a task can set the steps of its models, the phantom has its own regions), one function here
+(e.g. a task can set the steps of its models, simulated participants have their own regions), one function here
 combines them: the rule takes the digest of its result as a parameter, the stage takes the result.
 """
 
@@ -18,7 +18,7 @@ from m2m.io import bids
 from m2m.io.errors import DataError
 from m2m.io.files import read_json
 from m2m.io.modalities import MODALITIES
-from m2m.options import Config, Downstream, Dti, Evaluation, Model, Phantom, Report, Task
+from m2m.options import Cohort, Config, Downstream, Dti, Evaluation, Model, Report, Simulation, Task
 from m2m.options.downstream_options import NOISE_FREE, fold_task
 
 # Suffix of the title of each further report page.
@@ -75,14 +75,13 @@ class Written:
     @property
     def simulated(self) -> bool:
         """Whether the participants are simulated."""
-        return self.content["cohort"]["source"] == "phantom"
+        return self.simulation is not None
 
     @property
-    def phantom(self) -> Phantom | None:
+    def simulation(self) -> Simulation | None:
         """Section of the simulation; None where participants are not simulated."""
-        if not self.simulated:
-            return None
-        return _validated(Phantom, self.content["cohort"]["phantom"])
+        cohort: Cohort = self.section("cohort")
+        return cohort.simulation
 
     def _named(self, section: str, name: str) -> Any:
         known = self.content[section]
@@ -260,14 +259,14 @@ def fitted_task(task: Task) -> dict[str, Any]:
     return task.model_dump(mode="json", exclude={"models", "steps", "losses", "inputs", "page"})
 
 
-def simulated_participant(phantom: Phantom) -> dict[str, Any]:
+def simulated_participant(simulation: Simulation) -> dict[str, Any]:
     """Options that a simulated participant depends on: all but the number of participants."""
-    return phantom.model_dump(mode="json", exclude={"n_subjects"})
+    return simulation.model_dump(mode="json", exclude={"n_subjects"})
 
 
 def indexed_cohort(cohort: Any) -> dict[str, Any]:
     """Options that the list of scans depends on: all but those of the simulation."""
-    return cohort.model_dump(mode="json", exclude={"phantom"})
+    return cohort.model_dump(mode="json", exclude={"phantom", "template"})
 
 
 def selecting(dti: Dti) -> dict[str, Any]:
@@ -280,13 +279,13 @@ def of_low_res_factor(dti: Dti, factor: int) -> Dti:
     return dti.model_copy(update={"low_res_factor": factor})
 
 
-def compared_by(section: Evaluation, phantom: Phantom | None, root: str | Path) -> Evaluation:
+def compared_by(section: Evaluation, simulation: Simulation | None, root: str | Path) -> Evaluation:
     """Section of the evaluation, with the regions and ground truth of simulated participants.
 
     Parameters
     ----------
     section : Evaluation
-    phantom : Phantom or None
+    simulation : Simulation or None
         None where participants are not simulated.
     root : path
         The dataset of results, which contains the ground truth of simulated participants.
@@ -296,9 +295,9 @@ def compared_by(section: Evaluation, phantom: Phantom | None, root: str | Path) 
     Evaluation
     """
     truth = f"{root}/truth"
-    if phantom and phantom.distortion_mm:
+    if simulation and simulation.distortion_mm:
         section = section.model_copy(update={"truth": Path(truth)})
-    if phantom and section.rois.image is None:
+    if simulation and section.rois.image is None:
         rois = section.rois.model_copy(
             update={
                 "image": bids.unit_path(truth, "truth-bundles"),

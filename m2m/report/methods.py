@@ -17,7 +17,7 @@ from m2m.io.errors import DataError
 from m2m.io.files import read_json, write_text
 from m2m.io.modalities import MODALITIES, REGISTERED, natures
 from m2m.io.tables import read_table
-from m2m.options import Config, Family, Task
+from m2m.options import Config, Family, Task, Template
 from m2m.options.configured import figures_folder
 from m2m.options.downstream_options import fold_task
 from m2m.options.imaging_options import MAPPERS
@@ -191,7 +191,8 @@ def context(root: Path, config: Config, tasks: Mapping[str, Task]) -> dict[str, 
         "natures": shown,
         "modality_sentences": [m.methods for m in resampled if m.methods],
         "targets": natures(task.target for task in tasks.values()),
-        "phantom": config.cohort.phantom if config.cohort.source == "phantom" else None,
+        "simulation": config.cohort.simulation,
+        "real_parts": isinstance(config.cohort.simulation, Template),
         "flow": read_json(root / "cohort" / "flow.json"),
         "split": of_folds(root) if folds else read_json(root / "cohort" / "split.json"),
         "biology": biology(root) if folds else None,

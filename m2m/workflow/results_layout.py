@@ -25,7 +25,7 @@ class Layout:
     """
 
     def __init__(self, config: Config):
-        self.simulated = config.cohort.source == "phantom"
+        self.simulated = config.cohort.simulation is not None
         self.root = root = f"{config.results}/{config.dataset}"
         self.rawdata = f"{root}/rawdata" if self.simulated else str(config.cohort.bids_dir)
         self.truth = f"{root}/truth"
