@@ -1,8 +1,8 @@
 """Maps of real pairs compared with the measured ones: voxels, regions, bundles; what repeated measurements allow.
 
 Beside the methods stand the T1 itself, a constant, a second measurement of the participant and what a map without error
-is expected to reach (`m2m.evaluate.ceiling`). A row ``<map>, line`` is the map scaled by the least-squares line of measured FA
-on the map in all voxels of the other participants, which removes what a scale and an offset explain.
+is expected to reach (`m2m.evaluate.ceiling`). A row ``<map>, line`` is the map scaled by the least-squares line of
+measured FA on the map in all voxels of the other participants.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from m2m.evaluate import metrics as measures
 from m2m.evaluate import regions as roi
-from m2m.evaluate.bundle_means import GroupBundles, bundle_means, load_bundles, to_t1
+from m2m.evaluate.bundle_means import bundle_means, points_in_t1
 from m2m.evaluate.ceiling import expected_of_perfect
 from m2m.evaluate.metric_tables import printed
 from m2m.evaluate.pair_tables import markdown
@@ -28,6 +28,7 @@ from m2m.options import Evaluation, Real
 from m2m.options.configured import read_config
 from m2m.options.real_options import CONSTANT, PERFECT, SECOND, T1
 from m2m.options.stage_flags import NeededConfig, Root
+from m2m.structural.named_bundles import NamedBundle, load_bundles
 
 COLUMNS = {
     "metrics": ("unit", "map", "region", "metric", "value"),
@@ -164,28 +165,25 @@ class Compared:
         Names of regions by label.
     min_voxels : int
         Regions with fewer voxels are left out.
-    bundles : GroupBundles or None
+    bundles : sequence of NamedBundle
+        In MNI152 mm.
     """
 
     root: Path
     labels_of: roi.RoiSource | None
     names: dict[int, str]
     min_voxels: int
-    bundles: GroupBundles | None
+    bundles: Sequence[NamedBundle]
 
     def means(self, pair: RealPair, row: dict[str, str], images: Mapping[str, NDArray]) -> dict[str, dict[str, Any]]:
-        """Means of each map over regions and over bundles, by table and map; no table without regions or bundles."""
-        found: dict[str, dict[str, Any]] = {}
+        """Means of each map over regions and over bundles, by table and map."""
+        at, found = files_of(pair.unit, self.root), {}
         if self.labels_of is not None:
-            labels = self.labels_of(row, pair.t1)
-            about = labels, pair.target, self.names, self.min_voxels
+            about = self.labels_of(row, pair.t1), pair.target, self.names, self.min_voxels
             found["rois"] = {name: measures.roi_means(pair.fa, image, *about) for name, image in images.items()}
-        if self.bundles is not None:
-            at = files_of(pair.unit, self.root)
-            to_mni = np.array(read_json(at("anat-status"))["grid_to_mni"])
-            points_mm = to_t1(self.bundles.points_mm, to_mni, load(at("inverse-deformation")))
-            mask = Volume(pair.target, pair.t1.affine)
-            found["bundles"] = bundle_means({"": pair.fa, **images}, mask, self.bundles, points_mm)
+        to_mni = np.array(read_json(at("anat-status"))["grid_to_mni"])
+        points = points_in_t1(self.bundles, to_mni, load(at("inverse-deformation")))
+        found["bundles"] = bundle_means(pair.fa, images, Volume(pair.target, pair.t1.affine), points)
         return found
 
 
@@ -223,9 +221,8 @@ def compare_pairs(root: Path, section: Real, evaluation: Evaluation) -> None:
     """
     units, methods = compared_units(root), methods_of(section)
     lines = gather(load_pair(root, row, methods) for row in units)
-    bundles = load_bundles(section.bundles) if section.bundles else None
     names, labels_of = roi.roi_names(section.rois.labels), roi.roi_source(section.rois, root)
-    by = Compared(root, labels_of, names, evaluation.min_roi_voxels, bundles)
+    by = Compared(root, labels_of, names, evaluation.min_roi_voxels, load_bundles())
     tables: dict[str, Rows] = {name: [] for name in COLUMNS}
     for row in units:
         found = compare_pair(load_pair(root, row, methods), {k: str(v) for k, v in row.items()}, lines, by)

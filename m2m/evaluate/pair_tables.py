@@ -20,9 +20,9 @@ CELLS = (
 ABOUT = (
     "`snakemake real`: measured FA of {n} on a grid of {spacing:g} mm, and maps of it from the T1. "
     "The brain where FA was measured; white matter in brackets. *line*: scaled by the least-squares line fitted to the "
-    "other participants. *constant*: mean FA of the other participants. *second-measurement*: FA of another series of the "
-    "participant, registered to the T1 by itself. *map-without-error*: what a map that agrees with the mean of endless "
-    "measurements is expected to reach against this one, from the two of them. *regions*, *bundles*: means of FA. "
+    "other participants. *constant*: mean FA of the other participants. *second-measurement*: FA of another series of "
+    "the participant, registered to the T1 by itself. *map-without-error*: what the map that both measure would "
+    "reach against the first, by how far they differ. *regions*, *bundles*: means of FA. "
     "Case studies: a handful of participants gives no interval."
 )
 

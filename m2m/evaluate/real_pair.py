@@ -13,7 +13,7 @@ from m2m.io.files import read_json
 from m2m.io.masks import in_mask
 from m2m.io.tables import read_table
 from m2m.io.volume import Volume, load, require_same_grid
-from m2m.models.pretrained import chosen
+from m2m.models.compared_weights import compared_weights
 from m2m.options import Real
 from m2m.options.real_options import ATLAS_AFFINE, ATLAS_SYN, PAIRS, SECOND_FOLDER
 
@@ -48,7 +48,7 @@ class RealPair:
 
 def methods_of(section: Real) -> list[str]:
     """Names of the methods, in the order of the tables: weights, then the atlas where there is a reference map."""
-    return [*chosen(section.weights), *((ATLAS_AFFINE, ATLAS_SYN) if section.reference_map else ())]
+    return [*compared_weights(section.weights), *((ATLAS_AFFINE, ATLAS_SYN) if section.reference_map else ())]
 
 
 def compared_units(root: Path) -> list[dict[str, str | None]]:

@@ -13,7 +13,7 @@ from m2m.evaluate.real_pair import RealPair, compared_units, load_pair, methods_
 from m2m.figures.figure_records import of_scope
 from m2m.figures.panel import placing
 from m2m.figures.style import DOUBLE_MM, MUTED, Drawn, draw_all, empty_figure, new_figure
-from m2m.figures.views import LOOKS, SIDES, crop, cut, draw_scale, windows
+from m2m.figures.views import LOOKS, crop, cut, draw_scale, windows
 from m2m.options.configured import figures_folder, read_config
 from m2m.options.real_options import ATLAS_SYN, SECOND
 from m2m.options.stage_flags import NeededConfig, Root
@@ -22,6 +22,7 @@ from m2m.options.stage_flags import NeededConfig, Root
 MOST_PAIRS, MOST_METHODS = 6, 2
 LEFT_MM, TOP_MM, FOOT_MM, GAP_MM = 9.0, 6.5, 20.0, 1.0
 TITLES = {ATLAS_SYN: "atlas, SyN", SECOND: "second measurement"}
+LEFT = "The left of an image is the participant's left. r in the measured brain."
 CASES = "Real participants, as case studies: their number gives no interval"
 
 
@@ -50,7 +51,7 @@ class Image(NamedTuple):
 
 
 def shown_methods(methods: Sequence[str], pairs: Sequence[RealPair]) -> list[str]:
-    """Methods that fit in a row: the first weights and the deformed atlas; a second measurement where one is missing."""
+    """Methods that fit in a row: the first weights, the deformed atlas, and in place of one a second measurement."""
     weights = [name for name in methods if not name.startswith("atlas-")][:1]
     atlas = [ATLAS_SYN] if ATLAS_SYN in methods else []
     again = [SECOND] if any(pair.second is not None for pair in pairs) else []
@@ -87,6 +88,9 @@ def draw_pairs(study: Pairs) -> Drawn:
     height = TOP_MM + (tall + 2 * GAP_MM) * len(study.pairs) + FOOT_MM
     figure, place, rows = new_figure(DOUBLE_MM, height, layout=None), placing(height), []
     titles = ["T1", "measured FA", *(text for name in study.methods for text in (TITLES.get(name, name), "difference"))]
+    for column, title in enumerate(titles):
+        x = LEFT_MM + column * (side + GAP_MM) + side / 2
+        figure.text(x / DOUBLE_MM, 1 - (TOP_MM - 2) / height, title, fontsize=7, ha="center")
     for line, (pair, (start, box, centre)) in enumerate(zip(study.pairs, boxes, strict=True)):
         y = TOP_MM + line * (tall + 2 * GAP_MM)
         middle = 1 - (y + tall / 2) / height
@@ -112,7 +116,7 @@ def draw_pairs(study: Pairs) -> Drawn:
     look = LOOKS["fa"]
     draw_scale(figure.add_axes(place(30, height - 17, 45, 2)), look.style, look.scale)
     draw_scale(figure.add_axes(place(105, height - 17, 45, 2)), look.error_style, f"map minus measured {look.scale}")
-    figure.text(0.5, 4.2 / height, SIDES, fontsize=5.5, color=MUTED, ha="center", va="bottom")
+    figure.text(0.5, 4.2 / height, LEFT, fontsize=5.5, color=MUTED, ha="center", va="bottom")
     return figure, rows
 
 

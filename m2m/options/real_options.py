@@ -31,9 +31,6 @@ class Real(Section):
         description="Models that predict FA from a T1, by the name of their row: path of a model.safetensors, or the "
         "name of installed weights; null: all installed weights of FA",
     )
-    bundles: DataPath | None = Field(
-        None, description="Streamlines of a group in MNI152 (npz, docs/data.md), for means over bundles"
-    )
     rois: Rois = Rois()
     spacing_mm: PositiveFloat = Field(2.0, description="Voxel size of the grid on which maps are compared")
 
@@ -50,10 +47,11 @@ class Real(Section):
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
-        names = list(self.weights or {})
-        if taken := sorted({*names} & {*RESERVED}):
+        # File names have labels without hyphens.
+        labels = [name.replace("-", "") for name in self.weights or {}]
+        if taken := sorted({*labels} & {name.replace("-", "") for name in RESERVED}):
             raise ValueError(f"weights: {', '.join(taken)} is the name of another row")
-        if len({name.replace("-", "") for name in names}) < len(names):
+        if len({*labels}) < len(labels):
             raise ValueError("weights: names differ by hyphens alone")
         return self
 

@@ -26,7 +26,7 @@ from m2m.io.overwriting import require_outside
 from m2m.io.tables import write_table
 from m2m.io.unit_status import recorded, require_ok
 from m2m.io.volume import Volume, load, resample, resample_inside, save
-from m2m.models.pretrained import chosen
+from m2m.models.compared_weights import compared_weights
 from m2m.models.record import load_model
 from m2m.options import Anat, Cohort, Deformation, Dti, Grid, Real
 from m2m.options.configured import read_config
@@ -44,7 +44,7 @@ from m2m.translate.predict import Network, Subject, predict, unscaled
 ATLAS = "atlas.nii.gz"
 # Files of a T1, which another series of the participant shares, and those of a tensor fit in their order.
 OF_T1 = ("t1w", "brain", "wm", "anat-status")
-OF_FIT = ("dwi-fa", "dwi-md", "dwi-ad", "dwi-rd", "dwi-v1", "dwi-tensor", "dwi-mask", "b0", "dti-status")
+OF_FIT = ("dwi-fa", "dwi-md", "dwi-ad", "dwi-rd", "dwi-v1", "dwi-tensor", "dwi-mask")
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def by_weights(weights: Path) -> Method:
 
 def methods_of(section: Real, root: Path) -> dict[str, Method]:
     """Every method by its row, in the order of the tables; the registered atlas is written to `root`."""
-    methods = {name: by_weights(path) for name, path in chosen(section.weights).items()}
+    methods = {name: by_weights(path) for name, path in compared_weights(section.weights).items()}
     if section.reference_map is None:
         return methods
     atlas = to_template(load(section.reference_map))
@@ -157,9 +157,11 @@ def measure(unit: str, series: Row, root: Path, into: Path, sections: Sections) 
     """
     of_t1 = unit_files(root, unit)
     files = unit_files(into, unit) | {kind: of_t1[kind] for kind in OF_T1}
-    scans = (Path(str(path)) for path in (series.get("dwi") or series["path"], series["bval"], series["bvec"]))
-    mask = series.get("dwi_mask") or series.get("mask")
-    fit_unit(unit, *scans, *(files[kind] for kind in OF_FIT), sections.dti, Path(mask) if mask else None)
+    path, mask = (series.get(name) or series.get(other) for name, other in (("dwi", "path"), ("dwi_mask", "mask")))
+    dwi, bval, bvec = (Path(str(name)) for name in (path, series["bval"], series["bvec"]))
+    outputs = {kind.removeprefix("dwi-"): files[kind] for kind in OF_FIT} | {"b0": files["b0"]}
+    supplied = Path(mask) if mask else None
+    fit_unit(unit, dwi, bval, bvec, **outputs, status=files["dti-status"], section=sections.dti, supplied_mask=supplied)
     resample_unit(unit, files, (), sections.grid)
 
 
@@ -178,8 +180,9 @@ def prepare_pair(unit: Row, second: Row | None, root: Path, sections: Sections) 
     """
     name, mask = str(unit["unit"]), unit["t1w_mask"]
     at = files_of(name, root)
-    outputs = (at(kind) for kind in ("t1w", "brain", "wm", "anat-status"))
-    prepare_unit(name, Path(str(unit["t1w"])), *outputs, sections.real.anat, Path(mask) if mask else None)
+    t1w, brain, wm, status = (at(kind) for kind in OF_T1)
+    supplied = Path(mask) if mask else None
+    prepare_unit(name, Path(str(unit["t1w"])), t1w, brain, wm, status, sections.real.anat, supplied)
     deform_unit(name, root, sections.deformation)
     measure(name, unit, root, root, sections)
     if second is not None:
