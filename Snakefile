@@ -80,6 +80,11 @@ rule evaluate:
         tasks.every_task("evaluate/{task}/summary.tsv"),
 
 
+rule real:
+    input:
+        real.wanted,
+
+
 rule downstream:
     input:
         validation.page,

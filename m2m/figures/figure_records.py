@@ -31,9 +31,10 @@ class FigureSpec:
         Of the source table.
     form : {"PNG", "JPEG"}
         Format in the page: PNG for lines and text, JPEG for images.
-    scope : {"task", "page", "downstream", "fields"}
+    scope : {"task", "page", "downstream", "fields", "pairs"}
         Object that it is drawn from: `m2m.figures.study.Study`, `m2m.figures.task_figures.Cohort`,
-        `m2m.figures.downstream_figures.Validation`, `m2m.figures.field_views.Shown`.
+        `m2m.figures.downstream_figures.Validation`, `m2m.figures.field_views.Shown`,
+        `m2m.figures.pair_panels.Pairs`.
     section : str
         Of the page, one of `SECTIONS`.
     natures : tuple of str
@@ -54,7 +55,7 @@ class FigureSpec:
     draw: str
     columns: tuple[str, ...]
     form: Literal["PNG", "JPEG"] = "PNG"
-    scope: Literal["task", "page", "downstream", "fields"] = "task"
+    scope: Literal["task", "page", "downstream", "fields", "pairs"] = "task"
     section: str = "figures"
     natures: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
@@ -316,6 +317,16 @@ FIGURES: dict[str, FigureSpec] = {
         ("unit", "of", "view", "azimuth_deg", "elevation_deg", "image", "problem"),
         scope="fields",
         rounded=False,
+    ),
+    "pairs": FigureSpec(
+        "Real pairs",
+        "T1 and measured FA of real participants, FA of the first weights and of the atlas, deformed to the T1, and "
+        "their differences from measured FA, in the axial slice through the middle of what was measured; r in the "
+        "brain. No network was trained on these participants.",
+        "m2m.figures.pair_panels:draw_pairs",
+        ("unit", "position_mm", "column", "mean", "mean_absolute_error", "r"),
+        form="JPEG",
+        scope="pairs",
     ),
 }
 

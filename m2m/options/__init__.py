@@ -27,6 +27,7 @@ from m2m.options.model_parts import (
     UNetwork,
 )
 from m2m.options.preprocess_backends import Preprocess
+from m2m.options.real_options import Real
 from m2m.options.rendering_options import HeldOut, Render, Report, SliceField
 from m2m.options.section import DataPath, Name, Section, problems
 from m2m.options.simulation_options import Effects, FibreEffects, Phantom, Simulation, T1Variation, Template
@@ -62,6 +63,7 @@ __all__ = [
     "Perceptual",
     "Phantom",
     "Preprocess",
+    "Real",
     "Render",
     "Report",
     "Rois",
@@ -104,6 +106,7 @@ class Config(Section):
     render: Render = Render()
     evaluation: Evaluation = Evaluation()
     downstream: Downstream = Downstream()
+    real: Real = Real()
     report: Report = Report()
 
     # It changes how jobs run, not their results.
