@@ -81,7 +81,7 @@ class T1Variation(Section):
     )
     bias: NonNegativeFloat = Field(0.15, description="Standard deviation of a smooth receive field, relative")
     thick_mm: NonNegativeFloat = Field(
-        4.0, description="Largest slice thickness: the image is averaged over it along a random axis"
+        5.0, description="Largest slice thickness: the image is averaged over it along a random axis"
     )
     thick_share: Fraction = Field(0.5, description="Fraction of participants with thick slices")
     cut_mm: NonNegativeFloat = Field(
