@@ -56,9 +56,7 @@ class Cohort(Section):
         if self.source == "bids" and self.bids_dir is None:
             raise ValueError("cohort.source is bids, so cohort.bids_dir must name the dataset")
         if self.source == "template" and self.template is None:
-            raise ValueError(
-                "cohort.source is template, so cohort.template must name its parts: anatomies, fa_map, bundles"
-            )
+            raise ValueError("cohort.source is template, so cohort.template must name anatomies, fa_map and bundles")
         return self
 
     @property

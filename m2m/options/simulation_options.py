@@ -81,7 +81,7 @@ class T1Variation(Section):
     )
     bias: NonNegativeFloat = Field(0.15, description="Standard deviation of a smooth receive field, relative")
     thick_mm: NonNegativeFloat = Field(
-        4.0, description="Largest slice thickness: the image is averaged over it along a random axis"
+        5.0, description="Largest slice thickness: the image is averaged over it along a random axis"
     )
     thick_share: Fraction = Field(0.5, description="Fraction of participants with thick slices")
     cut_mm: NonNegativeFloat = Field(
@@ -106,7 +106,5 @@ class Template(Simulation):
     dwi_spacing_mm: PositiveFloat = Field(2.5, description="Voxel size of the DWI")
     n_directions: Annotated[int, Field(ge=6)] = Field(15, description="Number of diffusion directions")
     n_b0: PositiveInt = Field(1, description="Number of b=0 volumes")
-    deformation_mm: NonNegativeFloat = Field(
-        3.0, description="Typical size of a smooth deformation of the anatomy"
-    )
+    deformation_mm: NonNegativeFloat = Field(3.0, description="Typical size of a smooth deformation of the anatomy")
     t1: T1Variation = T1Variation()

@@ -35,7 +35,7 @@ REGISTERED = Anat(spacing_mm=2.0, shape=(96, 120, 104))
 # it is that of the bundles.
 DEVIATION_MM, DEVIATION_SIGMA_MM, CROSSED_MM = 3.0, 3.0, 1.0
 # FA from which on a tensor has the axial symmetry of single fibres, whatever crosses.
-SINGLE_FA = 0.6
+SINGLE_FA = 0.7
 MOST_FA = 0.95
 
 
@@ -264,7 +264,7 @@ def shaped(orientation: NDArray, fa: NDArray) -> NDArray[np.float64]:
     axis[~axis.any(axis=-1)] = (1, 0, 0)
     single = axis[:, :, None] * axis[:, None, :]
     deviatoric = np.stack([_unit_deviatoric(m) for m in (matrix, single)])
-    weight = np.clip(fa / SINGLE_FA, 0, 1)[:, None, None]
+    weight = np.clip(fa / SINGLE_FA, 0, 1)[:, None, None] ** 2
     mixed = _unit_deviatoric((1 - weight) * deviatoric[0] + weight * deviatoric[1])
     size = np.sqrt(3 * fa**2 / (1.5 - fa**2))
     return from_matrix(np.eye(3) + size[:, None, None] * mixed)

@@ -42,7 +42,7 @@ def vary(
     thick, axis, cut, end = rng.uniform(size=2), rng.integers(3), rng.uniform(size=2), rng.integers(2)
     t1 = tone(t1, options.tone, np.random.default_rng(tone_seed))
     t1 = move_edge(t1, spacing_mm, options.edge_mm, np.random.default_rng(edge_seed))
-    if thick[0] < options.thick_share:
+    if options.thick_mm and thick[0] < options.thick_share:
         sigma = BOX_SD * thick[1] * options.thick_mm / spacing_mm
         t1 = ndimage.gaussian_filter1d(t1, sigma, axis=int(axis))
     if cut[0] < options.cut_share:
