@@ -33,6 +33,8 @@ from m2m.networks.slice_inputs import TemplateMap
 from m2m.options import Trained
 
 OTHER_SHAPE, NOT_IN_START, NOT_IN_NETWORK = "other shape", "not in the start", "not in this network"
+# With less of its weights, such as a head of two layers, the network would in fact start from random ones.
+LEAST_SHARE = 0.1
 # Layers that one message names.
 NAMED = 8
 
@@ -75,7 +77,7 @@ def start_of(options: Trained, about: Mapping[str, Any], synthesis: Synthesis | 
     Raises
     ------
     DataError
-        The weights are missing, translate between other images or are of another family, or no layer fits.
+        The weights are missing, translate between other images or are of another family, or hardly any layer fits.
     """
     chosen = options.training.start_from
     if chosen is None:
@@ -90,10 +92,11 @@ def start_of(options: Trained, about: Mapping[str, Any], synthesis: Synthesis | 
         print(f"layers not taken: {listed(not_taken)}")
     if not start.tensors:
         raise DataError(
-            "no layer fits the network that is trained",
+            "no layer, or hardly any, fits the network that is trained",
             file=path,
             value=listed(not_taken),
-            remedy="give the network the options of that model, in its model.json, or remove training.start_from",
+            remedy=f"give the model the options of that one, network: {record['options'].get('network')}, or "
+            "remove training.start_from",
         )
     origin = {key: record[key] for key in ("task", "model", "weights", "spacing_mm", "simulated")}
     return start._replace(entry=origin | start.entry)
@@ -154,7 +157,7 @@ def fitted(tensors: Mapping[str, NDArray], options: Trained, target: str, synthe
     Returns
     -------
     Start
-        No tensors where no layer with weights fits.
+        No tensors where the layers that fit have less than `LEAST_SHARE` of the weights.
     """
     modality = MODALITIES[target]
     prior = prior_of(tensors, modality.directed) if options.window.prior else None
@@ -164,10 +167,11 @@ def fitted(tensors: Mapping[str, NDArray], options: Trained, target: str, synthe
         network = build_network(options, len(modality.channels), prior or stand_in, synthesis)
     reasons = compared(network, {name: tensor.shape for name, tensor in tensors.items()})
     taken = {layer for layer, reason in reasons.items() if reason is None}
-    trained = {layer_of(name) for name, _ in network.named_parameters()}
+    sizes = {n: p.numel() for n, p in network.named_parameters() if not n.startswith(SYNTHESIS)}
+    share = sum(size for name, size in sizes.items() if layer_of(name) in taken) / sum(sizes.values())
     kept = {n: torch.from_numpy(t) for n, t in tensors.items() if layer_of(n) in taken}
     entry = {"n_taken": len(taken), "not_taken": {layer: why for layer, why in reasons.items() if why}}
-    return Start(kept if taken & trained else {}, prior, entry)
+    return Start(kept if share >= LEAST_SHARE else {}, prior, entry)
 
 
 def compared(network: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str | None]:
