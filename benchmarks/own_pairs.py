@@ -102,15 +102,13 @@ def cohort(root: Path, labels: Sequence[str], scanner: Phantom, gamma: float, ar
 
 def fit(root: Path, folder: Path, training: Sequence[str], options: Family) -> Path:
     """Train on participants of a dataset without validation, and return the weights."""
-    weights, folder = folder / "model.safetensors", folder
-    split, record = folder / "split.tsv", folder / "split.json"
+    weights, split, record = (folder / name for name in ("model.safetensors", "split.tsv", "split.json"))
     write_table(split, [{"participant_id": u, "part": "train"} for u in training], ["participant_id", "part"])
     write_json(record, {"hash": digest(read_table(split))})
     others = (folder / name for name in ("model.json", "model_card.md", "metrics.jsonl"))
-    name = ("t1-fa", folder.name)
-    fit_model(
-        *name, root / "slices", split, record, folder / "training", weights, *others, TASK, options, simulated=True
-    )
+    inputs = root / "slices", split, record
+    outputs = folder / "training", weights, *others
+    fit_model("t1-fa", folder.name, *inputs, *outputs, TASK, options, simulated=True)
     return weights
 
 

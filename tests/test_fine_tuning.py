@@ -215,6 +215,13 @@ def test_installed_weights_of_the_same_family_come_first(cohorts, tmp_path, monk
     assert starting_weights("pretrained", "t1", "fa", "macro2micro") == own
 
 
+def test_a_plan_without_the_installed_weights_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
+    study = Study(models={"own": {"family": "unet", "training": {"start_from": "pretrained"}}})
+    with pytest.raises(DataError, match=r"no weights from t1 to fa are installed \(found none\)"):
+        study.fitting.given_files(wildcards(task="t1-fa", model="own"))
+
+
 def test_starting_weights_are_inputs_of_training(cohorts, tmp_path, monkeypatch):
     found = installed(monkeypatch, tmp_path / "weights", cohorts[2])
     models = {
