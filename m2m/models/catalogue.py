@@ -40,11 +40,8 @@ def describe_models(root: Path) -> list[dict[str, str]]:
             typer.echo(f"not listed: {error}", err=True)
             continue
         metrics = read_metrics(root, record["task"])
-        subjects = (
-            f"{record['n_train']} participants"
-            + ", simulated" * record["simulated"]
-            + ", fine-tuned" * ("started_from" in record)
-        )
+        subjects = f"{record['n_train']} participants" + ", simulated" * record["simulated"]
+        subjects += ", fine-tuned" * ("started_from" in record)
         validation = record["validation"]
         rows.append(
             {
