@@ -41,6 +41,7 @@ def describe_models(root: Path) -> list[dict[str, str]]:
             continue
         metrics = read_metrics(root, record["task"])
         subjects = f"{record['n_train']} participants" + ", simulated" * record["simulated"]
+        subjects += ", fine-tuned" * ("started_from" in record)
         validation = record["validation"]
         rows.append(
             {

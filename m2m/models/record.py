@@ -37,7 +37,7 @@ Predicts {target} from {source} of the brain. Trained with m2m {code_version}.
 - Training: {n_train} participants. Validation: {n_validation} participants.
 - {cohort}
 - Grid: {spacing_mm} mm, {shape} voxels. Scales: {scales}
-- Split {split_hash}, data {data_hash}.
+- Split {split_hash}, data {data_hash}.{start}
 
 ## Validation
 
@@ -69,6 +69,9 @@ Family {family}, {parameters} parameters, weights of step {best_step}. Configura
 {fingerprint}. All options are in model.json; the weights are in safetensors format (sha256
 {weights}).
 """
+STARTED = """
+- Started from the weights {weights} of {model} ({task}), trained at {spacing_mm:g} mm: its training data are among
+  those of this model, and its licence holds for these weights, too."""
 SIMULATED = (
     "**These participants are simulated**: the numbers show that the software works, and say nothing about real brains."
 )
@@ -142,6 +145,7 @@ def save_model(
         "shape": " x ".join(str(n) for n in record["shape"]),
         "scales": f"{source.scaling.format(*record['t1_range_percent'])} {target.scaling}",
         "cohort": SIMULATED if simulated else "See the dataset's own description.",
+        "start": STARTED.format(**record["started_from"]) if record.get("started_from") else "",
         "validation": validation,
         "method": fit.uncertainty["method"],
         "part": fit.uncertainty["part"],

@@ -37,6 +37,9 @@ Count = Annotated[int, Field(ge=0, le=10**12)]
 Finite = Annotated[float, Field(ge=-1e9, le=1e9)]
 Positive = Annotated[float, Field(ge=0, le=1e9)]
 Side = Annotated[int, Field(ge=2, le=2048)]
+# Path of a module in a network, and most of them.
+Layer = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$", max_length=200)]
+MOST_LAYERS = 4096
 Terms = Annotated[dict[Term, Positive], Field(min_length=1, max_length=LONGEST)]
 
 
@@ -62,6 +65,30 @@ class Uncertainty(Section):
         if lacking := {self.method, "constant"} - set(self.factors):
             raise ValueError(f"factors have no {min(lacking)}")
         return self
+
+
+class StartedFrom(Section):
+    """Trained model whose weights a training started from.
+
+    Attributes
+    ----------
+    weights : str
+        Hash of its file.
+    n_taken : int
+        Layers that were taken.
+    not_taken : dict of str to str
+        Layers that were not, with the reason.
+    """
+
+    task: ModelName
+    model: ModelName
+    weights: Term
+    spacing_mm: float = Field(gt=0.1, le=20)
+    simulated: bool
+    n_taken: Count
+    not_taken: dict[Layer, Literal["other shape", "not in the start", "not in this network"]] = Field(
+        max_length=MOST_LAYERS
+    )
 
 
 class LowResInput(Section):
@@ -119,6 +146,7 @@ class ModelRecord(Trainable):
     encoder: Term | None = None
     low_res: LowResInput | None = None
     first: Trainable | None = None
+    started_from: StartedFrom | None = None
     deformation: Deformation | None = None
     simulated: bool
     best_step: Count
@@ -218,13 +246,13 @@ def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
     """
     private = {"train_participants", "validation_participants", "skipped"}
     checked = TypeAdapter(ModelRecord).validate_python({k: v for k, v in record.items() if k not in private})
-    return _without_folders(checked.model_dump(exclude_unset=True))
+    return without_folders(checked.model_dump(exclude_unset=True))
 
 
-def _without_folders(value: Any) -> Any:
+def without_folders(value: Any) -> Any:
     """Value as JSON, with the name alone of each path."""
     if isinstance(value, Mapping):
-        return {key: _without_folders(part) for key, part in value.items()}
+        return {key: without_folders(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_folders(part) for part in value]
+        return [without_folders(part) for part in value]
     return value.name if isinstance(value, Path) else value

@@ -1,5 +1,6 @@
 """Parts of a network's section: training, inputs, label correction."""
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -54,6 +55,13 @@ class Augmentation(Section):
 class Training(Section):
     """Training loop: steps, optimiser, augmentation, validation, checkpoints."""
 
+    # Omitted where there is none: a further key would change the fingerprint of every model.
+    start_from: Annotated[Literal["pretrained"] | Path, Field(union_mode="left_to_right")] | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Trained weights that the network starts from: pretrained, the installed ones of the same source "
+        "and target, or a model.safetensors with its model.json beside it, of the same family; null: random weights",
+    )
     steps: PositiveInt = Field(1500, description="Optimiser steps")
     batch_size: PositiveInt = Field(12, description="Slices per step, over all devices")
     learning_rate: PositiveFloat = Field(1e-3, description="Highest learning rate, after the warm-up")

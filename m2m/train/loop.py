@@ -17,11 +17,13 @@ from m2m.models.inference import deformed_prior, translate_volume, views_of
 from m2m.models.prerequisites import Synthesis
 from m2m.models.record import METRIC, Fit
 from m2m.models.uncertainty import Prediction
+from m2m.networks.slice_inputs import TemplateMap
 from m2m.options import Task, Trained
 from m2m.train.adversarial import Loop
 from m2m.train.checkpoint import Checkpoints
 from m2m.train.closed_form import displacement_of, template_prior
 from m2m.train.dataset import SliceBatches, Subject, whole_subject
+from m2m.train.fine_tuning import Start
 from m2m.train.history import History
 from m2m.train.stepping import make_reproducible, require_finite
 from m2m.train.validation import evenly, to_mni, validate_model
@@ -126,13 +128,15 @@ def fit_network(
     checkpoints: Checkpoints,
     encoder: nn.Module | None = None,
     synthesis: Synthesis | None = None,
+    start: Start | None = None,
     root: Path | None = None,
 ) -> Fit:
     """Train, from the newest checkpoint if there is one, and return the weights to export.
 
     The averaged weights with the best validation value are exported. The last weights are exported
     instead if there are no validation subjects, or if labels are corrected: measured against
-    misaligned labels, a blurred prediction has the smallest error.
+    misaligned labels, a blurred prediction has the smallest error. Weights to start from are validated, too:
+    where training makes them worse, they are exported as they are.
 
     Parameters
     ----------
@@ -148,6 +152,8 @@ def fit_network(
         Feature encoder of the perceptual term.
     synthesis : Synthesis or None
         Model that a super-resolution model starts from.
+    start : Start or None
+        Trained weights that the network starts from.
     root : Path or None
         Dataset of the results, with the deformations of a model that uses them.
 
@@ -166,18 +172,21 @@ def fit_network(
     make_reproducible(training.seed, fabric.device)
     channels = len(MODALITIES[task.target].channels)
     deformations = root if options.uses_deformation else None
-    prior = template_prior(subjects["train"], task, deformations) if options.window.prior else None
-    loop, best, start = Loop(fabric, options, channels, encoder, prior, synthesis), None, 0
+    prior = prior_of_training(subjects["train"], task, options, start, deformations)
+    loop = Loop(fabric, options, channels, encoder, prior, synthesis, start.tensors if start else None)
+    best, done = None, 0
     latest: dict[str, float] = {}  # adversarial terms are not computed in every step
     if state := load_together(fabric, checkpoints):
         loop.restore(state)
-        best, start, latest = state["best"], state["step"], state.get("latest", latest)
+        best, done, latest = state["best"], state["step"], state.get("latest", latest)
     batches = training_batches(fabric, subjects["train"], task, options, loop.correction_context)
     validation_set = evenly(subjects["validation"], training.validation_subjects)
-    history = History(checkpoints.folder, start, training.steps, fabric.is_global_zero)
+    history = History(checkpoints.folder, done, training.steps, fabric.is_global_zero)
     with listening_for_stop() as stop_wanted, closing(history):
-        stream = batches.steps(start, training.steps, training.workers)
-        for step, batch in enumerate(stream, start + 1):
+        if start and validation_set and not done:
+            best = validated(fabric, loop, validation_set, task, options, history, 0)
+        stream = batches.steps(done, training.steps, training.workers)
+        for step, batch in enumerate(stream, done + 1):
             terms = loop.update(step - 1, fabric.to_device(batch))
             values, stop = gather(fabric, terms, stop_wanted())
             require_finite(step, values, batch["unit"])
@@ -186,11 +195,9 @@ def fit_network(
             if last or step == 1 or step % LOG_EVERY == 0:
                 history.write(step, "train", latest, learning_rate=loop.learning_rate)
             if validation_set and (last or step % training.validate_every == 0):
-                value = validate(fabric, loop.ema, validation_set, task, options)
-                names = [subject.unit for subject in validation_set]
-                history.write(step, "validation", {METRIC: value}, subjects=names)
-                if best is None or value < best["value"] or "correction" in loop.generator_modules:
-                    best = {"step": step, "value": value, "weights": loop.weights()}
+                found = validated(fabric, loop, validation_set, task, options, history, step)
+                if best is None or found["value"] < best["value"] or "correction" in loop.generator_modules:
+                    best = found
             if last or stop or step % training.checkpoint_every == 0:
                 progress = {"best": best, "latest": latest}
                 save_together(fabric, checkpoints, step, loop.state() | progress)
@@ -208,6 +215,30 @@ def fit_network(
     )
     tensors = {name: weight.numpy() for name, weight in best["weights"].items()}
     return Fit(tensors, validation, uncertainty, best["step"])
+
+
+def validated(
+    fabric: Fabric,
+    loop: Loop,
+    subjects: Sequence[Subject],
+    task: Task,
+    options: Trained,
+    history: History,
+    step: int,
+) -> dict[str, Any]:
+    """Step, validation value and weights after so many steps; the value goes to the history."""
+    value = validate(fabric, loop.ema, subjects, task, options)
+    history.write(step, "validation", {METRIC: value}, subjects=[subject.unit for subject in subjects])
+    return {"step": step, "value": value, "weights": loop.weights()}
+
+
+def prior_of_training(
+    subjects: Sequence[Subject], task: Task, options: Trained, start: Start | None, deformations: Path | None
+) -> TemplateMap | None:
+    """The prior of the start, where it has one; otherwise the mean map of the training participants."""
+    if not options.window.prior:
+        return None
+    return (start and start.prior) or template_prior(subjects, task, deformations)
 
 
 def predictor(
