@@ -268,6 +268,12 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_tasks(self) -> Self:
+        if not self.tasks and not self.downstream.without_dwi:
+            raise ValueError("tasks: this key is needed, but for a study with downstream.weights or downstream.atlas")
+        return self
+
+    @model_validator(mode="after")
     def _check_weights_of_downstream(self) -> Self:
         if self.downstream.weights and GIVEN in self.tasks:
             raise ValueError(f"tasks.{GIVEN}: maps by downstream.weights have this folder, choose another name")

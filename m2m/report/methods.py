@@ -200,9 +200,8 @@ def context(root: Path, config: Config, tasks: Mapping[str, Task]) -> dict[str, 
     measured = set() if validated else evaluated(root, tasks)
     tasks = {name.removesuffix(fold_task("", 1)): task for name, task in tasks.items() if task.fold in (None, 1)}
     shown = natures(images)
-    resampled = [
-        m for n, m in MODALITIES.items() if m.nature == "weighted" or (n in {REGISTERED, *images} and not alone)
-    ]
+    registered = set() if alone else {REGISTERED, *images}
+    resampled = [m for n, m in MODALITIES.items() if m.nature == "weighted" or n in registered]
     return {
         "config": config,
         "tasks": tasks,
