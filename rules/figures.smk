@@ -124,7 +124,7 @@ for PAGE, TASKS in tasks.pages.items():
             " --page {params.page:q} --threads {threads} > {log:q} 2>&1"
 
 
-if tasks.cross_fitted:
+if validation.wanted:
 
     rule figures_of_downstream:
         """Figures of the biological validation, with their source data as TSV."""
@@ -138,13 +138,13 @@ if tasks.cross_fitted:
         output:
             figures=expand(
                 f"{files.root}/figures/downstream/{{name}}.{{extension}}",
-                name=validation_inputs.FIGURES,
+                name=validation.figures(),
                 extension=["pdf", "svg", "tsv"],
             ),
             png=report(
                 expand(
                     f"{files.root}/figures/downstream/{{name}}.png",
-                    name=validation_inputs.FIGURES,
+                    name=validation.figures(),
                 ),
                 category="Biological validation",
             ),

@@ -122,7 +122,7 @@ def test_files_that_follow_from_the_configuration(config):
     assert str(split_of("r", 2)[0]) == "r/cohort/fold-2/split.tsv"
     assert figures_folder("r", "report") == "r/figures"
     assert figures_folder("r", "ablation") == "r/figures/ablation"
-    images = described_images(config.downstream, config.tasks.__getitem__, "r", simulated=True)
+    images = described_images(config.downstream, config.tasks.__getitem__, "r", simulated=True, given={})
     assert images["t1"]["map"].startswith("r/{folder}/anat/{unit}")
 
 

@@ -11,6 +11,7 @@ from m2m.io.dataset_links import RAW, links
 from m2m.io.files import write_json, write_text
 from m2m.io.overwriting import require_outside
 from m2m.options.configured import Written, read_config
+from m2m.options.downstream_options import GIVEN
 from m2m.options.stage_flags import ConfigFile, Root
 
 # Files of the workflow that are not BIDS, and names of BIDS extension proposal 16, which is not yet
@@ -24,7 +25,8 @@ NOT_BIDS = (
 
 def datasets_inside(root: Path, written: Written) -> list[Path]:
     """Datasets of synthetic maps and of maps at low resolution, below the results."""
-    synthetic = [root / "synthetic" / task / model for task, model in written.every_model()]
+    given = [(GIVEN, name) for name in written.section("downstream").weights]
+    synthetic = [root / "synthetic" / task / model for task, model in [*written.every_model(), *given]]
     return synthetic + [low_res_root(root, kind) for kind in written.low_resolutions]
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from m2m.io.modalities import MODALITIES
+from m2m.options.downstream_options import compared_effects
 
 # Largest number of test participants whose translations are timed: Snakemake checks a file for each.
 TIMED = 30
@@ -46,6 +47,9 @@ class FigureSpec:
         no phenotype could be predicted.
     rounded : bool
         Whether the numbers of its table are rounded to six significant digits.
+    compares : {"", "measured", "pair"}
+        measured: drawn only if a measured image is compared with one made from the T1. pair: also if there is no
+        measured image, but the atlas.
     timed : bool
         Whether it shows the seconds of translations of `TIMED` test participants, measured by Snakemake.
     """
@@ -61,6 +65,7 @@ class FigureSpec:
     targets: tuple[str, ...] = ()
     needs: Literal["", "low_res", "phenotypes"] = ""
     rounded: bool = True
+    compares: Literal["", "measured", "pair"] = ""
     timed: bool = False
 
 
@@ -247,8 +252,8 @@ FIGURES: dict[str, FigureSpec] = {
     ),
     "regions": FigureSpec(
         "Regional means by phenotype",
-        "Regions with the strongest slopes in the measured map: measured and synthetic mean of each participant, "
-        "with least-squares lines.",
+        "Regions with the strongest slopes in the first of two images, which is the measured one where there is one: "
+        "mean of each participant, with least-squares lines.",
         _DRAW + "regions",
         ("target", "region", "image", "participant_id", "x", "y"),
         **_DOWNSTREAM,
@@ -256,7 +261,7 @@ FIGURES: dict[str, FigureSpec] = {
     "effects": FigureSpec(
         "Regional effects in two images",
         "Slopes (numeric phenotypes) or Hedges' g (classes) of every region with 95 % intervals; dashed: "
-        "equal effects. Effects in a synthetic map that is the same for all participants are on the horizontal "
+        "equal effects. Effects in a map that is the same for all participants are on the horizontal "
         "line.",
         _DRAW + "effects",
         (
@@ -272,6 +277,7 @@ FIGURES: dict[str, FigureSpec] = {
             "low",
             "high",
         ),
+        compares="pair",
         **_DOWNSTREAM,
     ),
     "calibration": FigureSpec(
@@ -288,6 +294,7 @@ FIGURES: dict[str, FigureSpec] = {
         "absolute agreement. Both predictors are biased towards the mean, which by itself makes gaps agree.",
         _DRAW + "gaps",
         ("target", "measured", "synthetic", "participant_id", "measured_gap", "synthetic_gap", "icc", "icc_corrected"),
+        compares="measured",
         **_DOWNSTREAM,
     ),
     "embedding": FigureSpec(
@@ -334,6 +341,18 @@ FIGURES: dict[str, FigureSpec] = {
 def of_scope(scope: str) -> dict[str, FigureSpec]:
     """Figures of a scope, by name."""
     return {name: spec for name, spec in FIGURES.items() if spec.scope == scope}
+
+
+def of_validation(measured_of: Mapping[str, str | None]) -> dict[str, FigureSpec]:
+    """Figures of the biological validation, by name.
+
+    Parameters
+    ----------
+    measured_of : mapping of str to (str or None)
+        Measured image of each one that is made from the T1; None where there is none.
+    """
+    there = {"": True, "measured": any(measured_of.values()), "pair": bool(compared_effects(measured_of))}
+    return {name: spec for name, spec in of_scope("downstream").items() if there[spec.compares]}
 
 
 def of_target(target: str) -> dict[str, FigureSpec]:

@@ -35,7 +35,7 @@ VERSIONS = {
     "compare-pairs": 1,
     "features": 1,
     "predict-phenotype-cnn": 3,
-    "downstream": 5,
+    "downstream": 6,
     "figures": 9,
     "draw-downstream": 6,
     "draw-fields": 5,
@@ -43,6 +43,6 @@ VERSIONS = {
     "tables": 3,
     "methods": 4,
     "report": 9,
-    "report-downstream": 4,
+    "report-downstream": 5,
     "report-fields": 5,
 }

@@ -14,7 +14,7 @@ from pydantic import Field, NonNegativeInt, model_validator
 
 from m2m.io.modalities import natures
 from m2m.options.cohort_options import Cohort, Split
-from m2m.options.downstream_options import Cnn, Downstream, cross_fitted
+from m2m.options.downstream_options import GIVEN, Cnn, Downstream, cross_fitted
 from m2m.options.families import FAMILIES, Model, section_of
 from m2m.options.family import Family, Trained
 from m2m.options.imaging_options import Anat, Deformation, Dti, Grid, Mask, Slices
@@ -99,8 +99,8 @@ class Config(Section):
     grid: Grid = Grid()
     slices: Slices = Slices()
     encoder: Encoder = Encoder()
-    models: dict[Name, Model]
-    tasks: dict[Name, Task]
+    models: dict[Name, Model] = Field({})
+    tasks: dict[Name, Task] = Field({})
     field: SliceField = SliceField()
     held_out: HeldOut = HeldOut()
     render: Render = Render()
@@ -273,6 +273,18 @@ class Config(Section):
                         f"downstream.tasks: the perceptual loss of {model} uses an encoder that is trained on "
                         "participants of every fold; set its perceptual.network to none or vgg19"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _check_tasks(self) -> Self:
+        if not self.tasks and not self.downstream.without_dwi:
+            raise ValueError("tasks: this key is needed, but for a study with downstream.weights or downstream.atlas")
+        return self
+
+    @model_validator(mode="after")
+    def _check_weights_of_downstream(self) -> Self:
+        if self.downstream.weights and GIVEN in self.tasks:
+            raise ValueError(f"tasks.{GIVEN}: maps by downstream.weights have this folder, choose another name")
         return self
 
     @model_validator(mode="after")

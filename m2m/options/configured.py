@@ -19,7 +19,7 @@ from m2m.io.errors import DataError
 from m2m.io.files import read_json
 from m2m.io.modalities import MODALITIES
 from m2m.options import Cohort, Config, Downstream, Dti, Evaluation, Model, Report, Simulation, Task
-from m2m.options.downstream_options import NOISE_FREE, fold_task
+from m2m.options.downstream_options import ATLAS, FA, GIVEN, NOISE_FREE, T1, fold_task
 
 # Suffix of the title of each further report page.
 PAGE_TITLES = {
@@ -189,14 +189,33 @@ def cross_fitted_images(section: Downstream, task_of: Callable[[str], Task]) -> 
     return {f"{task}.{model}": (task, model) for task in section.tasks for model in task_of(fold_task(task, 1)).models}
 
 
-def measured_of(section: Downstream, task_of: Callable[[str], Task]) -> dict[str, str]:
-    """The measured image of each synthetic one."""
-    found = cross_fitted_images(section, task_of)
-    return {name: task_of(task).target for name, (task, _) in found.items()}
+def measured_of(section: Downstream, task_of: Callable[[str], Task], given: Mapping[str, str]) -> dict[str, str | None]:
+    """The measured image of each image that is made from the T1; None where there is none.
+
+    Parameters
+    ----------
+    section : Downstream
+    task_of : function
+        From a task's name to its section.
+    given : mapping of str to str
+        Target of each of the given weights, by the name of their maps.
+
+    Returns
+    -------
+    dict of str to (str or None)
+        Cross-fitted images, then those by given weights, then the atlas.
+    """
+    fitted = {name: task_of(task).target for name, (task, _) in cross_fitted_images(section, task_of).items()}
+    others = {**given, **({ATLAS: FA} if section.atlas else {})}
+    return {**fitted, **{name: target if target in fitted.values() else None for name, target in others.items()}}
 
 
 def described_images(
-    section: Downstream, task_of: Callable[[str], Task], root: str | Path, simulated: bool
+    section: Downstream,
+    task_of: Callable[[str], Task],
+    root: str | Path,
+    simulated: bool,
+    given: Mapping[str, str],
 ) -> dict[str, dict[str, Any]]:
     """Modality, path and network of each image; {fold} where each fold has its own file.
 
@@ -209,13 +228,15 @@ def described_images(
         The dataset of results.
     simulated : bool
         Whether ground-truth FA without noise exists.
+    given : mapping of str to str
+        Target of each of the given weights, by the name of their maps.
 
     Returns
     -------
     dict of str to dict
-        By image: ``modality``, ``map`` and, where synthetic, ``record``.
+        Fields of `m2m.downstream.maps.Source`, by image.
     """
-    names = dict.fromkeys(["t1", *measured_of(section, task_of).values()])
+    names = dict.fromkeys([T1, *filter(None, measured_of(section, task_of, given).values())])
     images: dict[str, dict[str, Any]] = {
         name: {"modality": name, "map": bids.unit_path(root, MODALITIES[name].kind)} for name in names
     }
@@ -227,6 +248,11 @@ def described_images(
             "map": bids.unit_path(f"{root}/synthetic/{where}", kind),
             "record": f"{root}/models/{where}/model.json",
         }
+    for name, target in given.items():
+        path = bids.unit_path(f"{root}/synthetic/{GIVEN}/{name}", MODALITIES[target].synthetic)
+        images[name] = {"modality": target, "map": path, "given": True}
+    if section.atlas:
+        images[ATLAS] = {"modality": FA, "map": str(section.atlas), "template": True}
     if simulated and "fa" in images:
         truth = bids.unit_path(f"{root}/truth", "truth-fa")
         images[NOISE_FREE] = {"modality": "fa", "map": truth, "resampled": True}

@@ -5,6 +5,7 @@ from typing import Any
 
 from m2m.io import bids
 from m2m.options import Config
+from m2m.options.downstream_options import GIVEN
 
 
 class Layout:
@@ -46,6 +47,8 @@ class Layout:
         # Training slices with targets corrected by a model's label correction.
         self.labels = f"{root}/labels/{{task}}/{{model}}"
         self.synthetic = f"{root}/synthetic/{{task}}/{{model}}"
+        # Maps by weights that were given, for the biological validation.
+        self.given = f"{root}/synthetic/{GIVEN}/{{weights}}"
         self.evaluation = f"{root}/evaluate/{{task}}"
         self.downstream = f"{root}/downstream"
         self.figures = f"{root}/figures"
