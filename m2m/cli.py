@@ -63,7 +63,7 @@ COMMANDS = {
     ),
     "translate": ("m2m.translate:main", "Translate a T1, or a folder of them, with a model."),
     "synthesise": ("m2m.translate.subject:main", "Translate a participant's grid image."),
-    "export": ("m2m.translate.export:main", "Pack a model as a MONAI bundle, or write it as ONNX."),
+    "export": ("m2m.translate.export:main", "Pack a model: MONAI bundle, ONNX, small weights."),
     "models": ("m2m.models.catalogue:main", "Print the trained models, their training data and their accuracy."),
     "field": ("m2m.field:main", "Fit a continuous field to a participant's slices."),
     "sample": ("m2m.field.novel:main", "Write a field on any grid: volumes, oblique slices."),
