@@ -46,10 +46,9 @@ def weights_of(given: str | Path | None = None) -> Path:
         return Path(given)
     known = installed()
     if name not in known:
-        there = f"installed: {', '.join(known)}" if known else "none are installed with this copy of m2m"
         raise DataError(
-            f"there are no installed weights {name}",
-            value=there,
+            f"no weights named {name} are installed with m2m",
+            value=", ".join(known) or "none",
             remedy="give the model.safetensors of a trained model with --weights",
         )
     return known[name]

@@ -73,7 +73,7 @@ def licence_text(record: Mapping[str, Any], given: str) -> str:
             "weights that are passed on need a licence",
             remedy="give --licence, or its text with --licence-file; it depends on the training data",
         )
-    about = f"Trained on: {record['trained_on']}.\n\n" if record.get("trained_on") else ""
+    about = f"{sentence[0].upper()}{sentence[1:]}.\n\n" if (sentence := record.get("trained_on")) else ""
     return LICENCE.format(**dict(record) | {"about": about})
 
 
