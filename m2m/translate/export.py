@@ -268,7 +268,8 @@ def main(
     summary: Annotated[Path | None, typer.Option(help="evaluate/<task>/summary.tsv, for the model card.")] = None,
     licence: Annotated[str, typer.Option(help="Licence of the weights, for the model card.")] = "",
     licence_file: Annotated[
-        Path | None, typer.Option(help="Its text. Default: LICENSE next to the weights; for weights to install: made.")
+        Path | None,
+        typer.Option(help="Text of the licence. Default: LICENSE next to the weights, or else it is named."),
     ] = None,
     trained_on: Annotated[
         str, typer.Option(help="What the model was trained on, in a sentence that stays with its maps.")
