@@ -71,7 +71,7 @@ COMMANDS = {
         "m2m.translate.real_pairs:main",
         "Prepare real pairs of T1 and DWI; carry an atlas to each, and translate it.",
     ),
-    "export": ("m2m.translate.export:main", "Pack a model as a MONAI bundle, or write it as ONNX."),
+    "export": ("m2m.translate.export:main", "Pack a model: MONAI bundle, ONNX, small weights."),
     "models": ("m2m.models.catalogue:main", "Print the trained models, their training data and their accuracy."),
     "field": ("m2m.field:main", "Fit a continuous field to a participant's slices."),
     "sample": ("m2m.field.novel:main", "Write a field on any grid: volumes, oblique slices."),

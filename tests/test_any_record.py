@@ -55,6 +55,8 @@ RECORD = {
     },
     "fingerprint": "339a1317adc2b5c7",
     "simulated": False,
+    "trained_on": "templates (MNI152), not on measured diffusion: FA of anatomy",
+    "licence": "CC BY-SA 4.0",
     "best_step": 4,
     "validation": {"metric": "brain_mae", "value": 0.1, "n_subjects": 1},
     "uncertainty": {
@@ -206,6 +208,8 @@ BAD_VALUES = {
     "low_res": {"factor": 2, "source": "dwi"},
     "parameters": 1e400,
     "skipped": {"$x": 1},
+    "trained_on": "$x",
+    "licence": "by sub-01 alone",
 }
 
 
@@ -270,6 +274,10 @@ BAD_TENSORS = {
     "other names": ({"a": np.array([1.0]), "slope": np.array([1.0])}, "not intercept and slope"),
     "other shapes": ({"intercept": np.zeros(3), "slope": np.zeros(3)}, "intercept has the shape"),
     "none": ({}, "not intercept and slope"),
+    "infinite in half precision": (
+        {"intercept": np.array([np.inf], np.float16), "slope": np.array([1.0])},
+        "NaN or infinite",
+    ),
 }
 
 

@@ -15,7 +15,10 @@ from m2m.io.quoting import printable
 
 # Braces are Snakemake's wildcards; a backslash starts the escape of a control character in tables.
 UNUSUAL = {"{": "a brace", "}": "a brace", "\\": "a backslash or a control character"}
-ENTITIES = ("sub", "ses", "run", "from", "to", "mode", "space", "res", "label", "desc", "model", "param")
+ENTITIES = (
+    *("sub", "ses", "acq", "ce", "rec", "run", "from", "to", "mode"),
+    *("space", "res", "label", "desc", "model", "param"),
+)
 _LABEL = re.compile(r"[A-Za-z0-9]+\Z")
 _LOW_RES = re.compile(r"(?:dwi|map)-([248])\Z")
 _SUBJECT, _SESSION = (re.compile(rf"{name}-[A-Za-z0-9]+\Z") for name in ("sub", "ses"))

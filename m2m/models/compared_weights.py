@@ -3,10 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from m2m.io.errors import DataError
 from m2m.io.files import read_json
-from m2m.models.pretrained import installed
-from m2m.options.real_options import is_file
+from m2m.models.pretrained import installed, weights_of
 
 
 def compared_weights(given: Mapping[str, str] | None) -> dict[str, Path]:
@@ -28,12 +26,8 @@ def compared_weights(given: Mapping[str, str] | None) -> dict[str, Path]:
     DataError
         No weights of this name are installed.
     """
-    known = installed()
     if given is None:
+        known = installed()
         records = {name: read_json(path.with_name("model.json")) for name, path in known.items()}
         return {name: known[name] for name, one in records.items() if (one["source"], one["target"]) == ("t1", "fa")}
-    for name in given.values():
-        if not is_file(name) and name not in known:
-            remedy = f"installed are {', '.join(known) or 'none'}; or give the path of a model.safetensors"
-            raise DataError("no weights of this name are installed", value=name, remedy=remedy)
-    return {row: Path(name) if is_file(name) else known[name] for row, name in given.items()}
+    return {row: weights_of(name) for row, name in given.items()}

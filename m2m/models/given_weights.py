@@ -5,13 +5,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from m2m.io.errors import DataError
-from m2m.models.pretrained import installed
+from m2m.models.pretrained import weights_of
 from m2m.models.record_schema import read_record
 from m2m.options.configured import Written
-from m2m.options.downstream_options import DESCRIBED, FA, PRETRAINED, T1
-
-# Of the installed weights, those that `pretrained` stands for.
-INSTALLED = f"{T1}-{FA}"
+from m2m.options.downstream_options import DESCRIBED, PRETRAINED, T1
 
 
 class Given(NamedTuple):
@@ -37,11 +34,11 @@ def located(weights: str | Path) -> Path:
     weights : str or Path
         `PRETRAINED`, for those installed with m2m from T1 to FA, or a path.
     """
-    path = installed().get(INSTALLED) if weights == PRETRAINED else Path(weights)
-    if path is None or not path.is_file():
+    path = weights_of(None if weights == PRETRAINED else weights)
+    if not path.is_file():
         raise DataError(
             "there are no such weights",
-            file=path or "",
+            file=path,
             value=str(weights),
             remedy="give the path of a model.safetensors that `m2m train` wrote",
         )

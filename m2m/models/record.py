@@ -75,6 +75,8 @@ STARTED = """
 SIMULATED = (
     "**These participants are simulated**: the numbers show that the software works, and say nothing about real brains."
 )
+# Weights that are passed on are stored in half of the precision, and used in this one.
+HALF, FULL = np.dtype(np.float16), np.dtype(np.float32)
 
 
 class Fit(NamedTuple):
@@ -134,24 +136,44 @@ def save_model(
         "weights": file_digest(weights_path),
     }
     write_json(record_path, record)
-    if fit.validation:
-        validation = "{metric} = {value:.4f}, mean over {n_subjects} participants.".format(**fit.validation)
+    write_text(card_path, model_card(record))
+
+
+def model_card(record: Mapping[str, Any]) -> str:
+    """Write the model card of a record, Markdown.
+
+    Parameters
+    ----------
+    record : mapping
+        Content of ``model.json``.
+
+    Returns
+    -------
+    str
+    """
+    if record["validation"]:
+        validation = "{metric} = {value:.4f}, mean over {n_subjects} participants.".format(**record["validation"])
     else:
         validation = "None: there was no validation participant; these are the weights of the last step."
+    cohort = SIMULATED if record["simulated"] else "See the dataset's own description."
+    if trained_on := record.get("trained_on"):
+        cohort = (
+            f"**{trained_on[0].upper()}{trained_on[1:]}.**" + " The participants are simulated." * record["simulated"]
+        )
     source, target = (MODALITIES[record[key]] for key in ("source", "target"))
-    facts = record | {
+    facts = dict(record) | {
         "source": source.title,
         "target": target.title,
         "shape": " x ".join(str(n) for n in record["shape"]),
         "scales": f"{source.scaling.format(*record['t1_range_percent'])} {target.scaling}",
-        "cohort": SIMULATED if simulated else "See the dataset's own description.",
+        "cohort": cohort,
         "start": STARTED.format(**record["started_from"]) if record.get("started_from") else "",
         "validation": validation,
-        "method": fit.uncertainty["method"],
-        "part": fit.uncertainty["part"],
-        "n_fitted": fit.uncertainty["n_subjects"],
+        "method": record["uncertainty"]["method"],
+        "part": record["uncertainty"]["part"],
+        "n_fitted": record["uncertainty"]["n_subjects"],
     }
-    write_text(card_path, CARD.format(**facts))
+    return CARD.format(**facts)
 
 
 def load_model(weights_path: str | Path, record_path: str | Path) -> tuple[dict[str, NDArray], dict[str, Any]]:
@@ -193,6 +215,8 @@ def weights_error(problem: str, path: str | Path = "") -> DataError:
 def load_weights(path: str | Path) -> dict[str, NDArray]:
     """Read tensors of finite numbers from a safetensors file.
 
+    Those of half precision are returned in single precision, in which a model computes.
+
     Raises
     ------
     DataError
@@ -211,7 +235,7 @@ def load_weights(path: str | Path) -> dict[str, NDArray]:
         ) from error
     if wrong := sorted(name for name, tensor in tensors.items() if not np.isfinite(tensor).all()):
         raise DataError("weights are NaN or infinite", file=path, value=wrong[0], remedy="train the model again")
-    return tensors
+    return {name: tensor.astype(FULL) if tensor.dtype == HALF else tensor for name, tensor in tensors.items()}
 
 
 def require_same_weights(path: str | Path, expected: str, record_path: str | Path) -> None:

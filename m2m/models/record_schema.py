@@ -5,12 +5,13 @@ into file names, sidecars and bundles: names and hashes are letters, digits, dot
 finite and bounded, and there are no other keys.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from m2m.io.errors import DataError, unreadable
 from m2m.io.files import read_text
@@ -28,9 +29,23 @@ LARGEST, LONGEST = 4096, 64
 # Errors that are named in one message.
 NAMED = 3
 
+# Identifiers of participants in a text.
+SUBJECTS = re.compile("sub-[A-Za-z0-9]+")
+
+
+def _of_no_participant(text: str) -> str:
+    if found := SUBJECTS.search(text):
+        raise ValueError(f"names the participant {found[0]}")
+    return text
+
+
 SchemaT = TypeVar("SchemaT", bound=Section)
 # Digests, versions, names of metrics and of candidates for a standard deviation.
 Term = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=64)]
+# Plain words, which MONAI does not evaluate: no path, no markup.
+Sentence = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ,.:;()'+-]*$", max_length=300), AfterValidator(_of_no_participant)
+]
 ModelName = Annotated[Name, Field(max_length=100)]
 Participant = Annotated[str, Field(pattern=r"^sub-[A-Za-z0-9]+$", max_length=100)]
 Count = Annotated[int, Field(ge=0, le=10**12)]
@@ -129,7 +144,7 @@ class Trainable(Section):
 
 
 class ModelRecord(Trainable):
-    """Content of ``model.json``; a bundle's lacks the participants and the units left out."""
+    """Content of ``model.json``; that of an exported model lacks the participants and the units left out."""
 
     spacing_mm: float = Field(gt=0.1, le=20)
     shape: tuple[Side, Side, Side]
@@ -149,6 +164,8 @@ class ModelRecord(Trainable):
     started_from: StartedFrom | None = None
     deformation: Deformation | None = None
     simulated: bool
+    trained_on: Sentence | None = None
+    licence: Sentence | None = None
     best_step: Count
     validation: Validation | None
     uncertainty: Uncertainty

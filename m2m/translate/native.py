@@ -18,11 +18,12 @@ from m2m.io.modalities import MODALITIES
 from m2m.io.overwriting import require_apart, sidecar_of
 from m2m.io.qc import CYAN, Panel, draw, grey
 from m2m.io.volume import Volume, blur_to, load, resample, resample_inside
+from m2m.models.pretrained import weights_of
 from m2m.models.record import load_model
 from m2m.options import Anat
 from m2m.structural.anat import Anatomy, prepare
 from m2m.translate.displacements import displacement_of
-from m2m.translate.outputs import Outputs, default_outputs
+from m2m.translate.outputs import Outputs, default_outputs, map_named_after
 from m2m.translate.predict import (
     Network,
     Record,
@@ -80,7 +81,8 @@ def to_native_voxels(prediction: Translated, brain: Volume, t1: Volume, record: 
 def qc_figure(t1: Volume, prediction: Translated, anatomy: Anatomy, record: Record) -> Image.Image:
     """QC figure on the model's grid: T1, prediction and standard deviation, with the brain's outline.
 
-    For several channels, the mean of their magnitudes is shown.
+    For several channels, the mean of their magnitudes is shown. The caption is what the model was trained on,
+    where its record states it.
 
     Parameters
     ----------
@@ -107,7 +109,7 @@ def qc_figure(t1: Volume, prediction: Translated, anatomy: Anatomy, record: Reco
         Panel(f"synthetic {title}", np.clip(image / WHITE, 0, 1), outline),
         Panel("standard deviation of its error, white at 0.2", np.clip(sd / WHITE_SD, 0, 1), outline),
     ]
-    return draw(panels, brain, float(conformed.spacing_mm[0]))
+    return draw(panels, brain, float(conformed.spacing_mm[0]), caption=record.get("trained_on") or "")
 
 
 def translate_t1(
@@ -187,8 +189,8 @@ def translate_t1(
 
 def translate_file(
     source: str | Path,
-    weights: str | Path,
-    out: str | Path,
+    weights: str | Path | None = None,
+    out: str | Path | None = None,
     brain: str | Path | None = None,
     device: str = "auto",
     batch_size: int = 4,
@@ -199,10 +201,11 @@ def translate_file(
     ----------
     source : path
         T1, NIfTI.
-    weights : path
-        model.safetensors, with model.json in the same folder.
-    out : path
-        Map to write.
+    weights : path or str, optional
+        model.safetensors, with model.json in the same folder, or the name of installed weights; None: those of
+        `m2m.models.pretrained.DEFAULT`.
+    out : path, optional
+        Map to write; None: named after the T1 in the current folder (`m2m.translate.outputs.map_named_after`).
     brain : path, optional
         Brain mask on the voxels of the T1; None: computed from the T1.
     device : {"auto", "cpu", "cuda", "mps"}
@@ -217,14 +220,15 @@ def translate_file(
     Raises
     ------
     DataError
-        As of `translate_t1`; or an output is an input.
+        As of `translate_t1`; an output is an input, or would lie in the dataset of the T1 without being named;
+        or no such weights are installed.
     """
-    source, weights, out = Path(source), Path(weights), Path(out)
-    mask = Path(brain) if brain else None
-    tensors, record = load_model(weights, weights.with_name("model.json"))
+    source, weights_path = Path(source), weights_of(weights)
+    mask, record_path = Path(brain) if brain else None, weights_path.with_name("model.json")
+    tensors, record = load_model(weights_path, record_path)
     network = Network(batch_size=batch_size, device=device)
-    sources = [path for path in (source, mask, weights) if path]
-    outputs = default_outputs(out)
-    images = [*sources, weights.with_name("model.json")]
+    sources = [path for path in (source, mask, weights_path) if path]
+    outputs = default_outputs(Path(out) if out else map_named_after(source, record["target"]))
+    images = [*sources, record_path]
     require_apart([*outputs, *map(sidecar_of, outputs[:2])], [*images, *map(sidecar_of, images)])
     return translate_t1(source, mask, tensors, record, network, outputs, sources)

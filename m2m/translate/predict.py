@@ -378,6 +378,7 @@ def save_maps(
         "WeightsSHA256": record["weights"],
         "Fingerprint": record["fingerprint"],
         "TrainedOnSimulatedParticipants": record["simulated"],
+        **({"TrainedOn": record["trained_on"]} if record.get("trained_on") else {}),
         **further,
     }
     save(out, prediction.image, sources, Description=f"{target.description}; {origin}", **about)
