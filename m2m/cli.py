@@ -71,6 +71,7 @@ COMMANDS = {
         "m2m.translate.real_pairs:main",
         "Prepare real pairs of T1 and DWI; carry an atlas to each, and translate it.",
     ),
+    "calibrate": ("m2m.translate.calibrate:main", "Fit a model's scale and deviation to real pairs."),
     "export": ("m2m.translate.export:main", "Pack a model: MONAI bundle, ONNX, small weights."),
     "models": ("m2m.models.catalogue:main", "Print the trained models, their training data and their accuracy."),
     "field": ("m2m.field:main", "Fit a continuous field to a participant's slices."),

@@ -43,7 +43,7 @@ Predicts {target} from {source} of the brain. Trained with m2m {code_version}.
 
 {validation}
 Each prediction has a map of standard deviations, in scaled units (method: {method}, fitted on
-{n_fitted} participants of the {part} part).
+{n_fitted} participants{part}).{calibration}
 
 ## Intended use
 
@@ -72,6 +72,10 @@ Family {family}, {parameters} parameters, weights of step {best_step}. Configura
 STARTED = """
 - Started from the weights {weights} of {model} ({task}), trained at {spacing_mm:g} mm: its training data are among
   those of this model, and its licence holds for these weights, too."""
+CALIBRATED = (
+    " Predictions and their deviations are on a line that was fitted to measured maps of {n_subjects} participants outside "
+    "the training: {intercept:.4f} + {slope:.4f} times the network's."
+)
 SIMULATED = (
     "**These participants are simulated**: the numbers show that the software works, and say nothing about real brains."
 )
@@ -170,7 +174,8 @@ def model_card(record: Mapping[str, Any]) -> str:
         "start": STARTED.format(**record["started_from"]) if record.get("started_from") else "",
         "validation": validation,
         "method": record["uncertainty"]["method"],
-        "part": record["uncertainty"]["part"],
+        "part": "" if record["uncertainty"]["part"] == "pairs" else f" of the {record['uncertainty']['part']} part",
+        "calibration": CALIBRATED.format(**record["calibration"]) if record.get("calibration") else "",
         "n_fitted": record["uncertainty"]["n_subjects"],
     }
     return CARD.format(**facts)

@@ -72,7 +72,7 @@ class Uncertainty(Section):
     method: Term
     factors: Terms
     nll: Annotated[dict[Term, Finite], Field(max_length=LONGEST)]
-    part: Literal["train", "validation"]
+    part: Literal["train", "validation", "pairs"]
     n_subjects: Count
 
     @model_validator(mode="after")
@@ -104,6 +104,14 @@ class StartedFrom(Section):
     not_taken: dict[Layer, Literal["other shape", "not in the start", "not in this network"]] = Field(
         max_length=MOST_LAYERS
     )
+
+
+class Calibration(Section):
+    """Line from the network's map to the measured one, from `m2m calibrate`."""
+
+    intercept: Finite
+    slope: float = Field(gt=0, le=100)
+    n_subjects: Count
 
 
 class LowResInput(Section):
@@ -163,6 +171,7 @@ class ModelRecord(Trainable):
     first: Trainable | None = None
     started_from: StartedFrom | None = None
     deformation: Deformation | None = None
+    calibration: Calibration | None = None
     simulated: bool
     trained_on: Sentence | None = None
     licence: Sentence | None = None

@@ -76,6 +76,26 @@ def calibrate(subjects: Iterable[tuple[NDArray, Mapping[str, NDArray]]]) -> dict
     return {"method": method, "factors": factors, "nll": nll}
 
 
+def on_line(prediction: Prediction, calibration: Mapping[str, float] | None) -> Prediction:
+    """Rescale a prediction by the line of `m2m calibrate`.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    calibration : mapping or None
+        ``intercept`` and ``slope``; None: the prediction stays as it is.
+
+    Returns
+    -------
+    Prediction
+    """
+    if calibration is None:
+        return prediction
+    intercept, slope = calibration["intercept"], calibration["slope"]
+    sds = {name: slope * sd for name, sd in prediction.sds.items()}
+    return Prediction(intercept + slope * prediction.image, sds)
+
+
 def deviation(prediction: Prediction, calibration: Mapping[str, Any]) -> NDArray[np.float32]:
     """Calibrated standard deviation of the error in every voxel, in scaled units.
 

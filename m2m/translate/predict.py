@@ -17,7 +17,7 @@ from m2m.io.volume import Volume, load, require_same_grid, save
 from m2m.models.fusion import fusion_of, with_atlas
 from m2m.models.implementation import implementation
 from m2m.models.subject_images import SubjectImages
-from m2m.models.uncertainty import Prediction, deviation
+from m2m.models.uncertainty import Prediction, deviation, on_line
 from m2m.options import Trained, section_of
 from m2m.structural.slices import GRID_AXES, normalise
 from m2m.translate.displacements import displacement_of
@@ -136,16 +136,20 @@ def predict(subject: Subject, tensors: Tensors, record: Record, network: Network
         As in `require_grid_axes`.
     """
     require_grid_axes(record)
-    options = section_of(record)
-    if isinstance(options, Trained):
-        predicted = _by_network(options, subject, tensors, record, network)
-    else:
-        predicted = implementation(options).predict(tensors, subject.subject_images(record))
+    predicted = on_line(unbounded(subject, tensors, record, network), record.get("calibration"))
     target, affine = MODALITIES[record["target"]], subject.image.affine
     image = target.to_world_axes(predicted.image.clip(*target.limits), affine)
     maps = image, target.deviations_to_world_axes(deviation(predicted, record["uncertainty"]), affine)
     inside = _like(subject.brain.data, predicted.image)
     return Translated(*(Volume(np.where(inside, m, 0).astype(np.float32), affine) for m in maps))
+
+
+def unbounded(subject: Subject, tensors: Tensors, record: Record, network: Network) -> Prediction:
+    """Predict as the model was trained to, neither calibrated on pairs nor clipped; parameters as of `predict`."""
+    options = section_of(record)
+    if isinstance(options, Trained):
+        return _by_network(options, subject, tensors, record, network)
+    return implementation(options).predict(tensors, subject.subject_images(record))
 
 
 def require_grid_axes(record: Record) -> None:
