@@ -22,7 +22,7 @@ VERSIONS = {
     "collect": 1,
     "quality": 2,
     "encoder": 1,
-    "train": 5,
+    "train": 6,
     "measure-label-correction": 3,
     "apply-label-correction": 1,
     "translate": 4,

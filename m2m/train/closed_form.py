@@ -20,8 +20,12 @@ from m2m.models.uncertainty import Prediction
 from m2m.networks.slice_inputs import TemplateMap
 from m2m.options import Family, Task
 from m2m.structural.displacement import load_displacement
+from m2m.structural.template import load_template
 from m2m.train.dataset import Subject
 from m2m.train.validation import Subjects, evenly, to_mni, validate_model
+
+# Margin of a network's prior around the template's brain.
+MARGIN_MM = 8.0
 
 
 def with_deformation(
@@ -147,8 +151,20 @@ def template_prior(subjects: Sequence[Subject], task: Task, root: Path | None = 
         return baselines.MeasuredMap(subject.volume(task.target), subject.mask(), to_mni(subject), inverse)
 
     maps = map(measured, evenly(subjects, most))
-    tensors = baselines.fit_mean_map(maps, subjects[0].record["spacing_mm"])
-    mean = tensors["mean"].reshape(*tensors["mean"].shape[:3], -1)  # (X, Y, Z, C)
+    spacing_mm = subjects[0].record["spacing_mm"]
+    tensors = baselines.fit_mean_map(maps, spacing_mm)
+    box = around_brain(spacing_mm)
+    mean = tensors["mean"][box].reshape(*tensors["mean"][box].shape[:3], -1)  # (X, Y, Z, C)
     values = torch.from_numpy(np.ascontiguousarray(np.moveaxis(mean, -1, 0)))
-    to_voxel = torch.from_numpy(np.linalg.inv(tensors["affine"])).float()
-    return TemplateMap(values, to_voxel, MODALITIES[task.target].directed)
+    to_voxel = np.linalg.inv(tensors["affine"])
+    to_voxel[:3, 3] -= [one.start for one in box]
+    return TemplateMap(values, torch.from_numpy(to_voxel).float(), MODALITIES[task.target].directed)
+
+
+def around_brain(spacing_mm: float) -> tuple[slice, slice, slice]:
+    """Part of the template's grid that holds its brain and `MARGIN_MM` around it, which a participant's may reach."""
+    brain = load_template("brain", spacing_mm).data > 0
+    margin, places = round(MARGIN_MM / spacing_mm), np.argwhere(brain)
+    first, last = (places.min(0) - margin).clip(0), places.max(0) + margin + 1
+    x, y, z = (slice(int(low), int(high)) for low, high in zip(first, last, strict=True))
+    return x, y, z
