@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
-from m2m.figures.style import INK, MUTED, PALETTE, SIMULATED, new_figure, paper_style
+from m2m.figures.style import INK, MUTED, PALETTE, new_figure, paper_style
 from m2m.io.files import whole
 
 Rows = Sequence[Mapping[str, Any]]
@@ -38,7 +38,7 @@ MAIN = {
     "Commissure_CorpusCallosum_ForcepsMajor": "callosum, forceps major",
 }
 COLUMNS = 4
-WIDTH_MM, HEIGHT_MM, DPI = 260.0, 190.0, 200
+WIDTH_MM, HEIGHT_MM, DPI = 280.0, 190.0, 200
 # Colour, line style and marker of each map.
 STYLES = {
     "synthetic": (PALETTE[0], "-", "o"),
@@ -65,9 +65,9 @@ def draw_profiles(rows: Rows, means: Rows, title: str, simulated: bool, out: Pat
     """
     with paper_style():
         figure = new_figure(WIDTH_MM, HEIGHT_MM)
-        left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(2.7, 1))[0]
+        left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(2.1, 1))[0]
         _draw_multiples(left, rows, {row["bundle"]: row["ends"] for row in means}, title)
-        _draw_comparison(right.subplots(), [row for row in means if row["bundle"] in MAIN], title)
+        _draw_comparison(right, [row for row in means if row["bundle"] in MAIN], title)
         _write_notes(figure, simulated)
         with whole(out) as temporary:
             figure.savefig(temporary, dpi=DPI, metadata={"Software": None})
@@ -110,8 +110,9 @@ def _draw_profile(axes: Axes, rows: Rows) -> None:
             axes.plot(position, _column(rows, name), color=colour, linestyle=dashes, linewidth=1, label=label)
 
 
-def _draw_comparison(axes: Axes, means: Rows, title: str) -> None:
+def _draw_comparison(figure: SubFigure, means: Rows, title: str) -> None:
     """Error of synthetic, atlas and second measurement by bundle; without a measured map, what the T1 adds."""
+    axes = figure.subplots()
     order = [next((row for row in means if row["bundle"] == name), {}) for name in MAIN]
     y = np.arange(len(order))
     kinds = [name for name in STYLES if any(row.get(f"error_{name}") is not None for row in order)]
@@ -123,18 +124,17 @@ def _draw_comparison(axes: Axes, means: Rows, title: str) -> None:
             label = LABELS.get(name, name)
             axes.plot(_column(order, f"error_{name}"), y, marker, color=colour, markersize=3.5, label=label)
         axes.set_xlabel(f"mean |{title} − measured {title}|")
-        axes.set_title("Distance from the measured profile")
     else:
         half = (_column(order, "high") - _column(order, "low")) / 2
         axes.barh(y, half, color=PALETTE[0], alpha=0.18, height=0.7, label="half of the interval")
         axes.plot(_column(order, "added"), y, "o", color=PALETTE[0], markersize=3.5, label="|synthetic − atlas|")
-        axes.set_xlabel(f"mean absolute difference of {title}")
-        axes.set_title("What the T1 adds to the atlas")
+        axes.set_xlabel(f"mean |synthetic {title} − atlas|")
     axes.set_yticks(y, [*MAIN.values()])
     axes.set(ylim=(len(order) - 0.4, -0.6), xlim=(0, None))
     axes.grid(axis="y", color="#eeeeee", linewidth=0.5)
     axes.set_axisbelow(True)
-    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.07), ncols=2)
+    axes.set_title("What the T1 adds to the atlas")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
 
 
 def _write_notes(figure: Figure, simulated: bool) -> None:
@@ -143,7 +143,9 @@ def _write_notes(figure: Figure, simulated: bool) -> None:
         "Synthetic: computed from the T1, not measured. Interval: as if all errors of a bundle had one sign, which is "
         "conservative. Bundles: HCP1065, Yeh 2022, CC BY-SA 4.0."
     )
-    figure.supxlabel(f"{note} {SIMULATED}." if simulated else note, fontsize=5.5, color=MUTED, x=0.01, ha="left")
+    if simulated:
+        note += " The model was trained on simulated participants: no evidence about real brains."
+    figure.supxlabel(note, fontsize=5.5, color=MUTED, x=0.01, ha="left")
 
 
 def _column(rows: Rows, *names: str) -> NDArray[np.float64]:
