@@ -21,7 +21,7 @@ from m2m.options import Deformation
 from m2m.structural.named_bundles import FILE, NamedBundle, carry, load_bundles
 from m2m.structural.profiles import Samples, core_weights, profile, sample
 from m2m.structural.template import load_template
-from m2m.translate.bundle_profiles import bundle_rows, compared_maps
+from m2m.translate.bundle_profiles import bundle_rows, compared_maps, draw
 from m2m.translate.outputs import ProfileInputs, profile_outputs
 from m2m.translate.profile_tables import MEAN_COLUMNS, PROFILE_COLUMNS, agreement, mean_row
 
@@ -243,14 +243,15 @@ def test_the_command_writes_tables_with_their_sidecars_and_a_figure(translated):
     assert float(callosum["synthetic"]) > 0.3 and float(callosum["error_atlas"]) > float(callosum["error_synthetic"])
 
 
-def test_without_the_libraries_of_figures_the_tables_are_written_all_the_same(translated, monkeypatch):
+def test_without_the_libraries_of_figures_a_message_names_the_extra(tmp_path, monkeypatch, capsys):
     for name in ("m2m.figures.profile_figure", "m2m.figures.style"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    result = call(translated, "--bundles", out="plain.nii.gz")
-    assert result.exit_code == 0 and "matplotlib is not installed" in result.output and "report" in result.output
-    outputs = profile_outputs(translated / "plain.nii.gz")
-    assert outputs.profiles.exists() and not outputs.figure.exists()
+    (tmp_path / "fa_bundles.png").write_bytes(b"of an earlier call")
+    draw([], [], {"target": "fa", "simulated": False}, tmp_path / "fa_bundles.png")
+    printed = capsys.readouterr().out
+    assert "fa_bundles.png was not drawn: matplotlib is not installed" in printed and "report" in printed
+    assert not [*tmp_path.iterdir()]
 
 
 def test_wrong_calls_are_refused_before_anything_is_written(translated):

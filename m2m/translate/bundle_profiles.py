@@ -198,16 +198,16 @@ def write_profiles(
         about: dict[str, Any] = {"Sources": [uri(file, path) for file in sources], "GeneratedBy": GENERATED_BY}
         about |= {"Agreement": agreement(rows), "Deformation": deformed.numbers}
         write_json(path.with_suffix(".json"), {**described(columns, record), **about})
-    _draw(rows, means, record, outputs.figure)
+    draw(rows, means, record, outputs.figure)
 
 
-def _draw(rows: list[dict], means: list[dict], record: Record, path: Path) -> None:
-    """Draw the figure, where the libraries for it are installed."""
+def draw(rows: list[dict], means: list[dict], record: Record, path: Path) -> None:
+    """Draw the figure; without the libraries for it, print what to install and remove a figure of earlier tables."""
     module, function = DRAW.split(":")
     try:
-        draw = getattr(importlib.import_module(module), function)
+        drawn_by = getattr(importlib.import_module(module), function)
     except ModuleNotFoundError as error:
         path.unlink(missing_ok=True)
         print(f"{path.name} was not drawn: {error.name} is not installed; {how_to_install('evaluate,report')}")
         return
-    draw(rows, means, MODALITIES[record["target"]].title, bool(record["simulated"]), path)
+    drawn_by(rows, means, MODALITIES[record["target"]].title, bool(record["simulated"]), path)
