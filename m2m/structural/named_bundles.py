@@ -1,7 +1,7 @@
 """The named white-matter bundles that are installed with m2m, and their course in a participant's T1.
 
-They are streamlines of a population average (HCP1065) in MNI152 mm, thinned by ``benchmarks/thin_bundles.py``. The file has
-a licence of its own, beside it: CC BY-SA 4.0.
+They are streamlines of a population average (HCP1065) in MNI152 mm, thinned by ``benchmarks/thin_bundles.py``. The
+file has a licence of its own, beside it: CC BY-SA 4.0.
 
 References
 ----------

@@ -22,8 +22,9 @@ from m2m.models.pretrained import weights_of
 from m2m.models.record import load_model
 from m2m.options import Anat
 from m2m.structural.anat import Anatomy, prepare
-from m2m.translate.displacements import displacement_of
-from m2m.translate.outputs import Outputs, default_outputs, map_named_after
+from m2m.translate.bundle_profiles import compared_maps, write_profiles
+from m2m.translate.displacements import deformed_template, displacement_of
+from m2m.translate.outputs import Outputs, ProfileInputs, default_outputs, map_named_after, profile_outputs
 from m2m.translate.predict import (
     Network,
     Record,
@@ -121,6 +122,7 @@ def translate_t1(
     outputs: Outputs,
     sources: list[Path],
     step: Callable[[str], None] = lambda name: None,
+    profiles: ProfileInputs | None = None,
 ) -> dict[str, Any]:
     """Translate one T1 from its file; write map, standard deviation and QC figure.
 
@@ -139,6 +141,8 @@ def translate_t1(
         For the sidecars.
     step : callable
         Called with the name of each step when it starts.
+    profiles : ProfileInputs or None
+        Profiles along named bundles are written, too, and compared with these maps.
 
     Returns
     -------
@@ -149,9 +153,11 @@ def translate_t1(
     ------
     DataError
         The model does not start from a T1, the image is not a T1 of a whole brain, or no brain is
-        found.
+        found; or as of `m2m.translate.bundle_profiles.compared_maps`
+        and `write_profiles`.
     """
     require_model_of_t1(record)
+    compared = None if profiles is None else compared_maps(tensors, record, profiles)
     step("reading")
     checked = check_scan("T1w", path, mask=mask_path)
     for problem in (*checked.problems, *checked.mask_problems):
@@ -167,9 +173,14 @@ def translate_t1(
     except DataError as error:
         error.file = error.file or str(path)
         raise
-    step("translating")
     on_grid = anatomy.t1, anatomy.brain, anatomy.grid_to_mni
-    subject = Subject(*on_grid, displacement=displacement_of(*on_grid, record))
+    deformed = None
+    if profiles is not None:
+        step("deformation")
+        deformed = deformed_template(*on_grid, record)
+    step("translating")
+    displacement = deformed.forward if deformed else displacement_of(*on_grid, record)
+    subject = Subject(*on_grid, displacement=displacement)
     prediction = predict(subject, tensors, record, network)
     step("resampling")
     details = numbers | {
@@ -184,6 +195,10 @@ def translate_t1(
     save_maps(native, outputs.image, outputs.sd, sources, record, Conformed=details)
     with whole(outputs.figure) as temporary:
         qc_figure(t1, prediction, anatomy, record).save(temporary, optimize=True)
+    if profiles is not None and deformed is not None and compared is not None:
+        step("bundles")
+        files = [*sources, *profiles.files]
+        write_profiles(subject, deformed, prediction, record, compared, profile_outputs(outputs.image), files)
     return details
 
 
