@@ -34,12 +34,13 @@ LINES = {"across": ((-40, 0, 24), (40, 0, 24)), "along": ((24, -50, 20), (24, 40
 
 
 def write_bundles(path: Path) -> Path:
-    """Two straight bundles of five streamlines each, and one without any."""
+    """Two straight bundles of 25 streamlines each, and one without any."""
     points, offsets, bundle = [], [0], []
     for index, ends in enumerate(LINES.values()):
-        for shift in range(5) if ends else ():
+        for shift in np.ndindex(5, 5) if ends else ():
             steps = np.linspace(0, 1, 41)[:, None]
-            line = np.array(ends[0]) + steps * (np.array(ends[1]) - np.array(ends[0])) + [0, 0, shift - 2]
+            line = np.array(ends[0]) + steps * (np.array(ends[1]) - np.array(ends[0]))
+            line[:, [1 - index, 2]] += np.array(shift) - 2
             points.append(line)
             offsets.append(offsets[-1] + len(line))
             bundle.append(index)
@@ -227,7 +228,7 @@ def test_each_variation_changes_a_t1_in_its_own_way(t1, change):
         assert ratio.min() > 0.5 and ratio.max() < 2
     elif change == "thick_mm":
         steps = [np.abs(np.diff(varied, axis=axis)).sum() / np.abs(np.diff(t1, axis=axis)).sum() for axis in range(3)]
-        assert min(steps) < 0.9 * max(steps)
+        assert min(steps) < 0.95 * max(steps)
     elif change == "cut_mm":
         lost = brain & (varied < 0.01)
         z = np.flatnonzero(lost.any(axis=(0, 1)))

@@ -28,18 +28,18 @@ All images of this dataset are simulated by m2m from the MNI152 anatomy (average
 matter maps of 152 participants, without skull). No participant was scanned. T1w: no skull, smooth
 receive bias, Rician noise; DWI: multi-tensor signal."""
 TEMPLATE = """\
-All images of this dataset are made by m2m of real parts: T1s of people, deformed and varied, and the
+All images of this dataset are made by m2m of real parts: real T1s, deformed and varied, and the
 FA of a group and the directions of a group's streamlines, carried into each T1 by registration. No
-diffusion of these people was measured: the diffusion signal is simulated."""
+diffusion of these brains was measured: the diffusion signal is simulated."""
 COLUMNS = {
     "age": {"Description": "Age at the scan", "Units": "year"},
     "sex": {"Description": "Sex", "Levels": {"F": "female", "M": "male"}},
-    "family_id": {"Description": "The person whose T1 the participant is made of"},
+    "family_id": {"Description": "Whose T1 the participant is made of"},
 }
 
 
 def known_participant(section: Template, label: str, anatomies: list[Path]) -> tuple[Path, float | None, str | None]:
-    """T1, age and sex of the person whose anatomy a participant has; None where they are not known."""
+    """T1 that a participant is made of, and the age and sex that belong to it; None where they are not known."""
     path = anatomy_of(label, anatomies)
     row = _known(section.anatomies / "participants.tsv").get(path.name.partition("_")[0], {})
     sex = row.get("sex")
@@ -48,7 +48,7 @@ def known_participant(section: Template, label: str, anatomies: list[Path]) -> t
 
 @cache
 def _known(table: Path) -> dict[str, Row]:
-    """Row of each person, by identifier; none where there is no table."""
+    """Row of each anatomy, by identifier; none where there is no table."""
     return known_participants(table) if table.is_file() else {}
 
 

@@ -154,9 +154,9 @@ def of_template(section: Template, label: str, truth: Path) -> Made:
     return Made(head, t1, real_head.simulate_diffusion, segments.names, described)
 
 
-def _of_kinds(person: individuals.Person, kinds: Sequence[str]) -> dict[str, Any]:
+def _of_kinds(drawn: individuals.Drawn, kinds: Sequence[str]) -> dict[str, Any]:
     """FA and myelin of each kind of fibre."""
-    values = {"BundleFibreFA": person.fa, "BundleMyelin": person.myelin}
+    values = {"BundleFibreFA": drawn.fa, "BundleMyelin": drawn.myelin}
     return {key: dict(zip(kinds, of.tolist(), strict=True)) for key, of in values.items()}
 
 
@@ -184,11 +184,11 @@ def _save_truth(
         "Grid": "the voxels of the DWI; the affine maps them to T1 world mm by the head's motion",
         "Units": "arbitrary",
     }
-    person = made.head.individual
+    drawn = made.head.individual
     individual_values = {
-        "DwiWorldToT1World": person.pose.dwi_to_t1.tolist(),
-        "AgeYears": person.age_years,
-        "Sex": person.sex,
+        "DwiWorldToT1World": drawn.pose.dwi_to_t1.tolist(),
+        "AgeYears": drawn.age_years,
+        "Sex": drawn.sex,
         **made.described,
     }
     for path, values, dtype, sidecar in (
