@@ -20,7 +20,7 @@ UNITS = [f"sub-{i:04d}" for i in range(1, 6)]
 def run(tmp_path, monkeypatch):
     """Call the benchmark on five small participants, three of them for the test."""
     root = tmp_path / "other"
-    tree.build(root, {unit: "test" for unit in UNITS})
+    tree.build(root, dict.fromkeys(UNITS, "test"))
     for unit in UNITS:
         toy_study.write_slices(root, unit)
     training = {"steps": 3, "batch_size": 4, "threads": 1}
