@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from textwrap import wrap
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 RED, YELLOW, CYAN = (1.0, 0.25, 0.2), (1.0, 0.85, 0.1), (0.2, 0.9, 1.0)
 _GAP = 2
 _TITLE = 14
+# Width of a letter of Pillow's own bitmap font, pixels.
+_LETTER = 6
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,35 @@ def draw(
     pen = ImageDraw.Draw(canvas)
     for number, (panel, row) in enumerate(zip(panels, rows, strict=True)):
         pen.text((3, number * (row.shape[0] + _TITLE) + 1), panel.title, fill=(255, 255, 255))
+    return canvas.quantize(256, dither=Image.Dither.NONE)
+
+
+def captioned(figure: Image.Image, lines: Sequence[str], colour: tuple[float, float, float]) -> Image.Image:
+    """Write lines below a QC figure, broken where they are wider than it.
+
+    Parameters
+    ----------
+    figure : PIL.Image.Image
+    lines : sequence of str
+        None: the figure as it is.
+    colour : tuple of float
+        0 to 1.
+
+    Returns
+    -------
+    PIL.Image.Image
+        With a palette of 256 colours.
+    """
+    if not lines:
+        return figure
+    widest = (figure.width - 6) // _LETTER
+    broken = [part for line in lines for part in wrap(line, widest, subsequent_indent="  ")]
+    canvas = Image.new("RGB", (figure.width, figure.height + _TITLE * len(broken) + _GAP))
+    canvas.paste(figure.convert("RGB"))
+    pen = ImageDraw.Draw(canvas)
+    for number, line in enumerate(broken):
+        shade = tuple(round(255 * part) for part in colour)
+        pen.text((3, figure.height + number * _TITLE + 1), line, fill=shade, font=ImageFont.load_default_imagefont())
     return canvas.quantize(256, dither=Image.Dither.NONE)
 
 

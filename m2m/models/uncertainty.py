@@ -76,6 +76,32 @@ def calibrate(subjects: Iterable[tuple[NDArray, Mapping[str, NDArray]]]) -> dict
     return {"method": method, "factors": factors, "nll": nll}
 
 
+def mean_candidates(prediction: Prediction, inside: NDArray[np.bool_]) -> dict[str, float]:
+    """Mean of each candidate inside a mask, shape (X, Y, Z), before it is scaled."""
+    return {name: float(np.maximum(sd[inside], SMALLEST).mean()) for name, sd in prediction.sds.items()}
+
+
+def mean_deviation(means: Mapping[str, float], calibration: Mapping[str, Any]) -> float | None:
+    """Mean standard deviation of a prediction, by the candidate that says how sure the model is of this participant.
+
+    Parameters
+    ----------
+    means : mapping of str to float
+        Of `mean_candidates`.
+    calibration : mapping
+        From `calibrate`. Where it chose the constant candidate, which is the same for everybody, the best other one counts.
+
+    Returns
+    -------
+    float or None
+        In scaled units; None if the prediction has no such candidate.
+    """
+    varying = sorted(calibration["factors"].keys() - {CONSTANT}, key=lambda name: calibration["nll"].get(name, np.inf))
+    if not varying or varying[0] not in means:
+        return None
+    return calibration["factors"][varying[0]] * means[varying[0]]
+
+
 def deviation(prediction: Prediction, calibration: Mapping[str, Any]) -> NDArray[np.float32]:
     """Calibrated standard deviation of the error in every voxel, in scaled units.
 

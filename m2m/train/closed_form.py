@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from m2m.io.bids import files_of
 from m2m.io.errors import DataError
@@ -120,8 +121,11 @@ def fit_at_once(subjects: Subjects, task: Task, options: Family, root: Path) -> 
     def predict(subject: Subject) -> Prediction:
         return family.predict(tensors, training_images(subject, task, root))
 
-    validation, uncertainty = validate_model(subjects, task, predict)
-    return Fit(tensors, validation, uncertainty)
+    def displacement(subject: Subject) -> NDArray | None:
+        return training_images(subject, task, root).displacement() if options.uses_deformation else None
+
+    validation, uncertainty, ranges = validate_model(subjects, task, predict, displacement)
+    return Fit(tensors, validation, uncertainty, validation_range=ranges)
 
 
 def template_prior(subjects: Sequence[Subject], task: Task, most: int = 200) -> TemplateMap:

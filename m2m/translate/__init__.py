@@ -17,6 +17,7 @@ from m2m.io.errors import DataError
 from m2m.io.overwriting import require_apart, require_outside, sidecar_of
 from m2m.io.unit_status import recorded, require_ok
 from m2m.models.record import load_model
+from m2m.models.validation_range import warning_of
 from m2m.structural.slices import PLANES
 from m2m.translate.outputs import Outputs, default_outputs
 from m2m.translate.predict import Network, predict_file, save_maps
@@ -91,7 +92,7 @@ def main(
 
     The map is on the voxels of the T1, in the unit of the target. Research only: no clinical use.
 
-    Exit codes: 0 done; 1 refused or failed, with the reason; 2 wrong call; 3 some T1s of a folder
+    What lies outside the range of the model's participants is a warning. Exit codes: 0 done; 1 refused or failed, with the reason; 2 wrong call; 3 some T1s of a folder
     were not translated.
     """
     network = Network(parse_planes(planes), batch_size, device)
@@ -130,7 +131,9 @@ def main(
                     bar.set_description(name)
                     bar.update()
 
-                translate_t1(source, brain, tensors, about, network, outputs, sources, step)
+                details = translate_t1(source, brain, tensors, about, network, outputs, sources, step)
+            for entry in details.get("OutsideValidationRange", ()):
+                typer.echo(f"warning: {warning_of(entry, source)}", err=True)
             print(*outputs, sep="\n")
         numbers |= {"task": task or about["task"]}
         numbers |= {key: about[key] for key in ("model", "weights")}

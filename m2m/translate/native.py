@@ -4,7 +4,7 @@ It is checked as by `m2m validate`, conformed as by `m2m anat` and translated as
 Then the prediction is resampled to the voxels of the T1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,14 @@ from m2m.io.errors import DataError
 from m2m.io.files import whole
 from m2m.io.modalities import MODALITIES
 from m2m.io.overwriting import require_apart, sidecar_of
-from m2m.io.qc import CYAN, Panel, draw, grey
+from m2m.io.qc import CYAN, YELLOW, Panel, captioned, draw, grey
 from m2m.io.volume import Volume, blur_to, load, resample, resample_inside
 from m2m.models.record import load_model
+from m2m.models.uncertainty import mean_candidates, mean_deviation
+from m2m.models.validation_range import Outside, outside
 from m2m.options import Anat
 from m2m.structural.anat import Anatomy, prepare
+from m2m.structural.t1_numbers import t1_numbers
 from m2m.translate.displacements import displacement_of
 from m2m.translate.outputs import Outputs, default_outputs
 from m2m.translate.predict import (
@@ -29,8 +32,9 @@ from m2m.translate.predict import (
     Subject,
     Tensors,
     Translated,
-    predict,
+    predict_candidates,
     save_maps,
+    translated,
     unscaled,
 )
 from m2m.translate.t1_checks import contrast, require_t1
@@ -77,7 +81,33 @@ def to_native_voxels(prediction: Translated, brain: Volume, t1: Volume, record: 
     return Translated(unscaled(image, inside.data, record), sd)
 
 
-def qc_figure(t1: Volume, prediction: Translated, anatomy: Anatomy, record: Record) -> Image.Image:
+def numbers_of(subject: Subject, spread: Mapping[str, float], record: Record, network: Network) -> dict[str, float]:
+    """Numbers that are compared with the ranges of the model's participants.
+
+    Parameters
+    ----------
+    subject : Subject
+        With a T1.
+    spread : mapping of str to float
+        Of `m2m.models.uncertainty.mean_candidates`.
+    record : mapping
+        Of the model.
+    network : Network
+        With other orientations than the model's, its uncertainty is not compared.
+
+    Returns
+    -------
+    dict of str to float
+    """
+    source = Volume(subject.source(record), subject.image.affine)
+    numbers = t1_numbers(source, subject.brain.data, subject.to_mni, subject.displacement)
+    mean_sd = None if network.planes else mean_deviation(spread, record["uncertainty"])
+    return numbers if mean_sd is None else numbers | {"mean_sd": mean_sd}
+
+
+def qc_figure(
+    t1: Volume, prediction: Translated, anatomy: Anatomy, record: Record, unusual: Sequence[Outside] = ()
+) -> Image.Image:
     """QC figure on the model's grid: T1, prediction and standard deviation, with the brain's outline.
 
     For several channels, the mean of their magnitudes is shown.
@@ -92,6 +122,8 @@ def qc_figure(t1: Volume, prediction: Translated, anatomy: Anatomy, record: Reco
         Of the T1.
     record : mapping
         Of the model.
+    unusual : sequence of Outside
+        What lies outside of the model's validation range, written below.
 
     Returns
     -------
@@ -107,7 +139,8 @@ def qc_figure(t1: Volume, prediction: Translated, anatomy: Anatomy, record: Reco
         Panel(f"synthetic {title}", np.clip(image / WHITE, 0, 1), outline),
         Panel("standard deviation of its error, white at 0.2", np.clip(sd / WHITE_SD, 0, 1), outline),
     ]
-    return draw(panels, brain, float(conformed.spacing_mm[0]))
+    figure = draw(panels, brain, float(conformed.spacing_mm[0]))
+    return captioned(figure, [f"{one.problem}: {one.numbers}" for one in unusual], YELLOW)
 
 
 def translate_t1(
@@ -141,7 +174,7 @@ def translate_t1(
     Returns
     -------
     dict
-        Processing details, as in the sidecar.
+        Processing details and ``OutsideValidationRange``, as in the sidecar.
 
     Raises
     ------
@@ -168,7 +201,10 @@ def translate_t1(
     step("translating")
     on_grid = anatomy.t1, anatomy.brain, anatomy.grid_to_mni
     subject = Subject(*on_grid, displacement=displacement_of(*on_grid, record))
-    prediction = predict(subject, tensors, record, network)
+    predicted = predict_candidates(subject, tensors, record, network)
+    prediction = translated(predicted, subject, record)
+    compared = numbers_of(subject, mean_candidates(predicted, subject.brain.data), record, network)
+    unusual = outside(compared, record.get("validation_range", {}))
     step("resampling")
     details = numbers | {
         "BrainMask": "supplied" if mask else "template and intensity",
@@ -177,12 +213,14 @@ def translate_t1(
         "GridShape": list(record["shape"]),
         "GridToMNI152": anatomy.grid_to_mni.round(6).tolist(),
         "MutualInformation": round(anatomy.mi_registered, 4),
+        "Compared": {name: round(value, 4) for name, value in compared.items()},
     }
+    flags = {"OutsideValidationRange": [one.entry() for one in unusual]} if "validation_range" in record else {}
     native = to_native_voxels(prediction, anatomy.brain, t1, record)
-    save_maps(native, outputs.image, outputs.sd, sources, record, Conformed=details)
+    save_maps(native, outputs.image, outputs.sd, sources, record, Conformed=details, **flags)
     with whole(outputs.figure) as temporary:
-        qc_figure(t1, prediction, anatomy, record).save(temporary, optimize=True)
-    return details
+        qc_figure(t1, prediction, anatomy, record, unusual).save(temporary, optimize=True)
+    return details | flags
 
 
 def translate_file(

@@ -134,12 +134,20 @@ def predict(subject: Subject, tensors: Tensors, record: Record, network: Network
     DataError
         As in `require_grid_axes`.
     """
+    return translated(predict_candidates(subject, tensors, record, network), subject, record)
+
+
+def predict_candidates(subject: Subject, tensors: Tensors, record: Record, network: Network) -> Prediction:
+    """Predict along the axes of the grid, with the candidates for the standard deviation; arguments as of `predict`."""
     require_grid_axes(record)
     options = section_of(record)
     if isinstance(options, Trained):
-        predicted = _by_network(options, subject, tensors, record, network)
-    else:
-        predicted = implementation(options).predict(tensors, subject.subject_images(record))
+        return _by_network(options, subject, tensors, record, network)
+    return implementation(options).predict(tensors, subject.subject_images(record))
+
+
+def translated(predicted: Prediction, subject: Subject, record: Record) -> Translated:
+    """Clip a prediction, calibrate its standard deviation, rotate both to world axes, and set them 0 outside the brain."""
     target, affine = MODALITIES[record["target"]], subject.image.affine
     image = target.to_world_axes(predicted.image.clip(*target.limits), affine)
     maps = image, target.deviations_to_world_axes(deviation(predicted, record["uncertainty"]), affine)
