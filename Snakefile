@@ -26,8 +26,7 @@ include: "rules/report.smk"
 rule all:
     default_target: True
     input:
-        pages.page("report"),
-        pages.paper("report"),
+        pages.wanted("report"),
         # Listed, so that a deleted map is made again although the report exists.
         subjects.per_unit("dwi-fa", "paired", "dwi-only"),
         subjects.per_unit(GRID_MAPS, "paired"),
@@ -78,6 +77,11 @@ rule render:
 rule evaluate:
     input:
         tasks.every_task("evaluate/{task}/summary.tsv"),
+
+
+rule real:
+    input:
+        real.wanted,
 
 
 rule downstream:

@@ -40,6 +40,9 @@ BY_BACKEND = {"preprocess": PREPROCESS_BACKENDS, "tractography": TRACKERS, "grid
 # Sections of commands that take them from the whole configuration alone.
 FROM_FILE = {
     "evaluate": ("evaluation",),
+    "translate-pairs": ("real", "dti", "grid", "deformation"),
+    "compare-pairs": ("real", "evaluation"),
+    "draw-pairs": ("real",),
     "features": ("evaluation", "slices"),
     "predict-phenotype-cnn": ("downstream", "slices"),
     "downstream": ("downstream",),

@@ -9,6 +9,11 @@ rule describe:
         tasks.every_model("synthetic/{task}/{model}/dataset_description.json"),
         tasks.every_model("synthetic/{task}/{model}/.bidsignore"),
         expand(
+            f"{files.given}/{{name}}",
+            weights=validation.given,
+            name=["dataset_description.json", ".bidsignore"],
+        ),
+        expand(
             f"{files.low_res}/{{name}}",
             low_res=CONFIG.low_resolutions,
             name=["dataset_description.json", ".bidsignore"],
@@ -26,7 +31,12 @@ rule describe:
         root=files.dataset_root,
         source=files.rawdata,
         config=files.config,
-        synthetic=digest(tasks.every_model("synthetic/{task}/{model}")),
+        synthetic=digest(
+            [
+                *tasks.every_model("synthetic/{task}/{model}"),
+                *expand(files.given, weights=validation.given),
+            ]
+        ),
         low_res=digest(sorted(CONFIG.low_resolutions)),
         version=VERSIONS["describe"],
     shell:
@@ -156,6 +166,40 @@ if tasks.cross_fitted:
             "m2m folds --config {params.config:q} --split {input.split:q}"
             " --split-record {input.record:q} --number {params.number:q}"
             " --out-dir {params.folder:q} > {log:q} 2>&1"
+
+
+if CONFIG.downstream.without_dwi:
+
+    rule folds_of_t1s:
+        """Folds of participants with a T1, for the predictors: no network is trained."""
+        input:
+            # Made by the checkpoint, before this table is read.
+            split=files.split,
+            units=files.units,
+            participants=subjects.participants_table,
+        output:
+            table=files.folds,
+            record=files.folds_record,
+        log:
+            log("folds", "folds"),
+        benchmark:
+            bench("folds", "folds")
+        conda:
+            M2M_ENV
+        resources:
+            mem_mb=memory(1000),
+            runtime=minutes(10),
+        params:
+            folder=output_folder,
+            number=CONFIG.downstream.folds,
+            participants=flag("--participants", "participants"),
+            config=files.config,
+            options=digest(CONFIG.split),
+            sessions=subjects.session_tables,
+            version=VERSIONS["folds"],
+        shell:
+            "m2m folds --config {params.config:q} --units {input.units:q} {params.participants:q}"
+            " --number {params.number:q} --out-dir {params.folder:q} > {log:q} 2>&1"
 
 
 rule collect:

@@ -12,7 +12,13 @@ from m2m.io.files import digest
 from m2m.io.modalities import MODALITIES
 from m2m.io.versions import VERSIONS
 from m2m.options import Config, problems
-from m2m.workflow import calls, field_inputs, snakemake_patches, validation_inputs
+from m2m.workflow import (
+    calls,
+    field_inputs,
+    real_inputs,
+    snakemake_patches,
+    validation_inputs,
+)
 from m2m.workflow.cohort_tables import Cohort
 from m2m.workflow.field_inputs import Fields
 from m2m.workflow.job_flags import (
@@ -23,6 +29,7 @@ from m2m.workflow.job_flags import (
     subject_flags,
 )
 from m2m.workflow.model_inputs import Evaluating, Fitting
+from m2m.workflow.real_inputs import RealPairs
 from m2m.workflow.report_pages import Pages
 from m2m.workflow.results_layout import Layout
 from m2m.workflow.section_digests import Digests, ordered_digest
@@ -53,6 +60,7 @@ tasks = Tasks(CONFIG, files, cohort)
 fitting, evaluating = Fitting(tasks), Evaluating(tasks)
 fields = Fields(tasks)
 validation = Validation(tasks, subjects)
+real = RealPairs(CONFIG, files)
 pages = Pages(tasks)
 digests = Digests(CONFIG, files)
 shards = Shards(CONFIG.shard, snakemake_patches.parent_groups(workflow))

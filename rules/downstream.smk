@@ -1,10 +1,43 @@
 """Biological validation: phenotypes predicted from measured and synthetic maps."""
 
-if tasks.cross_fitted:
+if validation.given:
+
+    rule translate_given:
+        """Translation by weights from elsewhere, the same for all participants."""
+        input:
+            source=at("t1w"),
+            brain=at("brain"),
+            anat=at("anat-status"),
+            weights=validation.weights,
+        output:
+            map=at("synth", files.given),
+            sd=at("synthsd", files.given),
+            status=at("synth-status", files.given),
+        log:
+            log("translate_given", "{weights}/{folder}/{unit}_{measure}"),
+        benchmark:
+            bench("translate_given", "{weights}/{folder}/{unit}_{measure}")
+        wildcard_constraints:
+            weights="|".join(validation.given),
+        conda:
+            M2M_ENV
+        resources:
+            # A model that deforms the template does so here, by the options of its own record.
+            mem_mb=memory(4000),
+            runtime=minutes(60),
+        params:
+            version=VERSIONS["translate"],
+        shell:
+            "m2m translate {input.source:q} --weights {input.weights:q} --brain {input.brain:q}"
+            " --anat-status {input.anat:q} --out {output.map:q} --out-sd {output.sd:q}"
+            " --unit {wildcards.unit} --status {output.status:q} > {log:q} 2>&1"
+
+
+if validation.wanted:
 
     rule features:
         """Regional means and histograms of measured maps, and of synthetic maps by networks trained
-        without the participant (cross-fitting: Chernozhukov et al. 2018, Econom J 21:C1).
+        without the participant (cross-fitting: Chernozhukov et al. 2018, Econom J 21:C1) or elsewhere.
         """
         input:
             validation.described_maps,
@@ -12,7 +45,8 @@ if tasks.cross_fitted:
             units=files.units,
             folds=files.folds,
             folds_record=files.folds_record,
-            quality=files.quality,
+            quality=validation.selection,
+            atlas=validation.atlas,
         output:
             table=f"{files.downstream}/features.tsv",
         log:

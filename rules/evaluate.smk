@@ -105,3 +105,30 @@ rule compare_models:
     shell:
         "m2m compare --root {params.root:q} --config {params.config:q}"
         " --task {wildcards.task} > {log:q} 2>&1"
+
+
+rule compare_pairs:
+    """Real pairs beside an atlas and a second measurement (attenuation: Spearman 1904, Am J Psychol 15:72)."""
+    input:
+        pairs=f"{real.root}/pairs.tsv",
+    output:
+        tables=expand(f"{real.root}/{{table}}.tsv", table=real_inputs.TABLES),
+        markdown=f"{real.root}/metrics.md",
+    log:
+        log("compare_pairs", "pairs"),
+    benchmark:
+        bench("compare_pairs", "pairs")
+    conda:
+        M2M_ENV
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(120),
+    params:
+        root=files.dataset_root,
+        config=files.config,
+        options=ordered_digest(CONFIG.real),
+        evaluation=digest(CONFIG.evaluation),
+        version=VERSIONS["compare-pairs"],
+    shell:
+        "m2m compare-pairs --root {params.root:q} --config {params.config:q}"
+        " > {log:q} 2>&1"

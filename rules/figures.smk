@@ -37,6 +37,39 @@ rule figures_of_fields:
         " {params.shown:q} > {log:q} 2>&1"
 
 
+rule figures_of_pairs:
+    """Real pairs: T1, measured FA, synthetic FA, the atlas and their differences."""
+    input:
+        pairs=f"{real.root}/pairs.tsv",
+    output:
+        figures=expand(
+            f"{files.figures}/{{name}}.{{extension}}",
+            name=real_inputs.FIGURES,
+            extension=["pdf", "svg", "tsv"],
+        ),
+        png=report(
+            expand(f"{files.figures}/{{name}}.png", name=real_inputs.FIGURES),
+            category="Figures",
+        ),
+    log:
+        log("figures", "pairs"),
+    benchmark:
+        bench("figures", "pairs")
+    conda:
+        M2M_ENV
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(30),
+    params:
+        root=files.dataset_root,
+        config=files.config,
+        options=ordered_digest(CONFIG.real),
+        version=VERSIONS["draw-pairs"],
+    shell:
+        "m2m draw-pairs --root {params.root:q} --config {params.config:q}"
+        " > {log:q} 2>&1"
+
+
 for PAGE, TASKS in tasks.pages.items():
 
     rule:
@@ -91,7 +124,7 @@ for PAGE, TASKS in tasks.pages.items():
             " --page {params.page:q} --threads {threads} > {log:q} 2>&1"
 
 
-if tasks.cross_fitted:
+if validation.wanted:
 
     rule figures_of_downstream:
         """Figures of the biological validation, with their source data as TSV."""
@@ -105,13 +138,13 @@ if tasks.cross_fitted:
         output:
             figures=expand(
                 f"{files.root}/figures/downstream/{{name}}.{{extension}}",
-                name=validation_inputs.FIGURES,
+                name=validation.figures(),
                 extension=["pdf", "svg", "tsv"],
             ),
             png=report(
                 expand(
                     f"{files.root}/figures/downstream/{{name}}.png",
-                    name=validation_inputs.FIGURES,
+                    name=validation.figures(),
                 ),
                 category="Biological validation",
             ),

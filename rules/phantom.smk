@@ -4,6 +4,8 @@ if files.simulated:
 
     rule participants:
         """Age, sex and site of simulated participants, and the dataset's tables (BIDS)."""
+        input:
+            subjects.tables_of_anatomies,
         output:
             participants=f"{files.rawdata}/participants.tsv",
             sidecar=f"{files.rawdata}/participants.json",
@@ -23,7 +25,7 @@ if files.simulated:
         params:
             root=files.dataset_root,
             config=files.config,
-            options=digest(CONFIG.cohort.phantom),
+            options=digest(CONFIG.cohort.simulation),
             version=VERSIONS["participants"],
         shell:
             "m2m participants --root {params.root:q} --config {params.config:q}"
@@ -34,8 +36,10 @@ if files.simulated:
 
         Fonov et al. (2011) NeuroImage 54:313; Garyfallidis et al. (2014) Front Neuroinform 8:8.
         """
+        input:
+            subjects.parts_of_participant,
         output:
-            **subjects.phantom_truth(),
+            **subjects.further_truth(),
             t1w=f"{files.rawdata}/sub-{{participant}}/anat/sub-{{participant}}_T1w.nii.gz",
             dwi=f"{files.rawdata}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.nii.gz",
             bval=f"{files.rawdata}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.bval",
@@ -68,3 +72,28 @@ if files.simulated:
         shell:
             "m2m simulate --root {params.root:q} --config {params.config:q}"
             " --subject sub-{wildcards.participant} > {log:q} 2>&1"
+
+    if subjects.anatomies:
+
+        rule group_maps:
+            """A group's FA registered to MNI152, its bundles and their directions (Yeh 2022, Nat Commun 13:4933)."""
+            input:
+                **subjects.group_parts(),
+            output:
+                subjects.group_maps(),
+            log:
+                log("group_maps", "group_maps"),
+            benchmark:
+                bench("group_maps", "group_maps")
+            conda:
+                M2M_ENV
+            resources:
+                mem_mb=memory(3000),
+                runtime=minutes(30),
+            params:
+                root=files.dataset_root,
+                config=files.config,
+                version=VERSIONS["group-maps"],
+            shell:
+                "m2m group-maps --root {params.root:q} --config {params.config:q}"
+                " > {log:q} 2>&1"

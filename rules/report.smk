@@ -132,18 +132,17 @@ for PAGE, TASKS in tasks.pages.items():
             " --page {params.page:q} > {log:q} 2>&1"
 
 
-if tasks.cross_fitted:
+if validation.wanted:
 
     rule methods_of_downstream:
         """Text of the methods of the biological validation, with its references as BibTeX."""
         input:
             validation.cross_fitted_records,
+            validation.counts,
             folds=files.folds_record,
-            first=f"{files.fold.format(fold=1)}/split.json",
+            features=f"{files.downstream}/features.tsv",
             scores=f"{files.downstream}/scores.tsv",
             record=f"{files.downstream}/downstream.json",
-            quality=files.quality,
-            flow=files.flow,
         output:
             text=f"{files.figures}/downstream/methods.md",
             references=f"{files.figures}/downstream/references.bib",
@@ -175,8 +174,9 @@ if tasks.cross_fitted:
             record=f"{files.downstream}/downstream.json",
             figures=expand(
                 f"{files.root}/figures/downstream/{{name}}.png",
-                name=validation_inputs.FIGURES,
+                name=validation.figures(),
             ),
+            description=f"{files.root}/dataset_description.json",
         output:
             page=f"{files.root}/downstream.html",
         log:

@@ -74,3 +74,31 @@ if tasks.tensor:
 
     # Both rules could make the FA of a task that predicts tensors.
     ruleorder: track_synthetic > translate_volume
+
+
+rule translate_pairs:
+    """Real pairs: tensors (Basser et al. 1994), deformation (Avants et al. 2008, Med Image Anal 12:26) of an FA template."""
+    input:
+        real.files_read,
+    output:
+        pairs=f"{real.root}/pairs.tsv",
+    log:
+        log("translate_pairs", "pairs"),
+    benchmark:
+        bench("translate_pairs", "pairs")
+    conda:
+        M2M_ENV
+    resources:
+        mem_mb=memory(4000),
+        runtime=minutes(720),
+    params:
+        root=files.dataset_root,
+        config=files.config,
+        options=digest(CONFIG.real),
+        dti=digest(CONFIG.dti),
+        grid=digest(CONFIG.grid),
+        deformation=digest(CONFIG.deformation),
+        version=VERSIONS["translate-pairs"],
+    shell:
+        "m2m translate-pairs --root {params.root:q} --config {params.config:q}"
+        " > {log:q} 2>&1"

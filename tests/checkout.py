@@ -29,9 +29,15 @@ def copy_of_the_sources(folder):
     return folder
 
 
-def build_wheel(folder):
-    """Build the wheel with the environment's own setuptools, without a network."""
+def build_wheel(folder, further=None):
+    """Build the wheel with the environment's own setuptools, without a network.
+
+    `further` are texts of files that the sources do not have, by name.
+    """
     sources = copy_of_the_sources(folder / "sources")
+    for name, text in (further or {}).items():
+        (sources / name).parent.mkdir(parents=True, exist_ok=True)
+        (sources / name).write_text(text)
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", folder, sources]
     built = subprocess.run(command, capture_output=True, text=True)
     assert built.returncode == 0, built.stdout + built.stderr

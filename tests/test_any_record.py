@@ -44,8 +44,19 @@ RECORD = {
     "data_hash": "d0511160b214b84d",
     "code_version": "0.1.0",
     "encoder": None,
+    "started_from": {
+        "task": "t1-fa",
+        "model": "macro2micro",
+        "weights": "0c947d6334988421",
+        "spacing_mm": 2.0,
+        "simulated": True,
+        "n_taken": 9,
+        "not_taken": {"inputs.prior": "not in the start"},
+    },
     "fingerprint": "339a1317adc2b5c7",
     "simulated": False,
+    "trained_on": "templates (MNI152), not on measured diffusion: FA of anatomy",
+    "licence": "CC BY-SA 4.0",
     "best_step": 4,
     "validation": {"metric": "brain_mae", "value": 0.1, "n_subjects": 1},
     "uncertainty": {
@@ -197,6 +208,8 @@ BAD_VALUES = {
     "low_res": {"factor": 2, "source": "dwi"},
     "parameters": 1e400,
     "skipped": {"$x": 1},
+    "trained_on": "$x",
+    "licence": "by sub-01 alone",
 }
 
 
@@ -261,6 +274,10 @@ BAD_TENSORS = {
     "other names": ({"a": np.array([1.0]), "slope": np.array([1.0])}, "not intercept and slope"),
     "other shapes": ({"intercept": np.zeros(3), "slope": np.zeros(3)}, "intercept has the shape"),
     "none": ({}, "not intercept and slope"),
+    "infinite in half precision": (
+        {"intercept": np.array([np.inf], np.float16), "slope": np.array([1.0])},
+        "NaN or infinite",
+    ),
 }
 
 

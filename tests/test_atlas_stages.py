@@ -11,6 +11,7 @@ from m2m.io.volume import Volume, load, save
 from m2m.models.baselines import MeasuredMap, fit_mean_map, predict_mean_map
 from m2m.models.record import load_model
 from m2m.options import FAMILIES, Config, Deformation
+from m2m.translate.predict import Network, Subject, predict
 from m2m.translate.subject import main as synthesise
 
 OPTIONS = Deformation(radius=3).model_dump(mode="json")
@@ -72,6 +73,35 @@ def test_training_and_translation_use_each_participant_s_displacements(root):
     np.testing.assert_allclose(found[inside], image[inside], atol=2e-3)
     unmoved = predict_mean_map(expected, AFFINE, SHAPE, np.eye(4)).image
     assert np.abs(found - unmoved)[inside].mean() > 0.01, "the displacement matters"
+
+
+def test_a_network_averaged_with_the_deformed_mean_map(root):
+    small = {"features": (4, 4, 4, 4, 4), "context": 1, "prior": True}
+    section = FAMILIES["unet"].SECTION.model_validate(
+        {"network": small, "training": {"steps": 2, "batch_size": 2}, "atlas_share": 0.75}
+    )
+    config = {"dataset": "d", "models": {"atlas": section}, "tasks": {"t1-fa": {"models": ["atlas"]}}}
+    (root / "config.json").write_text(Config.model_validate(config).model_dump_json())
+    out = root / "models/t1-fa/atlas"
+    result = run(*train_arguments(root, out, section, "atlas"))
+    assert result.exit_code == 0, result.output
+    tensors, record = load_model(out / "model.safetensors", out / "model.json")
+    assert record["deformation"] == OPTIONS and "difference" in record["uncertainty"]["factors"]
+    at = files_of("sub-03", root)
+    brain = Volume(load(at("brain")).data > 0, AFFINE)
+    shift = load(at("deformation")).data
+    subject = Subject(load(at("t1w")), brain, np.eye(4), displacement=shift)
+    options = {key: value for key, value in record["options"].items() if key != "atlas_share"}
+    alone = predict(subject, tensors, record | {"options": options}, Network()).image.data
+
+    prior = {"mean": tensors["inputs.prior.values"][0], "affine": np.linalg.inv(tensors["inputs.prior.to_voxel"])}
+    prior |= {"sd": prior["mean"]}
+    deformed = predict_mean_map(prior, AFFINE, SHAPE, translation(SHIFTS["sub-03"])).image
+    synthesise(root, "sub-03", **NAMES, config=root / "config.json")
+    found = load(files_of("sub-03", root / "synthetic/t1-fa/atlas")("synth-fa")).data
+    inside = brain.data & (alone > 0) & (alone < 1)  # unclipped
+    assert np.abs(deformed - alone)[inside].mean() > 0.02
+    np.testing.assert_allclose(found[inside], (0.25 * alone + 0.75 * deformed)[inside], atol=2e-3)
 
 
 def test_a_failed_deformation_fails_the_translation_and_leaves_a_participant_out_of_training(root):

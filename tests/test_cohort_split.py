@@ -230,7 +230,7 @@ def test_the_split_of_a_fold_is_hashed_like_the_main_split(tmp_path):
     write_table(tmp_path / "units.tsv", units, list(units[0]))
     table, record = tmp_path / "split.tsv", tmp_path / "split.json"
     split.main(tmp_path / "units.tsv", table, record, tmp_path / "participants.tsv")
-    folding.main(table, record, 3, tmp_path)
+    folding.main(3, tmp_path, table, record)
     folds = load_folds(tmp_path / "folds.tsv", tmp_path / "folds.json")
     for fold in "123":
         own = tmp_path / f"fold-{fold}" / "split.tsv", tmp_path / f"fold-{fold}" / "split.json"
@@ -250,4 +250,4 @@ def test_too_few_participants_or_families_for_the_folds_are_refused(tmp_path, su
     rows, columns = split_participants(subjects, Split()), ["family_id"] if subjects else []
     split.write_split(rows, columns, table, record, Split())
     with pytest.raises(DataError, match="of 4 folds only"):
-        folding.main(table, record, 4, tmp_path)
+        folding.main(4, tmp_path, table, record)

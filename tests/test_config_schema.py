@@ -117,10 +117,9 @@ def test_the_schema_and_the_models_agree_about_a_change(accepted, path, value, r
     assert (accepted(config), valid) == (right, right)
 
 
-@pytest.mark.parametrize("key", ["dataset", "models", "tasks"])
-def test_what_has_no_default_is_needed(accepted, key):
+def test_what_has_no_default_is_needed(accepted):
     config = read("tests/config.yaml")
-    del config[key]
+    del config["dataset"]
     assert not accepted(config)
 
 

@@ -53,7 +53,7 @@ def test_models_and_tasks_from_the_file_are_those_of_the_configuration(config, w
     for page in {task.page for task in config.tasks.values()}:
         same = {name: task for name, task in config.tasks.items() if task.page == page}
         assert list(written.tasks(page).items()) == list(same.items())
-    assert written.simulated == (config.cohort.source == "phantom") == bool(written.phantom)
+    assert written.simulated == (config.cohort.source == "phantom") == bool(written.simulation)
 
 
 def test_the_digest_of_a_rule_is_of_the_section_that_its_stage_uses(config, written):
@@ -65,7 +65,7 @@ def test_the_digest_of_a_rule_is_of_the_section_that_its_stage_uses(config, writ
         for job.model in section.models:
             model = fitted_model(written.model(job.model), written.task(task), job.model)
             assert digest(model) == digests.model(job)
-    section = compared_by(written.section("evaluation"), written.phantom, layout.root)
+    section = compared_by(written.section("evaluation"), written.simulation, layout.root)
     assert digest(section) == digests.evaluation
     assert digest(titled(written.section("report"), "compare")) == digests.report("compare")
 
@@ -122,7 +122,7 @@ def test_files_that_follow_from_the_configuration(config):
     assert str(split_of("r", 2)[0]) == "r/cohort/fold-2/split.tsv"
     assert figures_folder("r", "report") == "r/figures"
     assert figures_folder("r", "ablation") == "r/figures/ablation"
-    images = described_images(config.downstream, config.tasks.__getitem__, "r", simulated=True)
+    images = described_images(config.downstream, config.tasks.__getitem__, "r", simulated=True, given={})
     assert images["t1"]["map"].startswith("r/{folder}/anat/{unit}")
 
 

@@ -8,6 +8,7 @@ import pytest
 from checkout import PROJECT, ROOT, build_wheel, tracked
 
 import m2m
+from m2m.translate.packing import FILES
 
 # `m2m` on PyPI is a stranger's code, and the own name is not published yet.
 FROM_AN_INDEX = re.compile(
@@ -48,16 +49,20 @@ def test_no_file_installs_what_another_project_named_m2m():
     assert not found
 
 
+# What weights are made of, whichever are shipped now.
+FURTHER = {f"m2m/weights/another/{name}": name for name in FILES}
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    return build_wheel(tmp_path_factory.mktemp("wheel"))
+    return build_wheel(tmp_path_factory.mktemp("wheel"), FURTHER)
 
 
-def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel):
+def test_the_wheel_holds_every_file_of_the_package_and_of_its_weights_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     information = f"{m2m.DISTRIBUTION.replace('-', '_')}-{m2m.__version__}.dist-info/"
     of_the_package = {path.relative_to(ROOT).as_posix() for path in tracked() if ROOT / "m2m" in path.parents}
-    assert {name for name in names if not name.startswith(information)} == of_the_package
+    assert {name for name in names if not name.startswith(information)} == of_the_package | set(FURTHER)
     assert {"m2m/py.typed", "m2m/report/templates/report.html.j2"} <= of_the_package
     assert {f"{information}licenses/LICENSE", f"{information}entry_points.txt"} <= names

@@ -5,6 +5,7 @@ import re
 import runpy
 import subprocess
 import sys
+from collections import Counter
 from importlib.metadata import packages_distributions
 from itertools import chain
 from pathlib import Path
@@ -18,8 +19,10 @@ import m2m
 from m2m import cli
 from m2m.cli import COMMANDS
 from m2m.io import modalities
+from m2m.models import pretrained
 from m2m.options import Config
 from m2m.options.section import Name
+from m2m.translate.packing import MOST_BYTES
 from m2m.workflow import snakemake_patches
 
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -157,8 +160,12 @@ def test_no_function_is_longer_than_60_lines_beside_its_docstring():
     assert not long
 
 
-def test_no_file_is_over_a_megabyte():
-    assert not [path.name for path in tracked() if path.stat().st_size > 1_000_000]
+def test_no_file_is_over_a_megabyte_but_for_the_four_of_the_weights_of_a_task():
+    sizes = Counter()
+    for path in tracked():
+        sizes[path.parent if pretrained.FOLDER in path.parents else path] += path.stat().st_size
+    most = {place: MOST_BYTES if place.parent == pretrained.FOLDER else 1_000_000 for place in sizes}
+    assert not [place.name for place, size in sizes.items() if size > most[place]]
 
 
 def test_no_file_names_a_place_on_somebodys_machine():

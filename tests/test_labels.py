@@ -145,7 +145,7 @@ def test_a_distorted_phantom_is_displaced_along_one_axis_within_the_limit():
     options = Phantom(distortion_mm=6)
     individual = individuals.draw(options, "0001")
     undistorted = brain.make_brain(individual, load_template(), options)
-    axis = individual.dwi_to_t1[:3, 1]
+    axis = individual.pose.dwi_to_t1[:3, 1]
     affine, shape = grid(4.0)
     distorted = brain.distort(undistorted, axis, options, affine, shape)
     points = brain.grid_points(affine, shape)
@@ -175,14 +175,14 @@ def test_the_ground_truth_of_a_simulated_participant_is_recovered(tmp_path):
     assert path.exists()
     individual = individuals.draw(options, "0001")
     affine, shape = grid(6.0)
-    found = {"t1_to_dwi": np.linalg.inv(individual.dwi_to_t1).tolist()}
+    found = {"t1_to_dwi": np.linalg.inv(individual.pose.dwi_to_t1).tolist()}
     write_json(unit_path(tmp_path, "grid-status", *where), found)
     record = {"affine": affine.tolist(), "shape": list(shape)}
     found_mm = applied_misalignment(Subject(*where, tmp_path, record), tmp_path, tmp_path / "truth")
 
     undistorted = brain.make_brain(individual, load_template(), options)
-    encoding = individual.dwi_to_t1[:3, :3] @ individual.dwi_axes[:, 1]
-    distorted = brain.distort(undistorted, encoding, options, *grid(COARSE_MM, axes=individual.t1_axes))
+    encoding = individual.pose.dwi_to_t1[:3, :3] @ individual.pose.dwi_axes[:, 1]
+    distorted = brain.distort(undistorted, encoding, options, *grid(COARSE_MM, axes=individual.pose.t1_axes))
     points = brain.grid_points(affine, shape)
     head = undistorted.tissue(points).sum(axis=1) > 0
     true_mm = (distorted.shown(points) - points)[head]

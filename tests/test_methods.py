@@ -13,7 +13,7 @@ from m2m.io.files import write_json
 from m2m.io.tables import write_table
 from m2m.options import Config, merged
 from m2m.report.methods import bibliography, write_methods
-from m2m.report.model_sentences import fits
+from m2m.report.model_sentences import changed, fits
 
 ROOT = Path(__file__).parents[1]
 BASE = yaml.safe_load((ROOT / "tests/config.yaml").read_text())
@@ -147,6 +147,16 @@ CASES = [
         "",
     ),
     ({"models": {"macro2micro": {"fusion": "field"}}}, "combined by a continuous field", "averaged."),
+    (
+        {"models": {"macro2micro": {"training": {"start_from": "pretrained"}}}},
+        "fine-tuned [@ghafoorian2017] from weights installed with m2m, with its mean map where it has one",
+        "",
+    ),
+    (
+        {"models": {"macro2micro": {"training": {"start_from": "/data/alice/model.safetensors"}}}},
+        "fine-tuned [@ghafoorian2017] from the weights of another model",
+        "",
+    ),
     ({"cohort": {"check_voxels": False}}, "gradient tables of all scans were checked", "voxel values"),
 ]
 
@@ -224,6 +234,13 @@ def test_a_study_describes_the_first_model_of_a_family_and_what_the_others_chang
     assert "cyclegan" not in text.lower() and "downstream" not in text
     # The same training, so in one line.
     assert "- `macro2micro` and `perceptual-loss` on `one-change`: 4 steps of 4 slices" in text
+
+
+def test_a_folder_of_the_machine_is_not_in_the_text(tmp_path):
+    start = {"training": {"start_from": Path("/data/alice/model.safetensors")}}
+    assert dict(changed({"training": {}}, start)) == {"training.start_from": "model.safetensors"}
+    text, _ = write(tmp_path, {"models": {"macro2micro": start}})
+    assert "fine-tuned" in text and "alice" not in text
 
 
 def test_the_perceptual_distance_of_the_published_network_is_mentioned_where_it_is_used(tmp_path):

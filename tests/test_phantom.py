@@ -36,7 +36,7 @@ def scheme() -> tuple[np.ndarray, np.ndarray]:
 def scan(subject, scheme):
     """The default scan: ground truth, and DIPY's WLS fit of the noisy signal (volume order, T1 axes)."""
     bvals, directions = scheme
-    to_t1 = subject.individual.dwi_to_t1
+    to_t1 = subject.individual.pose.dwi_to_t1
     affine, grid = simulate.grid(3.0, flip_x=True)
     directions = directions @ to_t1[:3, :3].T
     truth = brain.simulate_diffusion(subject, to_t1 @ affine, grid, bvals, directions)
@@ -220,7 +220,7 @@ def test_every_bundle_has_a_region_with_the_fibres_inside(scan):
 def test_tensors_rotate_with_the_head(scan, subject, scheme):
     truth, *_ = scan
     bvals, directions = scheme
-    rotation = subject.individual.dwi_to_t1[:3, :3]
+    rotation = subject.individual.pose.dwi_to_t1[:3, :3]
     in_dwi = signal.fit_tensor(truth.signal, bvals, directions)  # DWI axes
     full = np.empty((len(in_dwi), 3, 3))
     full[:, tensors.ROWS, tensors.COLUMNS] = full[:, tensors.COLUMNS, tensors.ROWS] = in_dwi

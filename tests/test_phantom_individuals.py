@@ -44,14 +44,17 @@ def test_scans_are_oblique_at_angles_of_their_own_and_nothing_else_changes():
     angles = []
     for label in labels(12):
         one, other = individuals.draw(OPTIONS, label), individuals.draw(upright, label)
-        for name in ("age_years", "sex", "brain_volume", "ventricles", "fa", "myelin", "dwi_to_t1"):
+        for name in ("age_years", "sex", "brain_volume", "ventricles", "fa", "myelin"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
-        np.testing.assert_array_equal(other.t1_axes, np.eye(3))
-        np.testing.assert_array_equal(other.dwi_axes, np.eye(3))
+        np.testing.assert_array_equal(one.pose.dwi_to_t1, other.pose.dwi_to_t1)
+        np.testing.assert_array_equal(other.pose.t1_axes, np.eye(3))
+        np.testing.assert_array_equal(other.pose.dwi_axes, np.eye(3))
         # The T1's field of view follows the head: its voxels show the same points of the brain.
-        (affine, _), (straight, _) = (simulate.grid(2.0, axes=who.t1_axes) for who in (one, other))
+        (affine, _), (straight, _) = (simulate.grid(2.0, axes=who.pose.t1_axes) for who in (one, other))
         np.testing.assert_allclose(one.to_brain @ affine, other.to_brain @ straight, atol=1e-9)
-        angles.append([np.degrees(Rotation.from_matrix(axes).magnitude()) for axes in (one.t1_axes, one.dwi_axes)])
+        angles.append(
+            [np.degrees(Rotation.from_matrix(axes).magnitude()) for axes in (one.pose.t1_axes, one.pose.dwi_axes)]
+        )
     angles = np.array(angles)
     assert (angles > 0).all() and (angles <= OPTIONS.oblique_deg).all()
     assert angles.max() > 0.7 * OPTIONS.oblique_deg and len(np.unique(angles.round(6))) == angles.size

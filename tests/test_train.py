@@ -16,10 +16,11 @@ from m2m.io.errors import DataError
 from m2m.io.files import read_json
 from m2m.models.record import load_model
 from m2m.options import Correction, Task
+from m2m.structural.template import load_template
 from m2m.train import configuration
 from m2m.train import loop as loop_module
 from m2m.train.checkpoint import Checkpoints
-from m2m.train.closed_form import template_prior
+from m2m.train.closed_form import around_brain, template_prior
 from m2m.train.dataset import SliceBatches, collate, find_subjects, read_slice
 from m2m.train.history import History, read_rows
 from m2m.train.launch import make_fabric
@@ -354,3 +355,10 @@ def test_subjects_on_different_grids_are_a_clear_error(tmp_path):
     result = run(*train_arguments(tmp_path, tmp_path, small_model()))
     assert result.exit_code == 1
     assert "sub-01 and sub-00 differ in spacing_mm (found 5.0, not 6.0)" in result.output
+
+
+def test_a_prior_covers_the_template_s_brain_and_little_more():
+    box = around_brain(3.0)
+    brain = load_template("brain", 3.0).data > 0
+    assert brain[box].sum() == brain.sum()
+    assert np.prod(brain[box].shape) < 0.75 * brain.size

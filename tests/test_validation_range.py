@@ -5,13 +5,12 @@ import pytest
 import unlike_t1s as unlike
 from line_model import run, write_line
 from PIL import Image
-from scipy import ndimage
 
 from m2m.io.errors import DataError
 from m2m.io.files import read_json
-from m2m.io.qc import captioned
+from m2m.io.qc import Panel, draw
 from m2m.io.volume import Volume, load, resample, save
-from m2m.models.uncertainty import Prediction, mean_candidates, mean_deviation
+from m2m.models.uncertainty import SMALLEST, Prediction, mean_deviations
 from m2m.models.validation_range import NUMBERS, outside, ranges_of, warning_of
 from m2m.options import Anat
 from m2m.structural.anat import Anatomy, prepare
@@ -90,18 +89,19 @@ def test_the_farthest_is_named_first_with_value_range_and_what_to_look_at():
     assert "in t1.nii.gz" in text and "look at the T1: a lesion" in text
 
 
-def test_the_mean_deviation_is_of_the_best_candidate_that_tells_participants_apart():
+def test_the_mean_deviation_is_of_the_brain_by_candidate():
     inside = np.zeros((2, 3, 4), bool)
     inside[0] = True
     candidate = np.where(inside, 0.2, 9).astype(np.float32)
-    means = mean_candidates(Prediction(candidate, {"views": candidate, "other": 2 * candidate}), inside)
-    assert means == pytest.approx({"views": 0.2, "other": 0.4})
-    factors = {"constant": 0.1, "views": 3.0, "other": 1.0}
-    nll = {"constant": -2.0, "views": -1.0, "other": 0.0}
-    calibration = {"method": "constant", "factors": factors, "nll": nll}
-    assert mean_deviation(means, calibration) == pytest.approx(0.6)
-    assert mean_deviation({"other": 0.4}, calibration) is None
-    assert mean_deviation({}, {"factors": {"constant": 0.1}, "nll": {}}) is None
+    found = mean_deviations(Prediction(candidate, {"views": candidate, "none": 0 * candidate}), inside)
+    assert found == pytest.approx({"mean_sd_views": 0.2, "mean_sd_none": SMALLEST})
+    ranges = {"mean_sd_views": {"low": 0.02, "high": 0.03, "n_subjects": 9}}
+    (one,) = outside(found, ranges)
+    assert one.name == "mean_sd_views" and one.far and "standard deviation" in one.problem
+
+
+def test_a_number_of_a_later_version_is_not_compared():
+    assert not outside({"later": 9.0}, {"later": {"low": 0.0, "high": 1.0, "n_subjects": 9}})
 
 
 def test_numbers_of_the_template_and_of_its_changes():
@@ -144,13 +144,20 @@ def test_a_deformation_has_its_similarity_and_jacobian():
     assert found["jacobian_p1"] == pytest.approx(1.2, abs=0.01) and found["deformed_mi"] < plain["deformed_mi"]
 
 
-def test_a_caption_is_below_the_figure_and_is_read_on_every_line():
-    figure = Image.new("L", (200, 50), 128).quantize(256)
-    assert captioned(figure, [], (1, 1, 0)) is figure
-    found = np.asarray(captioned(figure, ["a line that is far too long for a figure of 200 pixels"], (1, 1, 0)).convert("RGB"))
-    assert found.shape[1] == 200 and (found[:50] == 128).all()
-    rows = (found[50:, :, 0] > 200).any(axis=1)
-    assert ndimage.label(rows)[1] >= 2 and not (found[50:, -2:, 0] > 200).any(), "two lines, none cut"
+def yellow(figure):
+    """Where a figure is yellow."""
+    return np.asarray(figure.convert("RGB")).astype(int) @ (1, 1, -2) > 300
+
+
+def test_warnings_are_yellow_lines_below_the_rows():
+    around = np.zeros((40, 40, 40), bool)
+    around[5:35, 5:35, 5:35] = True
+    panels = [Panel("one", 0.5 * around)]
+    plain, warned = (draw(panels, around, 3.0, warnings=texts) for texts in ([], ["a warning of many words " * 20]))
+    assert warned.width == plain.width and warned.height > plain.height + 30, "several lines"
+    assert not yellow(plain).any()
+    assert yellow(warned)[plain.height :].any() and not yellow(warned)[: plain.height].any()
+    assert not yellow(warned)[:, -2:].any(), "none is cut"
 
 
 def test_a_record_with_a_range_upside_down_is_refused(tmp_path):
@@ -160,14 +167,10 @@ def test_a_record_with_a_range_upside_down_is_refused(tmp_path):
     assert result.exit_code == 1 and "low is above high" in result.output
 
 
-def anatomy_of(shared_data):
-    return load(shared_data / "anatomies" / "sub-DS13_T1w.nii.gz")
-
-
 @pytest.fixture
 def real_head(shared_data):
     """A real T1 and its parts."""
-    t1 = anatomy_of(shared_data)
+    t1 = load(shared_data / "anatomies" / "sub-DS13_T1w.nii.gz")
     return unlike.head_of(t1, prepare(t1, None, Anat()))
 
 
@@ -187,15 +190,15 @@ def test_a_real_t1_is_not_flagged_and_one_with_a_lesion_is(real_head, tmp_path):
     findings = (tmp_path / "out" / "cohort" / "cohort_status.tsv").read_text().splitlines()[1:]
     assert findings and all(row.startswith("sub-02") and "note" in row and "translate" in row for row in findings)
     figures = [Image.open(*(tmp_path / "out" / subject / "figures").glob("*.png")) for subject in t1s]
-    yellow = [((np.asarray(f.convert("RGB")).astype(int) @ (1, 1, -2)) > 300)[-15:].any() for f in figures]
-    assert yellow == [False, True]
+    assert [bool(yellow(figure)[-60:].any()) for figure in figures] == [False, True]
     one = root / "sub-02" / "anat" / "sub-02_T1w.nii.gz"
     result = run("translate", one, "--weights", weights, "--out", tmp_path / "fa.nii.gz")
     assert result.exit_code == 0 and "warning: difference between the hemispheres is far outside" in result.output
 
 
 @pytest.mark.parametrize(
-    "kind", ["contrast of a T2", "infant", "left half only", "upper half only", "upside down", "voxels of half the size"]
+    "kind",
+    ["contrast of a T2", "infant", "left half only", "upper half only", "upside down", "voxels of half the size"],
 )
 def test_a_real_t1_made_certainly_wrong_is_refused(kind, real_head):
     changed = unlike.UNLIKE[kind](real_head)

@@ -127,6 +127,17 @@ def test_phenotypes_are_predicted_only_on_request(tmp_path):
     assert "no downstream.tasks or no downstream.targets" in run.stdout
 
 
+def test_real_pairs_are_compared_only_on_request(tmp_path):
+    weights = "results/tiny/models/t1-fa/mean/model.safetensors"
+    real = {"bids_dir": str(tmp_path / "bids"), "weights": {"mean": weights, "other": "t1-fa"}}
+    run = snakemake(tmp_path, "real", *PLAN, configfile=write_config(tmp_path, real=real))
+    jobs = planned(run.stdout)
+    assert jobs["translate_pairs"] == jobs["compare_pairs"] == jobs["figures_of_pairs"] == 1, run.stdout
+    assert jobs["train_model"] == 1, "weights of the study are trained first"
+    assert "translate_pairs" not in planned(snakemake(tmp_path, *PLAN).stdout)
+    assert "no real.bids_dir" in snakemake(tmp_path, "real", *PLAN).stdout
+
+
 def test_a_misspelt_key_stops_the_dry_run_by_name(tmp_path):
     run = snakemake(tmp_path, "-n", configfile=write_config(tmp_path, dti={"fitt": "WLS"}))
     assert run.returncode != 0

@@ -194,7 +194,7 @@ def test_the_validation_is_planned_where_tasks_targets_and_participants_are_name
     assert "{fold}" in images[name]["map"] and images[name]["record"].endswith("model.json")
     assert study.validation.cnn_tables(None) == []  # too few participants
     without_folds = Study()
-    without_folds.tasks.cross_fitted = []
+    without_folds.validation.wanted = False
     with pytest.raises(WorkflowError, match=r"no downstream\.tasks"):
         without_folds.validation.page(None)
 

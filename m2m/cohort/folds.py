@@ -1,7 +1,8 @@
 """Folds for cross-fitting: each participant is translated once, by a network trained without them.
 
 A fold's network is trained and validated on the participants of the other folds, whatever their
-part of the main split.
+part of the main split. Where no network is trained and a T1 is all that is needed of a participant, only
+the folds are made: for the predictors.
 """
 
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated
 import typer
 
 from m2m.cohort.participants import Row
-from m2m.cohort.split import deal, groups_of, load_split, part_sizes, write_split
+from m2m.cohort.split import deal, groups_of, load_split, part_sizes, subjects_of_units, write_split
 from m2m.io.errors import DataError
 from m2m.io.files import digest, write_json
 from m2m.io.tables import read_table, write_table
@@ -70,26 +71,35 @@ def load_folds(table: Path, record: Path) -> dict[str, str]:
 
 
 def main(
-    split: Annotated[Path, typer.Option(help="split.tsv")],
-    split_record: Annotated[Path, typer.Option(help="split.json")],
     number: Annotated[int, typer.Option(help="Number of folds.")],
     out_dir: Annotated[Path, typer.Option(help="Folder of folds.tsv, .json and fold-<k>/.")],
+    split: Annotated[Path | None, typer.Option(help="split.tsv, for folds of participants with both scans.")] = None,
+    split_record: Annotated[Path | None, typer.Option(help="split.json")] = None,
+    units: Annotated[
+        Path | None, typer.Option(help="units.tsv in place of the split, for folds of participants with a T1.")
+    ] = None,
+    participants: Annotated[Path | None, typer.Option(help="participants.tsv, with --units.")] = None,
     options: Annotated[str | None, typer.Option(help="JSON of the section `split`.")] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Divide participants into folds; for each fold, divide the others into training and validation."""
+    """Divide participants into folds; with a split, divide for each fold the others into training and validation."""
     chosen = section_of("split", config, options, needed=False)
-    subjects = load_split(split, split_record)
+    if bool(units) == bool(split) or bool(split) != bool(split_record):
+        raise typer.BadParameter("give --split and --split-record, or --units")
+    if split and split_record:
+        subjects = load_split(split, split_record)
+    elif units:
+        subjects, _ = subjects_of_units(units, ("paired", "t1w-only"), participants)
     folds = fold_participants(subjects, number, chosen)
     if (found := len(set(folds.values()))) < number:
         raise DataError(
             f"too few participants or families: they fill {found} of {number} folds only",
-            file=split,
+            file=split or units or "",
             value=f"{len(subjects)} participants",
             remedy="reduce downstream.folds, or add participants",
         )
     columns = [column for column in subjects[0] if column not in ("participant_id", "part")]
-    for fold in map(str, range(1, number + 1)):
+    for fold in map(str, range(1, number + 1)) if split else ():
         rows = split_of_fold(subjects, folds, fold, chosen)
         folder = out_dir / f"fold-{fold}"
         write_split(rows, columns, folder / "split.tsv", folder / "split.json", chosen)

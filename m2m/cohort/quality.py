@@ -86,6 +86,13 @@ def outcome(unit: Row, statuses: Mapping[str, Mapping[str, Any]]) -> tuple[str, 
     return "used", "", ""
 
 
+def outcome_of_t1(unit: Row, root: str | Path) -> tuple[str, str, str]:
+    """State of a unit in a study that needs nothing but a T1, as `outcome`: its DWI counts neither way."""
+    alone = {**unit, "state": "t1w-only"} if unit["state"] == "paired" else unit
+    state, stage, reason = outcome(alone, read_statuses(root, alone))
+    return ("used", "", "") if (alone["state"], state) == ("t1w-only", "incomplete") else (state, stage, reason)
+
+
 def numbers(statuses: Mapping[str, Mapping[str, Any]]) -> dict[str, float | str]:
     """Numbers and texts of all statuses (no lists), named by stage: ``grid_coverage``."""
     return {

@@ -11,7 +11,7 @@ Madow & Madow (1944), Ann Math Stat 15:1, https://doi.org/10.1214/aoms/117773131
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -218,6 +218,34 @@ def part_by_participant(rows: list[Row]) -> dict[str, str]:
     return {_participant(row): row["part"] or "" for row in rows}
 
 
+def subjects_of_units(units: Path, states: Sequence[str], participants: Path | None) -> tuple[list[Row], list[str]]:
+    """Participants with a unit in one of these states, and what divides them into parts or folds.
+
+    Parameters
+    ----------
+    units : Path
+        units.tsv.
+    states : sequence of str
+    participants : Path or None
+        participants.tsv.
+
+    Returns
+    -------
+    subjects : list of dict
+        ``participant_id`` and `columns`, by participant.
+    columns : list of str
+        Those of `SHAPED_BY` that the table of participants has.
+    """
+    wanted = [row for row in read_table(units) if row["state"] in states]
+    known = read_participants(participants, sessions_of_units(wanted)) if participants else {}
+    columns = [c for c in SHAPED_BY if any(c in row for rows in known.values() for row in rows)]
+    subjects: list[Row] = []
+    for subject in sorted({_participant(row) for row in wanted}):
+        about = known[subject][0] if subject in known else {}
+        subjects.append({"participant_id": subject, **{c: about.get(c) for c in columns}})
+    return subjects, columns
+
+
 def write_split(rows: list[Row], columns: list[str], table: Path, record: Path, options: Split) -> None:
     """Write a split with its hash and counts, and print the counts.
 
@@ -259,12 +287,5 @@ def main(
 ) -> None:
     """Divide participants with both scans into training, validation and test parts."""
     chosen = section_of("split", config, options, needed=False)
-    both = [row for row in read_table(units) if row["state"] == "paired"]
-    known = read_participants(participants, sessions_of_units(both)) if participants else {}
-    paired = {_participant(row) for row in both}
-    columns = [c for c in SHAPED_BY if any(c in row for rows in known.values() for row in rows)]
-    subjects: list[Row] = []
-    for subject in sorted(paired):
-        about = known[subject][0] if subject in known else {}
-        subjects.append({"participant_id": subject, **{c: about.get(c) for c in columns}})
+    subjects, columns = subjects_of_units(units, ("paired",), participants)
     write_split(split_participants(subjects, chosen), columns, table, record, chosen)

@@ -1,18 +1,20 @@
 """Biological validation: phenotypes predicted from measured and from synthetic images, on the same folds.
 
-Every participant is predicted by a predictor, and from a synthetic map by a network, that were not
-trained on this participant (`m2m.downstream.maps` checks the latter).
+Every participant is predicted by a predictor, and from a cross-fitted map by a network, that were not
+trained on this participant (`m2m.downstream.maps` checks the latter). Of given weights, the record says
+what they were trained on, and is passed on to the page.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 import typer
 from numpy.typing import NDArray
 
 from m2m.cohort.participants import known_participants
+from m2m.cohort.quality import count_flow, outcome_of_t1
 from m2m.downstream import analysis, image_tables
 from m2m.downstream.inputs import Subjects, combinations, load_participants
 from m2m.downstream.phenotype_cnn import read_predictions
@@ -20,7 +22,8 @@ from m2m.downstream.prediction import Permuted, permutation_test
 from m2m.downstream.targets import RefusedTarget, Target, read_target
 from m2m.evaluate.metric_tables import printed
 from m2m.io.files import file_digest, read_json, write_json
-from m2m.io.tables import write_table
+from m2m.io.tables import read_table, write_table
+from m2m.models.given_weights import Given, given_in, targets_of
 from m2m.options import Downstream
 from m2m.options.configured import described_images, measured_of, read_config
 from m2m.options.downstream_options import inputs_of
@@ -117,7 +120,7 @@ def permutation_tests(target: Target, subjects: Subjects, options: Downstream) -
 def rows_of(
     target: Target,
     subjects: Subjects,
-    measured_of: Mapping[str, str],
+    measured_of: Mapping[str, str | None],
     volumes: Mapping[str, NDArray],
     options: Downstream,
 ) -> dict[str, list[image_tables.Row]]:
@@ -127,8 +130,8 @@ def rows_of(
     ----------
     target : Target
     subjects : Subjects
-    measured_of : mapping of str to str
-        Measured image of each synthetic one.
+    measured_of : mapping of str to (str or None)
+        Measured image of each one that is made from the T1; None where there is none.
     volumes : mapping of str to ndarray
         Predictions of networks from volumes, by input; see `m2m.downstream.phenotype_cnn`.
     options : Downstream
@@ -167,17 +170,47 @@ def main(
     """Predict phenotypes from each image; compare measured with synthetic maps."""
     written, folder = read_config(config), root / "downstream"
     section = written.section("downstream")
-    images = described_images(section, written.task, root, written.simulated)
+    given = given_in(written)
+    targets = targets_of(given)
+    images = described_images(section, written.task, root, written.simulated, targets)
     tables = [folder / "cnn" / phenotype / f"{name}.tsv" for phenotype in section.targets for name in inputs_of(images)]
     predict_phenotypes(
         folder / "features.tsv",
         participants,
         root / "cohort" / "folds.json",
         folder,
-        measured_of(section, written.task),
+        measured_of(section, written.task, targets),
         section,
         tables if cnn else (),
+        given,
+        flow_of_t1(root) if section.without_dwi else None,
     )
+
+
+def flow_of_t1(root: Path) -> dict[str, Any]:
+    """Count units as `count_flow`, where a T1 is all that is needed of a participant."""
+    outcomes = (outcome_of_t1(unit, root) for unit in read_table(root / "cohort" / "units.tsv"))
+    return count_flow({"state": state, "stage": stage, "reason": reason} for state, stage, reason in outcomes)
+
+
+def about_given(given: Given, subjects: Sequence[str]) -> dict[str, Any]:
+    """Select what readers must know of given weights.
+
+    Parameters
+    ----------
+    given : Given
+    subjects : sequence of str
+        Participants that are predicted.
+
+    Returns
+    -------
+    dict
+        Entries of the record, and ``trained_on``: participants of the same name among those of its training.
+    """
+    record = given.record
+    trained = {*record.get("train_participants", ()), *record.get("validation_participants", ())}
+    kept = {key: record[key] for key in ("model", "family", "target", "n_train", "simulated", "weights")}
+    return kept | {"trained_on": sorted(trained & set(subjects))}
 
 
 def predict_phenotypes(
@@ -185,9 +218,11 @@ def predict_phenotypes(
     participants: Path,
     folds_record: Path,
     out_dir: Path,
-    measured: Mapping[str, str],
+    measured: Mapping[str, str | None],
     chosen: Downstream,
     cnn: Sequence[Path] = (),
+    given: Mapping[str, Given] | None = None,
+    flow: Mapping[str, Any] | None = None,
 ) -> None:
     """Predict every phenotype, and write the tables and their record.
 
@@ -201,11 +236,15 @@ def predict_phenotypes(
         folds.json.
     out_dir : Path
         Folder of the tables.
-    measured : mapping of str to str
-        Measured image of each synthetic one.
+    measured : mapping of str to (str or None)
+        Measured image of each one that is made from the T1; None where there is none.
     chosen : Downstream
     cnn : sequence of Path
         Tables of `m2m predict-phenotype-cnn`.
+    given : mapping of str to Given, optional
+        Given weights, by the name of their maps.
+    flow : mapping, optional
+        Counts of the cohort, where they are not those of quality.tsv.
     """
     described = pd.read_csv(features, sep="\t", dtype={"fold": str})
     phenotypes = known_participants(participants, described[["unit", "participant_id"]].to_dict("records"))
@@ -236,5 +275,7 @@ def predict_phenotypes(
             "folds": dict(zip(subjects.names, subjects.folds.tolist(), strict=True)),
             "n_subjects": len(subjects.names),
             "n_dropped_features": subjects.n_dropped,
+            "given": {name: about_given(one, subjects.names) for name, one in (given or {}).items()},
+            "flow": flow,
         },
     )

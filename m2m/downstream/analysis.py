@@ -25,7 +25,7 @@ from m2m.downstream.targets import Target
 from m2m.evaluate.rates import rate
 from m2m.evaluate.statistics import Estimate, bootstrap_over_participants, holm, over_folds, student_mean
 from m2m.options import Downstream
-from m2m.options.downstream_options import T1
+from m2m.options.downstream_options import ATLAS, T1, with_measured
 
 # By (input, predictor).
 Found = dict[tuple[str, str], Predicted]
@@ -150,14 +150,16 @@ def score_rows(
             }
 
 
-def pairs(measured_of: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield the pairs of inputs that are compared: with the T1 alone, the measured image, the covariates."""
+def pairs(measured_of: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
+    """Yield the pairs of inputs that are compared: with the T1 alone, measured image, atlas and covariates."""
     yield T1, COVARIATES
-    for image in dict.fromkeys([*measured_of.values(), *measured_of]):
+    for image in dict.fromkeys([*filter(None, measured_of.values()), *measured_of]):
         yield image, T1
         yield f"{T1}+{image}", T1  # information that the T1 does not have
-        if image in measured_of:
-            yield image, measured_of[image]
+        if measured := measured_of.get(image):
+            yield image, measured
+        if image != ATLAS and image in measured_of and ATLAS in measured_of:
+            yield image, ATLAS
         yield image, COVARIATES
 
 
@@ -220,7 +222,7 @@ def comparison_rows(
 
 
 def transfer_rows(
-    target: Target, subjects: Subjects, measured_of: Mapping[str, str], options: Downstream
+    target: Target, subjects: Subjects, measured_of: Mapping[str, str | None], options: Downstream
 ) -> Iterator[Row]:
     """Yield scores of predictors fitted to measured maps and applied to synthetic ones, and vice versa.
 
@@ -228,8 +230,8 @@ def transfer_rows(
     ----------
     target : Target
     subjects : Subjects
-    measured_of : mapping of str to str
-        Measured image of each synthetic one.
+    measured_of : mapping of str to (str or None)
+        Measured image of each one that is made from the T1; None where there is none.
     options : Downstream
 
     Yields
@@ -238,7 +240,7 @@ def transfer_rows(
         Row of transfer.tsv.
     """
     known = subjects.of(target.subjects)
-    for synthetic, measured in measured_of.items():
+    for synthetic, measured in with_measured(measured_of).items():
         images = known.images
         shared = images[synthetic].columns.intersection(images[measured].columns)
         tables = {name: images[name][shared].to_numpy(float) for name in (synthetic, measured)}
@@ -264,7 +266,7 @@ def transfer_rows(
                 }
 
 
-def agreement_rows(target: Target, found: Found, measured_of: Mapping[str, str]) -> Iterator[Row]:
+def agreement_rows(target: Target, found: Found, measured_of: Mapping[str, str | None]) -> Iterator[Row]:
     """Yield the ICC of the gap, predicted minus actual value, between measured and synthetic maps.
 
     Parameters
@@ -272,8 +274,8 @@ def agreement_rows(target: Target, found: Found, measured_of: Mapping[str, str])
     target : Target
     found : dict
         Predictions by (input, predictor).
-    measured_of : mapping of str to str
-        Measured image of each synthetic one.
+    measured_of : mapping of str to (str or None)
+        Measured image of each one that is made from the T1; None where there is none.
 
     Yields
     ------
@@ -283,7 +285,7 @@ def agreement_rows(target: Target, found: Found, measured_of: Mapping[str, str])
     """
     if target.kind == "classification":
         return
-    for synthetic, measured in measured_of.items():
+    for synthetic, measured in with_measured(measured_of).items():
         both = [found[name, LINEAR].values - target.y for name in (measured, synthetic)]
         gaps = np.stack(both, axis=1)
         lines = np.polynomial.polynomial.polyfit(target.y, gaps, 1)  # (2, 2): term, image

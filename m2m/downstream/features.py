@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m.cohort.folds import load_folds
-from m2m.downstream.maps import Source, UnitImages, require_unseen, sources_of, used_units
+from m2m.downstream.maps import Source, UnitImages, require_unseen, sources_of, units_with_t1, used_units
 from m2m.evaluate.metric_tables import printed
 from m2m.evaluate.metrics import roi_means
 from m2m.evaluate.regions import RoiSource, roi_names, roi_source
@@ -142,17 +142,18 @@ def rows(
 
 
 def main(root: Root, config: NeededConfig) -> None:
-    """Compute features of every participant's measured and cross-fitted synthetic maps."""
+    """Compute features of every participant's measured and synthetic maps."""
     written, cohort = read_config(config), root / "cohort"
+    without_dwi = written.section("downstream").without_dwi
     describe_participants(
         root,
         cohort / "units.tsv",
-        cohort / "quality.tsv",
+        None if without_dwi else cohort / "quality.tsv",
         cohort / "folds.tsv",
         cohort / "folds.json",
         sources_of(written, root),
         root / "downstream" / "features.tsv",
-        compared_by(written.section("evaluation"), written.phantom, root),
+        compared_by(written.section("evaluation"), written.simulation, root),
         written.section("slices"),
     )
 
@@ -160,7 +161,7 @@ def main(root: Root, config: NeededConfig) -> None:
 def describe_participants(
     root: Path,
     units: Path,
-    quality: Path,
+    quality: Path | None,
     folds: Path,
     folds_record: Path,
     images: Mapping[str, Source],
@@ -174,8 +175,12 @@ def describe_participants(
     ----------
     root : Path
         Dataset of the results.
-    units, quality, folds, folds_record : Path
-        units.tsv, quality.tsv, folds.tsv and folds.json of the cohort.
+    units : Path
+        units.tsv of the cohort.
+    quality : Path or None
+        quality.tsv of the cohort; None where a T1 is all that is needed of a participant.
+    folds, folds_record : Path
+        folds.tsv and folds.json of the cohort.
     images : mapping of str to Source
         Source of each image.
     table : Path
@@ -191,15 +196,16 @@ def describe_participants(
     """
     fold_of = load_folds(folds, folds_record)
     require_unseen(images, fold_of)
-    wanted = used_units(read_table(units), read_table(quality))
+    every = read_table(units)
+    wanted = used_units(every, read_table(quality)) if quality else units_with_t1(every, root)
     limits = slices.t1_range_percent
     found = list(rows(wanted, fold_of, root, images, section, limits))
     if not found:
         raise DataError(
             "no participant has all maps",
             file=units,
-            value=f"{len(wanted)} units with both scans",
-            remedy="see quality.tsv and the log for what failed or was excluded",
+            value=f"{len(wanted)} units with usable scans",
+            remedy="see the log, and `m2m status`, for what failed or was excluded",
         )
     columns = list(dict.fromkeys(column for row in found for column in row))
     write_table(table, printed(found), columns)

@@ -13,7 +13,7 @@ from m2m.downstream.effects import hedges_g, slope
 from m2m.downstream.features import BIN
 from m2m.downstream.inputs import Subjects
 from m2m.downstream.targets import Target
-from m2m.options.downstream_options import FA, NOISE_FREE
+from m2m.options.downstream_options import FA, NOISE_FREE, with_measured
 
 Row = dict[str, Any]
 
@@ -33,15 +33,15 @@ def effect_rows(target: Target, subjects: Subjects) -> Iterator[Row]:
             yield {"target": target.name, "image": image, "region": region, "effect": kind, **asdict(effect)}
 
 
-def recovery_rows(effects: Iterable[Row], measured_of: Mapping[str, str]) -> Iterator[Row]:
+def recovery_rows(effects: Iterable[Row], measured_of: Mapping[str, str | None]) -> Iterator[Row]:
     """Yield the agreement of the effects on regions between one image and another.
 
     Parameters
     ----------
     effects : iterable of dict
         Rows of `effect_rows`.
-    measured_of : mapping of str to str
-        Measured image of each synthetic one.
+    measured_of : mapping of str to (str or None)
+        Measured image of each one that is made from the T1; None where there is none.
 
     Yields
     ------
@@ -52,8 +52,9 @@ def recovery_rows(effects: Iterable[Row], measured_of: Mapping[str, str]) -> Ite
     table = pd.DataFrame(list(effects))
     if table.empty:
         return
-    wanted = list(measured_of.items())
-    wanted += [(FA, NOISE_FREE)] + [(name, NOISE_FREE) for name, measured in measured_of.items() if measured == FA]
+    compared = with_measured(measured_of)
+    wanted = list(compared.items())
+    wanted += [(FA, NOISE_FREE)] + [(name, NOISE_FREE) for name, measured in compared.items() if measured == FA]
     for (target, effect), own in table.groupby(["target", "effect"], sort=False):
         by_image = {name: rows.set_index("region") for name, rows in own.groupby("image")}
         for image, reference in wanted:

@@ -99,7 +99,7 @@ def main(root: Root, task: TaskName, model: ModelName, config: NeededConfig) -> 
         tables / "bundles.tsv",
         tables / "spectrum.tsv",
         tables / "uncertainty.tsv",
-        compared_by(written.section("evaluation"), written.phantom, root),
+        compared_by(written.section("evaluation"), written.simulation, root),
         mean_model=mean_map_of(written, section),
         streamlines=MODALITIES[section.target].nature == "tensor",
     )

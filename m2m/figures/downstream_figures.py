@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from m2m.cohort.participants import known_participants
 from m2m.cohort.spellings import cell, number
 from m2m.downstream.prediction import CHANCE, LINEAR, MAIN
-from m2m.figures.figure_records import FIGURES, of_scope
+from m2m.figures.figure_records import FIGURES, of_validation
 from m2m.figures.style import (
     DOUBLE_MM,
     INK,
@@ -34,8 +34,9 @@ from m2m.figures.style import (
 )
 from m2m.io.files import read_json
 from m2m.io.tables import read_table
+from m2m.models.given_weights import given_in, targets_of
 from m2m.options.configured import figures_folder, measured_of, read_config
-from m2m.options.downstream_options import FA, NOISE_FREE, T1
+from m2m.options.downstream_options import FA, NOISE_FREE, T1, compared_effects
 from m2m.options.stage_flags import NeededConfig, Root
 
 NAMES = {"r2": "R² (1 − squared error / that of the mean)", "auc": "area under the ROC curve"}
@@ -52,8 +53,8 @@ class Validation:
     ----------
     folder : Path
         Folder of the tables.
-    measured_of : mapping of str to str
-        Measured image of each synthetic one.
+    measured_of : mapping of str to (str or None)
+        Measured image of each one that is made from the T1; None where there is none.
     kinds : dict of str to str
         Kind of each phenotype that was predicted: regression or classification.
     subjects : dict of str to dict
@@ -61,7 +62,7 @@ class Validation:
     """
 
     folder: Path
-    measured_of: Mapping[str, str]
+    measured_of: Mapping[str, str | None]
     kinds: dict[str, str]
     subjects: dict[str, dict[str, str | None]]
 
@@ -76,8 +77,8 @@ class Validation:
 
     @property
     def images(self) -> list[str]:
-        """Measured images, then synthetic ones."""
-        return list(dict.fromkeys([*self.measured_of.values(), *self.measured_of]))
+        """Measured images, then those made from the T1."""
+        return list(dict.fromkeys([*filter(None, self.measured_of.values()), *self.measured_of]))
 
 
 def grid_of(n: int, columns: int, height_mm: float) -> tuple[Figure, list[Axes]]:
@@ -142,13 +143,13 @@ def draw_scores(validation: Validation) -> Drawn:
 
 
 def draw_regions(validation: Validation) -> Drawn:
-    """Regional means versus a numeric phenotype, measured and synthetic."""
+    """Regional means versus a numeric phenotype: measured and synthetic, or synthetic and of the atlas."""
     if not validation.numbers:
         return empty_figure("No numeric phenotype was predicted."), []
     effects, features = validation.table("effects"), validation.table("features")
     features = features.groupby("participant_id").mean(numeric_only=True)
-    first = next(iter(validation.measured_of))
-    images = [validation.measured_of[first], first]
+    pair = compared_effects(validation.measured_of)
+    images = list(pair[0]) if pair else validation.images[:1]
     chosen = []
     for target in validation.numbers:
         own = effects[(effects["target"] == target) & (effects["image"] == images[0])]
@@ -193,7 +194,7 @@ def draw_regions(validation: Validation) -> Drawn:
 def draw_effects(validation: Validation) -> Drawn:
     """Regional effects in one image versus another, each with its interval."""
     table = validation.table("effects")
-    pairs = [(of, image) for image, of in validation.measured_of.items()]
+    pairs = compared_effects(validation.measured_of)
     if NOISE_FREE in set(table["image"]):
         pairs.insert(0, (NOISE_FREE, FA))
     wanted = [(t, e, *pair) for t, e in table.groupby(["target", "effect"]).groups for pair in pairs]
@@ -339,13 +340,13 @@ def main(
 ) -> None:
     """Draw the figures of the biological validation, each with its source data."""
     settings = read_config(config)
-    measured = measured_of(settings.section("downstream"), settings.task)
+    measured = measured_of(settings.section("downstream"), settings.task, targets_of(given_in(settings)))
     out_dir = Path(figures_folder(root, "downstream"))
     draw_validation(root / "downstream", participants, measured, out_dir, settings.simulated)
 
 
 def draw_validation(
-    folder: Path, participants: Path, measured: Mapping[str, str], out_dir: Path, simulated: bool
+    folder: Path, participants: Path, measured: Mapping[str, str | None], out_dir: Path, simulated: bool
 ) -> None:
     """Draw the figures of the biological validation from the tables in a folder.
 
@@ -355,8 +356,8 @@ def draw_validation(
         Folder of the tables.
     participants : Path
         participants.tsv.
-    measured : mapping of str to str
-        Measured image of each synthetic one.
+    measured : mapping of str to (str or None)
+        Measured image of each one that is made from the T1; None where there is none.
     out_dir : Path
         Folder of the figures.
     simulated : bool
@@ -368,7 +369,7 @@ def draw_validation(
     validation = Validation(folder, measured, kinds, subjects)
     note = f"{record['n_subjects']} participants, {record['options']['folds']} folds"
     draw_all(
-        figures := of_scope("downstream"),
+        figures := of_validation(measured),
         validation,
         out_dir,
         f"{SIMULATED}.  {note}" if simulated else note,

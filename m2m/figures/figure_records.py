@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from m2m.io.modalities import MODALITIES
+from m2m.options.downstream_options import compared_effects
 
 # Largest number of test participants whose translations are timed: Snakemake checks a file for each.
 TIMED = 30
@@ -31,9 +32,10 @@ class FigureSpec:
         Of the source table.
     form : {"PNG", "JPEG"}
         Format in the page: PNG for lines and text, JPEG for images.
-    scope : {"task", "page", "downstream", "fields"}
+    scope : {"task", "page", "downstream", "fields", "pairs"}
         Object that it is drawn from: `m2m.figures.study.Study`, `m2m.figures.task_figures.Cohort`,
-        `m2m.figures.downstream_figures.Validation`, `m2m.figures.field_views.Shown`.
+        `m2m.figures.downstream_figures.Validation`, `m2m.figures.field_views.Shown`,
+        `m2m.figures.pair_panels.Pairs`.
     section : str
         Of the page, one of `SECTIONS`.
     natures : tuple of str
@@ -45,6 +47,9 @@ class FigureSpec:
         no phenotype could be predicted.
     rounded : bool
         Whether the numbers of its table are rounded to six significant digits.
+    compares : {"", "measured", "pair"}
+        measured: drawn only if a measured image is compared with one made from the T1. pair: also if there is no
+        measured image, but the atlas.
     timed : bool
         Whether it shows the seconds of translations of `TIMED` test participants, measured by Snakemake.
     """
@@ -54,12 +59,13 @@ class FigureSpec:
     draw: str
     columns: tuple[str, ...]
     form: Literal["PNG", "JPEG"] = "PNG"
-    scope: Literal["task", "page", "downstream", "fields"] = "task"
+    scope: Literal["task", "page", "downstream", "fields", "pairs"] = "task"
     section: str = "figures"
     natures: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     needs: Literal["", "low_res", "phenotypes"] = ""
     rounded: bool = True
+    compares: Literal["", "measured", "pair"] = ""
     timed: bool = False
 
 
@@ -246,8 +252,8 @@ FIGURES: dict[str, FigureSpec] = {
     ),
     "regions": FigureSpec(
         "Regional means by phenotype",
-        "Regions with the strongest slopes in the measured map: measured and synthetic mean of each participant, "
-        "with least-squares lines.",
+        "Regions with the strongest slopes in the first of two images, which is the measured one where there is one: "
+        "mean of each participant, with least-squares lines.",
         _DRAW + "regions",
         ("target", "region", "image", "participant_id", "x", "y"),
         **_DOWNSTREAM,
@@ -255,7 +261,7 @@ FIGURES: dict[str, FigureSpec] = {
     "effects": FigureSpec(
         "Regional effects in two images",
         "Slopes (numeric phenotypes) or Hedges' g (classes) of every region with 95 % intervals; dashed: "
-        "equal effects. Effects in a synthetic map that is the same for all participants are on the horizontal "
+        "equal effects. Effects in a map that is the same for all participants are on the horizontal "
         "line.",
         _DRAW + "effects",
         (
@@ -271,6 +277,7 @@ FIGURES: dict[str, FigureSpec] = {
             "low",
             "high",
         ),
+        compares="pair",
         **_DOWNSTREAM,
     ),
     "calibration": FigureSpec(
@@ -287,6 +294,7 @@ FIGURES: dict[str, FigureSpec] = {
         "absolute agreement. Both predictors are biased towards the mean, which by itself makes gaps agree.",
         _DRAW + "gaps",
         ("target", "measured", "synthetic", "participant_id", "measured_gap", "synthetic_gap", "icc", "icc_corrected"),
+        compares="measured",
         **_DOWNSTREAM,
     ),
     "embedding": FigureSpec(
@@ -317,12 +325,34 @@ FIGURES: dict[str, FigureSpec] = {
         scope="fields",
         rounded=False,
     ),
+    "pairs": FigureSpec(
+        "Real pairs",
+        "T1 and measured FA of real participants, FA of the first weights and of the atlas, deformed to the T1, and "
+        "their differences from measured FA, in the axial slice through the middle of what was measured; r in the "
+        "brain. No network was trained on these participants.",
+        "m2m.figures.pair_panels:draw_pairs",
+        ("unit", "position_mm", "column", "mean", "mean_absolute_error", "r"),
+        form="JPEG",
+        scope="pairs",
+    ),
 }
 
 
 def of_scope(scope: str) -> dict[str, FigureSpec]:
     """Figures of a scope, by name."""
     return {name: spec for name, spec in FIGURES.items() if spec.scope == scope}
+
+
+def of_validation(measured_of: Mapping[str, str | None]) -> dict[str, FigureSpec]:
+    """Figures of the biological validation, by name.
+
+    Parameters
+    ----------
+    measured_of : mapping of str to (str or None)
+        Measured image of each one that is made from the T1; None where there is none.
+    """
+    there = {"": True, "measured": any(measured_of.values()), "pair": bool(compared_effects(measured_of))}
+    return {name: spec for name, spec in of_scope("downstream").items() if there[spec.compares]}
 
 
 def of_target(target: str) -> dict[str, FigureSpec]:

@@ -15,7 +15,10 @@ from m2m.io.quoting import printable
 
 # Braces are Snakemake's wildcards; a backslash starts the escape of a control character in tables.
 UNUSUAL = {"{": "a brace", "}": "a brace", "\\": "a backslash or a control character"}
-ENTITIES = ("sub", "ses", "run", "from", "to", "mode", "space", "res", "label", "desc", "model", "param")
+ENTITIES = (
+    *("sub", "ses", "acq", "ce", "rec", "run", "from", "to", "mode"),
+    *("space", "res", "label", "desc", "model", "param"),
+)
 _LABEL = re.compile(r"[A-Za-z0-9]+\Z")
 _LOW_RES = re.compile(r"(?:dwi|map)-([248])\Z")
 _SUBJECT, _SESSION = (re.compile(rf"{name}-[A-Za-z0-9]+\Z") for name in ("sub", "ses"))
@@ -205,6 +208,9 @@ KINDS = {
     "synth": ("dwi", "space-T1w_desc-synth_{measure}_dwimap.nii.gz"),
     "synthsd": ("dwi", "space-T1w_desc-synthsd_{measure}_dwimap.nii.gz"),
     "synth-status": ("dwi", "desc-synth_{measure}_status.json"),
+    # FA of a real pair by another method; {method} as in `pair_map`.
+    "pair-fa": ("dwi", "space-T1w_desc-{method}_model-tensor_param-fa_dwimap.nii.gz"),
+    "pair-status": ("dwi", bids_name("status", ".json", desc="pair")),
     "synth-tractogram": ("dwi", bids_name("tractogram", ".tck", space="T1w", desc="synth")),
     "synth-tractography-status": ("dwi", bids_name("status", ".json", desc="synthtractography")),
     # A continuous field of tract density, and its samples on the grid.
@@ -263,6 +269,11 @@ def files_of(unit: str, root: str | Path) -> Callable[[str], Path]:
         return Path(unit_path(root, kind, unit_folder(unit), unit))
 
     return find
+
+
+def pair_map(root: str | Path, unit: str, method: str) -> Path:
+    """Path of a real pair's FA by a method, such as ``atlas-syn``: BIDS labels have no hyphens."""
+    return Path(str(files_of(unit, root)("pair-fa")).format(method=method.replace("-", "")))
 
 
 def low_res_root(root: str | Path, kind: str) -> Path:

@@ -15,7 +15,7 @@ from m2m.io.quoting import dataset_of
 # Names of the linked datasets in a BIDS URI: the scans, and the results that a dataset of synthetic maps is part of.
 RAW, RESULTS = "raw", "results"
 # Datasets inside the results, and the number of folders from their root up to that of the results.
-INNER = {"synthetic": 3, "low_res": 2, "truth": 1, "rawdata": 1}
+INNER = {"synthetic": 3, "low_res": 2, "truth": 1, "rawdata": 1, "second_measurement": 1}
 
 
 def _absolute(path: str | Path) -> Path:

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-RED, YELLOW, CYAN = (1.0, 0.25, 0.2), (1.0, 0.85, 0.1), (0.2, 0.9, 1.0)
+RED, YELLOW, CYAN, WHITE = (1.0, 0.25, 0.2), (1.0, 0.85, 0.1), (0.2, 0.9, 1.0), (1.0, 1.0, 1.0)
 _GAP = 2
 _TITLE = 14
-# Width of a letter of Pillow's own bitmap font, pixels.
-_LETTER = 6
+# Height of a line of the caption and, at most, mean width of its characters.
+_LINE, _CHARACTER = 16, 7
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ def draw(
     spacing_mm: float,
     fractions: Sequence[float] = (0.3, 0.5, 0.7),
     pixels_per_mm: float = 0.7,
+    caption: str = "",
+    warnings: Sequence[str] = (),
 ) -> Image.Image:
     """Draw one row per panel: axial, coronal and sagittal slices through an object.
 
@@ -53,6 +55,10 @@ def draw(
     fractions : sequence of float
         Positions of the slices between the object's two ends, 0 to 1.
     pixels_per_mm : float
+    caption : str
+        Below the rows, in as many lines as it needs.
+    warnings : sequence of str
+        Above the caption, in yellow.
 
     Returns
     -------
@@ -71,39 +77,17 @@ def draw(
         ]
         height = max(t.shape[0] for t in tiles)
         rows.append(np.hstack([_framed(t, height) for t in tiles]))
-    canvas = Image.fromarray((np.vstack([_titled(row) for row in rows]) * 255).astype(np.uint8))
+    drawn = np.vstack([_titled(row) for row in rows])
+    texts = [*((text, YELLOW) for text in warnings), (caption, WHITE)]
+    lines = [(line, colour) for text, colour in texts for line in wrap(text, drawn.shape[1] // _CHARACTER)]
+    canvas = Image.fromarray((np.pad(drawn, ((0, _LINE * len(lines)), (0, 0), (0, 0))) * 255).astype(np.uint8))
     pen = ImageDraw.Draw(canvas)
     for number, (panel, row) in enumerate(zip(panels, rows, strict=True)):
         pen.text((3, number * (row.shape[0] + _TITLE) + 1), panel.title, fill=(255, 255, 255))
-    return canvas.quantize(256, dither=Image.Dither.NONE)
-
-
-def captioned(figure: Image.Image, lines: Sequence[str], colour: tuple[float, float, float]) -> Image.Image:
-    """Write lines below a QC figure, broken where they are wider than it.
-
-    Parameters
-    ----------
-    figure : PIL.Image.Image
-    lines : sequence of str
-        None: the figure as it is.
-    colour : tuple of float
-        0 to 1.
-
-    Returns
-    -------
-    PIL.Image.Image
-        With a palette of 256 colours.
-    """
-    if not lines:
-        return figure
-    widest = (figure.width - 6) // _LETTER
-    broken = [part for line in lines for part in wrap(line, widest, subsequent_indent="  ")]
-    canvas = Image.new("RGB", (figure.width, figure.height + _TITLE * len(broken) + _GAP))
-    canvas.paste(figure.convert("RGB"))
-    pen = ImageDraw.Draw(canvas)
-    for number, line in enumerate(broken):
+    for number, (line, colour) in enumerate(lines):
+        place = (3, drawn.shape[0] + number * _LINE)
         shade = tuple(round(255 * part) for part in colour)
-        pen.text((3, figure.height + number * _TITLE + 1), line, fill=shade, font=ImageFont.load_default_imagefont())
+        pen.text(place, line, fill=shade, font=ImageFont.load_default(12))
     return canvas.quantize(256, dither=Image.Dither.NONE)
 
 

@@ -151,11 +151,11 @@ def load_network(tensors: Mapping[str, NDArray], record: Mapping[str, Any]) -> n
         first = {n[prefix:]: t for n, t in tensors.items() if n.startswith(SYNTHESIS)}
         synthesis = Synthesis(load_network(first, record["first"]), None, record["low_res"]["factor"])
     state = {name: tensor for name, tensor in tensors.items() if not name.startswith(CORRECTION)}
-    prior = _prior_of(state, MODALITIES[record["target"]].directed)
+    prior = prior_of(state, MODALITIES[record["target"]].directed)
     return fill(lambda: build_network(options, channels, prior, synthesis), state).eval()
 
 
-def _prior_of(state: Mapping[str, NDArray], directed: bool) -> TemplateMap | None:
+def prior_of(state: Mapping[str, NDArray], directed: bool) -> TemplateMap | None:
     """The prior among the weights of a network, of tensors if `directed`; None where there is none."""
     found = [state[f"inputs.prior.{name}"] for name in PRIOR if f"inputs.prior.{name}" in state]
     if not found:

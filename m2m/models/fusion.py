@@ -93,6 +93,31 @@ def variances(views: Sequence[View], mean: NDArray) -> list[NDArray]:
     return [np.maximum(variance, SMALLEST**2) for variance in found]
 
 
+def with_atlas(prediction: Prediction, atlas: NDArray[np.float32], share: float) -> Prediction:
+    """Average a network's map with the deformed mean map, by fixed weights.
+
+    Their errors differ in origin: the network's are those of T1's contrast, the other's those of registration.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        Of the network.
+    atlas : ndarray, shape of its image
+        Scaled.
+    share : float
+        Weight of `atlas`; the network's map has the rest.
+
+    Returns
+    -------
+    Prediction
+        With one candidate more for the standard deviation of the error, ``difference``: how far both maps differ,
+        root mean square over a neighbourhood.
+    """
+    spread = np.sqrt(ndimage.gaussian_filter((prediction.image - atlas) ** 2, NEAR_VOXELS))
+    image = (1 - share) * prediction.image + share * atlas
+    return Prediction(image.astype(np.float32), prediction.sds | {"difference": spread.astype(np.float32)})
+
+
 AVERAGES = {"average": average, "inverse-variance": inverse_variance}
 # Module and function of a package that depends on this one; imported only when a model needs it.
 FIELDS = {"field": ("m2m.field.field_fusion", "by_field")}

@@ -43,6 +43,38 @@ def views_of(options: Trained, target: str) -> dict[str, Any]:
     return {"context": options.window.context, "planes": options.planes, "mirror": mirror}
 
 
+@torch.inference_mode()
+def deformed_prior(
+    network: nn.Module, to_mni: NDArray[np.float64], affine: NDArray[np.float64], displacement: NDArray[np.floating]
+) -> NDArray[np.float32]:
+    """Resample the prior of a network to a participant's grid by the deformation of the template to the T1.
+
+    Parameters
+    ----------
+    network : Module
+        With a prior of one channel among its inputs.
+    to_mni : ndarray, shape (4, 4)
+        From world mm to MNI152 mm.
+    affine : ndarray, shape (4, 4)
+        Of the grid, from voxels to world mm.
+    displacement : ndarray, shape (X, Y, Z, 3)
+        From the T1 to the template, on the same grid, world mm.
+
+    Returns
+    -------
+    ndarray, shape (X, Y, Z)
+        Scaled.
+    """
+    prior = network.get_submodule("inputs.prior").cpu()
+    slabs = []
+    for i, by_slab in enumerate(displacement):  # the coordinates of a whole volume take three times its memory
+        voxels = np.moveaxis(np.indices(by_slab.shape[:2]), 0, -1)
+        world = affine[:3, 0] * i + voxels @ affine[:3, 1:3].T + affine[:3, 3] + by_slab
+        mni = torch.from_numpy((world @ to_mni[:3, :3].T + to_mni[:3, 3]).astype(np.float32))
+        slabs.append(prior(mni.movedim(-1, 0)[None])[0, 0].numpy())
+    return np.stack(slabs)
+
+
 def translate_volume(
     network: nn.Module,
     source: NDArray[np.float32],

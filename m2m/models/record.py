@@ -37,13 +37,13 @@ Predicts {target} from {source} of the brain. Trained with m2m {code_version}.
 - Training: {n_train} participants. Validation: {n_validation} participants.
 - {cohort}
 - Grid: {spacing_mm} mm, {shape} voxels. Scales: {scales}
-- Split {split_hash}, data {data_hash}.
+- Split {split_hash}, data {data_hash}.{start}
 
 ## Validation
 
 {validation}
 Each prediction has a map of standard deviations, in scaled units (method: {method}, fitted on
-{n_fitted} participants of the {part} part).
+{n_fitted} participants{part}).{calibration}
 
 ## Intended use
 
@@ -70,9 +70,18 @@ Family {family}, {parameters} parameters, weights of step {best_step}. Configura
 {fingerprint}. All options are in model.json; the weights are in safetensors format (sha256
 {weights}).
 """
+STARTED = """
+- Started from the weights {weights} of {model} ({task}), trained at {spacing_mm:g} mm: its training data are among
+  those of this model, and its licence holds for these weights, too."""
+CALIBRATED = (
+    " Predictions and their deviations are on a line that was fitted to measured maps of {n_subjects} participants outside "
+    "the training: {intercept:.4f} + {slope:.4f} times the network's."
+)
 SIMULATED = (
     "**These participants are simulated**: the numbers show that the software works, and say nothing about real brains."
 )
+# Weights that are passed on are stored in half of the precision, and used in this one.
+HALF, FULL = np.dtype(np.float16), np.dtype(np.float32)
 
 
 class Fit(NamedTuple):
@@ -136,23 +145,45 @@ def save_model(
         "weights": file_digest(weights_path),
     }
     write_json(record_path, record)
-    if fit.validation:
-        validation = "{metric} = {value:.4f}, mean over {n_subjects} participants.".format(**fit.validation)
+    write_text(card_path, model_card(record))
+
+
+def model_card(record: Mapping[str, Any]) -> str:
+    """Write the model card of a record, Markdown.
+
+    Parameters
+    ----------
+    record : mapping
+        Content of ``model.json``.
+
+    Returns
+    -------
+    str
+    """
+    if record["validation"]:
+        validation = "{metric} = {value:.4f}, mean over {n_subjects} participants.".format(**record["validation"])
     else:
         validation = "None: there was no validation participant; these are the weights of the last step."
+    cohort = SIMULATED if record["simulated"] else "See the dataset's own description."
+    if trained_on := record.get("trained_on"):
+        cohort = (
+            f"**{trained_on[0].upper()}{trained_on[1:]}.**" + " The participants are simulated." * record["simulated"]
+        )
     source, target = (MODALITIES[record[key]] for key in ("source", "target"))
-    facts = record | {
+    facts = dict(record) | {
         "source": source.title,
         "target": target.title,
         "shape": " x ".join(str(n) for n in record["shape"]),
         "scales": f"{source.scaling.format(*record['t1_range_percent'])} {target.scaling}",
-        "cohort": SIMULATED if simulated else "See the dataset's own description.",
+        "cohort": cohort,
+        "start": STARTED.format(**record["started_from"]) if record.get("started_from") else "",
         "validation": validation,
-        "method": fit.uncertainty["method"],
-        "part": fit.uncertainty["part"],
-        "n_fitted": fit.uncertainty["n_subjects"],
+        "method": record["uncertainty"]["method"],
+        "part": "" if record["uncertainty"]["part"] == "pairs" else f" of the {record['uncertainty']['part']} part",
+        "calibration": CALIBRATED.format(**record["calibration"]) if record.get("calibration") else "",
+        "n_fitted": record["uncertainty"]["n_subjects"],
     }
-    write_text(card_path, CARD.format(**facts))
+    return CARD.format(**facts)
 
 
 def load_model(weights_path: str | Path, record_path: str | Path) -> tuple[dict[str, NDArray], dict[str, Any]]:
@@ -194,6 +225,8 @@ def weights_error(problem: str, path: str | Path = "") -> DataError:
 def load_weights(path: str | Path) -> dict[str, NDArray]:
     """Read tensors of finite numbers from a safetensors file.
 
+    Those of half precision are returned in single precision, in which a model computes.
+
     Raises
     ------
     DataError
@@ -212,7 +245,7 @@ def load_weights(path: str | Path) -> dict[str, NDArray]:
         ) from error
     if wrong := sorted(name for name, tensor in tensors.items() if not np.isfinite(tensor).all()):
         raise DataError("weights are NaN or infinite", file=path, value=wrong[0], remedy="train the model again")
-    return tensors
+    return {name: tensor.astype(FULL) if tensor.dtype == HALF else tensor for name, tensor in tensors.items()}
 
 
 def require_same_weights(path: str | Path, expected: str, record_path: str | Path) -> None:

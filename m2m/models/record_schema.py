@@ -5,12 +5,13 @@ into file names, sidecars and bundles: names and hashes are letters, digits, dot
 finite and bounded, and there are no other keys.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from m2m.io.errors import DataError, unreadable
 from m2m.io.files import read_text
@@ -28,15 +29,32 @@ LARGEST, LONGEST = 4096, 64
 # Errors that are named in one message.
 NAMED = 3
 
+# Identifiers of participants in a text.
+SUBJECTS = re.compile("sub-[A-Za-z0-9]+")
+
+
+def _of_no_participant(text: str) -> str:
+    if found := SUBJECTS.search(text):
+        raise ValueError(f"names the participant {found[0]}")
+    return text
+
+
 SchemaT = TypeVar("SchemaT", bound=Section)
 # Digests, versions, names of metrics and of candidates for a standard deviation.
 Term = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=64)]
+# Plain words, which MONAI does not evaluate: no path, no markup.
+Sentence = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ,.:;()'+-]*$", max_length=300), AfterValidator(_of_no_participant)
+]
 ModelName = Annotated[Name, Field(max_length=100)]
 Participant = Annotated[str, Field(pattern=r"^sub-[A-Za-z0-9]+$", max_length=100)]
 Count = Annotated[int, Field(ge=0, le=10**12)]
 Finite = Annotated[float, Field(ge=-1e9, le=1e9)]
 Positive = Annotated[float, Field(ge=0, le=1e9)]
 Side = Annotated[int, Field(ge=2, le=2048)]
+# Path of a module in a network, and most of them.
+Layer = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$", max_length=200)]
+MOST_LAYERS = 4096
 Terms = Annotated[dict[Term, Positive], Field(min_length=1, max_length=LONGEST)]
 
 
@@ -54,7 +72,7 @@ class Uncertainty(Section):
     method: Term
     factors: Terms
     nll: Annotated[dict[Term, Finite], Field(max_length=LONGEST)]
-    part: Literal["train", "validation"]
+    part: Literal["train", "validation", "pairs"]
     n_subjects: Count
 
     @model_validator(mode="after")
@@ -76,6 +94,38 @@ class NumberRange(Section):
         if self.low > self.high:
             raise ValueError("low is above high")
         return self
+
+
+class StartedFrom(Section):
+    """Trained model whose weights a training started from.
+
+    Attributes
+    ----------
+    weights : str
+        Hash of its file.
+    n_taken : int
+        Layers that were taken.
+    not_taken : dict of str to str
+        Layers that were not, with the reason.
+    """
+
+    task: ModelName
+    model: ModelName
+    weights: Term
+    spacing_mm: float = Field(gt=0.1, le=20)
+    simulated: bool
+    n_taken: Count
+    not_taken: dict[Layer, Literal["other shape", "not in the start", "not in this network"]] = Field(
+        max_length=MOST_LAYERS
+    )
+
+
+class Calibration(Section):
+    """Line from the network's map to the measured one, from `m2m calibrate`."""
+
+    intercept: Finite
+    slope: float = Field(gt=0, le=100)
+    n_subjects: Count
 
 
 class LowResInput(Section):
@@ -116,7 +166,7 @@ class Trainable(Section):
 
 
 class ModelRecord(Trainable):
-    """Content of ``model.json``; a bundle's lacks the participants and the units left out."""
+    """Content of ``model.json``; that of an exported model lacks the participants and the units left out."""
 
     spacing_mm: float = Field(gt=0.1, le=20)
     shape: tuple[Side, Side, Side]
@@ -133,8 +183,12 @@ class ModelRecord(Trainable):
     encoder: Term | None = None
     low_res: LowResInput | None = None
     first: Trainable | None = None
+    started_from: StartedFrom | None = None
     deformation: Deformation | None = None
+    calibration: Calibration | None = None
     simulated: bool
+    trained_on: Sentence | None = None
+    licence: Sentence | None = None
     best_step: Count
     validation: Validation | None
     uncertainty: Uncertainty
@@ -233,13 +287,13 @@ def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
     """
     private = {"train_participants", "validation_participants", "skipped"}
     checked = TypeAdapter(ModelRecord).validate_python({k: v for k, v in record.items() if k not in private})
-    return _without_folders(checked.model_dump(exclude_unset=True))
+    return without_folders(checked.model_dump(exclude_unset=True))
 
 
-def _without_folders(value: Any) -> Any:
+def without_folders(value: Any) -> Any:
     """Value as JSON, with the name alone of each path."""
     if isinstance(value, Mapping):
-        return {key: _without_folders(part) for key, part in value.items()}
+        return {key: without_folders(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_folders(part) for part in value]
+        return [without_folders(part) for part in value]
     return value.name if isinstance(value, Path) else value

@@ -76,30 +76,40 @@ def calibrate(subjects: Iterable[tuple[NDArray, Mapping[str, NDArray]]]) -> dict
     return {"method": method, "factors": factors, "nll": nll}
 
 
-def mean_candidates(prediction: Prediction, inside: NDArray[np.bool_]) -> dict[str, float]:
-    """Mean of each candidate inside a mask, shape (X, Y, Z), before it is scaled."""
-    return {name: float(np.maximum(sd[inside], SMALLEST).mean()) for name, sd in prediction.sds.items()}
-
-
-def mean_deviation(means: Mapping[str, float], calibration: Mapping[str, Any]) -> float | None:
-    """Mean standard deviation of a prediction, by the candidate that says how sure the model is of this participant.
+def on_line(prediction: Prediction, calibration: Mapping[str, float] | None) -> Prediction:
+    """Rescale a prediction by the line of `m2m calibrate`.
 
     Parameters
     ----------
-    means : mapping of str to float
-        Of `mean_candidates`.
-    calibration : mapping
-        From `calibrate`. Where it chose the constant candidate, which is the same for everybody, the best other one counts.
+    prediction : Prediction
+    calibration : mapping or None
+        ``intercept`` and ``slope``; None: the prediction stays as it is.
 
     Returns
     -------
-    float or None
-        In scaled units; None if the prediction has no such candidate.
+    Prediction
     """
-    varying = sorted(calibration["factors"].keys() - {CONSTANT}, key=lambda name: calibration["nll"].get(name, np.inf))
-    if not varying or varying[0] not in means:
-        return None
-    return calibration["factors"][varying[0]] * means[varying[0]]
+    if calibration is None:
+        return prediction
+    intercept, slope = calibration["intercept"], calibration["slope"]
+    sds = {name: slope * sd for name, sd in prediction.sds.items()}
+    return Prediction(intercept + slope * prediction.image, sds)
+
+
+def mean_deviations(prediction: Prediction, inside: NDArray[np.bool_]) -> dict[str, float]:
+    """Mean of each candidate inside a mask, before it is calibrated: how unsure a model is of a participant.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    inside : ndarray of bool, shape (X, Y, Z)
+
+    Returns
+    -------
+    dict of str to float
+        ``mean_sd_<candidate>``, in scaled units.
+    """
+    return {f"mean_sd_{name}": float(np.maximum(sd[inside], SMALLEST).mean()) for name, sd in prediction.sds.items()}
 
 
 def deviation(prediction: Prediction, calibration: Mapping[str, Any]) -> NDArray[np.float32]:

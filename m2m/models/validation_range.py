@@ -1,9 +1,9 @@
 """How far a T1 and its prediction lie outside what a model was validated on.
 
-The record of a model has the range of each of a few numbers over its participants. A new T1 has the same numbers; what lies
-far outside of a range is named, with what to look at. Nothing is refused by it: ranges are those of a cohort, which
-may be narrow, and a map with a lesion in it may be right elsewhere. What is no T1 of a whole brain is refused by
-`m2m.translate.t1_checks`, by limits that no model changes. docs/experiments/outside.md has the numbers of real T1s.
+The record of a model has the range of each of a few numbers over its participants. A new T1 has the same numbers, and
+those outside of a range are named, with what to look at. Nothing is refused by it: the cohort may be narrow, and beside
+a lesion a map may be right. What is no T1 of a whole brain is refused by `m2m.translate.t1_checks`, by limits that no
+model changes. docs/experiments/outside.md has the numbers of real T1s.
 """
 
 from collections.abc import Iterable, Mapping
@@ -42,12 +42,16 @@ class Number(NamedTuple):
     look: str
 
 
-_OUTLINE = "the outline of the brain in the QC figure: brain extraction or registration failed, or the head is not whole"
+_OUTLINE = (
+    "the outline of the brain in the QC figure: brain extraction or registration failed, or the head is not whole"
+)
 _DEFORMED = "the shape of the brain: ventricles, lesions, missing parts"
 NUMBERS = {
     "brain_volume_l": Number("brain volume, l", "both", 0.2, "the outline of the brain, the age, and the voxel size"),
     "brain_overlap": Number("overlap of the brain with the template's", "low", 0.02, _OUTLINE),
-    "template_mi": Number("mutual information with the template, nats", "low", 0.05, f"the contrast of the T1; {_OUTLINE}"),
+    "template_mi": Number(
+        "mutual information with the template, nats", "low", 0.05, f"the contrast of the T1; {_OUTLINE}"
+    ),
     "tissue_contrast": Number(
         "contrast of white and grey matter", "low", 0.5, "the T1: age, noise, bias, sequence, contrast agent"
     ),
@@ -55,8 +59,18 @@ NUMBERS = {
     "deformed_mi": Number("mutual information after deformation, nats", "low", 0.05, _DEFORMED),
     "jacobian_p1": Number("1st percentile of the Jacobian determinant", "low", 0.1, _DEFORMED),
     "jacobian_p99": Number("99th percentile of the Jacobian determinant", "high", 0.2, _DEFORMED),
-    "mean_sd": Number("mean standard deviation of the prediction", "high", 0.005, "the map of standard deviations"),
+    "mean_sd": Number(
+        "mean standard deviation of the prediction, as it is before its calibration",
+        "high",
+        0.002,
+        "the map of standard deviations, and the T1 where it is high",
+    ),
 }
+
+
+def number_of(name: str) -> Number | None:
+    """The number of a name; the standard deviations ``mean_sd_<candidate>`` are one number."""
+    return NUMBERS.get("mean_sd" if name.startswith("mean_sd_") else name)
 
 
 class Outside(NamedTuple):
@@ -65,7 +79,8 @@ class Outside(NamedTuple):
     Attributes
     ----------
     name : str
-        Of `NUMBERS`.
+    number : Number
+        Of this name.
     value, low, high : float
         The number, and its range.
     widths : float
@@ -75,6 +90,7 @@ class Outside(NamedTuple):
     """
 
     name: str
+    number: Number
     value: float
     low: float
     high: float
@@ -89,7 +105,7 @@ class Outside(NamedTuple):
     @property
     def problem(self) -> str:
         """What it is, in words."""
-        return f"{NUMBERS[self.name].title} is {'far ' * self.far}outside the model's validation range"
+        return f"{self.number.title} is {'far ' * self.far}outside the model's validation range"
 
     @property
     def numbers(self) -> str:
@@ -105,7 +121,7 @@ class Outside(NamedTuple):
             "Range": [self.low, self.high],
             "Participants": self.n_subjects,
             "WidthsBeyond": round(self.widths, 2),
-            "LookAt": NUMBERS[self.name].look,
+            "LookAt": self.number.look,
         }
 
 
@@ -158,9 +174,9 @@ def outside(numbers: Mapping[str, float], ranges: Mapping[str, Mapping[str, floa
     Parameters
     ----------
     numbers : mapping of str to float
-        Of `m2m.structural.t1_numbers.t1_numbers`, and ``mean_sd``.
+        Of `m2m.structural.t1_numbers.t1_numbers`, and of `m2m.models.uncertainty.mean_deviations`.
     ranges : mapping
-        Of `ranges_of`, from the record of the model; empty in records of models that were trained before there were any.
+        Of `ranges_of`, from the record of the model; a record of an earlier version has none.
 
     Returns
     -------
@@ -168,12 +184,14 @@ def outside(numbers: Mapping[str, float], ranges: Mapping[str, Mapping[str, floa
         The farthest first.
     """
     found = []
-    for name in NUMBERS.keys() & numbers.keys() & ranges.keys():
-        number, value = NUMBERS[name], float(numbers[name])
+    for name in numbers.keys() & ranges.keys():
+        value = float(numbers[name])
+        if (number := number_of(name)) is None:  # of a later version
+            continue
         low, high, n = (ranges[name][key] for key in ("low", "high", "n_subjects"))
         width = max(high - low, number.least_width)
         below, above = (low - value) / width, (value - high) / width
         beyond = {"low": below, "high": above, "both": max(below, above)}[number.unusual]
         if n >= FEWEST and beyond > MARGIN:
-            found.append(Outside(name, value, low, high, beyond, int(n)))
+            found.append(Outside(name, number, value, low, high, beyond, int(n)))
     return sorted(found, key=lambda one: (-one.widths, one.name))

@@ -13,8 +13,8 @@ import yaml
 from pydantic import Field, NonNegativeInt, model_validator
 
 from m2m.io.modalities import natures
-from m2m.options.cohort_options import Cohort, Effects, Phantom, Split
-from m2m.options.downstream_options import Cnn, Downstream, cross_fitted
+from m2m.options.cohort_options import Cohort, Split
+from m2m.options.downstream_options import GIVEN, Cnn, Downstream, cross_fitted
 from m2m.options.families import FAMILIES, Model, section_of
 from m2m.options.family import Family, Trained
 from m2m.options.imaging_options import Anat, Deformation, Dti, Grid, Mask, Slices
@@ -27,8 +27,10 @@ from m2m.options.model_parts import (
     UNetwork,
 )
 from m2m.options.preprocess_backends import Preprocess
+from m2m.options.real_options import Real
 from m2m.options.rendering_options import HeldOut, Render, Report, SliceField
 from m2m.options.section import DataPath, Name, Section, problems
+from m2m.options.simulation_options import Effects, FibreEffects, Phantom, Simulation, T1Variation, Template
 from m2m.options.task_options import Evaluation, LowRes, Rois, Task
 from m2m.options.trackers import DipyTracking, MrtrixTracking, Tractography
 from m2m.options.training_options import Correction, Training
@@ -49,6 +51,7 @@ __all__ = [
     "Encoder",
     "Evaluation",
     "Family",
+    "FibreEffects",
     "Grid",
     "HeldOut",
     "Losses",
@@ -60,13 +63,17 @@ __all__ = [
     "Perceptual",
     "Phantom",
     "Preprocess",
+    "Real",
     "Render",
     "Report",
     "Rois",
+    "Simulation",
     "SliceField",
     "Slices",
     "Split",
+    "T1Variation",
     "Task",
+    "Template",
     "Tractography",
     "Trained",
     "Training",
@@ -92,13 +99,14 @@ class Config(Section):
     grid: Grid = Grid()
     slices: Slices = Slices()
     encoder: Encoder = Encoder()
-    models: dict[Name, Model]
-    tasks: dict[Name, Task]
+    models: dict[Name, Model] = Field({})
+    tasks: dict[Name, Task] = Field({})
     field: SliceField = SliceField()
     held_out: HeldOut = HeldOut()
     render: Render = Render()
     evaluation: Evaluation = Evaluation()
     downstream: Downstream = Downstream()
+    real: Real = Real()
     report: Report = Report()
 
     # It changes how jobs run, not their results.
@@ -265,6 +273,18 @@ class Config(Section):
                         f"downstream.tasks: the perceptual loss of {model} uses an encoder that is trained on "
                         "participants of every fold; set its perceptual.network to none or vgg19"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _check_tasks(self) -> Self:
+        if not self.tasks and not self.downstream.without_dwi:
+            raise ValueError("tasks: this key is needed, but for a study with downstream.weights or downstream.atlas")
+        return self
+
+    @model_validator(mode="after")
+    def _check_weights_of_downstream(self) -> Self:
+        if self.downstream.weights and GIVEN in self.tasks:
+            raise ValueError(f"tasks.{GIVEN}: maps by downstream.weights have this folder, choose another name")
         return self
 
     @model_validator(mode="after")

@@ -1,77 +1,23 @@
 """Sections about participants: their source, their selection, and the split."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from m2m.options.section import DataPath, Fraction, ParticipantLabel, Range, Section
+from m2m.options.section import DataPath, Fraction, ParticipantLabel, Section
+from m2m.options.simulation_options import Phantom, Template
 
 # Limits of the size of images, 10^9 bytes in memory.
 MAX_VOLUME_GB, MAX_SERIES_GB = 4.0, 16.0
 
 
-class Effects(Section):
-    """Effect sizes that age and sex have on simulated participants (sources: docs/methods.md)."""
-
-    fa_per_decade: float = Field(-0.012, description="Change of bundle FA per decade of age")
-    ventricle_per_decade: float = Field(0.12, description="Relative change of ventricle volume per decade of age")
-    brain_volume_per_decade: float = Field(-0.02, description="Relative change of brain volume per decade of age")
-    brain_volume_male: float = Field(
-        0.10, description="Difference of brain volume between males and females, relative to females"
-    )
-    fa_male: float = Field(0.008, description="Difference of bundle FA, males minus females")
-    in_t1: bool = Field(True, description="Whether the effects of age and sex on FA also change the T1 contrast")
-    t1_share: Fraction = Field(
-        0.6,
-        description="Fraction of the variance of bundle FA between participants that also changes the T1 contrast",
-    )
-
-
-class Phantom(Section):
-    """Participants simulated from the MNI152 anatomy."""
-
-    n_subjects: PositiveInt = Field(24, description="Number of participants")
-    seed: NonNegativeInt = Field(2024, description="Random seed")
-    t1_spacing_mm: PositiveFloat = Field(2.0, description="Voxel size of the T1")
-    dwi_spacing_mm: PositiveFloat = Field(3.0, description="Voxel size of the DWI")
-    b_s_per_mm2: PositiveFloat = Field(1000.0, description="b-value of the diffusion-weighted volumes")
-    n_directions: Annotated[int, Field(ge=6)] = Field(32, description="Number of diffusion directions")
-    n_b0: PositiveInt = Field(2, description="Number of b=0 volumes")
-    snr: PositiveFloat = Field(30.0, description="Signal-to-noise ratio of the b=0 volumes")
-    t1_snr: PositiveFloat = Field(40.0, description="Signal-to-noise ratio of the T1")
-    age_years: Range = Field((20.0, 80.0), description="Range of ages")
-    deformation_mm: float = Field(
-        6.0, ge=0, description="Typical size of the smooth deformation of the template's anatomy"
-    )
-    motion_mm: float = Field(2.0, ge=0, description="Largest translation of the head between T1 and DWI")
-    motion_deg: float = Field(2.0, ge=0, description="Largest rotation of the head between T1 and DWI")
-    oblique_deg: float = Field(
-        15.0,
-        ge=0,
-        le=45,
-        description="Largest rotation, in degrees, of the head in the scanner, which the field of view of the T1 "
-        "follows, and of the field of view of the DWI. Real scans are often 10 to 20 degrees oblique; 0: no scan is",
-    )
-    distortion_mm: float = Field(
-        0.0,
-        ge=0,
-        le=10,
-        exclude_if=lambda value: value == 0,
-        description="Largest displacement of the smooth distortion of the DWI along its phase-encoding axis",
-    )
-    microstructure_sd: float = Field(
-        0.04,
-        ge=0,
-        description="Relative standard deviation of fibre FA between participants, where FA is 0.75",
-    )
-    effects: Effects = Effects()
-
-
 class Cohort(Section):
     """Source of the participants, and which of them take part."""
 
-    source: Literal["phantom", "bids"] = Field(
-        "phantom", description="phantom: simulated participants; bids: the dataset in bids_dir"
+    source: Literal["phantom", "template", "bids"] = Field(
+        "phantom",
+        description="phantom: participants simulated from the MNI152 anatomy; template: made of real T1s and a group's "
+        "FA and bundles; bids: the dataset in bids_dir",
     )
     bids_dir: DataPath | None = Field(
         None, description="Folder of a raw BIDS dataset, or of QSIPrep or fMRIPrep derivatives"
@@ -101,12 +47,22 @@ class Cohort(Section):
         description="Largest diffusion series, 10^9 bytes in memory (4 a voxel): 288 volumes of 1.25 mm take 4.2",
     )
     phantom: Phantom = Phantom()
+    template: Template | None = Field(
+        None, exclude_if=lambda value: value is None, description="Participants made of real parts, and these parts"
+    )
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:
         if self.source == "bids" and self.bids_dir is None:
             raise ValueError("cohort.source is bids, so cohort.bids_dir must name the dataset")
+        if self.source == "template" and self.template is None:
+            raise ValueError("cohort.source is template, so cohort.template must name anatomies, fa_map and bundles")
         return self
+
+    @property
+    def simulation(self) -> Phantom | Template | None:
+        """Section of the simulation; None where participants are not simulated."""
+        return {"phantom": self.phantom, "template": self.template}.get(self.source)
 
 
 class Split(Section):

@@ -2,7 +2,7 @@
 
 The workflow writes its whole configuration once, as a file, and gives every stage its path. A
 stage validates and reads only what it uses. Where a stage's section depends on other sections
-(e.g. a task can set the steps of its models, the phantom has its own regions), one function here
+(e.g. a task can set the steps of its models, simulated participants have their own regions), one function here
 combines them: the rule takes the digest of its result as a parameter, the stage takes the result.
 """
 
@@ -18,8 +18,8 @@ from m2m.io import bids
 from m2m.io.errors import DataError
 from m2m.io.files import read_json
 from m2m.io.modalities import MODALITIES
-from m2m.options import Config, Downstream, Dti, Evaluation, Model, Phantom, Report, Task
-from m2m.options.downstream_options import NOISE_FREE, fold_task
+from m2m.options import Cohort, Config, Downstream, Dti, Evaluation, Model, Report, Simulation, Task
+from m2m.options.downstream_options import ATLAS, FA, GIVEN, NOISE_FREE, T1, fold_task
 
 # Suffix of the title of each further report page.
 PAGE_TITLES = {
@@ -75,14 +75,13 @@ class Written:
     @property
     def simulated(self) -> bool:
         """Whether the participants are simulated."""
-        return self.content["cohort"]["source"] == "phantom"
+        return self.simulation is not None
 
     @property
-    def phantom(self) -> Phantom | None:
+    def simulation(self) -> Simulation | None:
         """Section of the simulation; None where participants are not simulated."""
-        if not self.simulated:
-            return None
-        return _validated(Phantom, self.content["cohort"]["phantom"])
+        cohort: Cohort = self.section("cohort")
+        return cohort.simulation
 
     def _named(self, section: str, name: str) -> Any:
         known = self.content[section]
@@ -190,14 +189,33 @@ def cross_fitted_images(section: Downstream, task_of: Callable[[str], Task]) -> 
     return {f"{task}.{model}": (task, model) for task in section.tasks for model in task_of(fold_task(task, 1)).models}
 
 
-def measured_of(section: Downstream, task_of: Callable[[str], Task]) -> dict[str, str]:
-    """The measured image of each synthetic one."""
-    found = cross_fitted_images(section, task_of)
-    return {name: task_of(task).target for name, (task, _) in found.items()}
+def measured_of(section: Downstream, task_of: Callable[[str], Task], given: Mapping[str, str]) -> dict[str, str | None]:
+    """The measured image of each image that is made from the T1; None where there is none.
+
+    Parameters
+    ----------
+    section : Downstream
+    task_of : function
+        From a task's name to its section.
+    given : mapping of str to str
+        Target of each of the given weights, by the name of their maps.
+
+    Returns
+    -------
+    dict of str to (str or None)
+        Cross-fitted images, then those by given weights, then the atlas.
+    """
+    fitted = {name: task_of(task).target for name, (task, _) in cross_fitted_images(section, task_of).items()}
+    others = {**given, **({ATLAS: FA} if section.atlas else {})}
+    return {**fitted, **{name: target if target in fitted.values() else None for name, target in others.items()}}
 
 
 def described_images(
-    section: Downstream, task_of: Callable[[str], Task], root: str | Path, simulated: bool
+    section: Downstream,
+    task_of: Callable[[str], Task],
+    root: str | Path,
+    simulated: bool,
+    given: Mapping[str, str],
 ) -> dict[str, dict[str, Any]]:
     """Modality, path and network of each image; {fold} where each fold has its own file.
 
@@ -210,13 +228,15 @@ def described_images(
         The dataset of results.
     simulated : bool
         Whether ground-truth FA without noise exists.
+    given : mapping of str to str
+        Target of each of the given weights, by the name of their maps.
 
     Returns
     -------
     dict of str to dict
-        By image: ``modality``, ``map`` and, where synthetic, ``record``.
+        Fields of `m2m.downstream.maps.Source`, by image.
     """
-    names = dict.fromkeys(["t1", *measured_of(section, task_of).values()])
+    names = dict.fromkeys([T1, *filter(None, measured_of(section, task_of, given).values())])
     images: dict[str, dict[str, Any]] = {
         name: {"modality": name, "map": bids.unit_path(root, MODALITIES[name].kind)} for name in names
     }
@@ -228,6 +248,11 @@ def described_images(
             "map": bids.unit_path(f"{root}/synthetic/{where}", kind),
             "record": f"{root}/models/{where}/model.json",
         }
+    for name, target in given.items():
+        path = bids.unit_path(f"{root}/synthetic/{GIVEN}/{name}", MODALITIES[target].synthetic)
+        images[name] = {"modality": target, "map": path, "given": True}
+    if section.atlas:
+        images[ATLAS] = {"modality": FA, "map": str(section.atlas), "template": True}
     if simulated and "fa" in images:
         truth = bids.unit_path(f"{root}/truth", "truth-fa")
         images[NOISE_FREE] = {"modality": "fa", "map": truth, "resampled": True}
@@ -260,14 +285,14 @@ def fitted_task(task: Task) -> dict[str, Any]:
     return task.model_dump(mode="json", exclude={"models", "steps", "losses", "inputs", "page"})
 
 
-def simulated_participant(phantom: Phantom) -> dict[str, Any]:
+def simulated_participant(simulation: Simulation) -> dict[str, Any]:
     """Options that a simulated participant depends on: all but the number of participants."""
-    return phantom.model_dump(mode="json", exclude={"n_subjects"})
+    return simulation.model_dump(mode="json", exclude={"n_subjects"})
 
 
 def indexed_cohort(cohort: Any) -> dict[str, Any]:
     """Options that the list of scans depends on: all but those of the simulation."""
-    return cohort.model_dump(mode="json", exclude={"phantom"})
+    return cohort.model_dump(mode="json", exclude={"phantom", "template"})
 
 
 def selecting(dti: Dti) -> dict[str, Any]:
@@ -280,13 +305,13 @@ def of_low_res_factor(dti: Dti, factor: int) -> Dti:
     return dti.model_copy(update={"low_res_factor": factor})
 
 
-def compared_by(section: Evaluation, phantom: Phantom | None, root: str | Path) -> Evaluation:
+def compared_by(section: Evaluation, simulation: Simulation | None, root: str | Path) -> Evaluation:
     """Section of the evaluation, with the regions and ground truth of simulated participants.
 
     Parameters
     ----------
     section : Evaluation
-    phantom : Phantom or None
+    simulation : Simulation or None
         None where participants are not simulated.
     root : path
         The dataset of results, which contains the ground truth of simulated participants.
@@ -296,9 +321,9 @@ def compared_by(section: Evaluation, phantom: Phantom | None, root: str | Path) 
     Evaluation
     """
     truth = f"{root}/truth"
-    if phantom and phantom.distortion_mm:
+    if simulation and simulation.distortion_mm:
         section = section.model_copy(update={"truth": Path(truth)})
-    if phantom and section.rois.image is None:
+    if simulation and section.rois.image is None:
         rois = section.rois.model_copy(
             update={
                 "image": bids.unit_path(truth, "truth-bundles"),

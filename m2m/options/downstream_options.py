@@ -1,23 +1,30 @@
 """Section about the biological validation: whether synthetic maps are specific to the participant.
 
 A measured image is named by its modality (t1, fa, tdi), a synthetic one by its task and model
-(t1-fa.macro2micro). Each image is an input alone, and together with the T1 (t1+fa), to test
-whether a synthetic map adds information to the T1.
+(t1-fa.macro2micro) or, where weights are given, by the name of these; a map that is deformed to
+each T1 is `ATLAS`. Each image is an input alone, and together with the T1 (t1+fa), to test whether
+a synthetic map adds information to the T1.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from m2m.io.modalities import MODALITIES, targets
-from m2m.options.section import Name, Section
+from m2m.options.section import DataPath, Name, Section
 
 T1, FA = "t1", "fa"
 # Maps of one value per voxel, which a few numbers describe.
 DESCRIBED = [name for name in targets() if MODALITIES[name].nature != "tensor"]
 # FA of simulated participants without noise, for effects only; it is not an input of predictions.
 NOISE_FREE = "noise-free"
+# FA of a map in template space, deformed to each participant's T1.
+ATLAS = "atlas"
+# Folder of the maps by given weights, in the place of a task's.
+GIVEN = "downstream"
+# Weights that are installed with m2m, in place of a path.
+PRETRAINED = "pretrained"
 # Names of predicted columns are also names of folders.
 Column = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
@@ -56,6 +63,25 @@ class Downstream(Section):
     models: tuple[Name, ...] = Field(
         (), description="Models of these tasks that are cross-fitted; empty: the first model of each task"
     )
+    weights: dict[Name, Literal["pretrained"] | DataPath] = Field(
+        {},
+        exclude_if=lambda value: not value,
+        description="Weights of models from T1 that are applied as they are, by a name for their maps: a "
+        "model.safetensors trained on other participants, or pretrained for the installed one of FA. Without tasks, "
+        "participants need a T1 only",
+    )
+    atlas: DataPath | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="FA map in MNI152 space, NIfTI, that is deformed to each T1 and is an input beside the synthetic "
+        "maps",
+    )
+    note: str = Field(
+        "",
+        exclude_if=lambda value: not value,
+        description="What readers must know of the training of `weights`, such as that these T1s were among its "
+        "anatomies; printed on the page",
+    )
     steps: PositiveInt | None = Field(
         None, description="Optimiser steps of each cross-fitted network; null: as in its task"
     )
@@ -72,11 +98,38 @@ class Downstream(Section):
     bootstrap: PositiveInt = Field(2000, description="Bootstrap samples for confidence intervals")
     seed: int = Field(1, description="Random seed")
 
+    @field_validator("weights")
+    @classmethod
+    def _check_names(cls, weights: dict[str, Any]) -> dict[str, Any]:
+        if taken := sorted({*MODALITIES, ATLAS, NOISE_FREE, "covariates"} & weights.keys()):
+            raise ValueError(f"{taken[0]} is the name of another input: choose another one")
+        return weights
+
+    @property
+    def without_dwi(self) -> bool:
+        """Whether a T1 is all that is needed of a participant: nothing is compared with measured maps."""
+        return not self.tasks and bool(self.weights or self.atlas)
+
 
 def inputs_of(images: Iterable[str]) -> list[str]:
     """Inputs of predictors: each image alone, and each except the T1 together with the T1."""
     alone = [name for name in images if name != NOISE_FREE]
     return alone + [f"{T1}+{name}" for name in alone if name != T1]
+
+
+def with_measured(measured_of: Mapping[str, str | None]) -> dict[str, str]:
+    """Images made from the T1 that have a measured one, and this one."""
+    return {name: measured for name, measured in measured_of.items() if measured}
+
+
+def compared_effects(measured_of: Mapping[str, str | None]) -> list[tuple[str, str]]:
+    """Pairs of images whose regional effects are drawn against each other: reference first.
+
+    The reference is the measured image, and the atlas where there is no measured one.
+    """
+    if pairs := [(measured, name) for name, measured in with_measured(measured_of).items()]:
+        return pairs
+    return [(ATLAS, name) for name in measured_of if name != ATLAS] if ATLAS in measured_of else []
 
 
 def images_of(name: str) -> list[str]:

@@ -8,7 +8,7 @@ an option: it is not part of a configuration, record or fingerprint.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -156,6 +156,13 @@ class Trained(Family):
         description="How the predictions of all orientations, and of the mirrored image, are combined into one volume",
     )
 
+    atlas_share: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0,
+        exclude_if=lambda value: value == 0,
+        description="Weight of the training participants' mean map, deformed to the T1 as by the family atlas, in its "
+        "average with the network's map; it needs network.prior, whose map it is",
+    )
+
     # Omitted where there is none: a further key would change the fingerprint of every model.
     correct_labels: LabelCorrection = Field(
         None,
@@ -175,7 +182,20 @@ class Trained(Family):
     def _check_correction_once(self) -> Self:
         if self.labels_from and self.correct_labels:
             raise ValueError("labels_from and correct_labels are alternatives: switch one off")
+        if self.correct_labels and self.training.augment.deform_px:
+            raise ValueError("correct_labels needs training.augment.deform_px: 0")
         return self
+
+    @model_validator(mode="after")
+    def _check_prior_of_atlas(self) -> Self:
+        if self.atlas_share and not self.window.prior:
+            raise ValueError("atlas_share needs network.prior: true, whose map is deformed")
+        return self
+
+    @property
+    def uses_deformation(self) -> bool:  # type: ignore[override]
+        """As `Family.uses_deformation`: to average the network's map with the deformed mean map."""
+        return self.atlas_share > 0
 
     @property
     def window(self) -> SliceWindow:
@@ -205,6 +225,14 @@ class Trained(Family):
         if losses and model.weights is not None:
             model = model.model_copy(update={"losses": model.weights.model_copy(update=losses)})
         return model
+
+    def check_target(self, task: str, nature: str) -> None:
+        """As `Family.check_target`: what deforms the target or its mean map does not rotate tensors."""
+        if nature == "tensor" and (self.atlas_share or self.training.augment.deform_px):
+            raise ValueError(
+                f"tasks.{task}: atlas_share and training.augment.deform_px are for maps of one number per voxel; "
+                "omit them for tensors"
+            )
 
     def network_sentence(self, listed: Listed) -> str:
         """Describe the options of the network, for the methods; may be empty.
@@ -249,8 +277,8 @@ class Windowed(Trained):
         return self.network
 
     def takes(self, inputs: SliceWindow) -> bool:
-        """As `Family.takes`: its section `network` has any inputs."""
-        return True
+        """As `Family.takes`: its section `network` has any inputs; a deformed prior must stay one."""
+        return inputs.prior or not self.atlas_share
 
     def of_task(self, steps: int | None, losses: Mapping[str, float], inputs: SliceWindow | None) -> Self:
         """As `Family.of_task`."""

@@ -1,5 +1,6 @@
 """Parts of a network's section: training, inputs, label correction."""
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -26,9 +27,41 @@ def _odd(number: int) -> int:
 Odd = Annotated[int, Field(ge=1), AfterValidator(_odd)]
 
 
+class Augmentation(Section):
+    """Simulated differences between scans, drawn for each training slice; 0: none."""
+
+    tone: Weight = Field(0.0, description="Standard deviation of a random monotone curve of the T1's intensities")
+    bias: Weight = Field(
+        0.0, description="Standard deviation of the logarithm of a smooth random field that multiplies the T1"
+    )
+    noise: Weight = Field(0.0, description="Largest standard deviation of Gaussian noise added to the T1, scaled")
+    blur_px: Weight = Field(
+        0.0,
+        description="Largest standard deviation, in pixels, of a Gaussian blur of the T1 along one axis of the slice, "
+        "or across its neighbours, as by thick slices",
+    )
+    deform_px: Weight = Field(
+        0.0,
+        description="Standard deviation, in pixels, of a smooth random displacement of T1 and target against the "
+        "template; for targets that are not tensors",
+    )
+
+    @property
+    def changes_intensities(self) -> bool:
+        """Whether the T1 is changed."""
+        return any((self.tone, self.bias, self.noise, self.blur_px))
+
+
 class Training(Section):
     """Training loop: steps, optimiser, augmentation, validation, checkpoints."""
 
+    # Omitted where there is none: a further key would change the fingerprint of every model.
+    start_from: Annotated[Literal["pretrained"] | Path, Field(union_mode="left_to_right")] | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Trained weights that the network starts from: pretrained, the installed ones of the same source "
+        "and target, or a model.safetensors with its model.json beside it, of the same family; null: random weights",
+    )
     steps: PositiveInt = Field(1500, description="Optimiser steps")
     batch_size: PositiveInt = Field(12, description="Slices per step, over all devices")
     learning_rate: PositiveFloat = Field(1e-3, description="Highest learning rate, after the warm-up")
@@ -46,6 +79,7 @@ class Training(Section):
         description="Augmentation: random gamma and scale of the intensities of a T1 source, "
         "between exp(-jitter) and exp(jitter)",
     )
+    augment: Augmentation = Field(Augmentation(), exclude_if=lambda value: value == Augmentation())
     central_share: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="Fraction of the slices of each orientation used for training, from the centre of the brain"
     )

@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from m2m.diffusion.tensors import measures
-from m2m.options import Phantom
+from m2m.options import Phantom, Simulation
 from m2m.phantom import anatomy, signal
 from m2m.phantom.anatomy import CSF, GREY, WHITE, Template
 from m2m.phantom.bundles import BUNDLES, locate
-from m2m.phantom.individuals import Individual, stream
+from m2m.phantom.individuals import Individual, Person, stream
 from m2m.phantom.shape import Shape, flow, growth_velocity, random_velocity
 
 FASCICLES = 3
@@ -115,7 +115,7 @@ class Brain:
 
     Attributes
     ----------
-    individual : Individual
+    individual : Person
     template : Template
     shape : Shape
         From the affinely normalised brain to MNI152.
@@ -123,7 +123,7 @@ class Brain:
         Of the image, in T1 world mm: its value at x is that of the tissue at x + displacement(x).
     """
 
-    individual: Individual
+    individual: Person
     template: Template
     shape: Shape
     distortion: Shape | None = None
@@ -175,7 +175,7 @@ def make_brain(individual: Individual, template: Template, options: Phantom) -> 
     return Brain(individual, template, participant_shape(individual, template, options))
 
 
-def distort(brain: Brain, axis: NDArray, options: Phantom, affine: NDArray, shape: tuple[int, int, int]) -> Brain:
+def distort(brain: Brain, axis: NDArray, options: Simulation, affine: NDArray, shape: tuple[int, int, int]) -> Brain:
     """Distort a brain as an echo-planar image does: smoothly, along the phase-encoding axis.
 
     The change of intensity by compression is not simulated: FA does not depend on it.
@@ -185,7 +185,7 @@ def distort(brain: Brain, axis: NDArray, options: Phantom, affine: NDArray, shap
     brain : Brain
     axis : ndarray, shape (3,)
         Unit vector in T1 world axes.
-    options : Phantom
+    options : Simulation
         `distortion_mm` is the largest shift inside the head.
     affine : ndarray, shape (4, 4)
         Of a coarse grid over the field of view, to T1 world mm.

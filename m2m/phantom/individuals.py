@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from scipy.special import expit, logit
 
-from m2m.options import Phantom
+from m2m.options import Phantom, Simulation
 from m2m.phantom.bundles import BUNDLES
 
-STREAMS = ("demography", "body", "shape", "microstructure", "pose", "t1", "dwi", "distortion", "oblique")
+STREAMS = ("demography", "body", "shape", "microstructure", "pose", "t1", "dwi", "distortion", "oblique", "variation")
 # Centre of the field of view in scanner coordinates (mm), the same for all participants.
 CENTRE_MM = (0.0, -16.0, 4.0)
 
@@ -34,25 +34,13 @@ HEAD_TURN_DEG = 3.0
 
 
 @dataclass(frozen=True)
-class Individual:
-    """Properties of one participant.
+class Pose:
+    """Position of a head in the scanner, and the fields of view of its two scans.
 
     Attributes
     ----------
-    label : str
-    age_years : float
-    sex : str
-        ``F`` or ``M``.
-    brain_volume : float
-        Relative to the template.
-    ventricles : float
-        Volume relative to the template, before the brain is scaled.
-    fa : ndarray, shape (B + 1,)
-        FA of each bundle's fibres, then of the radial fibres elsewhere.
-    myelin : ndarray, shape (B + 1,)
-        Relative excess of myelin, which raises the T1 intensity.
-    to_brain : ndarray, shape (4, 4)
-        T1 world mm to mm of the brain in the template's size and posture.
+    from_scanner : ndarray, shape (4, 4)
+        T1 world mm to mm of the head in its own posture, around `CENTRE_MM`.
     dwi_to_t1 : ndarray, shape (4, 4)
         DWI world mm to T1 world mm: motion of the head between the scans.
     t1_axes, dwi_axes : ndarray, shape (3, 3)
@@ -60,17 +48,54 @@ class Individual:
         rotation of the head in the scanner.
     """
 
-    label: str
-    age_years: float
-    sex: str
-    brain_volume: float
-    ventricles: float
-    fa: NDArray[np.float64]
-    myelin: NDArray[np.float64]
-    to_brain: NDArray[np.float64]
+    from_scanner: NDArray[np.float64]
     dwi_to_t1: NDArray[np.float64]
     t1_axes: NDArray[np.float64]
     dwi_axes: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Person:
+    """Properties that all simulated participants have.
+
+    Attributes
+    ----------
+    label : str
+    age_years : float or None
+    sex : str or None
+        ``F`` or ``M``.
+    to_brain : ndarray, shape (4, 4)
+        T1 world mm to mm of the brain before its deformation.
+    pose : Pose
+    fa : ndarray, shape (kinds,)
+        FA of each kind of fibre.
+    myelin : ndarray, shape (kinds,)
+        Relative excess of myelin, which raises the T1 intensity.
+    """
+
+    label: str
+    age_years: float | None
+    sex: str | None
+    to_brain: NDArray[np.float64]
+    pose: Pose
+    fa: NDArray[np.float64]
+    myelin: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Individual(Person):
+    """Properties of one participant of the phantom; kinds of fibres are the bundles, then radial fibres elsewhere.
+
+    Attributes
+    ----------
+    brain_volume : float
+        Relative to the template.
+    ventricles : float
+        Volume relative to the template, before the brain is scaled.
+    """
+
+    brain_volume: float
+    ventricles: float
 
 
 def stream(seed: int, label: str, name: str) -> np.random.Generator:
@@ -114,23 +139,36 @@ def demography(options: Phantom, label: str) -> tuple[float, str]:
 def microstructure(
     rng: np.random.Generator, options: Phantom, age_years: float, sex: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Draw FA of each bundle's fibres, then of the radial fibres, and their myelin, as `fibres` does."""
+    typical = np.array([b.fa for b in BUNDLES] + [RADIAL_FA])
+    aging = np.array([b.aging for b in BUNDLES] + [1.0])
+    return fibres(rng, options, age_years, sex, typical, aging)
+
+
+def fibres(
+    rng: np.random.Generator,
+    options: Simulation,
+    age_years: float,
+    sex: str | None,
+    typical: NDArray,
+    aging: NDArray,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Draw FA of each kind of fibre and the myelin that raises the T1 intensity.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-    options : Phantom
+    options : Simulation
     age_years : float
-    sex : {"F", "M"}
+    sex : {"F", "M"} or None
+    typical, aging : ndarray, shape (kinds,)
+        Typical FA, and the effect of age relative to that on the average bundle.
 
     Returns
     -------
-    fa, myelin : ndarray, shape (B + 1,)
-        Of each bundle, then of the radial fibres.
+    fa, myelin : ndarray, shape (kinds,)
     """
     effects = options.effects
-    typical = np.array([b.fa for b in BUNDLES] + [RADIAL_FA])
-    aging = np.array([b.aging for b in BUNDLES] + [1.0])
     decades = (age_years - REFERENCE_AGE) / 10
     systematic = effects.fa_per_decade * decades * aging + effects.fa_male * (sex == "M")
     kinds = len(typical)
@@ -146,11 +184,34 @@ def microstructure(
     return expit(logit(typical) + shift), effects.in_t1 * systematic / typical + visible
 
 
-def oblique_axes(options: Phantom, label: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def oblique_axes(options: Simulation, label: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Draw the axes of the fields of view of T1 and DWI, shape (3, 3) each: columns in world axes."""
     rng = stream(options.seed, label, "oblique")
     t1, dwi = (Rotation.from_rotvec(_in_ball(rng, options.oblique_deg), degrees=True) for _ in range(2))
     return t1.as_matrix(), dwi.as_matrix()
+
+
+def draw_pose(options: Simulation, label: str) -> Pose:
+    """Draw the position of a head in the scanner, its motion between the scans, and their fields of view.
+
+    Parameters
+    ----------
+    options : Simulation
+    label : str
+        Digits.
+
+    Returns
+    -------
+    Pose
+    """
+    rng = stream(options.seed, label, "pose")
+    pose = rigid(HEAD_TURN_DEG * rng.standard_normal(3), HEAD_SHIFT_MM * rng.standard_normal(3))
+    motion = rigid(_in_ball(rng, options.motion_deg), _in_ball(rng, options.motion_mm))
+    t1_axes, dwi_axes = oblique_axes(options, label)
+    in_scanner = np.eye(4)
+    in_scanner[:3, :3] = t1_axes
+    in_scanner[:3, 3] = np.array(CENTRE_MM) - t1_axes @ np.array(CENTRE_MM)
+    return Pose(np.asarray(np.linalg.inv(in_scanner @ pose), dtype=np.float64), motion, t1_axes, dwi_axes)
 
 
 def draw(options: Phantom, label: str) -> Individual:
@@ -186,23 +247,6 @@ def draw(options: Phantom, label: str) -> Individual:
     size[:3, :3] = np.eye(3) + stretch - np.eye(3) * np.trace(stretch) / 3
     size[:3, :3] *= (brain_volume / np.linalg.det(size[:3, :3])) ** (1 / 3)
     fa, myelin = microstructure(stream(options.seed, label, "microstructure"), options, age_years, sex)
-    rng = stream(options.seed, label, "pose")
-    pose = rigid(HEAD_TURN_DEG * rng.standard_normal(3), HEAD_SHIFT_MM * rng.standard_normal(3))
-    motion = rigid(_in_ball(rng, options.motion_deg), _in_ball(rng, options.motion_mm))
-    t1_axes, dwi_axes = oblique_axes(options, label)
-    in_scanner = np.eye(4)
-    in_scanner[:3, :3] = t1_axes
-    in_scanner[:3, 3] = np.array(CENTRE_MM) - t1_axes @ np.array(CENTRE_MM)
-    return Individual(
-        label,
-        age_years,
-        sex,
-        float(brain_volume),
-        float(ventricles),
-        fa,
-        myelin,
-        np.asarray(np.linalg.inv(in_scanner @ pose @ size), dtype=np.float64),
-        motion,
-        t1_axes,
-        dwi_axes,
-    )
+    pose = draw_pose(options, label)
+    to_brain = np.asarray(np.linalg.inv(size) @ pose.from_scanner, dtype=np.float64)
+    return Individual(label, age_years, sex, to_brain, pose, fa, myelin, float(brain_volume), float(ventricles))

@@ -1,28 +1,33 @@
 """Write simulated participants as a raw BIDS dataset, and their ground truth as a derivative."""
 
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 
-from m2m import GENERATED_BY, __version__
+from m2m import __version__
 from m2m.io.bids import files_of, unit_of
-from m2m.io.dataset_links import RAW, links
 from m2m.io.errors import DataError
-from m2m.io.files import whole, write_json, write_text
-from m2m.io.tables import write_table
+from m2m.io.files import whole
 from m2m.io.volume import Volume, save
-from m2m.options import Phantom
+from m2m.options import Phantom, Template
 from m2m.options.configured import read_config, require_one
 from m2m.options.section import parse_options
 from m2m.options.stage_flags import ConfigFile, Root, Subject
-from m2m.phantom import brain, individuals, labels, signal
+from m2m.phantom import brain, individuals, list_anatomies, real_head, signal
 from m2m.phantom.anatomy import load_template
 from m2m.phantom.bundles import NAMES
+from m2m.phantom.group_maps import load_group_maps
 from m2m.phantom.individuals import CENTRE_MM
+from m2m.phantom.raw_dataset import distortion, known_participant, write_tables
+from m2m.phantom.streamlines import load_segments
 
-BIDS_VERSION = "1.9.0"
+OPTIONS_HELP = "JSON of the section `cohort.phantom` or `cohort.template`"
 # Field of view (mm), the same for all participants.
 FIELD_MM = (192.0, 228.0, 180.0)
 # Spacing of the grid on which a distortion is drawn.
@@ -35,16 +40,6 @@ SCANNER = {
     "ManufacturersModelName": "m2m phantom",
     "SoftwareVersions": __version__,
 }
-README = """\
-Simulated participants
-======================
-
-All images of this dataset are simulated by m2m from the MNI152 anatomy (average T1, grey and white
-matter maps of 152 participants, without skull). No participant was scanned. T1w: no skull, smooth
-receive bias, Rician noise. DWI: one shell, multi-tensor signal, Rician noise, {distortion};
-the head moves a little between the two scans. {oblique} These images test software. They give no
-information about the human brain.
-"""
 
 
 def grid(
@@ -77,7 +72,7 @@ def grid(
 def participants(
     root: Root,
     config: ConfigFile = None,
-    options: Annotated[str | None, typer.Option(help="JSON of the section `cohort.phantom`")] = None,
+    options: Annotated[str | None, typer.Option(help=OPTIONS_HELP)] = None,
 ) -> None:
     """Write the tables of the simulated dataset: participants, descriptions, names of the bundles."""
     raw, truth = root / "rawdata", root / "truth"
@@ -88,96 +83,81 @@ def participants(
         raw / "README",
         truth / "dataset_description.json",
         truth / "desc-bundles_dseg.tsv",
-        phantom_of(config, options),
+        simulation_of(config, options),
     )
 
 
-def phantom_of(config: Path | None, options: str | None) -> Phantom:
-    """Load the section `cohort.phantom` from the configuration file or from its JSON."""
+def simulation_of(config: Path | None, options: str | None) -> Phantom | Template:
+    """Load the section `cohort.phantom` or `cohort.template` from the configuration file or from its JSON."""
     require_one(config, options)
     if config is None:
         assert options is not None
-        return parse_options(Phantom, options)
-    if (section := read_config(config).phantom) is None:
-        raise DataError("cohort.source is not phantom: no participant is simulated", file=config)
+        kind = Template if "anatomies" in json.loads(options) else Phantom
+        return parse_options(kind, options)
+    section = read_config(config).simulation
+    if section is None:
+        raise DataError("cohort.source is bids: no participant is simulated", file=config)
     return section
 
 
-def write_tables(
-    participants: Path,
-    sidecar: Path,
-    description: Path,
-    readme: Path,
-    truth_description: Path,
-    labels_table: Path,
-    section: Phantom,
-) -> None:
-    """Write the tables of the simulated dataset.
+@dataclass(frozen=True)
+class Made:
+    """A simulated participant, and how its scans are made.
 
-    Parameters
+    Attributes
     ----------
-    participants, sidecar : path
-        Table of the participants, and the JSON that describes its columns.
-    description, readme : path
-        Of the raw dataset.
-    truth_description : path
-        Of the derivative with the ground truth.
-    labels_table : path
-        Number and name of each bundle.
-    section : Phantom
+    head : brain.Brain
+    t1 : function
+        Of affine, shape and random generator: the T1.
+    diffusion : function
+        As `brain.simulate_diffusion`, whose arguments it takes.
+    names : tuple of str
+        Of the bundles.
+    described : dict
+        What the sidecar of the true FA says of the participant.
     """
-    linked = links(truth_description.parent, str(description.parent))
-    rows = []
-    for label in labels(section.n_subjects):
-        age_years, sex = individuals.demography(section, label)
-        rows.append({"participant_id": f"sub-{label}", "age": age_years, "sex": sex})
-    write_table(participants, rows, ("participant_id", "age", "sex"))
-    write_json(
-        sidecar,
-        {
-            "age": {"Description": "Age at the scan", "Units": "year"},
-            "sex": {"Description": "Sex", "Levels": {"F": "female", "M": "male"}},
-        },
-    )
-    write_json(
-        description,
-        {
-            "Name": "Simulated participants (m2m phantom)",
-            "BIDSVersion": BIDS_VERSION,
-            "DatasetType": "raw",
-            "License": "CC0",
-            "GeneratedBy": GENERATED_BY,
-        },
-    )
-    write_json(
-        truth_description,
-        {
-            "Name": "Ground truth of simulated participants (m2m phantom)",
-            "BIDSVersion": BIDS_VERSION,
-            "DatasetType": "derivative",
-            "GeneratedBy": GENERATED_BY,
-            "SourceDatasets": [{"URL": linked[RAW]}],
-            "DatasetLinks": linked,
-        },
-    )
-    write_text(readme, README.format(distortion=_distortion(section), oblique=_oblique(section)))
-    write_table(
-        labels_table,
-        ({"index": i, "name": name} for i, name in enumerate(NAMES, 1)),
-        ("index", "name"),
-    )
+
+    head: brain.Brain
+    t1: Callable[..., NDArray]
+    diffusion: Callable[..., brain.Diffusion]
+    names: tuple[str, ...]
+    described: dict[str, Any]
 
 
-def _distortion(section: Phantom) -> str:
-    """Describe the distortion of the DWI."""
-    mm = section.distortion_mm
-    return f"distorted by up to {mm:g} mm" if mm else "no distortion"
+def of_phantom(section: Phantom, label: str) -> Made:
+    """Make a participant from the MNI152 anatomy."""
+    individual = individuals.draw(section, label)
+    head = brain.make_brain(individual, load_template(), section)
+
+    def t1(affine: NDArray, shape: tuple[int, int, int], rng: np.random.Generator) -> NDArray:
+        return brain.simulate_t1(head, affine, shape, rng, section.t1_snr)
+
+    sizes = {
+        "AffineVolumeOverTemplate": individual.brain_volume,
+        "VentricleTargetOverTemplate": individual.ventricles,
+    }
+    kinds = (*NAMES, "radial")
+    return Made(head, t1, brain.simulate_diffusion, NAMES, sizes | _of_kinds(individual, kinds))
 
 
-def _oblique(section: Phantom) -> str:
-    """Describe the orientation of the scans."""
-    deg = section.oblique_deg
-    return f"Both scans are oblique, by up to {deg:g} degrees." if deg else "No scan is oblique."
+def of_template(section: Template, label: str, truth: Path) -> Made:
+    """Make a participant of a real T1 and the group's maps, which `m2m group-maps` wrote into `truth`."""
+    path, age_years, sex = known_participant(section, label, list_anatomies(section.anatomies))
+    segments = load_segments(section.bundles)
+    registered = real_head.register_t1(path)
+    head = real_head.make_head(section, label, registered, load_group_maps(truth), segments, age_years, sex)
+
+    def t1(affine: NDArray, shape: tuple[int, int, int], rng: np.random.Generator) -> NDArray:
+        return real_head.simulate_t1(head, affine, shape, rng, section)
+
+    described = {"Anatomy": path.name} | _of_kinds(head.individual, segments.names)
+    return Made(head, t1, real_head.simulate_diffusion, segments.names, described)
+
+
+def _of_kinds(person: individuals.Person, kinds: Sequence[str]) -> dict[str, Any]:
+    """FA and myelin of each kind of fibre."""
+    values = {"BundleFibreFA": person.fa, "BundleMyelin": person.myelin}
+    return {key: dict(zip(kinds, of.tolist(), strict=True)) for key, of in values.items()}
 
 
 def _save_gradients(bval: Path, bvec: Path, bvals: np.ndarray, directions: np.ndarray, affine: np.ndarray) -> None:
@@ -193,7 +173,7 @@ def _save_truth(
     diffusion: brain.Diffusion,
     affine: np.ndarray,
     shape: tuple[int, int, int],
-    individual: individuals.Individual,
+    made: Made,
     truth_fa: Path,
     truth_tensor: Path,
     truth_bundles: Path,
@@ -204,14 +184,12 @@ def _save_truth(
         "Grid": "the voxels of the DWI; the affine maps them to T1 world mm by the head's motion",
         "Units": "arbitrary",
     }
+    person = made.head.individual
     individual_values = {
-        "DwiWorldToT1World": individual.dwi_to_t1.tolist(),
-        "AgeYears": individual.age_years,
-        "Sex": individual.sex,
-        "AffineVolumeOverTemplate": individual.brain_volume,
-        "VentricleTargetOverTemplate": individual.ventricles,
-        "BundleFibreFA": dict(zip((*NAMES, "radial"), individual.fa.tolist(), strict=True)),
-        "BundleMyelin": dict(zip((*NAMES, "radial"), individual.myelin.tolist(), strict=True)),
+        "DwiWorldToT1World": person.pose.dwi_to_t1.tolist(),
+        "AgeYears": person.age_years,
+        "Sex": person.sex,
+        **made.described,
     }
     for path, values, dtype, sidecar in (
         (
@@ -238,7 +216,7 @@ def _save_truth(
             shared
             | {
                 "Description": "The strongest bundle of each white voxel",
-                "Labels": {str(i): name for i, name in enumerate(NAMES, 1)},
+                "Labels": {str(i): name for i, name in enumerate(made.names, 1)},
             },
         ),
     ):
@@ -259,7 +237,7 @@ def _save_displacement(path: Path, distorted: brain.Brain, affine: np.ndarray, s
         Space="T1w",
         Units="mm, T1 world axes (RAS+)",
         Description=description,
-        DwiWorldToT1World=distorted.individual.dwi_to_t1.tolist(),
+        DwiWorldToT1World=distorted.individual.pose.dwi_to_t1.tolist(),
     )
 
 
@@ -267,7 +245,7 @@ def simulate(
     root: Root,
     subject: Subject,
     config: ConfigFile = None,
-    options: Annotated[str | None, typer.Option(help="JSON of the section `cohort.phantom`")] = None,
+    options: Annotated[str | None, typer.Option(help=OPTIONS_HELP)] = None,
 ) -> None:
     """Simulate one participant: raw T1w and DWI, and the ground truth in the DWI's voxels."""
     name = unit_of(subject)
@@ -277,10 +255,10 @@ def simulate(
     raw, truth = root / "rawdata" / name, files_of(name, root / "truth")
     dwi, bval, bvec = (raw / f"dwi/{name}_dwi.{suffix}" for suffix in ("nii.gz", "bval", "bvec"))
     maps = truth("truth-fa"), truth("truth-tensor"), truth("truth-bundles")
-    section = phantom_of(config, options)
+    section = simulation_of(config, options)
     displacement = truth("truth-displacement") if section.distortion_mm else None
     t1w = raw / f"anat/{name}_T1w.nii.gz"
-    simulate_participant(label, t1w, dwi, bval, bvec, *maps, section, displacement)
+    simulate_participant(label, t1w, dwi, bval, bvec, *maps, section, displacement, root / "truth")
 
 
 def simulate_participant(
@@ -292,8 +270,9 @@ def simulate_participant(
     truth_fa: Path,
     truth_tensor: Path,
     truth_bundles: Path,
-    section: Phantom,
+    section: Phantom | Template,
     truth_displacement: Path | None = None,
+    group: Path | None = None,
 ) -> None:
     """Simulate one participant's scans and their ground truth.
 
@@ -305,26 +284,32 @@ def simulate_participant(
         Scans, written.
     truth_fa, truth_tensor, truth_bundles : path
         Ground truth in the DWI's voxels, written.
-    section : Phantom
+    section : Phantom or Template
     truth_displacement : path, optional
         Displacement field of the distorted DWI, written; needed where there is a distortion.
+    group : path, optional
+        Folder of the group's maps; needed where participants are made of real parts.
     """
-    individual = individuals.draw(section, label)
-    subject = brain.make_brain(individual, load_template(), section)
+    if isinstance(section, Template):
+        assert group is not None
+        made = of_template(section, label, group)
+    else:
+        made = of_phantom(section, label)
+    pose = made.head.individual.pose
 
-    affine, shape = grid(section.t1_spacing_mm, axes=individual.t1_axes)
-    t1 = brain.simulate_t1(subject, affine, shape, individuals.stream(section.seed, label, "t1"), section.t1_snr)
+    affine, shape = grid(section.t1_spacing_mm, axes=pose.t1_axes)
+    t1 = made.t1(affine, shape, individuals.stream(section.seed, label, "t1"))
     save(t1w, Volume(np.rint(t1 * T1_UNIT), affine), dtype=np.int16, **SCANNER, Description="Simulated; no skull")
 
-    affine, shape = grid(section.dwi_spacing_mm, flip_x=True, axes=individual.dwi_axes)
+    affine, shape = grid(section.dwi_spacing_mm, flip_x=True, axes=pose.dwi_axes)
     bvals, directions = signal.gradient_scheme(section.n_b0, section.n_directions, section.b_s_per_mm2)
-    to_t1 = individual.dwi_to_t1
+    to_t1 = pose.dwi_to_t1
     affine_in_t1, rotated = to_t1 @ affine, directions @ to_t1[:3, :3].T
-    diffusion = measured = brain.simulate_diffusion(subject, affine_in_t1, shape, bvals, rotated)
+    diffusion = measured = made.diffusion(made.head, affine_in_t1, shape, bvals, rotated)
     if section.distortion_mm:
         encoding = affine_in_t1[:3, 1] / section.dwi_spacing_mm
-        distorted = brain.distort(subject, encoding, section, *grid(COARSE_MM, axes=individual.t1_axes))
-        measured = brain.simulate_diffusion(distorted, affine_in_t1, shape, bvals, rotated)
+        distorted = brain.distort(made.head, encoding, section, *grid(COARSE_MM, axes=pose.t1_axes))
+        measured = made.diffusion(distorted, affine_in_t1, shape, bvals, rotated)
         assert truth_displacement is not None
         _save_displacement(truth_displacement, distorted, affine_in_t1, shape)
     series = np.zeros((int(np.prod(shape)), len(bvals)), dtype=np.float32)
@@ -336,11 +321,11 @@ def simulate_participant(
         Volume(np.rint(series * DWI_UNIT).reshape(*shape, -1), affine),
         dtype=np.int16,
         **SCANNER,
-        Description=f"Simulated; {_distortion(section)}",
+        Description=f"Simulated; {distortion(section)}",
         PhaseEncodingDirection="j-",
         TotalReadoutTime=0.05,
         EchoTime=0.09,
         RepetitionTime=8.0,
     )
     _save_gradients(bval, bvec, bvals, directions, affine)
-    _save_truth(diffusion, to_t1 @ affine, shape, individual, truth_fa, truth_tensor, truth_bundles)
+    _save_truth(diffusion, to_t1 @ affine, shape, made, truth_fa, truth_tensor, truth_bundles)

@@ -10,12 +10,13 @@ from typing import Any
 from m2m.downstream.inputs import COVARIATES
 from m2m.downstream.prediction import LINEAR, MAIN
 from m2m.evaluate.statistics import ALPHA
-from m2m.figures.figure_records import of_scope
+from m2m.figures.figure_records import of_validation
 from m2m.io.files import read_json, write_text
 from m2m.io.tables import read_table
+from m2m.models.given_weights import given_in, targets_of
 from m2m.options import Report
 from m2m.options.configured import figures_folder, measured_of, read_config
-from m2m.options.downstream_options import NOISE_FREE, T1
+from m2m.options.downstream_options import ATLAS, NOISE_FREE, T1, with_measured
 from m2m.options.stage_flags import NeededConfig, Root
 from m2m.report.page import making, render
 from m2m.report.page_figures import shown
@@ -87,7 +88,7 @@ def verdict(row: Row) -> str:
     return "better" if float(row["low"]) > 0 else "worse"
 
 
-def sentences(target: str, tables: Mapping[str, Sequence[Row]], measured_of: Mapping[str, str]) -> Iterator[str]:
+def sentences(target: str, tables: Mapping[str, Sequence[Row]], measured_of: Mapping[str, str | None]) -> Iterator[str]:
     """Describe the results of one phenotype.
 
     Parameters
@@ -96,15 +97,16 @@ def sentences(target: str, tables: Mapping[str, Sequence[Row]], measured_of: Map
         Phenotype.
     tables : mapping of str to rows
         Tables of the biological validation, by name.
-    measured_of : mapping of str to str
-        Measured image of each synthetic one.
+    measured_of : mapping of str to (str or None)
+        Measured image of each one that is made from the T1; None where there is none.
 
     Yields
     ------
     str
     """
     scores = linear_scores(tables["scores"], target)
-    for name in dict.fromkeys([T1, *measured_of.values(), *measured_of]):
+    known = [COVARIATES] if COVARIATES in scores else []
+    for name in dict.fromkeys([T1, *filter(None, measured_of.values()), *measured_of, *known]):
         verb = "is predicted" if above_chance(scores[name]) else "is not predicted"
         yield f"{target} {verb} above chance from {name} alone: {score_text(scores[name])}."
     for name, measured in measured_of.items():
@@ -120,11 +122,11 @@ def sentences(target: str, tables: Mapping[str, Sequence[Row]], measured_of: Map
 def _synthetic_sentences(
     target: str,
     name: str,
-    measured: str,
+    measured: str | None,
     tables: Mapping[str, Sequence[Row]],
     scores: Mapping[str, Row],
 ) -> Iterator[str]:
-    """Sentences about one synthetic image."""
+    """Sentences about one image that is made from the T1."""
     if row := difference(tables["comparison"], target, f"{T1}+{name}", T1):
         metric = METRICS[row["metric"] or ""][0]
         meaning = {
@@ -135,11 +137,15 @@ def _synthetic_sentences(
         yield (
             f"T1 with {name} minus T1 alone: {metric} {printed(row['difference'], 3)} {interval(row, 3)}: {meaning}."
         )
-    if row := difference(tables["comparison"], target, name, measured):
-        yield (
-            f"{name} minus measured {measured}: {METRICS[row['metric'] or ''][0]} "
-            f"{printed(row['difference'], 3)} {interval(row, 3)}, {verdict(row)}."
-        )
+    references = {measured: f"measured {measured}", ATLAS: f"the {ATLAS}", COVARIATES: "covariates alone"}
+    for reference, text in references.items():
+        if reference and (row := difference(tables["comparison"], target, name, reference)):
+            yield (
+                f"{name} minus {text}: {METRICS[row['metric'] or ''][0]} "
+                f"{printed(row['difference'], 3)} {interval(row, 3)}, {verdict(row)}."
+            )
+    if measured is None:
+        return
     if above_chance(scores[name]) and not above_chance(scores[measured]):
         yield (
             f"{target} is predicted above chance from {name} but not from {measured}: the synthetic map contains "
@@ -246,10 +252,11 @@ TABLES: dict[str, tuple[str, str, dict[str, int | None]]] = {
 
 
 def arranged(tables: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
-    """Tables of the page: name, title, note, columns and rows."""
+    """Tables of the page that have rows: name, title, note, columns and rows."""
     return [
         {"name": name, "title": title, "note": note, "columns": list(columns), "rows": cells(tables[name], columns)}
         for name, (title, note, columns) in TABLES.items()
+        if tables[name]
     ]
 
 
@@ -259,7 +266,7 @@ def main(root: Root, config: NeededConfig) -> None:
     write_page(
         root / "downstream",
         Path(figures_folder(root, "downstream")),
-        measured_of(settings.section("downstream"), settings.task),
+        measured_of(settings.section("downstream"), settings.task, targets_of(given_in(settings))),
         settings.simulated,
         config.read_text(encoding="utf-8"),
         root / "downstream.html",
@@ -270,7 +277,7 @@ def main(root: Root, config: NeededConfig) -> None:
 def write_page(
     folder: Path,
     figures_dir: Path,
-    measured_of: Mapping[str, str],
+    measured_of: Mapping[str, str | None],
     simulated: bool,
     config_json: str,
     out: Path,
@@ -284,8 +291,8 @@ def write_page(
         Tables and downstream.json.
     figures_dir : Path
         Folder of all figures of the validation.
-    measured_of : mapping of str to str
-        Measured image of each synthetic one.
+    measured_of : mapping of str to (str or None)
+        Measured image of each one that is made from the T1; None where there is none.
     simulated : bool
         Whether participants are simulated.
     config_json : str
@@ -305,6 +312,9 @@ def write_page(
             "record": record,
             "chosen": chosen,
             "measured_of": measured_of,
+            "compared": with_measured(measured_of),
+            "given": record.get("given", {}),
+            "atlas": ATLAS in measured_of,
             "cnn": any(row["predictor"] == "cnn" for row in tables["scores"]),
             "targets": {
                 name: list(sentences(name, tables, measured_of))
@@ -312,7 +322,7 @@ def write_page(
                 if name not in record["refused"]
             },
             "tables": arranged(tables),
-            "figures": shown(of_scope("downstream"), figures_dir, "downstream/"),
+            "figures": shown(of_validation(measured_of), figures_dir, "downstream/"),
             **making(config_json, record["folds_hash"], "downstream"),
         },
     )

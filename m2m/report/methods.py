@@ -17,9 +17,9 @@ from m2m.io.errors import DataError
 from m2m.io.files import read_json, write_text
 from m2m.io.modalities import MODALITIES, REGISTERED, natures
 from m2m.io.tables import read_table
-from m2m.options import Config, Family, Task
+from m2m.options import Config, Family, Task, Template
 from m2m.options.configured import figures_folder
-from m2m.options.downstream_options import fold_task
+from m2m.options.downstream_options import FA, T1, fold_task
 from m2m.options.imaging_options import MAPPERS
 from m2m.options.preprocess_backends import PREPROCESS_BACKENDS
 from m2m.options.stage_flags import NeededConfig, PageName, Root
@@ -148,10 +148,22 @@ def biology(root: Path) -> dict[str, Any]:
     }
 
 
-def of_folds(root: Path) -> dict[str, Any]:
-    """Record of the folds, with the counts of the parts of the first fold."""
-    first = read_json(root / "cohort" / "fold-1" / "split.json")
+def of_folds(root: Path, alone: bool) -> dict[str, Any]:
+    """Record of the folds, with the counts of the parts of the first fold; without where no network was trained."""
+    first = {} if alone else read_json(root / "cohort" / "fold-1" / "split.json")
     return first | read_json(root / "cohort" / "folds.json")
+
+
+def used_rows(root: Path) -> list[Row]:
+    """Rows of quality.tsv of the units that were used."""
+    return [row for row in read_table(root / "cohort" / "quality.tsv") if row["state"] == "used"]
+
+
+def described(root: Path) -> list[Row]:
+    """Units that features were computed of, with the origin of their brain mask, as rows of quality.tsv."""
+    units = [str(row["unit"]) for row in read_table(root / "downstream" / "features.tsv")]
+    at = ((unit, Path(unit_path(root, "anat-status", unit_folder(unit), unit))) for unit in units)
+    return [{"unit": unit, "anat_brain_mask": read_json(path).get("brain_mask")} for unit, path in at]
 
 
 def context(root: Path, config: Config, tasks: Mapping[str, Task]) -> dict[str, Any]:
@@ -171,8 +183,8 @@ def context(root: Path, config: Config, tasks: Mapping[str, Task]) -> dict[str, 
     -------
     dict
     """
-    quality = read_table(root / "cohort" / "quality.tsv")
-    used = [row for row in quality if row["state"] == "used"]
+    alone = config.downstream.without_dwi and not tasks
+    used = described(root) if alone else used_rows(root)
     masks = Counter(row.get("anat_brain_mask") for row in used)
     names = dict.fromkeys(model for task in tasks.values() for model in task.models)
     models = {name: config.models[name] for name in names}
@@ -181,20 +193,27 @@ def context(root: Path, config: Config, tasks: Mapping[str, Task]) -> dict[str, 
         read_json(root / "models" / task / model / "model.json")["code_version"] for task, model in fits(tasks)
     }
     folds = any(task.fold for task in tasks.values())
-    measured = set() if folds else evaluated(root, tasks)
+    validated = biology(root) if folds or alone else None
+    if validated:
+        images |= {T1, *(one["target"] for one in validated.get("given", {}).values())}
+        images |= {FA} if config.downstream.atlas else set()
+    measured = set() if validated else evaluated(root, tasks)
     tasks = {name.removesuffix(fold_task("", 1)): task for name, task in tasks.items() if task.fold in (None, 1)}
     shown = natures(images)
-    resampled = [m for n, m in MODALITIES.items() if m.nature == "weighted" or n in {REGISTERED, *images}]
+    registered = set() if alone else {REGISTERED, *images}
+    resampled = [m for n, m in MODALITIES.items() if m.nature == "weighted" or n in registered]
     return {
         "config": config,
         "tasks": tasks,
         "natures": shown,
         "modality_sentences": [m.methods for m in resampled if m.methods],
         "targets": natures(task.target for task in tasks.values()),
-        "phantom": config.cohort.phantom if config.cohort.source == "phantom" else None,
-        "flow": read_json(root / "cohort" / "flow.json"),
-        "split": of_folds(root) if folds else read_json(root / "cohort" / "split.json"),
-        "biology": biology(root) if folds else None,
+        "simulation": config.cohort.simulation,
+        "real_parts": isinstance(config.cohort.simulation, Template),
+        "flow": validated["flow"] if validated and alone else read_json(root / "cohort" / "flow.json"),
+        "split": of_folds(root, alone) if validated else read_json(root / "cohort" / "split.json"),
+        "biology": validated,
+        "without_dwi": alone,
         "corrected": config.preprocess.record.sentence(config.preprocess),
         "mapper": config.grid.record.sentence(config.grid),
         "fit": FITS[config.dti.fit],
@@ -213,7 +232,7 @@ def context(root: Path, config: Config, tasks: Mapping[str, Task]) -> dict[str, 
         "bundles": any(region == "bundles" for region, _ in measured),
         "calibrated": ("brain", "calibration_error") in measured,
         "compared": any(len(task.models) > 1 for task in tasks.values()),
-        "versions": package_versions(config, models.values(), folds)
+        "versions": package_versions(config, models.values(), validated is not None)
         | program_versions(root, [str(row["unit"]) for row in used]),
         "fitting_versions": sorted(code_versions - {m2m.__version__}),
     }

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from m2m.options import Family, Task, Trained
@@ -137,6 +138,8 @@ def changed(before: Mapping[str, Any], after: Mapping[str, Any], at: str = "") -
                 text = "-".join(map(str, new))
             elif new is None or isinstance(new, bool):
                 text = constants[new]
+            elif isinstance(new, Path):  # the folders of a machine stay there
+                text = new.name
             else:
                 text = f"{new:g}" if isinstance(new, float) else str(new)
             yield f"{at}{key}", text
@@ -174,6 +177,10 @@ def training_sentences(tasks: Mapping[str, Task], models: Mapping[str, Family]) 
         steps = tasks[task].steps_of(model) or training.steps
         text = f"{steps} steps of {training.batch_size} slices, learning rate "
         text += f"{training.learning_rate:g}, seed {training.seed}"
+        if training.start_from:
+            given = "the weights of another model"
+            origin = "weights installed with m2m" if training.start_from == "pretrained" else given
+            text += f"; fine-tuned [@ghafoorian2017] from {origin}, with its mean map where it has one"
         if training.flip:
             text += "; half of the slices were mirrored at random"
         if training.jitter and tasks[task].source == "t1":

@@ -1,7 +1,7 @@
 """Numbers by which T1s on the common grid are compared: how like the template of a healthy adult they are.
 
-They are of the scaled, brain-extracted T1 that models receive, so that a new T1 can be compared with those of the participants
-whom a model was validated on. Tissues are those of the registered template.
+They are of the scaled, brain-extracted T1 that models receive, so that a new T1 can be compared with those of the
+participants whom a model was validated on. Tissues are those of the registered template.
 """
 
 import numpy as np
@@ -38,11 +38,12 @@ def t1_numbers(
     Returns
     -------
     dict
-        ``brain_volume_l``: litres. ``brain_overlap``: Dice coefficient of the brain and the template's. ``template_mi``:
-        mutual information (nats) with the template's T1 inside both. ``tissue_contrast``: mean intensity of the
-        template's white matter less that of its grey matter, in standard deviations inside them. ``asymmetry``: see
-        `asymmetry`. With a displacement: ``deformed_mi``, mutual information after it, and ``jacobian_p1`` and
-        ``jacobian_p99``, percentiles of its Jacobian determinant in the brain. Without one of the tissues, the first two.
+        ``brain_volume_l``: litres. ``brain_overlap``: Dice coefficient of the brain and the template's.
+        ``template_mi``: mutual information (nats) with the template's T1 inside both. ``tissue_contrast``: mean
+        intensity of the template's white matter less that of its grey matter, in standard deviations inside them.
+        ``asymmetry``: see `asymmetry`. With a displacement: ``deformed_mi``, mutual information after it, and
+        ``jacobian_p1`` and ``jacobian_p99``, percentiles of its Jacobian determinant in the brain. Without one of the
+        tissues, the first two.
     """
 
     def template(tissue: Tissue, displacement: NDArray | None = None) -> NDArray:

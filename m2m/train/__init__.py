@@ -20,6 +20,7 @@ from m2m.io.versions import VERSIONS
 from m2m.models.building import load_synthesis
 from m2m.models.prerequisites import Synthesis
 from m2m.models.record import METRIC, load_model, save_model
+from m2m.models.record_schema import without_folders
 from m2m.options import Family, Model, Task
 from m2m.options.configured import fitted_model, fitted_task, read_config, require_one, split_of
 from m2m.options.section import parse_options
@@ -29,6 +30,7 @@ from m2m.train.checkpoint import Checkpoints
 from m2m.train.closed_form import fit_at_once, with_deformation
 from m2m.train.dataset import find_subjects
 from m2m.train.encoder import load_encoder
+from m2m.train.fine_tuning import start_of
 from m2m.train.history import METRICS, json_lines
 from m2m.train.launch import make_fabric
 from m2m.train.loop import fit_network
@@ -211,7 +213,7 @@ def fit_model(
         "task": task,
         "model": model,
         "family": chosen.family,
-        "options": chosen.model_dump(mode="json"),
+        "options": without_folders(chosen.model_dump()),
         "source": task_chosen.source,
         "target": task_chosen.target,
         **grid,
@@ -229,6 +231,9 @@ def fit_model(
     synthesis = None
     if chosen.starts_from:
         synthesis, about["first"] = first_stage(synthesis_weights, about)
+    start = start_of(chosen, about, synthesis) if chosen.trained else None
+    if start:
+        about["started_from"] = start.entry
     perceptual = chosen.features
     encoder_weights = encoder if perceptual.network == "self" else perceptual.weights
     about |= {"encoder": file_digest(encoder_weights) if encoder_weights else None}
@@ -238,7 +243,8 @@ def fit_model(
         feature_encoder = load_encoder(perceptual, channels, encoder)
         fabric = make_fabric(chosen.training)
         fabric.launch()
-        fit = fit_network(fabric, subjects, task_chosen, chosen, checkpoints, feature_encoder, synthesis)
+        prerequisites = feature_encoder, synthesis, start, slices_dir.parent
+        fit = fit_network(fabric, subjects, task_chosen, chosen, checkpoints, *prerequisites)
         if not fabric.is_global_zero:
             return
         write_text(metrics, (checkpoints.folder / METRICS).read_text(encoding="utf-8"))
@@ -336,15 +342,17 @@ def first_stage(weights: Path | None, about: Mapping[str, Any]) -> tuple[Synthes
 def configuration(about: Mapping[str, Any], options: Family) -> dict:
     """Collect what determines the weights, for the fingerprint; options of the hardware do not."""
     without: dict[str, Any] = {
-        "training": {"workers", "threads"},
+        "training": {"workers", "threads", "start_from"},
         "perceptual": {"weights"},
         "fusion": True,
         "correct_labels": {"smooth_mm"},
     }
     keys = ("source", "target", "data_hash", "split_hash", "code_version", "encoder")
     further = {"low_res", "first"} & about.keys()
+    start = about.get("started_from")
     return {
         **{key: about[key] for key in (*keys, *sorted(further))},
+        **({"started_from": start["weights"]} if start else {}),
         "options": options.model_dump(mode="json", exclude=without),
         "stage_version": VERSIONS["train"],
     }

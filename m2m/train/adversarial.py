@@ -59,6 +59,8 @@ class Loop:
         Mean map of the training participants, if it is an input of the network.
     synthesis : Synthesis or None
         Model that a super-resolution model starts from.
+    start : mapping of str to Tensor
+        Weights of the generator to start from, and from which averaging starts; others are random.
 
     Attributes
     ----------
@@ -80,9 +82,11 @@ class Loop:
         encoder: nn.Module | None = None,
         prior: TemplateMap | None = None,
         synthesis: Synthesis | None = None,
+        start: Mapping[str, Tensor] | None = None,
     ):
         self.fabric = fabric
         generator = build_network(options, channels, prior, synthesis)
+        generator.load_state_dict(start or {}, strict=False)
         # PyTorch's stubs do not declare memory_format.
         self.generator = generator.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(self.generator, multi_avg_fn=moving_average(options.training.ema_decay))

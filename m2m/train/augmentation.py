@@ -1,9 +1,24 @@
-"""Augmentation of training slices: intensities and mirroring."""
+"""Augmentation of training slices: intensities, simulated differences between scans, mirroring.
+
+References
+----------
+Billot et al. (2023), Med Image Anal 86:102789 (randomised contrast, bias, resolution and shape).
+"""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
+
+from m2m.options.training_options import Augmentation
+
+# Knots of the random curve of intensities, scaled.
+KNOTS = np.array([-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5])
+# Random numbers along each axis of a slice from which a smooth field is interpolated.
+FIELD_KNOTS = 4
+# Images of a sample that lie on the pixels of the slice and follow a displacement; the template does not.
+DISPLACED = {"source", "target", "mask", "brain", "low_res"}
 
 
 def augment_intensity(source: NDArray, gamma: float, scale: float) -> NDArray[np.float32]:
@@ -21,6 +36,79 @@ def augment_intensity(source: NDArray, gamma: float, scale: float) -> NDArray[np
         Of the same shape.
     """
     return (scale * np.sign(source) * np.abs(source) ** gamma).astype(np.float32)
+
+
+def simulate_scan(
+    sample: Mapping[str, NDArray], options: Augmentation, rng: np.random.Generator, weighted: bool
+) -> dict[str, NDArray]:
+    """Change a sample as another scan of another head would differ from it.
+
+    Parameters
+    ----------
+    sample : mapping
+        Of `m2m.train.dataset.read_slice`.
+    options : Augmentation
+    rng : Generator
+    weighted : bool
+        Whether the source is a weighted image, whose intensities have no unit and may be changed.
+
+    Returns
+    -------
+    dict
+        Of the same shapes. Outside the brain the source stays 0; positions do not follow the displacement, as an
+        affine transform to the template does not follow a participant's anatomy.
+    """
+    changed = dict(sample)
+    if options.deform_px:
+        changed |= _displaced(sample, options.deform_px, rng)
+    if weighted and options.changes_intensities:
+        changed["source"] = _other_scanner(changed["source"], options, rng)
+    return changed
+
+
+def _displaced(sample: Mapping[str, NDArray], sd_px: float, rng: np.random.Generator) -> dict[str, NDArray]:
+    """Images of a sample displaced by one smooth random field; masks by the nearest pixel."""
+    shape = sample["source"].shape[-2:]
+    pixels = np.indices(shape, np.float32)
+    pixels += sd_px * np.stack([smooth_field(rng, shape), smooth_field(rng, shape)])
+    moved = {}
+    for name in DISPLACED & sample.keys():
+        order = 0 if name in ("mask", "brain") else 1
+        channels = (ndimage.map_coordinates(channel, pixels, order=order) for channel in sample[name])
+        moved[name] = np.stack([*channels]).astype(np.float32)
+    return moved
+
+
+def _other_scanner(source: NDArray, options: Augmentation, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Slices (N, H, W) with another tone curve, resolution, receive field and noise."""
+    outside, shape = source == 0, source.shape[-2:]
+    steps = np.diff(KNOTS) * np.exp(options.tone * rng.standard_normal(len(KNOTS) - 1))
+    curve = np.concatenate([[0.0], np.cumsum(steps)])
+    curve = (curve - curve[1]) / (curve[-2] - curve[1])  # 0 stays 0, and 1 stays 1
+    image = np.interp(source, KNOTS, curve)
+    sigma = np.zeros(3)
+    sigma[rng.integers(3)] = options.blur_px * rng.random()
+    image = ndimage.gaussian_filter(image, sigma)
+    image = image * np.exp(options.bias * smooth_field(rng, shape))
+    image = image + options.noise * rng.random() * rng.standard_normal(image.shape)
+    return np.where(outside, 0, image).astype(np.float32)
+
+
+def smooth_field(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Draw a smooth field of a standard deviation of about 1, by cubic interpolation of few random numbers.
+
+    Parameters
+    ----------
+    rng : Generator
+    shape : (int, int)
+
+    Returns
+    -------
+    ndarray, of this shape
+    """
+    knots = rng.standard_normal((FIELD_KNOTS, FIELD_KNOTS))
+    at = np.meshgrid(*(np.linspace(0, FIELD_KNOTS - 1, n) for n in shape), indexing="ij")
+    return ndimage.map_coordinates(knots, at, order=3, mode="nearest")
 
 
 def mirror(sample: Mapping[str, NDArray], plane: str, factors: Sequence[int] = (1,)) -> dict[str, NDArray]:

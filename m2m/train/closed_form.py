@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from m2m.io.bids import files_of
 from m2m.io.errors import DataError
@@ -21,8 +20,12 @@ from m2m.models.uncertainty import Prediction
 from m2m.networks.slice_inputs import TemplateMap
 from m2m.options import Family, Task
 from m2m.structural.displacement import load_displacement
+from m2m.structural.template import load_template
 from m2m.train.dataset import Subject
 from m2m.train.validation import Subjects, evenly, to_mni, validate_model
+
+# Margin of a network's prior around the template's brain.
+MARGIN_MM = 8.0
 
 
 def with_deformation(
@@ -76,21 +79,21 @@ def with_deformation(
     return kept, {**skipped, "failed": skipped["failed"] + failed}, options
 
 
+def displacement_of(subject: Subject, kind: str, root: Path) -> Volume:
+    """Load a subject's displacements, of the kind ``deformation`` or ``inverse-deformation``, from the results."""
+    return load_displacement(files_of(subject.unit, root)(kind), subject.volume("brain"))
+
+
 def training_images(subject: Subject, task: Task, root: Path) -> TrainingImages:
     """What may be looked at of a subject in a task; `root` is the dataset of the results."""
-    at = files_of(subject.unit, root)
-
-    def displacement(kind: str) -> Volume:
-        return load_displacement(at(kind), subject.volume("brain"))
-
     return TrainingImages(
         affine=np.array(subject.record["affine"]),
         shape=tuple(subject.record["shape"]),
         to_mni=to_mni(subject),
         source=lambda: subject.volume(task.source).data,
         low_res=subject.low_res_volume,
-        displacement=lambda: displacement("deformation").data,
-        inverse_displacement=lambda: displacement("inverse-deformation"),
+        displacement=lambda: displacement_of(subject, "deformation", root).data,
+        inverse_displacement=lambda: displacement_of(subject, "inverse-deformation", root),
         target=lambda: subject.volume(task.target),
         mask=subject.mask,
     )
@@ -121,14 +124,12 @@ def fit_at_once(subjects: Subjects, task: Task, options: Family, root: Path) -> 
     def predict(subject: Subject) -> Prediction:
         return family.predict(tensors, training_images(subject, task, root))
 
-    def displacement(subject: Subject) -> NDArray | None:
-        return training_images(subject, task, root).displacement() if options.uses_deformation else None
-
-    validation, uncertainty, ranges = validate_model(subjects, task, predict, displacement)
+    deformations = root if options.uses_deformation else None
+    validation, uncertainty, ranges = validate_model(subjects, task, predict, deformations)
     return Fit(tensors, validation, uncertainty, validation_range=ranges)
 
 
-def template_prior(subjects: Sequence[Subject], task: Task, most: int = 200) -> TemplateMap:
+def template_prior(subjects: Sequence[Subject], task: Task, root: Path | None = None, most: int = 200) -> TemplateMap:
     """Mean target map of the training participants, as an input of a network.
 
     Parameters
@@ -136,6 +137,8 @@ def template_prior(subjects: Sequence[Subject], task: Task, most: int = 200) -> 
     subjects : sequence of Subject
         Training subjects.
     task : Task
+    root : Path or None
+        Dataset of the results, for a mean by the deformations of the participants; None: by affine transforms.
     most : int
         Largest number of subjects that are averaged.
 
@@ -143,9 +146,26 @@ def template_prior(subjects: Sequence[Subject], task: Task, most: int = 200) -> 
     -------
     TemplateMap
     """
-    maps = (baselines.MeasuredMap(s.volume(task.target), s.mask(), to_mni(s)) for s in evenly(subjects, most))
-    tensors = baselines.fit_mean_map(maps, subjects[0].record["spacing_mm"])
-    mean = tensors["mean"].reshape(*tensors["mean"].shape[:3], -1)  # (X, Y, Z, C)
+
+    def measured(subject: Subject) -> baselines.MeasuredMap:
+        inverse = None if root is None else displacement_of(subject, "inverse-deformation", root)
+        return baselines.MeasuredMap(subject.volume(task.target), subject.mask(), to_mni(subject), inverse)
+
+    maps = map(measured, evenly(subjects, most))
+    spacing_mm = subjects[0].record["spacing_mm"]
+    tensors = baselines.fit_mean_map(maps, spacing_mm)
+    box = around_brain(spacing_mm)
+    mean = tensors["mean"][box].reshape(*tensors["mean"][box].shape[:3], -1)  # (X, Y, Z, C)
     values = torch.from_numpy(np.ascontiguousarray(np.moveaxis(mean, -1, 0)))
-    to_voxel = torch.from_numpy(np.linalg.inv(tensors["affine"])).float()
-    return TemplateMap(values, to_voxel, MODALITIES[task.target].directed)
+    to_voxel = np.linalg.inv(tensors["affine"])
+    to_voxel[:3, 3] -= [one.start for one in box]
+    return TemplateMap(values, torch.from_numpy(to_voxel).float(), MODALITIES[task.target].directed)
+
+
+def around_brain(spacing_mm: float) -> tuple[slice, slice, slice]:
+    """Part of the template's grid that holds its brain and `MARGIN_MM` around it, which a participant's may reach."""
+    brain = load_template("brain", spacing_mm).data > 0
+    margin, places = round(MARGIN_MM / spacing_mm), np.argwhere(brain)
+    first, last = (places.min(0) - margin).clip(0), places.max(0) + margin + 1
+    x, y, z = (slice(int(low), int(high)) for low, high in zip(first, last, strict=True))
+    return x, y, z

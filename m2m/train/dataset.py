@@ -19,11 +19,13 @@ from m2m.io.files import read_json
 from m2m.io.masks import in_mask
 from m2m.io.modalities import MODALITIES
 from m2m.io.volume import Volume
+from m2m.options.training_options import Augmentation
 from m2m.structural.slices import PLANES, assemble, positions
-from m2m.train.augmentation import augment_intensity, mirror
+from m2m.train.augmentation import augment_intensity, mirror, simulate_scan
 from m2m.train.slice_checks import require_factor, require_grid_axes
 
 Batch = dict[str, Any]
+NO_AUGMENTATION = Augmentation()
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ class SliceBatches(Dataset):
 
     Augmentation: half of the slices are mirrored left to right (signs of tensor elements change
     where needed); T1 intensities, normalised to about 0..1, get a random gamma and scale. FA is
-    quantitative, so its values are not changed.
+    quantitative, so its values are not changed. `augment` simulates other scans before that.
 
     Parameters
     ----------
@@ -189,6 +191,8 @@ class SliceBatches(Dataset):
         Mirror half of the slices.
     jitter : float
         Gamma and scale lie between ``exp(-jitter)`` and ``exp(jitter)``.
+    augment : Augmentation
+        Simulated differences between scans.
     central_share : float
         Fraction of the usable slices that are drawn: the central ones.
     correction_context : int
@@ -214,6 +218,7 @@ class SliceBatches(Dataset):
         seed: int,
         flip: bool = True,
         jitter: float = 0.0,
+        augment: Augmentation = NO_AUGMENTATION,
         central_share: float = 1.0,
         correction_context: int = 0,
         rank: int = 0,
@@ -223,7 +228,7 @@ class SliceBatches(Dataset):
             raise ValueError(f"batch_size {batch_size} is not a multiple of {world} devices")
         self.subjects, self.source, self.target = subjects, source, target
         self.context, self.planes, self.batch_size, self.seed = context, planes, batch_size, seed
-        self.flip, self.jitter, self.rank, self.world = flip, jitter, rank, world
+        self.flip, self.jitter, self.augment, self.rank, self.world = flip, jitter, augment, rank, world
         self.central_share, self.correction_context = central_share, correction_context
         self._usable: dict[tuple[str, str], NDArray[np.int32]] = {}
 
@@ -240,7 +245,10 @@ class SliceBatches(Dataset):
             usable = self._usable_slices(subject, plane)
             index = int(usable[int(position[i] * len(usable))])
             sample = read_slice(subject, plane, index, self.source, self.target, self.context, self.correction_context)
-            if MODALITIES[self.source].nature == "weighted":
+            weighted = MODALITIES[self.source].nature == "weighted"
+            if self.augment != NO_AUGMENTATION:
+                sample = simulate_scan(sample, self.augment, np.random.default_rng((self.seed, step, i)), weighted)
+            if weighted:
                 sample["source"] = augment_intensity(sample["source"], gamma[i], scale[i])
             if self.flip and flip_draw[i] < 0.5:
                 sample = mirror(sample, plane, MODALITIES[self.target].mirror)

@@ -49,7 +49,7 @@ class History:
         )
         if active:
             rows = read_rows(self.path) if self.path.exists() else []
-            write_text(self.path, json_lines([row for row in rows if row["step"] <= start]))
+            write_text(self.path, json_lines([row for row in rows if start and row["step"] <= start]))
             self.board = SummaryWriter(folder / "tensorboard", purge_step=start + 1)
 
     def write(self, step: int, split: str, values: Mapping[str, float], **more: Any) -> None:

@@ -56,7 +56,7 @@ def correction_of(weights: Path) -> tuple[LabelCorrection, dict[str, Any], float
 def main(root: Root, task: TaskName, model: ModelName, config: NeededConfig) -> None:
     """Measure the displacements by which a model's label correction shifts its training targets."""
     written = read_config(config)
-    known = written.phantom is not None and written.phantom.distortion_mm
+    known = written.simulation is not None and written.simulation.distortion_mm
     measure_model(
         root / "models" / task / model / "model.safetensors",
         root / "slices",

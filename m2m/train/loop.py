@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,16 +12,18 @@ from torch import Tensor, nn
 
 from m2m.io.modalities import MODALITIES
 from m2m.models.building import CORRECTION
-from m2m.models.fusion import fusion_of
-from m2m.models.inference import translate_volume, views_of
+from m2m.models.fusion import fusion_of, with_atlas
+from m2m.models.inference import deformed_prior, translate_volume, views_of
 from m2m.models.prerequisites import Synthesis
 from m2m.models.record import METRIC, Fit
 from m2m.models.uncertainty import Prediction
+from m2m.networks.slice_inputs import TemplateMap
 from m2m.options import Task, Trained
 from m2m.train.adversarial import Loop
 from m2m.train.checkpoint import Checkpoints
-from m2m.train.closed_form import template_prior
+from m2m.train.closed_form import displacement_of, template_prior
 from m2m.train.dataset import SliceBatches, Subject, whole_subject
+from m2m.train.fine_tuning import Start
 from m2m.train.history import History
 from m2m.train.stepping import make_reproducible, require_finite
 from m2m.train.validation import evenly, to_mni, validate_model
@@ -125,12 +128,15 @@ def fit_network(
     checkpoints: Checkpoints,
     encoder: nn.Module | None = None,
     synthesis: Synthesis | None = None,
+    start: Start | None = None,
+    root: Path | None = None,
 ) -> Fit:
     """Train, from the newest checkpoint if there is one, and return the weights to export.
 
     The averaged weights with the best validation value are exported. The last weights are exported
     instead if there are no validation subjects, or if labels are corrected: measured against
-    misaligned labels, a blurred prediction has the smallest error.
+    misaligned labels, a blurred prediction has the smallest error. Weights to start from are validated, too:
+    where training makes them worse, they are exported as they are.
 
     Parameters
     ----------
@@ -146,6 +152,10 @@ def fit_network(
         Feature encoder of the perceptual term.
     synthesis : Synthesis or None
         Model that a super-resolution model starts from.
+    start : Start or None
+        Trained weights that the network starts from.
+    root : Path or None
+        Dataset of the results, with the deformations of a model that uses them.
 
     Returns
     -------
@@ -161,18 +171,22 @@ def fit_network(
     training = options.training
     make_reproducible(training.seed, fabric.device)
     channels = len(MODALITIES[task.target].channels)
-    prior = template_prior(subjects["train"], task) if options.window.prior else None
-    loop, best, start = Loop(fabric, options, channels, encoder, prior, synthesis), None, 0
+    deformations = root if options.uses_deformation else None
+    prior = prior_of_training(subjects["train"], task, options, start, deformations)
+    loop = Loop(fabric, options, channels, encoder, prior, synthesis, start.tensors if start else None)
+    best, done = None, 0
     latest: dict[str, float] = {}  # adversarial terms are not computed in every step
     if state := load_together(fabric, checkpoints):
         loop.restore(state)
-        best, start, latest = state["best"], state["step"], state.get("latest", latest)
+        best, done, latest = state["best"], state["step"], state.get("latest", latest)
     batches = training_batches(fabric, subjects["train"], task, options, loop.correction_context)
     validation_set = evenly(subjects["validation"], training.validation_subjects)
-    history = History(checkpoints.folder, start, training.steps, fabric.is_global_zero)
+    history = History(checkpoints.folder, done, training.steps, fabric.is_global_zero)
     with listening_for_stop() as stop_wanted, closing(history):
-        stream = batches.steps(start, training.steps, training.workers)
-        for step, batch in enumerate(stream, start + 1):
+        if start and validation_set and not done:
+            best = validated(fabric, loop, validation_set, task, options, history, 0)
+        stream = batches.steps(done, training.steps, training.workers)
+        for step, batch in enumerate(stream, done + 1):
             terms = loop.update(step - 1, fabric.to_device(batch))
             values, stop = gather(fabric, terms, stop_wanted())
             require_finite(step, values, batch["unit"])
@@ -181,11 +195,9 @@ def fit_network(
             if last or step == 1 or step % LOG_EVERY == 0:
                 history.write(step, "train", latest, learning_rate=loop.learning_rate)
             if validation_set and (last or step % training.validate_every == 0):
-                value = validate(fabric, loop.ema, validation_set, task, options)
-                names = [subject.unit for subject in validation_set]
-                history.write(step, "validation", {METRIC: value}, subjects=names)
-                if best is None or value < best["value"] or "correction" in loop.generator_modules:
-                    best = {"step": step, "value": value, "weights": loop.weights()}
+                found = validated(fabric, loop, validation_set, task, options, history, step)
+                if best is None or found["value"] < best["value"] or "correction" in loop.generator_modules:
+                    best = found
             if last or stop or step % training.checkpoint_every == 0:
                 progress = {"best": best, "latest": latest}
                 save_together(fabric, checkpoints, step, loop.state() | progress)
@@ -198,14 +210,41 @@ def fit_network(
     weights = {n: w for n, w in best["weights"].items() if not n.startswith(CORRECTION)}
     loop.ema.load_state_dict(weights)
     fitted = evenly(subjects["train"], training.validation_subjects)
+    predict = predictor(loop.ema, fabric, task, options, deformations)
     validation, uncertainty, ranges = validate_model(
-        {"train": fitted, "validation": validation_set}, task, predictor(loop.ema, fabric, task, options)
+        {"train": fitted, "validation": validation_set}, task, predict, deformations
     )
     tensors = {name: weight.numpy() for name, weight in best["weights"].items()}
     return Fit(tensors, validation, uncertainty, best["step"], ranges)
 
 
-def predictor(network: nn.Module, fabric: Fabric, task: Task, options: Trained) -> Callable[[Subject], Prediction]:
+def validated(
+    fabric: Fabric,
+    loop: Loop,
+    subjects: Sequence[Subject],
+    task: Task,
+    options: Trained,
+    history: History,
+    step: int,
+) -> dict[str, Any]:
+    """Step, validation value and weights after so many steps; the value goes to the history."""
+    value = validate(fabric, loop.ema, subjects, task, options)
+    history.write(step, "validation", {METRIC: value}, subjects=[subject.unit for subject in subjects])
+    return {"step": step, "value": value, "weights": loop.weights()}
+
+
+def prior_of_training(
+    subjects: Sequence[Subject], task: Task, options: Trained, start: Start | None, deformations: Path | None
+) -> TemplateMap | None:
+    """The prior of the start, where it has one; otherwise the mean map of the training participants."""
+    if not options.window.prior:
+        return None
+    return (start and start.prior) or template_prior(subjects, task, deformations)
+
+
+def predictor(
+    network: nn.Module, fabric: Fabric, task: Task, options: Trained, root: Path | None = None
+) -> Callable[[Subject], Prediction]:
     """Function that predicts the whole volume of a subject, as `m2m translate` does.
 
     Parameters
@@ -215,6 +254,8 @@ def predictor(network: nn.Module, fabric: Fabric, task: Task, options: Trained) 
     task : Task
     options : Trained
         Options of the model.
+    root : Path or None
+        Dataset of the results, for a model that uses deformations.
 
     Returns
     -------
@@ -225,7 +266,7 @@ def predictor(network: nn.Module, fabric: Fabric, task: Task, options: Trained) 
 
     def predict(subject: Subject) -> Prediction:
         source = subject.volume(task.source)
-        return translate_volume(
+        prediction = translate_volume(
             network,
             source.data,
             to_mni(subject) @ source.affine,
@@ -235,6 +276,10 @@ def predictor(network: nn.Module, fabric: Fabric, task: Task, options: Trained) 
             low_res=subject.low_res_volume() if subject.low_res else None,
             **views_of(options, task.target),
         )
+        if root is None:
+            return prediction
+        grid = to_mni(subject), source.affine, displacement_of(subject, "deformation", root).data
+        return with_atlas(prediction, deformed_prior(network, *grid), options.atlas_share)
 
     return predict
 
@@ -270,6 +315,7 @@ def training_batches(
         seed=training.seed,
         flip=training.flip,
         jitter=training.jitter,
+        augment=training.augment,
         central_share=training.central_share,
         correction_context=correction_context,
         rank=fabric.global_rank,

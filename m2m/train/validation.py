@@ -2,17 +2,20 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.io.bids import files_of
 from m2m.io.masks import in_mask
 from m2m.io.modalities import MODALITIES
 from m2m.models.record import METRIC
-from m2m.models.uncertainty import Prediction, calibrate, mean_candidates, mean_deviation
+from m2m.models.uncertainty import Prediction, calibrate, mean_deviations
 from m2m.models.validation_range import MOST, ranges_of
 from m2m.options import Task
+from m2m.structural.displacement import load_displacement
 from m2m.structural.t1_numbers import t1_numbers
 from m2m.train.dataset import Subject
 
@@ -33,7 +36,7 @@ def validate_model(
     subjects: Subjects,
     task: Task,
     predict: Callable[[Subject], Prediction],
-    displacement: Callable[[Subject], NDArray | None] = lambda subject: None,
+    deformations: Path | None = None,
 ) -> tuple[dict[str, Any] | None, dict[str, Any], dict[str, dict[str, float]]]:
     """Evaluate a model on the validation participants, and calibrate its uncertainty there.
 
@@ -44,8 +47,8 @@ def validate_model(
     task : Task
     predict : callable
         From a subject to its prediction in scaled units.
-    displacement : callable
-        From a subject to the displacement from its T1 to the template, or None.
+    deformations : Path or None
+        Dataset of the results, for a model that uses deformations.
 
     Returns
     -------
@@ -57,8 +60,8 @@ def validate_model(
         participants it is calibrated on training participants, whose errors are smaller than those
         of new participants.
     validation_range : dict
-        Of `m2m.models.validation_range.ranges_of`: the numbers of the T1s over training participants, too, since
-        nothing of them is fitted; the mean standard deviation over those whom the uncertainty is calibrated on.
+        Of `m2m.models.validation_range.ranges_of`: the numbers of T1s over training participants, too, since
+        nothing of them is fitted; the mean deviations over those whom the uncertainty is calibrated on.
         Empty where the source is no T1.
     """
     part = "validation" if subjects["validation"] else "train"
@@ -72,23 +75,24 @@ def validate_model(
             image = prediction.image[inside].clip(*modality.limits)
             error = (image - subject.volume(task.target).data[inside]).ravel()
             maes.append(float(np.abs(error).mean()))
-            spreads.append(mean_candidates(prediction, in_mask(subject.volume("brain").data)))
+            spreads.append(mean_deviations(prediction, in_mask(subject.volume("brain").data)))
             yield error, {name: sd[inside].ravel() for name, sd in prediction.sds.items()}
 
     uncertainty = calibrate(errors_and_sds()) | {"part": part, "n_subjects": len(subjects[part])}
     ranges: dict[str, dict[str, float]] = {}
     if MODALITIES[task.source].nature == "weighted":
         looked_at = [subject for one in subjects.values() if one for subject in evenly(one, MOST)]
-        ranges = ranges_of(numbers_of(subject, task, displacement(subject)) for subject in looked_at)
-        means = [mean_deviation(spread, uncertainty) for spread in spreads]
-        ranges |= ranges_of({"mean_sd": mean} for mean in means if mean is not None)
+        ranges = ranges_of(numbers_of(subject, task, deformations) for subject in looked_at)
+        ranges |= ranges_of(spreads)
     if part == "train":
         return None, uncertainty, ranges
     value = float(np.mean(maes))
     return {"metric": METRIC, "value": value, "n_subjects": len(maes)}, uncertainty, ranges
 
 
-def numbers_of(subject: Subject, task: Task, displacement: NDArray | None) -> dict[str, float]:
+def numbers_of(subject: Subject, task: Task, deformations: Path | None) -> dict[str, float]:
     """Numbers of a subject's T1, as `m2m translate` measures them."""
-    brain = in_mask(subject.volume("brain").data)
-    return t1_numbers(subject.volume(task.source), brain, to_mni(subject), displacement)
+    brain, displacement = subject.volume("brain"), None
+    if deformations is not None:
+        displacement = load_displacement(files_of(subject.unit, deformations)("deformation"), brain).data
+    return t1_numbers(subject.volume(task.source), in_mask(brain.data), to_mni(subject), displacement)

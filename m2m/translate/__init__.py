@@ -16,10 +16,12 @@ from tqdm import tqdm
 from m2m.io.errors import DataError
 from m2m.io.overwriting import require_apart, require_outside, sidecar_of
 from m2m.io.unit_status import recorded, require_ok
+from m2m.models.pretrained import DEFAULT, weights_of
 from m2m.models.record import load_model
+from m2m.models.record_schema import read_record
 from m2m.models.validation_range import warning_of
 from m2m.structural.slices import PLANES
-from m2m.translate.outputs import Outputs, default_outputs
+from m2m.translate.outputs import Outputs, default_outputs, map_named_after
 from m2m.translate.predict import Network, predict_file, save_maps
 
 WORKFLOW = "For a source on the common grid, as in the workflow"
@@ -51,10 +53,31 @@ def _refuse_overwriting(source: Path, out: Path, given: Sequence[Path | None], f
         raise typer.BadParameter(str(error)) from error
 
 
+def _default_out(source: Path, record: Path) -> Path:
+    """Name the map of a T1 after it; raise BadParameter for a folder, or where the map would lie in its dataset."""
+    if source.is_dir():
+        raise typer.BadParameter("a folder needs --out, the folder of the results")
+    target = read_record(record)["target"]
+    try:
+        return map_named_after(source, target)
+    except DataError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 def main(
     source: Annotated[Path, typer.Argument(help="T1w image, NIfTI; or a BIDS folder.")],
-    weights: Annotated[Path, typer.Option(help="model.safetensors of `m2m train`.")],
-    out: Annotated[Path, typer.Option(help="Map to write, .nii.gz; for a BIDS folder: a folder.")],
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help=f"model.safetensors of `m2m train`, or a name of `m2m models`. Default: {DEFAULT}, installed."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Map to write, .nii.gz; for a BIDS folder: a folder, needed. Default: here, named after the T1."
+        ),
+    ] = None,
     out_sd: Annotated[Path | None, typer.Option(help="Standard deviations to write. Default: OUT_sd.nii.gz.")] = None,
     figure: Annotated[Path | None, typer.Option(help="QC figure to write. Default: OUT.png.")] = None,
     brain: Annotated[Path | None, typer.Option(help="Brain mask on the source's voxels. Default: computed.")] = None,
@@ -92,24 +115,28 @@ def main(
 
     The map is on the voxels of the T1, in the unit of the target. Research only: no clinical use.
 
-    What lies outside the range of the model's participants is a warning. Exit codes: 0 done; 1 refused or failed, with the reason; 2 wrong call; 3 some T1s of a folder
+    A T1 that lies outside the range of the model's participants is translated with a warning.
+
+    Exit codes: 0 done; 1 refused or failed, with the reason; 2 wrong call; 3 some T1s of a folder
     were not translated.
     """
     network = Network(parse_planes(planes), batch_size, device)
-    record = record or weights.with_name("model.json")
-    given = [source, weights, record, brain, low_res, anat_status, *(require or [])]
+    weights_path = weights_of(weights)
+    record = record or weights_path.with_name("model.json")
+    out = out or _default_out(source, record)
+    given = [source, weights_path, record, brain, low_res, anat_status, *(require or [])]
     _refuse_overwriting(source, out, given, [out_sd, figure, status])
-    tensors, about = load_model(weights, record)
+    tensors, about = load_model(weights_path, record)
     if source.is_dir():
         if any((out_sd, figure, brain, anat_status, require, status, low_res)):
             raise typer.BadParameter("a folder takes --weights, --out, --record, --device, --batch-size, --planes")
         from m2m.translate.folder import translate_folder
 
-        done, failed = translate_folder(source, out, weights, tensors, about, network)
+        done, failed = translate_folder(source, out, weights_path, tensors, about, network)
         raise typer.Exit((SOME_FAILED if done else 1) if failed else 0)
     if not out.name.endswith((".nii", ".nii.gz")):
         raise typer.BadParameter(f"{out}: the name must end in .nii.gz or .nii")
-    sources = [path for path in (source, brain, low_res, weights) if path]
+    sources = [path for path in (source, brain, low_res, weights_path) if path]
     maps = [path for path in (out, out_sd) if path]
     context: AbstractContextManager[dict[str, Any]] = (
         recorded("translate", unit, status, maps) if status else nullcontext({})

@@ -1,4 +1,4 @@
-"""Export a trained model: as a MONAI bundle with its model card, or its network as ONNX.
+"""Export a trained model: as a MONAI bundle with its model card, its network as ONNX, or small weights to install.
 
 References
 ----------
@@ -15,20 +15,25 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 import m2m
 from m2m.io.errors import DataError
-from m2m.io.files import whole, write_json
+from m2m.io.files import read_text, whole, write_json, write_text
 from m2m.io.modalities import MODALITIES
+from m2m.io.overwriting import require_apart
 from m2m.io.tables import read_table
 from m2m.models.building import load_network
 from m2m.models.inference import views_of
-from m2m.models.record import load_model
+from m2m.models.pretrained import FOLDER
+from m2m.models.record import load_model, model_card
+from m2m.models.record_schema import Sentence
 from m2m.options import Trained, section_of
 from m2m.structural.slices import PLANES, positions
 from m2m.translate.monai_bundle import card_with_tests, require_no_participant, write_bundle
 from m2m.translate.native import require_model_of_t1
+from m2m.translate.packing import FILES, licence_text, write_weights
 from m2m.translate.predict import require_grid_axes
 
 # The first version in which GridSample supports volumes, for a network with a prior.
@@ -47,6 +52,7 @@ class Format(StrEnum):
 
     MONAI = "monai"
     ONNX = "onnx"
+    WEIGHTS = "weights"
 
 
 class _Flat(nn.Module):
@@ -189,7 +195,8 @@ def difference(network: nn.Module, path: Path, slices: tuple[Tensor, ...]) -> fl
 
 def usage(record: Mapping[str, Any], context: int) -> dict[str, Any]:
     """Describe inputs and outputs of a network, for the JSON file next to the ONNX."""
-    about = ("task", "model", "family", "source", "target", "weights", "simulated", "uncertainty")
+    about = ["task", "model", "family", "source", "target", "weights", "simulated", "uncertainty"]
+    about += [key for key in ("trained_on", "licence") if record.get(key)]
     axes = f" {ALONG_GRID}" if MODALITIES[record["target"]].directed else ""
     return {key: record[key] for key in about} | {
         "GeneratedBy": m2m.GENERATED_BY,
@@ -204,9 +211,11 @@ def usage(record: Mapping[str, Any], context: int) -> dict[str, Any]:
         },
         "outputs": {
             "image": f"(slices, {len(MODALITIES[record['target']].channels)}, H, W), scaled as "
-            f"m2m.io.modalities defines it, not clipped; orientations are averaged{axes}",
+            f"m2m.io.modalities defines it, not clipped; orientations are averaged{axes}. `m2m translate` averages the "
+            "result with the mean map deformed to the T1, which has the weight atlas_share",
             "log_sd": "if the network predicts it: logarithm of the expected error",
         },
+        "atlas_share": getattr(section_of(record), "atlas_share", 0.0),
         "limits": "research only, no clinical use",
     }
 
@@ -219,23 +228,66 @@ def network_and_context(tensors: Mapping[str, NDArray], record: Mapping[str, Any
     return load_network(tensors, record), views_of(options, record["target"])["context"]
 
 
+def stated(record: Mapping[str, Any], **given: str) -> dict[str, Any]:
+    """Add what is stated about a model to its record.
+
+    Parameters
+    ----------
+    record : mapping
+    **given : str
+        Sentences by their key in the record; empty ones leave it as it is.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    DataError
+        One is not a plain sentence.
+    """
+    for key, text in given.items():
+        try:
+            TypeAdapter(Sentence | None).validate_python(text or None)
+        except ValidationError:
+            raise DataError(
+                f"--{key.replace('_', '-')} is not a plain sentence in a line",
+                value=text,
+                remedy="use letters, digits, spaces and .,:;()'+- only, and name no participant",
+            ) from None
+    return dict(record) | {key: text for key, text in given.items() if text}
+
+
 def main(
     weights: Annotated[Path, typer.Option(help="model.safetensors of `m2m train`.")],
-    out: Annotated[Path, typer.Option(help="Folder of the bundle, or the .onnx file, to write.")],
-    format: Annotated[Format, typer.Option(help="A MONAI bundle, or the network alone.")] = Format.MONAI,
+    out: Annotated[Path, typer.Option(help="Folder, or .onnx file, to write.")],
+    format: Annotated[
+        Format, typer.Option(help="A MONAI bundle, the network alone, or weights to install in m2m/weights.")
+    ] = Format.MONAI,
     record: Annotated[
         Path | None, typer.Option(help="Model's record. Default: model.json next to the weights.")
     ] = None,
     summary: Annotated[Path | None, typer.Option(help="evaluate/<task>/summary.tsv, for the model card.")] = None,
     licence: Annotated[str, typer.Option(help="Licence of the weights, for the model card.")] = "",
+    licence_file: Annotated[
+        Path | None,
+        typer.Option(help="Text of the licence. Default: LICENSE next to the weights, or else it is named."),
+    ] = None,
+    trained_on: Annotated[
+        str, typer.Option(help="What the model was trained on, in a sentence that stays with its maps.")
+    ] = "",
+    notes: Annotated[Path | None, typer.Option(help="Further tests for the model card, Markdown.")] = None,
 ) -> None:
-    """Export a model with its card as a MONAI bundle, or its network as ONNX.
+    """Export a model with its card as a MONAI bundle, its network as ONNX, or small weights to install.
 
     The bundle needs m2m to run: brain extraction and registration to the template are those of
     `m2m translate`. ONNX is the network alone; the .json next to it describes inputs and outputs.
+    Weights to install are in half precision, with record, card and licence; `m2m translate` finds them
+    by the name of their folder.
     """
     record_path = record or weights.with_name("model.json")
     tensors, about = load_model(weights, record_path)
+    about = stated(about, trained_on=trained_on)
     require_model_of_t1(about)
     require_grid_axes(about)
     network, context = network_and_context(tensors, about)
@@ -252,9 +304,21 @@ def main(
         return
     rows = [row for row in read_table(summary) if row["model"] == about["model"]] if summary else []
     path = weights.with_name("model_card.md")
-    card = path.read_text(encoding="utf-8") if path.is_file() else f"# {about['model']}\n"
-    card = card_with_tests(card, rows, licence)
+    card = path.read_text(encoding="utf-8") if path.is_file() and not trained_on else model_card(about)
+    card = card_with_tests(card, rows, licence, read_text(notes) if notes else "")
     require_no_participant(card, about, path)
+    beside = weights.with_name("LICENSE")
+    licence_file = licence_file or (beside if beside.is_file() else None)
+    terms = read_text(licence_file) if licence_file else ""
+    if format == Format.WEIGHTS:
+        inputs = (weights, record_path, path, summary, licence_file, notes)
+        require_apart((out / name for name in FILES), filter(None, inputs))
+        about = stated(about, licence=licence)
+        write_weights(tensors, about, card, licence_text(about, terms), rows, out)
+        print(f"{out}: `m2m translate` finds these weights where the folder is in {FOLDER}")
+        return
     write_bundle(tensors, about, card, context, out)
+    if terms:
+        write_text(out / "LICENSE", terms)
     run = f"python -m monai.bundle run --config_file {out}/configs/inference.json"
     print(f"{run} --bundle_root {out} --t1 T1.nii.gz --out FA.nii.gz")

@@ -20,11 +20,14 @@ from m2m.io.modalities import MODALITIES
 from m2m.models.record import save_weights
 from m2m.models.record_schema import public_record
 
+STATED = "Licence of these weights:"
 NO_LICENCE = "not stated: ask the authors of the model; it depends on the training data"
 
 
-def card_with_tests(card: str, rows: Sequence[Mapping[str, str | None]], licence: str) -> str:
+def card_with_tests(card: str, rows: Sequence[Mapping[str, str | None]], licence: str, notes: str = "") -> str:
     """Add the licence and the results on test participants to a model card.
+
+    A card that has them keeps them where nothing is given.
 
     Parameters
     ----------
@@ -34,29 +37,28 @@ def card_with_tests(card: str, rows: Sequence[Mapping[str, str | None]], licence
         Rows of the model in evaluate/<task>/summary.tsv; empty: not tested.
     licence : str
         Empty: not stated.
+    notes : str
+        Further tests, Markdown.
 
     Returns
     -------
     str
         Markdown.
     """
-    text = [
-        card.rstrip(),
-        "",
-        f"Licence of these weights: {licence or NO_LICENCE}.",
-        "",
-        "## Test",
-        "",
-    ]
+    if STATED in card and not (rows or licence or notes):
+        return card
+    before = card.partition(STATED)[0].rstrip()
+    text = [before, "", f"{STATED} {licence or NO_LICENCE}.", "", "## Test", ""]
+    further = [notes.strip(), ""] if notes.strip() else []
     if not rows:
-        return "\n".join([*text, "Not given: no table of an evaluation was supplied.", ""])
+        return "\n".join([*text, *(further or ["Not given: no table of an evaluation was supplied.", ""])])
     text += ["Mean over test participants, with its 95 % interval.", ""]
     text += ["| region | metric | mean | interval | participants |", "|---|---|---|---|---|"]
     for row in rows:
         interval = "n/a" if row["low"] is None else f"{row['low']} to {row['high']}"
         cells = (row["region"], row["metric"], row["mean"] or "n/a", interval, row["n_subjects"])
         text.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join([*text, ""])
+    return "\n".join([*text, "", *further])
 
 
 def require_no_participant(text: str, record: Mapping[str, Any], path: Path) -> None:
@@ -96,7 +98,7 @@ def write_bundle(tensors: Mapping[str, NDArray], record: Mapping[str, Any], card
     """
     weights = out / "models" / "model.safetensors"
     save_weights(tensors, weights)  # without the metadata that a safetensors file can hold
-    record = public_record(record) | {"weights": file_digest(weights)}
+    before, record = record["weights"], public_record(record) | {"weights": file_digest(weights)}
     write_json(out / "models" / "model.json", record)
     inference: dict[str, Any] = {
         "imports": [
@@ -118,7 +120,7 @@ def write_bundle(tensors: Mapping[str, NDArray], record: Mapping[str, Any], card
         inference["network_def"] = load | {"tensors": "$@model[0]", "record": "$@model[1]"}
     write_json(out / "configs" / "inference.json", inference)
     write_json(out / "configs" / "metadata.json", metadata(record, context))
-    write_text(out / "docs" / "README.md", card)
+    write_text(out / "docs" / "README.md", card.replace(before, record["weights"]))
 
 
 def metadata(record: Mapping[str, Any], context: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ It is checked as by `m2m validate`, conformed as by `m2m anat` and translated as
 Then the prediction is resampled to the voxels of the T1.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +16,26 @@ from m2m.io.errors import DataError
 from m2m.io.files import whole
 from m2m.io.modalities import MODALITIES
 from m2m.io.overwriting import require_apart, sidecar_of
-from m2m.io.qc import CYAN, YELLOW, Panel, captioned, draw, grey
+from m2m.io.qc import CYAN, Panel, draw, grey
 from m2m.io.volume import Volume, blur_to, load, resample, resample_inside
+from m2m.models.pretrained import weights_of
 from m2m.models.record import load_model
-from m2m.models.uncertainty import mean_candidates, mean_deviation
+from m2m.models.uncertainty import Prediction, mean_deviations
 from m2m.models.validation_range import Outside, outside
 from m2m.options import Anat
 from m2m.structural.anat import Anatomy, prepare
 from m2m.structural.t1_numbers import t1_numbers
 from m2m.translate.displacements import displacement_of
-from m2m.translate.outputs import Outputs, default_outputs
+from m2m.translate.outputs import Outputs, default_outputs, map_named_after
 from m2m.translate.predict import (
     Network,
     Record,
     Subject,
     Tensors,
     Translated,
-    predict_candidates,
     save_maps,
     translated,
+    unbounded,
     unscaled,
 )
 from m2m.translate.t1_checks import contrast, require_t1
@@ -81,15 +82,15 @@ def to_native_voxels(prediction: Translated, brain: Volume, t1: Volume, record: 
     return Translated(unscaled(image, inside.data, record), sd)
 
 
-def numbers_of(subject: Subject, spread: Mapping[str, float], record: Record, network: Network) -> dict[str, float]:
+def numbers_of(subject: Subject, predicted: Prediction, record: Record, network: Network) -> dict[str, float]:
     """Numbers that are compared with the ranges of the model's participants.
 
     Parameters
     ----------
     subject : Subject
         With a T1.
-    spread : mapping of str to float
-        Of `m2m.models.uncertainty.mean_candidates`.
+    predicted : Prediction
+        Of `m2m.translate.predict.unbounded`.
     record : mapping
         Of the model.
     network : Network
@@ -101,8 +102,7 @@ def numbers_of(subject: Subject, spread: Mapping[str, float], record: Record, ne
     """
     source = Volume(subject.source(record), subject.image.affine)
     numbers = t1_numbers(source, subject.brain.data, subject.to_mni, subject.displacement)
-    mean_sd = None if network.planes else mean_deviation(spread, record["uncertainty"])
-    return numbers if mean_sd is None else numbers | {"mean_sd": mean_sd}
+    return numbers if network.planes else numbers | mean_deviations(predicted, subject.brain.data)
 
 
 def qc_figure(
@@ -110,7 +110,8 @@ def qc_figure(
 ) -> Image.Image:
     """QC figure on the model's grid: T1, prediction and standard deviation, with the brain's outline.
 
-    For several channels, the mean of their magnitudes is shown.
+    For several channels, the mean of their magnitudes is shown. The caption is what the model was trained on,
+    where its record states it.
 
     Parameters
     ----------
@@ -123,7 +124,7 @@ def qc_figure(
     record : mapping
         Of the model.
     unusual : sequence of Outside
-        What lies outside of the model's validation range, written below.
+        What lies outside of the model's validation range, written below it.
 
     Returns
     -------
@@ -139,8 +140,9 @@ def qc_figure(
         Panel(f"synthetic {title}", np.clip(image / WHITE, 0, 1), outline),
         Panel("standard deviation of its error, white at 0.2", np.clip(sd / WHITE_SD, 0, 1), outline),
     ]
-    figure = draw(panels, brain, float(conformed.spacing_mm[0]))
-    return captioned(figure, [f"{one.problem}: {one.numbers}" for one in unusual], YELLOW)
+    warnings = [f"{one.problem}: {one.numbers}" for one in unusual]
+    caption = record.get("trained_on") or ""
+    return draw(panels, brain, float(conformed.spacing_mm[0]), caption=caption, warnings=warnings)
 
 
 def translate_t1(
@@ -201,9 +203,9 @@ def translate_t1(
     step("translating")
     on_grid = anatomy.t1, anatomy.brain, anatomy.grid_to_mni
     subject = Subject(*on_grid, displacement=displacement_of(*on_grid, record))
-    predicted = predict_candidates(subject, tensors, record, network)
+    predicted = unbounded(subject, tensors, record, network)
     prediction = translated(predicted, subject, record)
-    compared = numbers_of(subject, mean_candidates(predicted, subject.brain.data), record, network)
+    compared = numbers_of(subject, predicted, record, network)
     unusual = outside(compared, record.get("validation_range", {}))
     step("resampling")
     details = numbers | {
@@ -225,8 +227,8 @@ def translate_t1(
 
 def translate_file(
     source: str | Path,
-    weights: str | Path,
-    out: str | Path,
+    weights: str | Path | None = None,
+    out: str | Path | None = None,
     brain: str | Path | None = None,
     device: str = "auto",
     batch_size: int = 4,
@@ -237,10 +239,11 @@ def translate_file(
     ----------
     source : path
         T1, NIfTI.
-    weights : path
-        model.safetensors, with model.json in the same folder.
-    out : path
-        Map to write.
+    weights : path or str, optional
+        model.safetensors, with model.json in the same folder, or the name of installed weights; None: those of
+        `m2m.models.pretrained.DEFAULT`.
+    out : path, optional
+        Map to write; None: named after the T1 in the current folder (`m2m.translate.outputs.map_named_after`).
     brain : path, optional
         Brain mask on the voxels of the T1; None: computed from the T1.
     device : {"auto", "cpu", "cuda", "mps"}
@@ -255,14 +258,15 @@ def translate_file(
     Raises
     ------
     DataError
-        As of `translate_t1`; or an output is an input.
+        As of `translate_t1`; an output is an input, or would lie in the dataset of the T1 without being named;
+        or no such weights are installed.
     """
-    source, weights, out = Path(source), Path(weights), Path(out)
-    mask = Path(brain) if brain else None
-    tensors, record = load_model(weights, weights.with_name("model.json"))
+    source, weights_path = Path(source), weights_of(weights)
+    mask, record_path = Path(brain) if brain else None, weights_path.with_name("model.json")
+    tensors, record = load_model(weights_path, record_path)
     network = Network(batch_size=batch_size, device=device)
-    sources = [path for path in (source, mask, weights) if path]
-    outputs = default_outputs(out)
-    images = [*sources, weights.with_name("model.json")]
+    sources = [path for path in (source, mask, weights_path) if path]
+    outputs = default_outputs(Path(out) if out else map_named_after(source, record["target"]))
+    images = [*sources, record_path]
     require_apart([*outputs, *map(sidecar_of, outputs[:2])], [*images, *map(sidecar_of, images)])
     return translate_t1(source, mask, tensors, record, network, outputs, sources)

@@ -14,10 +14,10 @@ from m2m.io.masks import in_mask
 from m2m.io.modalities import MODALITIES
 from m2m.io.unit_status import require_ok
 from m2m.io.volume import Volume, load, require_same_grid, save
-from m2m.models.fusion import fusion_of
+from m2m.models.fusion import fusion_of, with_atlas
 from m2m.models.implementation import implementation
 from m2m.models.subject_images import SubjectImages
-from m2m.models.uncertainty import Prediction, deviation
+from m2m.models.uncertainty import Prediction, deviation, on_line
 from m2m.options import Trained, section_of
 from m2m.structural.slices import GRID_AXES, normalise
 from m2m.translate.displacements import displacement_of
@@ -65,14 +65,15 @@ class Subject(NamedTuple):
             to_mni=self.to_mni,
             source=lambda: self.source(record),
             low_res=self._low_res_data,
-            displacement=self._displacement_data,
+            displacement=self.displacement_data,
         )
 
     def _low_res_data(self) -> NDArray[np.float32]:
         assert self.low_res is not None, "only a model with a low resolution asks for it"
         return self.low_res.data
 
-    def _displacement_data(self) -> NDArray[np.floating]:
+    def displacement_data(self) -> NDArray[np.floating]:
+        """Displacements, for a model that uses them."""
         assert self.displacement is not None, "only a model that uses the deformation asks for it"
         return self.displacement
 
@@ -134,25 +135,26 @@ def predict(subject: Subject, tensors: Tensors, record: Record, network: Network
     DataError
         As in `require_grid_axes`.
     """
-    return translated(predict_candidates(subject, tensors, record, network), subject, record)
-
-
-def predict_candidates(subject: Subject, tensors: Tensors, record: Record, network: Network) -> Prediction:
-    """Predict along the axes of the grid, with the candidates for the standard deviation; arguments as of `predict`."""
-    require_grid_axes(record)
-    options = section_of(record)
-    if isinstance(options, Trained):
-        return _by_network(options, subject, tensors, record, network)
-    return implementation(options).predict(tensors, subject.subject_images(record))
+    return translated(unbounded(subject, tensors, record, network), subject, record)
 
 
 def translated(predicted: Prediction, subject: Subject, record: Record) -> Translated:
-    """Clip a prediction, calibrate its standard deviation, rotate both to world axes, and set them 0 outside the brain."""
+    """Calibrate what `unbounded` predicts, clip it, rotate it to world axes, and set it 0 outside the brain."""
+    predicted = on_line(predicted, record.get("calibration"))
     target, affine = MODALITIES[record["target"]], subject.image.affine
     image = target.to_world_axes(predicted.image.clip(*target.limits), affine)
     maps = image, target.deviations_to_world_axes(deviation(predicted, record["uncertainty"]), affine)
     inside = _like(subject.brain.data, predicted.image)
     return Translated(*(Volume(np.where(inside, m, 0).astype(np.float32), affine) for m in maps))
+
+
+def unbounded(subject: Subject, tensors: Tensors, record: Record, network: Network) -> Prediction:
+    """Predict as the model was trained to, neither calibrated on pairs nor clipped; parameters as of `predict`."""
+    require_grid_axes(record)
+    options = section_of(record)
+    if isinstance(options, Trained):
+        return _by_network(options, subject, tensors, record, network)
+    return implementation(options).predict(tensors, subject.subject_images(record))
 
 
 def require_grid_axes(record: Record) -> None:
@@ -200,8 +202,9 @@ def _by_network(options: Trained, subject: Subject, tensors: Tensors, record: Re
     if network.planes:
         views["planes"] = network.planes
     device = inference.choose_device(cast(inference.Device, network.device))  # refuses any other
-    return inference.translate_volume(
-        load_network(tensors, record),
+    translator = load_network(tensors, record)
+    prediction = inference.translate_volume(
+        translator,
         subject.source(record),
         subject.to_mni @ subject.image.affine,
         batch_size=network.batch_size,
@@ -210,6 +213,10 @@ def _by_network(options: Trained, subject: Subject, tensors: Tensors, record: Re
         low_res=None if subject.low_res is None else subject.low_res.data,
         **views,
     )
+    if not options.atlas_share:
+        return prediction
+    grid = subject.to_mni, subject.image.affine, subject.displacement_data()
+    return with_atlas(prediction, inference.deformed_prior(translator, *grid), options.atlas_share)
 
 
 def predict_file(
@@ -380,6 +387,7 @@ def save_maps(
         "WeightsSHA256": record["weights"],
         "Fingerprint": record["fingerprint"],
         "TrainedOnSimulatedParticipants": record["simulated"],
+        **({"TrainedOn": record["trained_on"]} if record.get("trained_on") else {}),
         **further,
     }
     save(out, prediction.image, sources, Description=f"{target.description}; {origin}", **about)

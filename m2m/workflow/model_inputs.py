@@ -5,6 +5,7 @@ from typing import Any
 
 from m2m.io import bids
 from m2m.io.modalities import MODALITIES
+from m2m.models.starting_weights import starting_weights
 from m2m.workflow.task_inputs import Tasks
 
 
@@ -29,8 +30,13 @@ class Fitting:
         return need
 
     def given_files(self, wildcards: Any) -> list[str]:
-        """Files that a model's options name, such as a map in template space."""
-        return [str(path) for path in self.config.models[wildcards.model].given_files]
+        """Files that a model's options name, such as a map in template space or weights to start from."""
+        model = self.config.models[wildcards.model]
+        files = [str(path) for path in model.given_files]
+        if model.trained and model.training.start_from == "pretrained":
+            task = self.tasks.of(wildcards)
+            files.append(str(starting_weights("pretrained", task.source, task.target, model.family)))
+        return files
 
     def encoder(self, wildcards: Any) -> str | list[str]:
         """The workflow's own encoder, where it is used by a model's perceptual loss."""

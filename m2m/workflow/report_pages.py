@@ -40,7 +40,8 @@ class Pages:
 
         def files(wildcards: Any) -> list[str]:
             if page not in self.tasks.pages:
-                raise WorkflowError(f"No task has page: {page}; config.yaml has examples.")
+                further = "" if self.tasks.pages else " `snakemake downstream` needs none."
+                raise WorkflowError(f"No task has page: {page}; config.yaml has examples.{further}")
             return [self.page(page), *self.paper(page)]
 
         return files

@@ -5,6 +5,7 @@ from typing import Any
 
 from m2m.io import bids
 from m2m.options import Config
+from m2m.options.downstream_options import GIVEN
 
 
 class Layout:
@@ -25,7 +26,7 @@ class Layout:
     """
 
     def __init__(self, config: Config):
-        self.simulated = config.cohort.source == "phantom"
+        self.simulated = config.cohort.simulation is not None
         self.root = root = f"{config.results}/{config.dataset}"
         self.rawdata = f"{root}/rawdata" if self.simulated else str(config.cohort.bids_dir)
         self.truth = f"{root}/truth"
@@ -46,6 +47,8 @@ class Layout:
         # Training slices with targets corrected by a model's label correction.
         self.labels = f"{root}/labels/{{task}}/{{model}}"
         self.synthetic = f"{root}/synthetic/{{task}}/{{model}}"
+        # Maps by weights that were given, for the biological validation.
+        self.given = f"{root}/synthetic/{GIVEN}/{{weights}}"
         self.evaluation = f"{root}/evaluate/{{task}}"
         self.downstream = f"{root}/downstream"
         self.figures = f"{root}/figures"

@@ -36,13 +36,13 @@ class Digests:
 
     def __init__(self, config: Config, files: Layout):
         self.config, self.files = config, files
-        phantom = config.cohort.phantom if files.simulated else None
+        simulation = config.cohort.simulation
         # These do not depend on wildcards: computed once.
         self.whole = ordered_digest(config)
         self.cohort = digest(configured.indexed_cohort(config.cohort))
         self.selection = digest(configured.selecting(config.dti))
-        self.subject = digest(configured.simulated_participant(config.cohort.phantom))
-        self.evaluation = digest(configured.compared_by(config.evaluation, phantom, files.root))
+        self.subject = digest(configured.simulated_participant(simulation)) if simulation else ""
+        self.evaluation = digest(configured.compared_by(config.evaluation, simulation, files.root))
 
     def model(self, wildcards: Any) -> str:
         """Digest of a model's section in the wildcards' task."""

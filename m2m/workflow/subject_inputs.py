@@ -9,10 +9,11 @@ from typing import Any
 from snakemake.exceptions import WorkflowError
 
 from m2m.io import bids
+from m2m.io.errors import DataError
 from m2m.io.files import digest, file_digest
 from m2m.io.quoting import printable
-from m2m.options import Config
-from m2m.phantom import labels
+from m2m.options import Config, Template
+from m2m.phantom import GROUP_MAPS, anatomy_of, labels, list_anatomies
 from m2m.workflow.cohort_tables import Cohort
 from m2m.workflow.results_layout import Layout
 from m2m.workflow.task_inputs import grid_maps, tracts_needed
@@ -54,8 +55,8 @@ class Subjects:
 
     def labels(self) -> list[str]:
         """Labels of the simulated participants; empty where scans are on disk."""
-        phantom = self.config.cohort.phantom
-        return labels(phantom.n_subjects) if self.files.simulated else []
+        simulation = self.config.cohort.simulation
+        return labels(simulation.n_subjects) if simulation else []
 
     def place_of_participant(self, wildcards: Any) -> int:
         """Position of a simulated participant in the cohort."""
@@ -99,19 +100,59 @@ class Subjects:
 
     def listed_subjects(self, wildcards: Any) -> int | list[str]:
         """Names of the dataset's subject folders: when they change, the dataset is listed again."""
-        if self.files.simulated:
-            return self.config.cohort.phantom.n_subjects
+        if self.config.cohort.simulation:
+            return self.config.cohort.simulation.n_subjects
         folder = Path(self.files.rawdata)
         if not folder.is_dir():
             raise WorkflowError(f"cohort.bids_dir: there is no folder {folder}.")
         return sorted(printable(path.name) for path in folder.glob("sub-*"))
 
-    def phantom_truth(self) -> dict[str, str]:
-        """Further ground truth of a phantom with distortion: its displacement."""
-        if not self.config.cohort.phantom.distortion_mm:
+    def further_truth(self) -> dict[str, str]:
+        """Further ground truth of simulated participants with distortion: its displacement."""
+        simulation = self.config.cohort.simulation
+        if simulation is None or not simulation.distortion_mm:
             return {}
         name = "sub-{participant}"
         return {"displacement": bids.unit_path(self.files.truth, "truth-displacement", name, name)}
+
+    @cached_property
+    def anatomies(self) -> list[Path]:
+        """T1s that participants are made of; empty where they are not made of real parts."""
+        section = self.config.cohort.simulation
+        if not isinstance(section, Template):
+            return []
+        for name in ("fa_map", "bundles"):
+            if not (path := getattr(section, name)).is_file():
+                raise WorkflowError(f"cohort.template.{name}: there is no file {path}.")
+        try:
+            return list_anatomies(section.anatomies)
+        except DataError as error:
+            raise WorkflowError(f"cohort.template.anatomies: {error}") from None
+
+    def group_parts(self) -> dict[str, str]:
+        """Files of the group that participants of real parts share."""
+        section = self.config.cohort.template
+        return {name: str(getattr(section, name)) for name in ("fa_map", "bundles")} if section else {}
+
+    def tables_of_anatomies(self, wildcards: Any) -> list[str]:
+        """What the tables of participants of real parts are made from."""
+        section = self.config.cohort.simulation
+        if not isinstance(section, Template):
+            return []
+        table = section.anatomies / "participants.tsv"
+        return [str(section.bundles), *([str(table)] if table.is_file() else [])]
+
+    def parts_of_participant(self, wildcards: Any) -> list[str]:
+        """The T1 that a participant is made of, and the group's maps and bundles."""
+        section = self.config.cohort.simulation
+        if not isinstance(section, Template):
+            return []
+        anatomy = anatomy_of(wildcards.participant, self.anatomies)
+        return [str(anatomy), *self.tables_of_anatomies(wildcards), *self.group_maps()]
+
+    def group_maps(self) -> list[str]:
+        """Maps of the group in MNI152 space."""
+        return [f"{self.files.truth}/{name}" for name in GROUP_MAPS.values()]
 
     # -- the stages of each participant --------------------------------------------------------------
 

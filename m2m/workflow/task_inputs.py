@@ -165,7 +165,9 @@ class Tasks:
         return self.config.models[model].uses_deformation
 
     def deformation_needed(self, tasks: Iterable[str] | None = None) -> bool:
-        """Whether a model of these tasks, by default of all, uses the deformation."""
+        """Whether a model of these tasks uses the deformation; by default of all, or the atlas of `downstream`."""
+        if tasks is None and self.config.downstream.atlas:
+            return True
         wanted = self.config.tasks if tasks is None else tasks
         return any(self.uses_deformation(model) for task in wanted for model in self.config.tasks[task].models)
 

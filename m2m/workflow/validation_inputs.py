@@ -5,8 +5,10 @@ from typing import Any
 
 from snakemake.exceptions import WorkflowError
 
-from m2m.figures.figure_records import of_scope
+from m2m.figures.figure_records import of_validation
+from m2m.io.errors import DataError
 from m2m.io.modalities import MODALITIES
+from m2m.models.given_weights import given_weights, targets_of
 from m2m.options.configured import described_images, measured_of
 from m2m.options.downstream_options import NOISE_FREE, inputs_of
 from m2m.workflow.subject_inputs import Subjects
@@ -23,7 +25,6 @@ TABLES = (
     "agreement",
     "embedding",
 )
-FIGURES = list(of_scope("downstream"))
 
 
 class Validation:
@@ -33,34 +34,86 @@ class Validation:
     ----------
     tasks : Tasks
     subjects : Subjects
+
+    Attributes
+    ----------
+    wanted : bool
+        Whether the configuration names images that phenotypes are predicted from.
+    given : dict of str to Given
+        Given weights, by the name of their maps.
+    states : tuple of str
+        States of the units that are described: with both scans, or with a T1 where that is all that is needed.
+
+    Raises
+    ------
+    WorkflowError
+        Given weights do not exist, or do not fit the grid.
     """
 
     def __init__(self, tasks: Tasks, subjects: Subjects):
         self.tasks, self.subjects = tasks, subjects
         self.config, self.files, self.cohort = tasks.config, tasks.files, tasks.cohort
+        section = self.config.downstream
+        self.states = ("paired", "t1w-only") if section.without_dwi else ("paired",)
+        self.wanted = bool(tasks.cross_fitted) or section.without_dwi
+        try:
+            self.given = given_weights(section.weights, self.config.anat.spacing_mm)
+        except DataError as error:
+            raise WorkflowError(f"downstream.weights: {error}") from None
 
-    def measured_of(self) -> dict[str, str]:
-        """The measured image of each synthetic one."""
-        return measured_of(self.config.downstream, self.config.tasks.__getitem__)
+    def measured_of(self) -> dict[str, str | None]:
+        """The measured image of each image that is made from the T1; None where there is none."""
+        return measured_of(self.config.downstream, self.config.tasks.__getitem__, targets_of(self.given))
+
+    def figures(self) -> list[str]:
+        """Names of the figures."""
+        return list(of_validation(self.measured_of()))
 
     def images(self) -> dict[str, dict[str, Any]]:
         """Modality, path and network of each image; {fold} where each fold has its own file."""
         section, task_of = self.config.downstream, self.config.tasks.__getitem__
-        return described_images(section, task_of, self.files.root, self.files.simulated)
+        return described_images(section, task_of, self.files.root, self.files.simulated, targets_of(self.given))
 
     def cross_fitted_maps(self, wildcards: Any) -> list[str]:
         """Synthetic maps of all participants, each by the networks of the participant's fold."""
         return self.tasks.every_synthetic(self.tasks.cross_fitted)
 
+    def given_maps(self, units: Sequence[str]) -> list[str]:
+        """Synthetic maps of these units by given weights."""
+        return [
+            path
+            for name, target in targets_of(self.given).items()
+            for path in self.files.of_units(MODALITIES[target].synthetic, units, self.files.given.format(weights=name))
+        ]
+
+    def weights(self, wildcards: Any) -> str:
+        """The wildcards' given weights."""
+        return str(self.given[wildcards.weights].path)
+
     def described_maps(self, wildcards: Any) -> list[str]:
-        """All maps that features are computed from; synthetic ones are of the participant's own fold."""
-        units, of_units = self.cohort.units("paired"), self.files.of_units
-        names = ("t1", *dict.fromkeys(self.measured_of().values()))
+        """All maps that features are computed from; cross-fitted ones are of the participant's own fold."""
+        units, of_units = self.cohort.units(*self.states), self.files.of_units
+        names = ("t1", *dict.fromkeys(filter(None, self.measured_of().values())))
         kinds = [MODALITIES[name].kind for name in names]
         has_truth = NOISE_FREE in self.images()
         truth = of_units("truth-fa", units, self.files.truth) if has_truth else []
         measured = [path for kind in kinds for path in of_units(kind, units)]
-        return measured + truth + self.cross_fitted_maps(wildcards)
+        deformed = of_units("deform-status", units) if self.config.downstream.atlas else []
+        return measured + truth + self.given_maps(units) + deformed + self.cross_fitted_maps(wildcards)
+
+    def atlas(self, wildcards: Any) -> str | list[str]:
+        """The map that is deformed to each T1, where there is one."""
+        return str(self.config.downstream.atlas or "") or []
+
+    def selection(self, wildcards: Any) -> str | list[str]:
+        """Table of the units that are used; none where a T1 is all that is needed of a participant."""
+        return [] if self.config.downstream.without_dwi else self.files.quality
+
+    def counts(self, wildcards: Any) -> list[str]:
+        """What the methods text says of the cohort, beside the tables of the validation."""
+        if self.config.downstream.without_dwi:
+            return [self.files.units]
+        return [self.files.quality, self.files.flow, f"{self.files.fold.format(fold=1)}/split.json"]
 
     def cross_fitted_records(self, wildcards: Any) -> list[str]:
         """Records of all cross-fitted networks."""
@@ -69,7 +122,7 @@ class Validation:
     def cnn_tables(self, wildcards: Any) -> Sequence[str]:
         """Predictions by networks of whole volumes, where the cohort is large enough."""
         section = self.config.downstream
-        if len(self.cohort.units("paired")) < section.cnn.min_subjects:
+        if len(self.cohort.units(*self.states)) < section.cnn.min_subjects:
             return []
         return [
             f"{self.files.downstream}/cnn/{phenotype}/{name}.tsv"
@@ -83,10 +136,11 @@ class Validation:
 
     def page(self, wildcards: Any) -> list[str]:
         """Outputs of `snakemake downstream`; WorkflowError where the configuration is incomplete."""
-        if not self.tasks.cross_fitted or not self.config.downstream.targets:
+        if not self.wanted or not self.config.downstream.targets:
             raise WorkflowError(
                 "The configuration has no downstream.tasks or no downstream.targets: list the "
-                "tasks whose maps to test, and columns of participants.tsv."
+                "tasks whose maps to test, and columns of participants.tsv. Without DWI, give "
+                "downstream.weights or downstream.atlas in place of tasks."
             )
         if not self.subjects.participants_table(wildcards):
             raise WorkflowError(f"{self.files.rawdata} has no participants.tsv: there is nothing to predict.")

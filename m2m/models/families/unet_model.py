@@ -1,4 +1,4 @@
-"""A U-Net, trained by regression: L1 and structural similarity, no discriminator."""
+"""A U-Net, trained by regression: L1, structural similarity and mean squared error, no discriminator."""
 
 from torch import nn
 
@@ -32,7 +32,7 @@ def build_network(options: UNet, channels: int, prior: TemplateMap | None, synth
 
 
 def build_objective(options: UNet, channels: int, encoder: nn.Module | None) -> "RegressionObjective":
-    """Build L1 and structural similarity.
+    """Build L1, structural similarity and mean squared error.
 
     Parameters
     ----------
@@ -46,27 +46,30 @@ def build_objective(options: UNet, channels: int, encoder: nn.Module | None) -> 
     -------
     RegressionObjective
     """
-    return RegressionObjective(options.l1, options.ssim)
+    return RegressionObjective(options.l1, options.ssim, options.mse)
 
 
 class RegressionObjective(Objective):
-    """L1 and structural similarity inside the target mask; no discriminator.
+    """L1, structural similarity and mean squared error inside the target mask; no discriminator.
 
     Parameters
     ----------
-    l1, ssim : float
-        Weights.
+    l1, ssim, mse : float
+        Weights; a mean squared error of weight 0 is no term.
     """
 
-    def __init__(self, l1: float, ssim: float):
+    def __init__(self, l1: float, ssim: float, mse: float = 0.0):
         super().__init__()
-        self.l1, self.ssim = l1, ssim
+        self.l1, self.ssim, self.mse = l1, ssim, mse
 
     def generator_terms(self, context: StepContext) -> Terms:
         """As `Objective.generator_terms`."""
         mask = context.batch["mask"]
         target, image = context.batch["target"] * mask, context.output.image.float() * mask
-        return {
+        terms = {
             "l1": self.l1 * losses.masked_l1(image, target, mask),
             "ssim": self.ssim * losses.ms_ssim_loss(image, target, mask, weights=(1.0,)),
         }
+        if self.mse:
+            terms["mse"] = self.mse * losses.masked_squares(image, target, mask)
+        return terms

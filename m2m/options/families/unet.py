@@ -21,6 +21,9 @@ class UNet(Windowed):
     network: UNetwork = UNetwork()
     l1: Weight = Field(1.0, description="Weight of L1, the mean absolute error")
     ssim: Weight = Field(1.0, description="Weight of 1 - SSIM")
+    mse: Weight = Field(
+        0.0, exclude_if=lambda value: value == 0, description="Weight of the mean squared error inside the target mask"
+    )
 
 
 SECTION = UNet

@@ -1,0 +1,72 @@
+"""A model calibrated on measured pairs: the line to measured maps and the deviation of errors."""
+
+import numpy as np
+import pytest
+from line_model import run, write_line
+
+from m2m.io.bids import files_of
+from m2m.io.files import file_digest, read_json, write_json
+from m2m.io.tables import write_table
+from m2m.io.volume import Volume, load, save
+from m2m.models.record import load_model
+from m2m.options.real_options import PAIR_COLUMNS, PAIRS
+from m2m.translate.predict import Network, Subject, predict
+
+SHAPE, AFFINE = (14, 16, 12), np.diag([3.0, 3, 3, 1])
+NOISE = 0.05
+
+
+@pytest.fixture
+def pairs(tmp_path, rng):
+    """Two pairs whose FA is .1 + .5 of the scaled T1, and noise; and one that failed."""
+    root = tmp_path / "real"
+    brain = np.zeros(SHAPE, bool)
+    brain[2:-2, 2:-2, 2:-2] = True
+    rows = []
+    for unit in ("sub-1", "sub-2"):
+        at, t1 = files_of(unit, root), np.where(brain, rng.random(SHAPE), 0)
+        t1[3, 3, 3], t1[3, 3, 4] = 0, 1
+        fa = np.where(brain, 0.1 + 0.5 * t1 + NOISE * rng.standard_normal(SHAPE), 0)
+        target = brain.copy()
+        target[:, :, :5] = False
+        fa[~target] = 1  # not measured
+        for kind, image in {"t1w": t1, "brain": brain, "target-mask": target, "fa": fa}.items():
+            save(at(kind), Volume(image.astype(np.float32), AFFINE))
+        write_json(at("anat-status"), {"status": "ok", "excluded": [], "grid_to_mni": np.eye(4).tolist()})
+        rows.append({"unit": unit, "participant_id": unit, "folder": unit, "dwi": "dwi"})
+    rows.append({"unit": "sub-3", "participant_id": "sub-3", "folder": "sub-3", "problem": "no brain"})
+    write_table(root / PAIRS, rows, PAIR_COLUMNS)
+    return tmp_path
+
+
+def test_maps_are_on_the_line_of_measured_ones_and_their_deviation_is_that_of_the_errors(pairs):
+    weights = write_line(pairs / "model", intercept=0.2, slope=0.9)
+    result = run("calibrate", "--root", pairs, "--weights", weights, "--out", pairs / "out")
+    assert result.exit_code == 0, result.output
+    out = pairs / "out" / "model.safetensors"
+    assert file_digest(out) == file_digest(weights), "the network is not changed"
+    tensors, record = load_model(out, out.with_name("model.json"))
+    assert record["calibration"]["slope"] == pytest.approx(0.5 / 0.9, abs=0.02)
+    assert record["calibration"]["n_subjects"] == 2
+    assert record["uncertainty"]["part"] == "pairs"
+    assert record["uncertainty"]["factors"]["constant"] == pytest.approx(NOISE, rel=0.1)
+    assert "2 participants outside the training" in out.with_name("model_card.md").read_text().replace("\n", " ")
+    at = files_of("sub-1", pairs / "real")
+    t1, brain = load(at("t1w")), load(at("brain"))
+    subject = Subject(t1, Volume(brain.data > 0, AFFINE), np.eye(4))
+    found = predict(subject, tensors, record, Network())
+    inside = brain.data > 0
+    np.testing.assert_allclose(found.image.data[inside], (0.1 + 0.5 * t1.data)[inside], atol=0.015)
+    again = run("calibrate", "--root", pairs, "--weights", out, "--out", pairs / "again")
+    assert again.exit_code == 0
+    assert read_json(pairs / "again/model.json")["calibration"] == record["calibration"], "of the network, not on top"
+
+
+def test_pairs_on_another_grid_and_maps_that_do_not_rise_are_refused(pairs):
+    other = write_line(pairs / "other", spacing_mm=2.0)
+    result = run("calibrate", "--root", pairs, "--weights", other, "--out", pairs / "out")
+    assert result.exit_code == 1 and "trained at 2.0 mm" in result.output and "real.spacing_mm" in result.output
+    falling = write_line(pairs / "falling", slope=-1.0)
+    result = run("calibrate", "--root", pairs, "--weights", falling, "--out", pairs / "out")
+    assert result.exit_code == 1 and "do not rise" in result.output
+    assert not (pairs / "out").exists()
