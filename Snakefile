@@ -84,6 +84,11 @@ rule real:
         real.wanted,
 
 
+rule pretrained:
+    input:
+        real.wanted_weights,
+
+
 rule downstream:
     input:
         validation.page,

@@ -76,6 +76,64 @@ if tasks.tensor:
     ruleorder: track_synthetic > translate_volume
 
 
+if CONFIG.install.task and CONFIG.install.model:
+
+    rule calibrate_model:
+        """Scale of a model's maps and deviation of their errors, fitted to real pairs."""
+        input:
+            weights=real.installed_model,
+            pairs=f"{real.root}/pairs.tsv",
+        output:
+            weights=f"{real.calibrated}/model.safetensors",
+            record=f"{real.calibrated}/model.json",
+            card=f"{real.calibrated}/model_card.md",
+        log:
+            log("calibrate_model", "pairs"),
+        benchmark:
+            bench("calibrate_model", "pairs")
+        conda:
+            M2M_ENV
+        resources:
+            mem_mb=memory(3000),
+            runtime=minutes(60),
+        params:
+            root=files.dataset_root,
+            folder=output_folder,
+            version=VERSIONS["calibrate"],
+        shell:
+            "m2m calibrate --root {params.root:q} --weights {input.weights:q} --out {params.folder:q}"
+            " > {log:q} 2>&1"
+
+    rule pack_weights:
+        """A calibrated model as the weights that are installed with m2m, in half precision."""
+        input:
+            weights=f"{real.calibrated}/model.safetensors",
+            summary=f"{files.evaluation.format(task=CONFIG.install.task)}/summary.tsv",
+        output:
+            weights=f"{real.packed}/model.safetensors",
+            record=f"{real.packed}/model.json",
+            card=f"{real.packed}/model_card.md",
+            licence=f"{real.packed}/LICENSE",
+        log:
+            log("pack_weights", "weights"),
+        benchmark:
+            bench("pack_weights", "weights")
+        conda:
+            M2M_ENV
+        resources:
+            mem_mb=memory(2000),
+            runtime=minutes(10),
+        params:
+            folder=output_folder,
+            trained_on=CONFIG.install.trained_on,
+            licence=CONFIG.install.licence,
+            version=VERSIONS["export"],
+        shell:
+            "m2m export --format weights --weights {input.weights:q} --summary {input.summary:q}"
+            " --out {params.folder:q} --trained-on {params.trained_on:q} --licence {params.licence:q}"
+            " > {log:q} 2>&1"
+
+
 rule translate_pairs:
     """Real pairs: tensors (Basser et al. 1994), deformation (Avants et al. 2008, Med Image Anal 12:26) of an FA template."""
     input:

@@ -27,6 +27,8 @@ VERSIONS = {
     "apply-label-correction": 1,
     "translate": 4,
     "translate-pairs": 1,
+    "calibrate": 1,
+    "export": 1,
     "field": 3,
     "render": 2,
     "compare-fields": 1,

@@ -18,6 +18,7 @@ from m2m.options.downstream_options import GIVEN, Cnn, Downstream, cross_fitted
 from m2m.options.families import FAMILIES, Model, section_of
 from m2m.options.family import Family, Trained
 from m2m.options.imaging_options import Anat, Deformation, Dti, Grid, Mask, Slices
+from m2m.options.install_options import Install
 from m2m.options.model_parts import (
     Discriminators,
     Encoder,
@@ -54,6 +55,7 @@ __all__ = [
     "FibreEffects",
     "Grid",
     "HeldOut",
+    "Install",
     "Losses",
     "LowRes",
     "Mask",
@@ -107,6 +109,7 @@ class Config(Section):
     evaluation: Evaluation = Evaluation()
     downstream: Downstream = Downstream()
     real: Real = Real()
+    install: Install = Install()
     report: Report = Report()
 
     # It changes how jobs run, not their results.

@@ -24,6 +24,10 @@ class RealPairs:
     ----------
     root : str
         Dataset of the pairs.
+    calibrated, packed : str
+        Folders of the model that is packed for installation: calibrated on the pairs, and in half precision.
+    installed_model : str
+        Its weights as they were trained.
     files_read : list of str
         Reference map, and weights that are given by path: those of the study's models are trained first.
     """
@@ -32,6 +36,9 @@ class RealPairs:
         self.section, self.files = config.real, files
         self.root = f"{files.root}/real"
         reference = [str(self.section.reference_map)] if self.section.reference_map else []
+        self.install = install = config.install
+        self.calibrated, self.packed = f"{files.root}/calibrated", f"{files.root}/weights/{install.task}"
+        self.installed_model = f"{files.model.format(task=install.task, model=install.model)}/model.safetensors"
         self.files_read = [*reference, *self.section.weight_files]
 
     def wanted(self, wildcards: Any) -> list[str]:
@@ -42,3 +49,10 @@ class RealPairs:
             )
         figures = [f"{self.files.figures}/{name}.png" for name in FIGURES]
         return [f"{self.root}/metrics.tsv", f"{self.root}/metrics.md", *figures]
+
+    def wanted_weights(self, wildcards: Any) -> str:
+        """Output of `snakemake pretrained`; WorkflowError where no model or no dataset is named."""
+        install = self.install
+        if not (install.task and install.model and self.section.bids_dir):
+            raise WorkflowError("The configuration has no install.task, install.model or real.bids_dir: name them.")
+        return f"{self.packed}/model.safetensors"

@@ -1,0 +1,14 @@
+"""Section about weights that are installed with m2m: which model, and what is said of it."""
+
+from pydantic import Field
+
+from m2m.options.section import Name, Section
+
+
+class Install(Section):
+    """A model of this study that `snakemake pretrained` calibrates on the real pairs and packs for installation."""
+
+    task: Name | None = Field(None, description="Its task; null: no model is packed")
+    model: Name | None = Field(None, description="Its name; null: no model is packed")
+    trained_on: str = Field("", description="What it was trained on, in a sentence that stays with its maps")
+    licence: str = Field("", description="Licence of the weights, which the training data decide")
