@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-RED, YELLOW, CYAN = (1.0, 0.25, 0.2), (1.0, 0.85, 0.1), (0.2, 0.9, 1.0)
+RED, YELLOW, CYAN, WHITE = (1.0, 0.25, 0.2), (1.0, 0.85, 0.1), (0.2, 0.9, 1.0), (1.0, 1.0, 1.0)
 _GAP = 2
 _TITLE = 14
 # Height of a line of the caption and, at most, mean width of its characters.
@@ -40,6 +40,7 @@ def draw(
     fractions: Sequence[float] = (0.3, 0.5, 0.7),
     pixels_per_mm: float = 0.7,
     caption: str = "",
+    warnings: Sequence[str] = (),
 ) -> Image.Image:
     """Draw one row per panel: axial, coronal and sagittal slices through an object.
 
@@ -56,6 +57,8 @@ def draw(
     pixels_per_mm : float
     caption : str
         Below the rows, in as many lines as it needs.
+    warnings : sequence of str
+        Above the caption, in yellow.
 
     Returns
     -------
@@ -75,14 +78,16 @@ def draw(
         height = max(t.shape[0] for t in tiles)
         rows.append(np.hstack([_framed(t, height) for t in tiles]))
     drawn = np.vstack([_titled(row) for row in rows])
-    lines = wrap(caption, drawn.shape[1] // _CHARACTER)
+    texts = [*((text, YELLOW) for text in warnings), (caption, WHITE)]
+    lines = [(line, colour) for text, colour in texts for line in wrap(text, drawn.shape[1] // _CHARACTER)]
     canvas = Image.fromarray((np.pad(drawn, ((0, _LINE * len(lines)), (0, 0), (0, 0))) * 255).astype(np.uint8))
     pen = ImageDraw.Draw(canvas)
     for number, (panel, row) in enumerate(zip(panels, rows, strict=True)):
         pen.text((3, number * (row.shape[0] + _TITLE) + 1), panel.title, fill=(255, 255, 255))
-    for number, line in enumerate(lines):
+    for number, (line, colour) in enumerate(lines):
         place = (3, drawn.shape[0] + number * _LINE)
-        pen.text(place, line, fill=(255, 255, 255), font=ImageFont.load_default(12))
+        shade = tuple(round(255 * part) for part in colour)
+        pen.text(place, line, fill=shade, font=ImageFont.load_default(12))
     return canvas.quantize(256, dither=Image.Dither.NONE)
 
 

@@ -57,7 +57,8 @@ the mean map of the training cohort and with rescaled {source} on participants o
   microstructure of a single tract, an unusual lesion) cannot be in it.
 - Participants, scanners and sequences unlike those of the training data are outside its scope.
 - `m2m translate` refuses images whose contrast or field of view is not that of a T1 of a whole
-  brain. It does not recognise a child's brain or a lesion: these are outside the model's scope, too.
+  brain, and names what lies outside the range of these participants (validation_range in model.json).
+  A lesion or a child's brain that stays within it is outside the model's scope, too.
 
 ## Licence
 
@@ -73,8 +74,8 @@ STARTED = """
 - Started from the weights {weights} of {model} ({task}), trained at {spacing_mm:g} mm: its training data are among
   those of this model, and its licence holds for these weights, too."""
 CALIBRATED = (
-    " Predictions and their deviations are on a line that was fitted to measured maps of {n_subjects} participants outside "
-    "the training: {intercept:.4f} + {slope:.4f} times the network's."
+    " Predictions and their deviations are on a line that was fitted to measured maps of {n_subjects} participants "
+    "outside the training: {intercept:.4f} + {slope:.4f} times the network's."
 )
 SIMULATED = (
     "**These participants are simulated**: the numbers show that the software works, and say nothing about real brains."
@@ -96,12 +97,15 @@ class Fit(NamedTuple):
         Calibrated standard deviation of its predictions, from `m2m.train.validation`.
     best_step : int
         Training step of the weights; 0 for a fit in closed form.
+    validation_range : dict
+        Of `m2m.models.validation_range.ranges_of`; empty where the source is no T1.
     """
 
     tensors: dict[str, NDArray]
     validation: dict[str, Any] | None
     uncertainty: dict[str, Any]
     best_step: int = 0
+    validation_range: Mapping[str, Mapping[str, float]] = {}
 
 
 def save_weights(tensors: Mapping[str, NDArray], path: str | Path) -> None:
@@ -136,6 +140,7 @@ def save_model(
         "best_step": fit.best_step,
         "validation": fit.validation,
         "uncertainty": fit.uncertainty,
+        **({"validation_range": fit.validation_range} if fit.validation_range else {}),
         "parameters": sum(t.size for t in fit.tensors.values()),
         "weights": file_digest(weights_path),
     }

@@ -82,6 +82,20 @@ class Uncertainty(Section):
         return self
 
 
+class NumberRange(Section):
+    """Range of a number over participants, from `m2m.models.validation_range.ranges_of`."""
+
+    low: Finite
+    high: Finite
+    n_subjects: Count
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.low > self.high:
+            raise ValueError("low is above high")
+        return self
+
+
 class StartedFrom(Section):
     """Trained model whose weights a training started from.
 
@@ -178,6 +192,7 @@ class ModelRecord(Trainable):
     best_step: Count
     validation: Validation | None
     uncertainty: Uncertainty
+    validation_range: dict[Term, NumberRange] = Field({}, max_length=LONGEST)
     parameters: Count
 
     @model_validator(mode="after")

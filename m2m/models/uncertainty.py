@@ -96,6 +96,22 @@ def on_line(prediction: Prediction, calibration: Mapping[str, float] | None) -> 
     return Prediction(intercept + slope * prediction.image, sds)
 
 
+def mean_deviations(prediction: Prediction, inside: NDArray[np.bool_]) -> dict[str, float]:
+    """Mean of each candidate inside a mask, before it is calibrated: how unsure a model is of a participant.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    inside : ndarray of bool, shape (X, Y, Z)
+
+    Returns
+    -------
+    dict of str to float
+        ``mean_sd_<candidate>``, in scaled units.
+    """
+    return {f"mean_sd_{name}": float(np.maximum(sd[inside], SMALLEST).mean()) for name, sd in prediction.sds.items()}
+
+
 def deviation(prediction: Prediction, calibration: Mapping[str, Any]) -> NDArray[np.float32]:
     """Calibrated standard deviation of the error in every voxel, in scaled units.
 

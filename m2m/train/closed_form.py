@@ -124,8 +124,9 @@ def fit_at_once(subjects: Subjects, task: Task, options: Family, root: Path) -> 
     def predict(subject: Subject) -> Prediction:
         return family.predict(tensors, training_images(subject, task, root))
 
-    validation, uncertainty = validate_model(subjects, task, predict)
-    return Fit(tensors, validation, uncertainty)
+    deformations = root if options.uses_deformation else None
+    validation, uncertainty, ranges = validate_model(subjects, task, predict, deformations)
+    return Fit(tensors, validation, uncertainty, validation_range=ranges)
 
 
 def template_prior(subjects: Sequence[Subject], task: Task, root: Path | None = None, most: int = 200) -> TemplateMap:

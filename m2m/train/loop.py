@@ -210,11 +210,12 @@ def fit_network(
     weights = {n: w for n, w in best["weights"].items() if not n.startswith(CORRECTION)}
     loop.ema.load_state_dict(weights)
     fitted = evenly(subjects["train"], training.validation_subjects)
-    validation, uncertainty = validate_model(
-        {"train": fitted, "validation": validation_set}, task, predictor(loop.ema, fabric, task, options, deformations)
+    predict = predictor(loop.ema, fabric, task, options, deformations)
+    validation, uncertainty, ranges = validate_model(
+        {"train": fitted, "validation": validation_set}, task, predict, deformations
     )
     tensors = {name: weight.numpy() for name, weight in best["weights"].items()}
-    return Fit(tensors, validation, uncertainty, best["step"])
+    return Fit(tensors, validation, uncertainty, best["step"], ranges)
 
 
 def validated(

@@ -19,6 +19,7 @@ from m2m.io.unit_status import recorded, require_ok
 from m2m.models.pretrained import DEFAULT, weights_of
 from m2m.models.record import load_model
 from m2m.models.record_schema import read_record
+from m2m.models.validation_range import warning_of
 from m2m.structural.slices import PLANES
 from m2m.translate.outputs import Outputs, ProfileInputs, default_outputs, map_named_after, profile_outputs
 from m2m.translate.predict import Network, predict_file, save_maps
@@ -145,6 +146,8 @@ def main(
 
     The map is on the voxels of the T1, in the unit of the target. Research only: no clinical use.
 
+    A T1 that lies outside the range of the model's participants is translated with a warning.
+
     Exit codes: 0 done; 1 refused or failed, with the reason; 2 wrong call; 3 some T1s of a folder
     were not translated.
     """
@@ -191,7 +194,9 @@ def main(
                     bar.set_description(name)
                     bar.update()
 
-                translate_t1(source, brain, tensors, about, network, outputs, sources, step, profiles)
+                details = translate_t1(source, brain, tensors, about, network, outputs, sources, step, profiles)
+            for entry in details.get("OutsideValidationRange", ()):
+                typer.echo(f"warning: {warning_of(entry, source)}", err=True)
             print(*outputs, *(profile_outputs(out) if profiles else []), sep="\n")
         numbers |= {"task": task or about["task"]}
         numbers |= {key: about[key] for key in ("model", "weights")}

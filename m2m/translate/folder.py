@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -23,6 +23,7 @@ from m2m.io.modalities import MODALITIES
 from m2m.io.overwriting import require_outside
 from m2m.io.tables import write_table
 from m2m.io.unit_status import recorded
+from m2m.models.validation_range import warning_of
 from m2m.options import Cohort
 from m2m.translate.native import require_model_of_t1, translate_t1
 from m2m.translate.outputs import Outputs
@@ -156,6 +157,8 @@ def _translate_unit(
         sources = [path for path in (t1, mask, weights) if path]
         try:
             numbers |= translate_t1(t1, mask, tensors, record, network, outputs, sources)
+            warnings = [warning_of(entry, t1) for entry in numbers.get("OutsideValidationRange", ())]
+            findings += [replace(finding(unit, warning, "note"), stage="translate") for warning in warnings]
         except DataError:
             raise
         except Exception as error:  # one participant's file must not stop the other participants

@@ -4,7 +4,7 @@ It is checked as by `m2m validate`, conformed as by `m2m anat` and translated as
 Then the prediction is resampled to the voxels of the T1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,11 @@ from m2m.io.qc import CYAN, Panel, draw, grey
 from m2m.io.volume import Volume, blur_to, load, resample, resample_inside
 from m2m.models.pretrained import weights_of
 from m2m.models.record import load_model
+from m2m.models.uncertainty import Prediction, mean_deviations
+from m2m.models.validation_range import Outside, outside
 from m2m.options import Anat
 from m2m.structural.anat import Anatomy, prepare
+from m2m.structural.t1_numbers import t1_numbers
 from m2m.translate.bundle_profiles import compared_maps, write_profiles
 from m2m.translate.displacements import deformed_template, displacement_of
 from m2m.translate.outputs import Outputs, ProfileInputs, default_outputs, map_named_after, profile_outputs
@@ -31,8 +34,9 @@ from m2m.translate.predict import (
     Subject,
     Tensors,
     Translated,
-    predict,
     save_maps,
+    translated,
+    unbounded,
     unscaled,
 )
 from m2m.translate.t1_checks import contrast, require_t1
@@ -79,7 +83,32 @@ def to_native_voxels(prediction: Translated, brain: Volume, t1: Volume, record: 
     return Translated(unscaled(image, inside.data, record), sd)
 
 
-def qc_figure(t1: Volume, prediction: Translated, anatomy: Anatomy, record: Record) -> Image.Image:
+def numbers_of(subject: Subject, predicted: Prediction, record: Record, network: Network) -> dict[str, float]:
+    """Numbers that are compared with the ranges of the model's participants.
+
+    Parameters
+    ----------
+    subject : Subject
+        With a T1.
+    predicted : Prediction
+        Of `m2m.translate.predict.unbounded`.
+    record : mapping
+        Of the model.
+    network : Network
+        With other orientations than the model's, its uncertainty is not compared.
+
+    Returns
+    -------
+    dict of str to float
+    """
+    source = Volume(subject.source(record), subject.image.affine)
+    numbers = t1_numbers(source, subject.brain.data, subject.to_mni, subject.displacement)
+    return numbers if network.planes else numbers | mean_deviations(predicted, subject.brain.data)
+
+
+def qc_figure(
+    t1: Volume, prediction: Translated, anatomy: Anatomy, record: Record, unusual: Sequence[Outside] = ()
+) -> Image.Image:
     """QC figure on the model's grid: T1, prediction and standard deviation, with the brain's outline.
 
     For several channels, the mean of their magnitudes is shown. The caption is what the model was trained on,
@@ -95,6 +124,8 @@ def qc_figure(t1: Volume, prediction: Translated, anatomy: Anatomy, record: Reco
         Of the T1.
     record : mapping
         Of the model.
+    unusual : sequence of Outside
+        What lies outside of the model's validation range, written below it.
 
     Returns
     -------
@@ -110,7 +141,9 @@ def qc_figure(t1: Volume, prediction: Translated, anatomy: Anatomy, record: Reco
         Panel(f"synthetic {title}", np.clip(image / WHITE, 0, 1), outline),
         Panel("standard deviation of its error, white at 0.2", np.clip(sd / WHITE_SD, 0, 1), outline),
     ]
-    return draw(panels, brain, float(conformed.spacing_mm[0]), caption=record.get("trained_on") or "")
+    warnings = [f"{one.problem}: {one.numbers}" for one in unusual]
+    caption = record.get("trained_on") or ""
+    return draw(panels, brain, float(conformed.spacing_mm[0]), caption=caption, warnings=warnings)
 
 
 def translate_t1(
@@ -147,7 +180,7 @@ def translate_t1(
     Returns
     -------
     dict
-        Processing details, as in the sidecar.
+        Processing details and ``OutsideValidationRange``, as in the sidecar.
 
     Raises
     ------
@@ -181,7 +214,10 @@ def translate_t1(
     step("translating")
     displacement = deformed.forward if deformed else displacement_of(*on_grid, record)
     subject = Subject(*on_grid, displacement=displacement)
-    prediction = predict(subject, tensors, record, network)
+    predicted = unbounded(subject, tensors, record, network)
+    prediction = translated(predicted, subject, record)
+    measures = numbers_of(subject, predicted, record, network)
+    unusual = outside(measures, record.get("validation_range", {}))
     step("resampling")
     details = numbers | {
         "BrainMask": "supplied" if mask else "template and intensity",
@@ -190,16 +226,18 @@ def translate_t1(
         "GridShape": list(record["shape"]),
         "GridToMNI152": anatomy.grid_to_mni.round(6).tolist(),
         "MutualInformation": round(anatomy.mi_registered, 4),
+        "Compared": {name: round(value, 4) for name, value in measures.items()},
     }
+    flags = {"OutsideValidationRange": [one.entry() for one in unusual]} if "validation_range" in record else {}
     native = to_native_voxels(prediction, anatomy.brain, t1, record)
-    save_maps(native, outputs.image, outputs.sd, sources, record, Conformed=details)
+    save_maps(native, outputs.image, outputs.sd, sources, record, Conformed=details, **flags)
     with whole(outputs.figure) as temporary:
-        qc_figure(t1, prediction, anatomy, record).save(temporary, optimize=True)
+        qc_figure(t1, prediction, anatomy, record, unusual).save(temporary, optimize=True)
     if profiles is not None and deformed is not None and compared is not None:
         step("bundles")
         files = [*sources, *profiles.files]
         write_profiles(subject, deformed, prediction, record, compared, profile_outputs(outputs.image), files)
-    return details
+    return details | flags
 
 
 def translate_file(

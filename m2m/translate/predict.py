@@ -135,8 +135,12 @@ def predict(subject: Subject, tensors: Tensors, record: Record, network: Network
     DataError
         As in `require_grid_axes`.
     """
-    require_grid_axes(record)
-    predicted = on_line(unbounded(subject, tensors, record, network), record.get("calibration"))
+    return translated(unbounded(subject, tensors, record, network), subject, record)
+
+
+def translated(predicted: Prediction, subject: Subject, record: Record) -> Translated:
+    """Calibrate what `unbounded` predicts, clip it, rotate it to world axes, and set it 0 outside the brain."""
+    predicted = on_line(predicted, record.get("calibration"))
     target, affine = MODALITIES[record["target"]], subject.image.affine
     image = target.to_world_axes(predicted.image.clip(*target.limits), affine)
     maps = image, target.deviations_to_world_axes(deviation(predicted, record["uncertainty"]), affine)
@@ -146,6 +150,7 @@ def predict(subject: Subject, tensors: Tensors, record: Record, network: Network
 
 def unbounded(subject: Subject, tensors: Tensors, record: Record, network: Network) -> Prediction:
     """Predict as the model was trained to, neither calibrated on pairs nor clipped; parameters as of `predict`."""
+    require_grid_axes(record)
     options = section_of(record)
     if isinstance(options, Trained):
         return _by_network(options, subject, tensors, record, network)
