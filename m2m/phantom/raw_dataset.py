@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from m2m import GENERATED_BY
 from m2m.cohort.participants import age_of, known_participants
@@ -52,10 +53,11 @@ def _known(table: Path) -> dict[str, Row]:
     return known_participants(table) if table.is_file() else {}
 
 
-def participants_of(section: Simulation) -> list[dict[str, object]]:
+def participants_of(section: Simulation) -> list[dict[str, Any]]:
     """Rows of participants.tsv; participants of one anatomy are a family, which the split keeps together."""
     if isinstance(section, Template):
-        anatomies, rows = list_anatomies(section.anatomies), []
+        anatomies = list_anatomies(section.anatomies)
+        rows: list[dict[str, Any]] = []
         for label in labels(section.n_subjects):
             path, age, sex = known_participant(section, label, anatomies)
             family = path.name.partition("_")[0].removeprefix("sub-")

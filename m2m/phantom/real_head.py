@@ -92,9 +92,9 @@ class RealHead(Brain):
     def rotations(self, points: NDArray) -> NDArray[np.float64]:
         """Rotations from MNI axes to T1 world axes at T1 world points, shape (N, 3, 3), by finite strain."""
         m, forward = self.individual.to_brain, self.registered.forward
-        own = self.shape.jacobian()
+        drawn = self.shape.jacobian()
         own = anatomy.sample(
-            own.reshape(9, *own.shape[2:]),
+            drawn.reshape(9, *drawn.shape[2:]),
             self.shape.affine,
             self.shown(points) @ m[:3, :3].T + m[:3, 3],
             mode="nearest",
