@@ -187,7 +187,7 @@ def test_each_input_tells_what_its_image_holds(root):
     assert found == wanted | {("atlas", "t1"), ("t1+atlas", "t1"), ("atlas", "covariates")}
 
 
-def test_nothing_is_said_of_measured_maps(root):
+def test_the_page_has_no_measured_maps(root):
     for name in ("recovery", "transfer", "agreement"):
         assert read_table(root / f"downstream/{name}.tsv") == []
     drawn = {path.stem for path in (root / "figures/downstream").glob("*.png")}

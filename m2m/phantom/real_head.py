@@ -99,10 +99,10 @@ class RealHead(Brain):
             self.shown(points) @ m[:3, :3].T + m[:3, 3],
             mode="nearest",
         )
-        group = np.moveaxis(jacobians(forward.data, forward.affine).reshape(*forward.shape, 9), -1, 0)
-        group = anatomy.sample(group, forward.affine, self.to_anatomy(points), mode="nearest")
-        own, group = own.reshape(-1, 3, 3), group.reshape(-1, 3, 3)
-        return nearest_rotation(self.registered.to_mni[:3, :3] @ group @ own @ m[:3, :3]).swapaxes(-1, -2)
+        of_group = np.moveaxis(jacobians(forward.data, forward.affine).reshape(*forward.shape, 9), -1, 0)
+        group = anatomy.sample(of_group, forward.affine, self.to_anatomy(points), mode="nearest").reshape(-1, 3, 3)
+        chain = self.registered.to_mni[:3, :3] @ group @ own.reshape(-1, 3, 3) @ m[:3, :3]
+        return nearest_rotation(chain).swapaxes(-1, -2)
 
 
 def register_t1(path: Path) -> RegisteredT1:

@@ -93,7 +93,8 @@ def simulation_of(config: Path | None, options: str | None) -> Phantom | Templat
     if config is None:
         assert options is not None
         kind = Template if "anatomies" in json.loads(options) else Phantom
-        return parse_options(kind, options)
+        given: Phantom | Template = parse_options(kind, options)
+        return given
     section = read_config(config).simulation
     if section is None:
         raise DataError("cohort.source is bids: no participant is simulated", file=config)
