@@ -92,9 +92,9 @@ def simulation_of(config: Path | None, options: str | None) -> Phantom | Templat
     require_one(config, options)
     if config is None:
         assert options is not None
-        kind = Template if "anatomies" in json.loads(options) else Phantom
-        given: Phantom | Template = parse_options(kind, options)
-        return given
+        if "anatomies" in json.loads(options):
+            return parse_options(Template, options)
+        return parse_options(Phantom, options)
     section = read_config(config).simulation
     if section is None:
         raise DataError("cohort.source is bids: no participant is simulated", file=config)
