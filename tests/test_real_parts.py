@@ -19,7 +19,7 @@ from m2m.io.errors import DataError
 from m2m.io.tables import read_table
 from m2m.io.volume import Volume, load, save
 from m2m.options import Config, T1Variation, Template
-from m2m.phantom import anatomy_of, list_anatomies, real_head, signal, simulate, streamlines
+from m2m.phantom import anatomy_of, group_streamlines, list_anatomies, real_head, signal, simulate
 from m2m.phantom.group_maps import GroupMaps, orientation_of
 from m2m.phantom.raw_dataset import participants_of
 from m2m.phantom.t1_variation import vary
@@ -51,7 +51,7 @@ def write_bundles(path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def segments(tmp_path_factory):
-    return streamlines.load_segments(write_bundles(tmp_path_factory.mktemp("bundles") / "bundles.npz"))
+    return group_streamlines.load_segments(write_bundles(tmp_path_factory.mktemp("bundles") / "bundles.npz"))
 
 
 def ramp(points):
@@ -64,7 +64,7 @@ def group(segments):
     brain = load_template("brain", 2.0)
     fa = ramp(apply_affine(brain.affine, np.indices(brain.shape).reshape(3, -1).T)).reshape(brain.shape)
     orientation = orientation_of(segments)
-    number = streamlines.strongest_bundle(segments, orientation, 2.0, 0.5)
+    number = group_streamlines.strongest_bundle(segments, orientation, 2.0, 0.5)
     return GroupMaps(
         Volume(fa.clip(0.05, 0.9).astype(np.float32), brain.affine), orientation, Volume(number, brain.affine)
     )
@@ -306,7 +306,7 @@ def test_a_part_that_is_missing_is_named(parts, tmp_path, key, content, named):
         path.write_text(content)
     section = Template(**parts | {key: str(path)})
     with pytest.raises(DataError, match=named):
-        list_anatomies(section.anatomies) if key == "anatomies" else streamlines.load_segments(section.bundles)
+        list_anatomies(section.anatomies) if key == "anatomies" else group_streamlines.load_segments(section.bundles)
 
 
 def test_a_source_of_real_parts_needs_its_section():
@@ -332,7 +332,7 @@ def test_a_real_t1_and_a_real_group_agree_after_registration(shared_data, monkey
     assert len(anatomies) == 60 and anatomy_of("0061", anatomies) == anatomies[0]
     monkeypatch.setattr(real_head, "REGISTERED", real_head.REGISTERED.model_copy(update={"spacing_mm": 4.0}))
     monkeypatch.setattr(group_map, "TEMPLATE_MM", 4.0)
-    segments = streamlines.load_segments(shared_data / "templates/HCP1065_bundles.npz")
+    segments = group_streamlines.load_segments(shared_data / "templates/HCP1065_bundles.npz")
     assert len(segments.names) == 106
     orientation = orientation_of(segments)
     fa = group_map.to_template(load(shared_data / "templates/MNI_FA_template.nii.gz"))

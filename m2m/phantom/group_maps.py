@@ -16,7 +16,7 @@ from m2m.options.stage_flags import NeededConfig, Root
 from m2m.phantom import GROUP_MAPS
 from m2m.phantom.anatomy import load_template, sample
 from m2m.phantom.brain import radial_axes
-from m2m.phantom.streamlines import Segments, load_segments, strongest_bundle
+from m2m.phantom.group_streamlines import Segments, load_segments, strongest_bundle
 from m2m.structural import template
 from m2m.structural.group_map import to_template
 

@@ -13,7 +13,7 @@ from m2m.io.tables import write_table
 from m2m.options import Phantom, Simulation, Template
 from m2m.phantom import anatomy_of, individuals, labels, list_anatomies
 from m2m.phantom.bundles import NAMES
-from m2m.phantom.streamlines import load_segments
+from m2m.phantom.group_streamlines import load_segments
 
 BIDS_VERSION = "1.9.0"
 README = """\

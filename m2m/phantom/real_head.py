@@ -21,9 +21,9 @@ from m2m.phantom import anatomy, signal
 from m2m.phantom.anatomy import CSF, GREY, WHITE
 from m2m.phantom.brain import MD, REGION_WHITE, S0, T1_PER_MYELIN, Brain, Diffusion, grid_points, voxel_tissue
 from m2m.phantom.group_maps import GroupMaps, sample_nearest, sample_six
+from m2m.phantom.group_streamlines import Segments
 from m2m.phantom.individuals import CENTRE_MM, REFERENCE_AGE, SPREAD_FA, Drawn, draw_pose, fibres, stream
 from m2m.phantom.shape import Shape, flow, random_velocity
-from m2m.phantom.streamlines import Segments
 from m2m.phantom.t1_variation import vary
 from m2m.structural.anat import prepare
 from m2m.structural.deformation import deform

@@ -23,9 +23,9 @@ from m2m.phantom import brain, individuals, list_anatomies, real_head, signal
 from m2m.phantom.anatomy import load_template
 from m2m.phantom.bundles import NAMES
 from m2m.phantom.group_maps import load_group_maps
+from m2m.phantom.group_streamlines import load_segments
 from m2m.phantom.individuals import CENTRE_MM
 from m2m.phantom.raw_dataset import distortion, known_participant, write_tables
-from m2m.phantom.streamlines import load_segments
 
 OPTIONS_HELP = "JSON of the section `cohort.phantom` or `cohort.template`"
 # Field of view (mm), the same for all participants.
