@@ -123,18 +123,18 @@ def test_fa_of_the_noise_free_signal_is_that_of_the_group_at_the_corresponding_p
 
 def test_a_further_deformation_moves_fa_and_t1_alike(registered, group, segments):
     options = STILL.model_copy(update={"deformation_mm": 4.0})
-    still, moved = (head_of(one, registered, group, segments) for one in (STILL, options))
-    found, points = scan(moved)
-    shift_mm = moved.to_mni(points) - still.to_mni(points)
+    still, displaced = (head_of(one, registered, group, segments) for one in (STILL, options))
+    found, points = scan(displaced)
+    shift_mm = displaced.to_mni(points) - still.to_mni(points)
     assert 2 < np.sqrt((shift_mm**2).sum(axis=1).mean()) < 7
-    mni = moved.to_mni(points)
+    mni = displaced.to_mni(points)
     covered = inside(mni, group.fa)
     np.testing.assert_allclose(found.fa[covered], ramp(mni[covered]).clip(0.05, 0.9), atol=0.02)
     affine, grid = simulate.grid(4.0)
-    t1 = real_head.simulate_t1(moved, affine, grid, np.random.default_rng(0), options)
+    t1 = real_head.simulate_t1(displaced, affine, grid, np.random.default_rng(0), options)
     everywhere = apply_affine(affine, np.indices(grid).reshape(3, -1).T)
     template = load_template("t1", 3.0)
-    voxels = apply_affine(np.linalg.inv(template.affine), moved.to_mni(everywhere))
+    voxels = apply_affine(np.linalg.inv(template.affine), displaced.to_mni(everywhere))
     expected = ndimage.map_coordinates(template.data, voxels.T, order=1) / 0.8
     assert np.corrcoef(t1.ravel(), expected)[0, 1] > 0.98
 
@@ -177,7 +177,7 @@ def test_bundles_differ_between_participants_and_only_the_shared_part_shows_in_t
     at = np.array([(0.0, 0, 24), (24, -30, 20), (-40, -60, 30)])
     shifts = np.array(
         [
-            real_head.carried_fa(head_of(options, registered, group, segments, f"{label:04d}"), at) - ramp(at)
+            real_head.group_fa(head_of(options, registered, group, segments, f"{label:04d}"), at) - ramp(at)
             for label in range(1, 9)
         ]
     )

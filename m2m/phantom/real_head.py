@@ -277,7 +277,7 @@ def _unit_deviatoric(matrix: NDArray) -> NDArray[np.float64]:
     return np.divide(traceless, norm, out=np.zeros_like(traceless), where=norm > 1e-9)
 
 
-def carried_fa(head: RealHead, mni: NDArray) -> NDArray[np.float64]:
+def group_fa(head: RealHead, mni: NDArray) -> NDArray[np.float64]:
     """FA at MNI152 points, shape (N, 3): that of the group, with the participant's deviation along bundles."""
     fa = anatomy.sample(head.group.fa.data[None], head.group.fa.affine, mni)[:, 0].clip(1e-3, MOST_FA)
     shift = anatomy.sample(head.deviation.data[None, ..., 0], head.deviation.affine, mni, mode="nearest")[:, 0]
@@ -309,7 +309,7 @@ def simulate_diffusion(
     mni = head.to_mni(points)
     share = fractions / fractions.sum(axis=1, keepdims=True)
     md, s0 = (share @ np.array([of[kind] for kind in (GREY, WHITE, CSF)]) for of in (MD, S0))
-    tensor = shaped(sample_six(head.group.orientation, mni), carried_fa(head, mni)) * md[:, None]
+    tensor = shaped(sample_six(head.group.orientation, mni), group_fa(head, mni)) * md[:, None]
     tensor = rotate(tensor, head.rotations(points))
     along = np.einsum("vi,nij,vj->nv", directions, to_matrix(tensor), directions, optimize=True)
     total = (s0 * fractions.sum(axis=1))[:, None] * np.exp(-bvals * along)
