@@ -57,6 +57,7 @@ RECORD = {
     "simulated": False,
     "trained_on": "templates (MNI152), not on measured diffusion: FA of anatomy",
     "licence": "CC BY-SA 4.0",
+    "validation_range": {"asymmetry": {"low": 0.05, "high": 0.12, "n_subjects": 13}},
     "best_step": 4,
     "validation": {"metric": "brain_mae", "value": 0.1, "n_subjects": 1},
     "uncertainty": {

@@ -59,6 +59,8 @@ def test_training_and_translation_use_each_participant_s_displacements(root):
     assert result.exit_code == 0, result.output
     tensors, record = load_model(out / "model.safetensors", out / "model.json")
     assert record["deformation"] == OPTIONS and record["family"] == "atlas"
+    jacobian = record["validation_range"]["jacobian_p99"]
+    assert jacobian["n_subjects"] == 3 and jacobian["low"] == pytest.approx(1, abs=0.01), "all are moved, not stretched"
 
     def measured(seed):
         _, fa, _, mask = subject(seed).astype(np.float16).astype(np.float32)

@@ -91,7 +91,7 @@ def test_every_command_is_for_users_or_in_one_phase():
 @pytest.mark.parametrize(
     ("typed", "completed"),
     [
-        ("tran", ["translate-pairs", "translate"]),
+        ("tran", ["translate", "translate-pairs"]),
         ("draw", ["draw-pairs", "draw-downstream", "draw-fields"]),
         ("--ver", []),
     ],

@@ -310,6 +310,10 @@ def test_the_command_writes_weights_record_card_and_metrics(cohort, tmp_path):
     assert uncertainty["part"] == "validation" and uncertainty["n_subjects"] == 2
     assert set(uncertainty["nll"]) == {"constant", "views", "predicted"}
     assert uncertainty["nll"][uncertainty["method"]] == min(uncertainty["nll"].values())
+    ranges = record["validation_range"]
+    assert ranges["brain_overlap"]["n_subjects"] == 5, "training participants, too: nothing of a T1 is fitted"
+    assert ranges["mean_sd_views"]["n_subjects"] == ranges["mean_sd_predicted"]["n_subjects"] == 2
+    assert 0 < ranges["mean_sd_views"]["low"] <= ranges["mean_sd_views"]["high"]
 
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
     assert run(*arguments, "--simulated").exit_code == 0

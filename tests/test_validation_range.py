@@ -1,5 +1,7 @@
 """What lies outside the validation range of a model: ranges, numbers of T1s, warnings, sidecars, QC figure."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import unlike_t1s as unlike
@@ -22,7 +24,7 @@ from m2m.translate.t1_checks import contrast, require_t1
 GRID = {"shape": [64, 80, 64], "t1_range_percent": [1, 99]}
 RAS = np.array([[3.0, 0, 0, -93], [0, 3, 0, -130], [0, 0, 3, -75], [0, 0, 0, 1]])
 SHAPE = (63, 75, 63)
-# Of 13 real T1s (docs/experiments/outside.md).
+# Of 12 real T1s (docs/experiments/outside.md).
 REAL = {
     "brain_volume_l": (1.06, 1.44),
     "brain_overlap": (0.943, 0.956),
@@ -30,7 +32,7 @@ REAL = {
     "tissue_contrast": (1.04, 1.87),
     "asymmetry": (0.054, 0.122),
 }
-RANGES = {name: {"low": low, "high": high, "n_subjects": 13} for name, (low, high) in REAL.items()}
+RANGES = {name: {"low": low, "high": high, "n_subjects": 12} for name, (low, high) in REAL.items()}
 
 
 def on_grid(name):
@@ -167,11 +169,17 @@ def test_a_record_with_a_range_upside_down_is_refused(tmp_path):
     assert result.exit_code == 1 and "low is above high" in result.output
 
 
+@cache
+def prepared(path):
+    """A real T1 and its parts; registered once."""
+    t1 = load(path)
+    return unlike.head_of(t1, prepare(t1, None, Anat()))
+
+
 @pytest.fixture
 def real_head(shared_data):
     """A real T1 and its parts."""
-    t1 = load(shared_data / "anatomies" / "sub-DS13_T1w.nii.gz")
-    return unlike.head_of(t1, prepare(t1, None, Anat()))
+    return prepared(shared_data / "anatomies" / "sub-DS13_T1w.nii.gz")
 
 
 def test_a_real_t1_is_not_flagged_and_one_with_a_lesion_is(real_head, tmp_path):
@@ -196,10 +204,7 @@ def test_a_real_t1_is_not_flagged_and_one_with_a_lesion_is(real_head, tmp_path):
     assert result.exit_code == 0 and "warning: difference between the hemispheres is far outside" in result.output
 
 
-@pytest.mark.parametrize(
-    "kind",
-    ["contrast of a T2", "infant", "left half only", "upper half only", "upside down", "voxels of half the size"],
-)
+@pytest.mark.parametrize("kind", ["contrast of a T2", "infant", "left half only", "upper half only"])
 def test_a_real_t1_made_certainly_wrong_is_refused(kind, real_head):
     changed = unlike.UNLIKE[kind](real_head)
     with pytest.raises(DataError):

@@ -33,7 +33,7 @@ class NamedBundle:
     ends : str
         From which end to which they run: ``posterior to anterior``.
     points : ndarray, shape (streamlines, positions, 3)
-        World mm: of MNI152 as loaded, of a T1 after `points_to_t1`. Those of a streamline are equally far apart in MNI152.
+        World mm: of MNI152 as loaded, of a T1 after `points_to_t1`. Those of one are equally far apart in MNI152.
     """
 
     name: str
