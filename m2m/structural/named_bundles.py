@@ -33,7 +33,7 @@ class NamedBundle:
     ends : str
         From which end to which they run: ``posterior to anterior``.
     points : ndarray, shape (streamlines, positions, 3)
-        World mm: of MNI152 as loaded, of a T1 after `carry`. Points of a streamline are equally far apart in MNI152.
+        World mm: of MNI152 as loaded, of a T1 after `to_t1_space`. Those of a streamline are equally far apart in MNI152.
     """
 
     name: str
@@ -59,7 +59,7 @@ def load_bundles(path: Path = FILE) -> list[NamedBundle]:
         return [NamedBundle(str(name), str(ends), points[bundle == i]) for i, (name, ends) in enumerate(labels)]
 
 
-def carry(points: NDArray, to_mni: NDArray, inverse: Volume) -> NDArray[np.float64]:
+def to_t1_space(points: NDArray, to_mni: NDArray, inverse: Volume) -> NDArray[np.float64]:
     """Transform points of the template to a T1, by the deformation of the template to it.
 
     Parameters
