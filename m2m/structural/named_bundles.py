@@ -33,7 +33,7 @@ class NamedBundle:
     ends : str
         From which end to which they run: ``posterior to anterior``.
     points : ndarray, shape (streamlines, positions, 3)
-        World mm: of MNI152 as loaded, of a T1 after `to_t1_space`. Those of a streamline are equally far apart in MNI152.
+        World mm: of MNI152 as loaded, of a T1 after `to_t1_space`. Those of a streamline are equally spaced in MNI152.
     """
 
     name: str
