@@ -122,7 +122,9 @@ def test_points_are_carried_by_the_inverse_of_affine_and_displacement():
     to_mni[:3] = [[1.1, 0.1, 0, 3], [0, 0.9, 0, -5], [0, 0.05, 1, 2]]
     shift = np.array([2.0, -3.0, 1.0])
     points = straight().points
-    found = to_t1_space(points, to_mni, Volume(np.broadcast_to(-shift, (*SHAPE, 3)), AFFINE))
+    inverse = Volume(np.broadcast_to(-shift, (*SHAPE, 3)), AFFINE)
+    found = to_t1_space(points, to_mni, inverse)
+    np.testing.assert_array_equal(to_t1_space(points[0, 0], to_mni, inverse), found[0, 0], "one point")
     np.testing.assert_allclose(apply_affine(to_mni, found + shift), points, atol=1e-9)
 
 

@@ -94,7 +94,7 @@ def interpolate(volume: Volume, points: NDArray) -> NDArray[np.float64]:
     -------
     ndarray, shape (...) or (..., channels)
     """
-    voxels = np.moveaxis(apply_affine(np.linalg.inv(volume.affine), points), -1, 0)
+    voxels = apply_affine(np.linalg.inv(volume.affine), points.reshape(-1, 3)).T
     channels = volume.data.reshape(*volume.shape, -1)
     parts = [
         ndimage.map_coordinates(channels[..., c], voxels, np.float64, order=1, mode="grid-constant")
