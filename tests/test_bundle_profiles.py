@@ -1,4 +1,4 @@
-"""Profiles along named bundles: the bundles as installed, known profiles, a rotated head, tables, command, figure."""
+"""Profiles along named bundles: the bundles as installed, known profiles, a turned head, tables, command, figure."""
 
 import itertools
 import re
@@ -18,7 +18,7 @@ from m2m.io.tables import read_table
 from m2m.io.volume import Volume, resample, save
 from m2m.models.reference_map import reference_map
 from m2m.options import Deformation
-from m2m.structural.named_bundles import FILE, NamedBundle, load_bundles, points_to_t1
+from m2m.structural.named_bundles import FILE, NamedBundle, load_bundles, to_t1_space
 from m2m.structural.profiles import Samples, core_weights, profile, sample
 from m2m.structural.template import load_template
 from m2m.translate.bundle_profiles import bundle_rows, compared_maps, draw
@@ -53,10 +53,10 @@ def test_streamlines_of_a_bundle_run_from_the_end_that_is_named_first():
     assert len(NAMED) == 96
     for bundle in NAMED.values():
         course = bundle.points.mean(axis=0)
-        as_it_is, rotated = (
+        forward, reversed_ = (
             np.linalg.norm(bundle.points - one, axis=-1).mean(axis=1) for one in (course, course[::-1])
         )
-        assert (as_it_is < rotated).mean() > 0.95, bundle.name
+        assert (forward < reversed_).mean() > 0.95, bundle.name
         axis = AXES[bundle.ends.split(" to ")[0]]
         assert course[-1, axis] > course[0, axis], bundle.name
 
@@ -122,22 +122,24 @@ def test_points_are_carried_by_the_inverse_of_affine_and_displacement():
     to_mni[:3] = [[1.1, 0.1, 0, 3], [0, 0.9, 0, -5], [0, 0.05, 1, 2]]
     shift = np.array([2.0, -3.0, 1.0])
     points = straight().points
-    found = points_to_t1(points, to_mni, Volume(np.broadcast_to(-shift, (*SHAPE, 3)), AFFINE))
+    inverse = Volume(np.broadcast_to(-shift, (*SHAPE, 3)), AFFINE)
+    found = to_t1_space(points, to_mni, inverse)
+    np.testing.assert_array_equal(to_t1_space(points[0, 0], to_mni, inverse), found[0, 0], "one point")
     np.testing.assert_allclose(apply_affine(to_mni, found + shift), points, atol=1e-9)
 
 
-def test_a_turned_head_has_the_same_profile():
+def test_a_rotated_head_has_the_same_profile():
     bundle = NAMED["Association_ArcuateFasciculusL"]
     rng = np.random.default_rng(0)
     image = resample(Volume(rng.random((20, 24, 20)).astype(np.float32), np.diag([10.0, 10, 10, 1]) + 0), AFFINE, SHAPE)
     inverse = np.full((*SHAPE, 3), [1.0, 2.0, -1.0])
-    straight_rows = rows_of(bundle, image.data, in_t1=points_to_t1(bundle.points, np.eye(4), Volume(inverse, AFFINE)))
-    turn = np.eye(4)
-    turn[:3, :3] = Rotation.from_euler("xyz", (20, -15, 30), degrees=True).as_matrix()
-    turn[:3, 3] = 5, -8, 12
-    rotated = Volume(inverse @ turn[:3, :3].T, turn @ AFFINE)
-    in_t1 = points_to_t1(bundle.points, np.linalg.inv(turn), rotated)
-    rotated_rows = rows_of(bundle, image.data, in_t1=in_t1, affine=turn @ AFFINE)
+    straight_rows = rows_of(bundle, image.data, in_t1=to_t1_space(bundle.points, np.eye(4), Volume(inverse, AFFINE)))
+    rotation = np.eye(4)
+    rotation[:3, :3] = Rotation.from_euler("xyz", (20, -15, 30), degrees=True).as_matrix()
+    rotation[:3, 3] = 5, -8, 12
+    rotated = Volume(inverse @ rotation[:3, :3].T, rotation @ AFFINE)
+    in_t1 = to_t1_space(bundle.points, np.linalg.inv(rotation), rotated)
+    rotated_rows = rows_of(bundle, image.data, in_t1=in_t1, affine=rotation @ AFFINE)
     assert [row["n_points"] for row in rotated_rows] == [row["n_points"] for row in straight_rows]
     np.testing.assert_allclose(column(rotated_rows, "synthetic"), column(straight_rows, "synthetic"), atol=2e-6)
 

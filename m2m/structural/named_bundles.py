@@ -33,7 +33,7 @@ class NamedBundle:
     ends : str
         From which end to which they run: ``posterior to anterior``.
     points : ndarray, shape (streamlines, positions, 3)
-        World mm: of MNI152 as loaded, of a T1 after `points_to_t1`. Those of one are equally far apart in MNI152.
+        World mm: of MNI152 as loaded, of a T1 after `to_t1_space`. Those of a streamline are equally spaced in MNI152.
     """
 
     name: str
@@ -59,7 +59,7 @@ def load_bundles(path: Path = FILE) -> list[NamedBundle]:
         return [NamedBundle(str(name), str(ends), points[bundle == i]) for i, (name, ends) in enumerate(labels)]
 
 
-def points_to_t1(points: NDArray, to_mni: NDArray, inverse: Volume) -> NDArray[np.float64]:
+def to_t1_space(points: NDArray, to_mni: NDArray, inverse: Volume) -> NDArray[np.float64]:
     """Transform points of the template to a T1, by the deformation of the template to it.
 
     Parameters
@@ -94,7 +94,7 @@ def interpolate(volume: Volume, points: NDArray) -> NDArray[np.float64]:
     -------
     ndarray, shape (...) or (..., channels)
     """
-    voxels = np.moveaxis(apply_affine(np.linalg.inv(volume.affine), points), -1, 0)
+    voxels = apply_affine(np.linalg.inv(volume.affine), points.reshape(-1, 3)).T
     channels = volume.data.reshape(*volume.shape, -1)
     parts = [
         ndimage.map_coordinates(channels[..., c], voxels, np.float64, order=1, mode="grid-constant")

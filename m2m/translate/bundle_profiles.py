@@ -22,7 +22,7 @@ from m2m.io.tables import write_table
 from m2m.io.volume import Volume, load
 from m2m.models.families.atlas_model import given_map
 from m2m.models.reference_map import reference_map
-from m2m.structural.named_bundles import NamedBundle, load_bundles, points_to_t1
+from m2m.structural.named_bundles import NamedBundle, load_bundles, to_t1_space
 from m2m.structural.profiles import core_weights, profile, sample
 from m2m.structural.template import load_template
 from m2m.translate.outputs import ProfileInputs, ProfileOutputs
@@ -183,7 +183,7 @@ def write_profiles(
     rows: list[dict[str, Any]] = []
     means: list[dict[str, Any]] = []
     for bundle in load_bundles():
-        in_t1 = points_to_t1(bundle.points, subject.to_mni, inverse)
+        in_t1 = to_t1_space(bundle.points, subject.to_mni, inverse)
         own = bundle_rows(bundle, in_t1, (image, sd, subject.brain.data), compared)
         rows += own
         means.append({"ends": bundle.ends, "n_streamlines": len(bundle.points)} | mean_row(own))
