@@ -161,7 +161,7 @@ def bias(factor: float) -> Callable[[Head], Volume]:
     return change
 
 
-def turned(axis: str, degrees: float) -> Callable[[Head], Volume]:
+def rotated(axis: str, degrees: float) -> Callable[[Head], Volume]:
     """A head that lies otherwise than its header says."""
 
     def change(head: Head) -> Volume:
@@ -187,8 +187,8 @@ UNLIKE: dict[str, Callable[[Head], Volume]] = {
     "upper half zero": zeroed(2),
     "infant": infant,
     "toddler": toddler,
-    "upside down": turned("x", 180),
-    "turned by 90 degrees": turned("z", 90),
+    "upside down": rotated("x", 180),
+    "rotated by 90 degrees": rotated("z", 90),
     "noise of .2": noise(0.2),
     "noise of .4": noise(0.4),
     "bias of 4": bias(4),

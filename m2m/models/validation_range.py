@@ -126,7 +126,7 @@ class Outside(NamedTuple):
 
 
 def warning_of(entry: Mapping[str, Any], file: str | Path) -> DataError:
-    """Make the warning of a sidecar's entry: an error that nobody raises.
+    """Make the warning of a sidecar's entry: an error that is not raised.
 
     Parameters
     ----------

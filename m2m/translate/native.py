@@ -217,7 +217,9 @@ def translate_t1(
         "MutualInformation": round(anatomy.mi_registered, 4),
         "Compared": {name: round(value, 4) for name, value in compared.items()},
     }
-    flags = {"OutsideValidationRange": [one.entry() for one in unusual]} if "validation_range" in record else {}
+    flags: dict[str, Any] = {}
+    if "validation_range" in record:
+        flags["OutsideValidationRange"] = [one.entry() for one in unusual]
     native = to_native_voxels(prediction, anatomy.brain, t1, record)
     save_maps(native, outputs.image, outputs.sd, sources, record, Conformed=details, **flags)
     with whole(outputs.figure) as temporary:
