@@ -2,8 +2,8 @@
 
     python benchmarks/thin_bundles.py HCP1065_bundles.npz --out m2m/weights/bundles/hcp1065_bundles.npz
 
-The file holds ``points_mni_mm`` (points, 3), ``offsets`` (streamlines + 1,), ``bundle`` (streamlines,) and ``names``: the
-bundles of HCP1065 (github.com/frankyeh/data-atlas, commit 0682f8f), every 2 mm. The result is the same in every run.
+The file holds ``points_mni_mm`` (points, 3), ``offsets`` (streamlines + 1,), ``bundle`` (streamlines,) and ``names``:
+the bundles of HCP1065 (github.com/frankyeh/data-atlas, commit 0682f8f), every 2 mm. Every run gives the same result.
 It prints how deep the bundles lie in the white matter of the template, as they are and shifted.
 
 References
@@ -29,7 +29,7 @@ from m2m.structural.template import load_template
 
 # Points of each streamline, and streamlines of each bundle, at most.
 N_POINTS, MOST = 40, 40
-# Bundles with fewer streamlines have no profile to speak of; nerves outside of the brain have no FA in its white matter.
+# Least number of streamlines of a bundle; nerves outside of the brain are left out.
 FEWEST, LEFT_OUT = 6, "CranialNerve"
 # Shorter fragments, as a part of the bundle's median length, do not run from end to end.
 SHORTEST = 0.5

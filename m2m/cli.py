@@ -69,7 +69,7 @@ COMMANDS = {
     "synthesise": ("m2m.translate.subject:main", "Translate a participant's grid image."),
     "translate-pairs": (
         "m2m.translate.real_pairs:main",
-        "Prepare real pairs of T1 and DWI; carry an atlas to each, and translate it.",
+        "Prepare real pairs of T1 and DWI; warp an atlas to each, and translate it.",
     ),
     "calibrate": ("m2m.translate.calibrate:main", "Fit a model's scale and deviation to real pairs."),
     "export": ("m2m.translate.export:main", "Pack a model: MONAI bundle, ONNX, small weights."),

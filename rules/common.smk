@@ -12,6 +12,7 @@ from m2m.io.files import digest
 from m2m.io.modalities import MODALITIES
 from m2m.io.versions import VERSIONS
 from m2m.options import Config, problems
+from m2m.options.downstream_options import GIVEN
 from m2m.workflow import (
     calls,
     field_inputs,

@@ -26,11 +26,14 @@ if validation.given:
             mem_mb=memory(4000),
             runtime=minutes(60),
         params:
+            root=files.dataset_root,
+            subject=subject_flags,
+            config=files.config,
+            folder=GIVEN,
             version=VERSIONS["translate"],
         shell:
-            "m2m translate {input.source:q} --weights {input.weights:q} --brain {input.brain:q}"
-            " --anat-status {input.anat:q} --out {output.map:q} --out-sd {output.sd:q}"
-            " --unit {wildcards.unit} --status {output.status:q} > {log:q} 2>&1"
+            "m2m synthesise --root {params.root:q} {params.subject:q} --config {params.config:q}"
+            " --task {params.folder:q} --model {wildcards.weights:q} > {log:q} 2>&1"
 
 
 if validation.wanted:

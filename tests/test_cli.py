@@ -90,7 +90,11 @@ def test_every_command_is_for_users_or_in_one_phase():
 
 @pytest.mark.parametrize(
     ("typed", "completed"),
-    [("tran", ["translate"]), ("draw", ["draw-downstream", "draw-fields"]), ("--ver", [])],
+    [
+        ("tran", ["translate", "translate-pairs"]),
+        ("draw", ["draw-pairs", "draw-downstream", "draw-fields"]),
+        ("--ver", []),
+    ],
 )
 def test_the_shell_completes_commands_without_importing_them(typed, completed):
     code = (
@@ -202,8 +206,8 @@ def test_no_old_name_is_in_use():
 
 
 def test_every_stage_has_its_rule():
-    by_hand = set(cli.USER_COMMANDS)
-    assert {name for name, _ in calls_in_the_rules()} == set(cli.COMMANDS) - by_hand
+    called, by_hand = {name for name, _ in calls_in_the_rules()}, set(cli.USER_COMMANDS)
+    assert set(cli.COMMANDS) - by_hand <= called <= set(cli.COMMANDS)
 
 
 def test_every_stage_with_a_version_is_a_command():

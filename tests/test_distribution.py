@@ -64,5 +64,6 @@ def test_the_wheel_holds_every_file_of_the_package_and_of_its_weights_and_nothin
     information = f"{m2m.DISTRIBUTION.replace('-', '_')}-{m2m.__version__}.dist-info/"
     of_the_package = {path.relative_to(ROOT).as_posix() for path in tracked() if ROOT / "m2m" in path.parents}
     assert {name for name in names if not name.startswith(information)} == of_the_package | set(FURTHER)
-    assert {"m2m/py.typed", "m2m/report/templates/report.html.j2"} <= of_the_package
-    assert {f"{information}licenses/LICENSE", f"{information}entry_points.txt"} <= names
+    assert {"m2m/py.typed", "m2m/report/templates/report.html.j2", "m2m/weights/bundles/LICENSE"} <= of_the_package
+    assert {f"{information}licenses/LICENSE", f"{information}licenses/m2m/weights/bundles/LICENSE"} <= names
+    assert {f"{information}entry_points.txt"} <= names

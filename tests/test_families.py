@@ -21,8 +21,8 @@ from m2m.options import FAMILIES, Family, Model, Trained, section_of
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "development.md").read_text()
-# Names that are also an image and a statistic.
-OTHER_MEANINGS = {"t1", "mean"}
+# Names that are also an image, a statistic and a map that others are compared with.
+OTHER_MEANINGS = {"t1", "mean", "atlas"}
 # Other files with a family's name: a default model of config.yaml; a published method in a table.
 ALLOWED = {
     "m2m/options/task_options.py": {"macro2micro"},

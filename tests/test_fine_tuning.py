@@ -166,14 +166,14 @@ def test_where_training_makes_it_worse_the_start_is_exported(cohorts, tmp_path):
 
 def test_other_weights_train_again_and_the_same_ones_elsewhere_do_not(cohorts, tmp_path):
     _, second, weights = cohorts
-    moved = shutil.copytree(weights.parent, tmp_path / "moved") / "model.safetensors"
+    copied = shutil.copytree(weights.parent, tmp_path / "copied") / "model.safetensors"
     other = shutil.copytree(weights.parent, tmp_path / "other") / "model.safetensors"
     tensors, record = load_model(other, other.with_name("model.json"))
     save_weights({n: t * np.float32(1.01) for n, t in tensors.items()}, other)
     write_json(other.with_name("model.json"), record | {"weights": file_digest(other)})
     prints = [
         trained(second, tmp_path / name, small_model(**STILL, start_from=path))[0][1]["fingerprint"]
-        for name, path in (("a", weights), ("b", moved), ("c", other))
+        for name, path in (("a", weights), ("b", copied), ("c", other))
     ]
     assert prints[0] == prints[1] != prints[2]
 

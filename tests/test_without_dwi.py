@@ -16,9 +16,9 @@ from m2m.cohort.quality import outcome_of_t1
 from m2m.downstream.analysis import pairs
 from m2m.figures import style
 from m2m.figures.figure_records import of_validation
-from m2m.io.bids import files_of
+from m2m.io.bids import files_of, measure
 from m2m.io.errors import DataError
-from m2m.io.files import read_json, write_json
+from m2m.io.files import file_digest, read_json, write_json
 from m2m.io.tables import read_table, write_table
 from m2m.io.volume import Volume, load, resample, save
 from m2m.models import pretrained
@@ -169,11 +169,28 @@ def test_the_atlas_is_deformed_to_each_t1(root):
     atlas, labels = load(root / "atlas.nii.gz"), load(root / "labels.nii.gz").data
     ages, _ = phenotypes()
     for name in NAMES[:3]:
-        moved = np.eye(4)
-        moved[1, 3] = (ages[name] - 40) / 2
-        expected = resample(atlas, AFFINE, SHAPE, moved).data
+        shifted = np.eye(4)
+        shifted[1, 3] = (ages[name] - 40) / 2
+        expected = resample(atlas, AFFINE, SHAPE, shifted).data
         inside = (labels == 1) & (load(files_of(name, root)("brain")).data > 0)
         assert features.loc[name, "atlas:front"] == pytest.approx(expected[inside].mean(), abs=2e-3)
+
+
+def test_a_t1_is_translated_by_given_weights(tmp_path):
+    write_scans(tmp_path)
+    weights = write_line(tmp_path / "weights", intercept=0.1, slope=0.5, spacing_mm=6.0)
+    config = tmp_path / "config.json"
+    config.write_text(Config.model_validate(configuration(tmp_path)).model_dump_json())
+    names = ("--task", "downstream", "--model", "mine")
+    for name in (NAMES[2], FAILED):
+        result = run("synthesise", "--root", tmp_path, "--subject", name, "--config", config, *names)
+        assert result.exit_code == 0, result.output
+    at, of_weights = files_of(NAMES[2], tmp_path), files_of(NAMES[2], tmp_path / "synthetic/downstream/mine")
+    inside, t1 = load(at("brain")).data > 0, load(at("t1w")).data
+    scaled = (t1 - t1[inside].min()) / np.ptp(t1[inside])
+    np.testing.assert_allclose(load(of_weights("synth-fa")).data[inside], (0.1 + 0.5 * scaled)[inside], atol=1e-4)
+    assert read_json(str(of_weights("synth-status")).format(measure=measure("fa")))["weights"] == file_digest(weights)
+    assert files_of(FAILED, tmp_path / "synthetic/downstream/mine")("synth-fa").stat().st_size == 0
 
 
 def test_each_input_tells_what_its_image_holds(root):
@@ -187,7 +204,7 @@ def test_each_input_tells_what_its_image_holds(root):
     assert found == wanted | {("atlas", "t1"), ("t1+atlas", "t1"), ("atlas", "covariates")}
 
 
-def test_nothing_is_said_of_measured_maps(root):
+def test_nothing_is_stated_about_measured_maps(root):
     for name in ("recovery", "transfer", "agreement"):
         assert read_table(root / f"downstream/{name}.tsv") == []
     drawn = {path.stem for path in (root / "figures/downstream").glob("*.png")}
@@ -226,7 +243,7 @@ def test_the_methods_tell_of_no_diffusion(root):
     text = (root / "figures/downstream/methods.md").read_text()
     for word in ("## Diffusion", "tensor", "diffusion scans", "cross-fitting", "mean FA", "[@mcgraw1996]", "None"):
         assert word not in text
-    for words in (
+    for phrase in (
         "32 participants and sessions, 1 failed, 1 were excluded, 1 had no usable T1 and 29 were used",
         f"{FOLDS} folds",
         "`mine` predicts FA from the T1 by weights that were trained elsewhere, on 2 participants",
@@ -235,7 +252,7 @@ def test_the_methods_tell_of_no_diffusion(root):
         "`atlas` is an FA map in template space",
         "without a measured map",
     ):
-        assert words in text
+        assert phrase in text
     assert "avants2008" in (root / "figures/downstream/references.bib").read_text()
 
 
@@ -281,17 +298,17 @@ def test_the_installed_weights_are_found_by_name(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("changes", "spacing_mm", "words"),
+    ("changes", "spacing_mm", "problem"),
     [
         ({}, 2.0, "trained at 3 mm .* set anat.spacing_mm: 3"),
         ({"source": "fa", "target": "tdi"}, 3.0, "not a model from a T1"),
         (None, 3.0, "there are no such weights"),
     ],
 )
-def test_weights_that_do_not_fit_are_refused_by_name(tmp_path, changes, spacing_mm, words):
+def test_weights_that_do_not_fit_are_refused_by_name(tmp_path, changes, spacing_mm, problem):
     if changes is not None:
         write_line(tmp_path, **changes)
-    with pytest.raises(DataError, match=words.replace(" .* ", "[^~]*")):
+    with pytest.raises(DataError, match=problem.replace(" .* ", "[^~]*")):
         given_weights({"mine": tmp_path / "model.safetensors"}, spacing_mm)
 
 

@@ -199,9 +199,9 @@ def used_units(
     return [unit_row(row) for row in units if row["state"] == "paired" and row["unit"] in used]
 
 
-def units_with_t1(units: Iterable[Mapping[str, str | None]], root: Path) -> list[dict[str, str]]:
+def units_with_t1(units: Iterable[dict[str, str | None]], root: Path) -> list[dict[str, str]]:
     """Select units whose T1 neither failed nor is excluded, whatever their DWI; rows as of `unit_row`."""
-    return [unit_row(row) for row in units if outcome_of_t1(row, root)[0] == "used"]
+    return [unit_row(row) for row in units if outcome_of_t1(dict(row), root)[0] == "used"]
 
 
 def unit_row(row: Mapping[str, str | None]) -> dict[str, str]:

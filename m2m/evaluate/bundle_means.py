@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from m2m.evaluate.metrics import Roi
 from m2m.io.volume import Volume
-from m2m.structural.named_bundles import NamedBundle, carry
+from m2m.structural.named_bundles import NamedBundle, points_to_t1
 
 # Least share of a bundle's points where a map was measured.
 LEAST_SHARE = 0.5
@@ -42,7 +42,7 @@ def points_in_t1(bundles: Sequence[NamedBundle], to_mni: NDArray, inverse: Volum
     bundles : sequence of NamedBundle
         In MNI152 mm.
     to_mni, inverse
-        As of `m2m.structural.named_bundles.carry`.
+        As of `m2m.structural.named_bundles.points_to_t1`.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def points_in_t1(bundles: Sequence[NamedBundle], to_mni: NDArray, inverse: Volum
     """
     points = [bundle.points.reshape(-1, 3) for bundle in bundles]
     owner = np.repeat(np.arange(len(points)), [len(part) for part in points])
-    return BundlePoints([b.name for b in bundles], owner, carry(np.concatenate(points), to_mni, inverse))
+    return BundlePoints([b.name for b in bundles], owner, points_to_t1(np.concatenate(points), to_mni, inverse))
 
 
 def bundle_means(

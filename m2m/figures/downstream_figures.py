@@ -201,7 +201,7 @@ def draw_effects(validation: Validation) -> Drawn:
     rows: list[dict[str, Any]] = []
     if not wanted:
         return empty_figure("No regions of interest: evaluation.rois.image is not set."), rows
-    figure, panels = grid_of(len(wanted), len(pairs), 52)
+    figure, panels = grid_of(len(wanted), max(len(pairs), 2), 52)
     for axes, mark, (target, effect, reference, image) in zip(panels, letters(), wanted, strict=False):
         own = table[(table["target"] == target) & (table["effect"] == effect)]
         by_image = {name: part.set_index("region") for name, part in own.groupby("image")}

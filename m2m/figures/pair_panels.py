@@ -100,10 +100,6 @@ def draw_pairs(study: Pairs) -> Drawn:
             x = LEFT_MM + column * (side + GAP_MM)
             axes = figure.add_axes(place(x, y, side, tall))
             axes.set_axis_off()
-            if line == 0:
-                figure.text(
-                    (x + side / 2) / DOUBLE_MM, 1 - (TOP_MM - 2) / height, titles[column], fontsize=7, ha="center"
-                )
             if image is None:
                 axes.text(0.5, 0.5, "none", ha="center", va="center", color=MUTED)
                 continue

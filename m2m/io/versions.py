@@ -39,7 +39,7 @@ VERSIONS = {
     "predict-phenotype-cnn": 3,
     "downstream": 6,
     "figures": 9,
-    "draw-downstream": 6,
+    "draw-downstream": 7,
     "draw-fields": 5,
     "draw-pairs": 1,
     "tables": 3,

@@ -74,8 +74,8 @@ STARTED = """
 - Started from the weights {weights} of {model} ({task}), trained at {spacing_mm:g} mm: its training data are among
   those of this model, and its licence holds for these weights, too."""
 CALIBRATED = (
-    " Predictions and their deviations are on a line that was fitted to measured maps of {n_subjects} participants outside "
-    "the training: {intercept:.4f} + {slope:.4f} times the network's."
+    " Predictions and their deviations are on a line that was fitted to measured maps of {n_subjects} participants "
+    "outside the training: {intercept:.4f} + {slope:.4f} times the network's."
 )
 SIMULATED = (
     "**These participants are simulated**: the numbers show that the software works, and say nothing about real brains."

@@ -18,7 +18,7 @@ from m2m.io import bids
 from m2m.io.errors import DataError
 from m2m.io.files import read_json
 from m2m.io.modalities import MODALITIES
-from m2m.options import Cohort, Config, Downstream, Dti, Evaluation, Model, Report, Simulation, Task
+from m2m.options import Cohort, Config, Downstream, Dti, Evaluation, Model, Phantom, Report, Task, Template
 from m2m.options.downstream_options import ATLAS, FA, GIVEN, NOISE_FREE, T1, fold_task
 
 # Suffix of the title of each further report page.
@@ -78,7 +78,7 @@ class Written:
         return self.simulation is not None
 
     @property
-    def simulation(self) -> Simulation | None:
+    def simulation(self) -> Phantom | Template | None:
         """Section of the simulation; None where participants are not simulated."""
         cohort: Cohort = self.section("cohort")
         return cohort.simulation
@@ -285,7 +285,7 @@ def fitted_task(task: Task) -> dict[str, Any]:
     return task.model_dump(mode="json", exclude={"models", "steps", "losses", "inputs", "page"})
 
 
-def simulated_participant(simulation: Simulation) -> dict[str, Any]:
+def simulated_participant(simulation: Phantom | Template) -> dict[str, Any]:
     """Options that a simulated participant depends on: all but the number of participants."""
     return simulation.model_dump(mode="json", exclude={"n_subjects"})
 
@@ -305,13 +305,13 @@ def of_low_res_factor(dti: Dti, factor: int) -> Dti:
     return dti.model_copy(update={"low_res_factor": factor})
 
 
-def compared_by(section: Evaluation, simulation: Simulation | None, root: str | Path) -> Evaluation:
+def compared_by(section: Evaluation, simulation: Phantom | Template | None, root: str | Path) -> Evaluation:
     """Section of the evaluation, with the regions and ground truth of simulated participants.
 
     Parameters
     ----------
     section : Evaluation
-    simulation : Simulation or None
+    simulation : Phantom, Template or None
         None where participants are not simulated.
     root : path
         The dataset of results, which contains the ground truth of simulated participants.

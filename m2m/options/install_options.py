@@ -1,4 +1,4 @@
-"""Section about weights that are installed with m2m: which model, and what is said of it."""
+"""Section about weights that are installed with m2m: which model, its origin and licence."""
 
 from pydantic import Field
 

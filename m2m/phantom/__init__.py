@@ -1,6 +1,6 @@
 """Simulated participants: T1w and DWI, with their ground truth.
 
-They are made from the MNI152 anatomy, or of real parts: T1s of people, FA and bundles of a group. Standard library only
+They are made from the MNI152 anatomy, or of real parts: real T1s, FA and bundles of a group. Standard library only
 here, so that the workflow can list participants without heavy imports.
 """
 

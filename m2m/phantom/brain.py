@@ -11,7 +11,7 @@ from m2m.options import Phantom, Simulation
 from m2m.phantom import anatomy, signal
 from m2m.phantom.anatomy import CSF, GREY, WHITE, Template
 from m2m.phantom.bundles import BUNDLES, locate
-from m2m.phantom.individuals import Individual, Person, stream
+from m2m.phantom.individuals import Drawn, Individual, stream
 from m2m.phantom.shape import Shape, flow, growth_velocity, random_velocity
 
 FASCICLES = 3
@@ -115,7 +115,7 @@ class Brain:
 
     Attributes
     ----------
-    individual : Person
+    individual : Drawn
     template : Template
     shape : Shape
         From the affinely normalised brain to MNI152.
@@ -123,7 +123,7 @@ class Brain:
         Of the image, in T1 world mm: its value at x is that of the tissue at x + displacement(x).
     """
 
-    individual: Person
+    individual: Drawn
     template: Template
     shape: Shape
     distortion: Shape | None = None

@@ -16,7 +16,7 @@ from m2m.options.stage_flags import NeededConfig, Root
 from m2m.phantom import GROUP_MAPS
 from m2m.phantom.anatomy import load_template, sample
 from m2m.phantom.brain import radial_axes
-from m2m.phantom.streamlines import Segments, load_segments, strongest_bundle
+from m2m.phantom.group_streamlines import Segments, load_segments, strongest_bundle
 from m2m.structural import template
 from m2m.structural.group_map import to_template
 
@@ -107,8 +107,8 @@ def make_group_maps(section: Template) -> GroupMaps:
 
 def load_group_maps(truth: Path) -> GroupMaps:
     """Load the maps that `m2m group-maps` wrote into the folder of the ground truth."""
-    paths = (truth / GROUP_MAPS[name] for name in ("fa", "orientation"))
-    return GroupMaps(*map(load, paths), load(truth / GROUP_MAPS["bundles"], dtype=np.int16))
+    fa, orientation, bundles = (truth / GROUP_MAPS[name] for name in ("fa", "orientation", "bundles"))
+    return GroupMaps(load(fa), load(orientation), load(bundles, dtype=np.int16))
 
 
 def sample_nearest(labels: Volume, points: NDArray) -> NDArray:

@@ -55,7 +55,7 @@ class Pose:
 
 
 @dataclass(frozen=True)
-class Person:
+class Drawn:
     """Properties that all simulated participants have.
 
     Attributes
@@ -83,7 +83,7 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Individual(Person):
+class Individual(Drawn):
     """Properties of one participant of the phantom; kinds of fibres are the bundles, then radial fibres elsewhere.
 
     Attributes

@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from m2m import GENERATED_BY
 from m2m.cohort.participants import age_of, known_participants
@@ -12,7 +13,7 @@ from m2m.io.tables import write_table
 from m2m.options import Phantom, Simulation, Template
 from m2m.phantom import anatomy_of, individuals, labels, list_anatomies
 from m2m.phantom.bundles import NAMES
-from m2m.phantom.streamlines import load_segments
+from m2m.phantom.group_streamlines import load_segments
 
 BIDS_VERSION = "1.9.0"
 README = """\
@@ -28,18 +29,18 @@ All images of this dataset are simulated by m2m from the MNI152 anatomy (average
 matter maps of 152 participants, without skull). No participant was scanned. T1w: no skull, smooth
 receive bias, Rician noise; DWI: multi-tensor signal."""
 TEMPLATE = """\
-All images of this dataset are made by m2m of real parts: T1s of people, deformed and varied, and the
+All images of this dataset are made by m2m of real parts: real T1s, deformed and varied, and the
 FA of a group and the directions of a group's streamlines, carried into each T1 by registration. No
-diffusion of these people was measured: the diffusion signal is simulated."""
+diffusion of these brains was measured: the diffusion signal is simulated."""
 COLUMNS = {
     "age": {"Description": "Age at the scan", "Units": "year"},
     "sex": {"Description": "Sex", "Levels": {"F": "female", "M": "male"}},
-    "family_id": {"Description": "The person whose T1 the participant is made of"},
+    "family_id": {"Description": "Whose T1 the participant is made of"},
 }
 
 
 def known_participant(section: Template, label: str, anatomies: list[Path]) -> tuple[Path, float | None, str | None]:
-    """T1, age and sex of the person whose anatomy a participant has; None where they are not known."""
+    """T1 that a participant is made of, and the age and sex that belong to it; None where they are not known."""
     path = anatomy_of(label, anatomies)
     row = _known(section.anatomies / "participants.tsv").get(path.name.partition("_")[0], {})
     sex = row.get("sex")
@@ -48,14 +49,15 @@ def known_participant(section: Template, label: str, anatomies: list[Path]) -> t
 
 @cache
 def _known(table: Path) -> dict[str, Row]:
-    """Row of each person, by identifier; none where there is no table."""
+    """Row of each anatomy, by identifier; none where there is no table."""
     return known_participants(table) if table.is_file() else {}
 
 
-def participants_of(section: Simulation) -> list[dict[str, object]]:
+def participants_of(section: Simulation) -> list[dict[str, Any]]:
     """Rows of participants.tsv; participants of one anatomy are a family, which the split keeps together."""
     if isinstance(section, Template):
-        anatomies, rows = list_anatomies(section.anatomies), []
+        anatomies = list_anatomies(section.anatomies)
+        rows: list[dict[str, Any]] = []
         for label in labels(section.n_subjects):
             path, age, sex = known_participant(section, label, anatomies)
             family = path.name.partition("_")[0].removeprefix("sub-")

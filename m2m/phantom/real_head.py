@@ -1,4 +1,4 @@
-"""A participant made of real parts: the T1 of a person, and the group's FA and fibres carried into it.
+"""A participant made of real parts: a real T1, and the group's FA and fibres carried into it.
 
 The template is deformed to the T1 by registration. A further random deformation and a position in the scanner are the
 participant's own. FA of the noise-free signal is that of the group at the corresponding point of the template, and the
@@ -21,9 +21,9 @@ from m2m.phantom import anatomy, signal
 from m2m.phantom.anatomy import CSF, GREY, WHITE
 from m2m.phantom.brain import MD, REGION_WHITE, S0, T1_PER_MYELIN, Brain, Diffusion, grid_points, voxel_tissue
 from m2m.phantom.group_maps import GroupMaps, sample_nearest, sample_six
-from m2m.phantom.individuals import CENTRE_MM, REFERENCE_AGE, SPREAD_FA, Person, draw_pose, fibres, stream
+from m2m.phantom.group_streamlines import Segments
+from m2m.phantom.individuals import CENTRE_MM, REFERENCE_AGE, SPREAD_FA, Drawn, draw_pose, fibres, stream
 from m2m.phantom.shape import Shape, flow, random_velocity
-from m2m.phantom.streamlines import Segments
 from m2m.phantom.t1_variation import vary
 from m2m.structural.anat import prepare
 from m2m.structural.deformation import deform
@@ -92,17 +92,17 @@ class RealHead(Brain):
     def rotations(self, points: NDArray) -> NDArray[np.float64]:
         """Rotations from MNI axes to T1 world axes at T1 world points, shape (N, 3, 3), by finite strain."""
         m, forward = self.individual.to_brain, self.registered.forward
-        own = self.shape.jacobian()
+        drawn = self.shape.jacobian()
         own = anatomy.sample(
-            own.reshape(9, *own.shape[2:]),
+            drawn.reshape(9, *drawn.shape[2:]),
             self.shape.affine,
             self.shown(points) @ m[:3, :3].T + m[:3, 3],
             mode="nearest",
         )
-        group = np.moveaxis(jacobians(forward.data, forward.affine).reshape(*forward.shape, 9), -1, 0)
-        group = anatomy.sample(group, forward.affine, self.to_anatomy(points), mode="nearest")
-        own, group = own.reshape(-1, 3, 3), group.reshape(-1, 3, 3)
-        return nearest_rotation(self.registered.to_mni[:3, :3] @ group @ own @ m[:3, :3]).swapaxes(-1, -2)
+        of_group = np.moveaxis(jacobians(forward.data, forward.affine).reshape(*forward.shape, 9), -1, 0)
+        group = anatomy.sample(of_group, forward.affine, self.to_anatomy(points), mode="nearest").reshape(-1, 3, 3)
+        chain = self.registered.to_mni[:3, :3] @ group @ own.reshape(-1, 3, 3) @ m[:3, :3]
+        return nearest_rotation(chain).swapaxes(-1, -2)
 
 
 def register_t1(path: Path) -> RegisteredT1:
@@ -133,9 +133,9 @@ def register_t1(path: Path) -> RegisteredT1:
     )
 
 
-def draw_person(
+def draw_participant(
     options: Template, label: str, registered: RegisteredT1, age_years: float | None, sex: str | None, kinds: int
-) -> Person:
+) -> Drawn:
     """Draw a participant; where age or sex are not known they have no effect.
 
     Parameters
@@ -151,7 +151,7 @@ def draw_person(
 
     Returns
     -------
-    Person
+    Drawn
     """
     rng = stream(options.seed, label, "microstructure")
     age = REFERENCE_AGE if age_years is None else age_years
@@ -159,7 +159,7 @@ def draw_person(
     pose = draw_pose(options, label)
     to_brain = pose.from_scanner.copy()
     to_brain[:3, 3] += registered.centre_mm - np.array(CENTRE_MM)
-    return Person(label, age_years, sex, to_brain, pose, fa, myelin)
+    return Drawn(label, age_years, sex, to_brain, pose, fa, myelin)
 
 
 def further_shape(options: Template, label: str, t1: Volume) -> Shape:
@@ -173,12 +173,12 @@ def further_shape(options: Template, label: str, t1: Volume) -> Shape:
     return flow(random_velocity(rng, shape, step, options.deformation_mm), affine)
 
 
-def deviation_of(person: Person, segments: Segments, affine: NDArray, shape: tuple[int, int, int]) -> Volume:
+def deviation_of(drawn: Drawn, segments: Segments, affine: NDArray, shape: tuple[int, int, int]) -> Volume:
     """Deviations of one participant along the bundles: means of those of the bundles in each voxel.
 
     Parameters
     ----------
-    person : Person
+    drawn : Drawn
         With a value for each bundle.
     segments : Segments
     affine : ndarray, shape (4, 4)
@@ -191,10 +191,10 @@ def deviation_of(person: Person, segments: Segments, affine: NDArray, shape: tup
         Of the logit of FA, and of the T1 of white matter; 0 where no bundle passes.
     """
     length = segments.length_mm
-    shift = logit(person.fa) - logit(SPREAD_FA)
+    shift = logit(drawn.fa) - logit(SPREAD_FA)
     crossed, fa, myelin = (
         segments.density(length * weight, affine, shape, DEVIATION_SIGMA_MM)
-        for weight in (1, shift[segments.bundle], person.myelin[segments.bundle])
+        for weight in (1, shift[segments.bundle], drawn.myelin[segments.bundle])
     )
     return Volume(np.stack([fa, myelin], axis=-1) / (crossed[..., None] + CROSSED_MM), affine)
 
@@ -226,18 +226,18 @@ def make_head(
     RealHead
         Without distortion.
     """
-    person = draw_person(options, label, registered, age_years, sex, len(segments.names))
+    drawn = draw_participant(options, label, registered, age_years, sex, len(segments.names))
     ratio = DEVIATION_MM / float(group.orientation.spacing_mm.mean())
     affine = group.orientation.affine @ np.diag([ratio, ratio, ratio, 1.0])
     x, y, z = (int(np.ceil(n / ratio)) for n in group.orientation.shape)
     smooth = GroupMaps(blur_to(group.fa, options.dwi_spacing_mm), group.orientation, group.bundles)
     return RealHead(
-        person,
+        drawn,
         anatomy.load_template(),
         further_shape(options, label, registered.t1),
         registered=registered,
         group=smooth,
-        deviation=deviation_of(person, segments, affine, (x, y, z)),
+        deviation=deviation_of(drawn, segments, affine, (x, y, z)),
     )
 
 
@@ -277,7 +277,7 @@ def _unit_deviatoric(matrix: NDArray) -> NDArray[np.float64]:
     return np.divide(traceless, norm, out=np.zeros_like(traceless), where=norm > 1e-9)
 
 
-def carried_fa(head: RealHead, mni: NDArray) -> NDArray[np.float64]:
+def group_fa(head: RealHead, mni: NDArray) -> NDArray[np.float64]:
     """FA at MNI152 points, shape (N, 3): that of the group, with the participant's deviation along bundles."""
     fa = anatomy.sample(head.group.fa.data[None], head.group.fa.affine, mni)[:, 0].clip(1e-3, MOST_FA)
     shift = anatomy.sample(head.deviation.data[None, ..., 0], head.deviation.affine, mni, mode="nearest")[:, 0]
@@ -309,7 +309,7 @@ def simulate_diffusion(
     mni = head.to_mni(points)
     share = fractions / fractions.sum(axis=1, keepdims=True)
     md, s0 = (share @ np.array([of[kind] for kind in (GREY, WHITE, CSF)]) for of in (MD, S0))
-    tensor = shaped(sample_six(head.group.orientation, mni), carried_fa(head, mni)) * md[:, None]
+    tensor = shaped(sample_six(head.group.orientation, mni), group_fa(head, mni)) * md[:, None]
     tensor = rotate(tensor, head.rotations(points))
     along = np.einsum("vi,nij,vj->nv", directions, to_matrix(tensor), directions, optimize=True)
     total = (s0 * fractions.sum(axis=1))[:, None] * np.exp(-bvals * along)

@@ -23,9 +23,9 @@ from m2m.phantom import brain, individuals, list_anatomies, real_head, signal
 from m2m.phantom.anatomy import load_template
 from m2m.phantom.bundles import NAMES
 from m2m.phantom.group_maps import load_group_maps
+from m2m.phantom.group_streamlines import load_segments
 from m2m.phantom.individuals import CENTRE_MM
 from m2m.phantom.raw_dataset import distortion, known_participant, write_tables
-from m2m.phantom.streamlines import load_segments
 
 OPTIONS_HELP = "JSON of the section `cohort.phantom` or `cohort.template`"
 # Field of view (mm), the same for all participants.
@@ -92,8 +92,9 @@ def simulation_of(config: Path | None, options: str | None) -> Phantom | Templat
     require_one(config, options)
     if config is None:
         assert options is not None
-        kind = Template if "anatomies" in json.loads(options) else Phantom
-        return parse_options(kind, options)
+        if "anatomies" in json.loads(options):
+            return parse_options(Template, options)
+        return parse_options(Phantom, options)
     section = read_config(config).simulation
     if section is None:
         raise DataError("cohort.source is bids: no participant is simulated", file=config)
@@ -154,9 +155,9 @@ def of_template(section: Template, label: str, truth: Path) -> Made:
     return Made(head, t1, real_head.simulate_diffusion, segments.names, described)
 
 
-def _of_kinds(person: individuals.Person, kinds: Sequence[str]) -> dict[str, Any]:
+def _of_kinds(drawn: individuals.Drawn, kinds: Sequence[str]) -> dict[str, Any]:
     """FA and myelin of each kind of fibre."""
-    values = {"BundleFibreFA": person.fa, "BundleMyelin": person.myelin}
+    values = {"BundleFibreFA": drawn.fa, "BundleMyelin": drawn.myelin}
     return {key: dict(zip(kinds, of.tolist(), strict=True)) for key, of in values.items()}
 
 
@@ -184,11 +185,11 @@ def _save_truth(
         "Grid": "the voxels of the DWI; the affine maps them to T1 world mm by the head's motion",
         "Units": "arbitrary",
     }
-    person = made.head.individual
+    drawn = made.head.individual
     individual_values = {
-        "DwiWorldToT1World": person.pose.dwi_to_t1.tolist(),
-        "AgeYears": person.age_years,
-        "Sex": person.sex,
+        "DwiWorldToT1World": drawn.pose.dwi_to_t1.tolist(),
+        "AgeYears": drawn.age_years,
+        "Sex": drawn.sex,
         **made.described,
     }
     for path, values, dtype, sidecar in (

@@ -1,7 +1,7 @@
 """The named white-matter bundles that are installed with m2m, and their course in a participant's T1.
 
-They are streamlines of a population average (HCP1065) in MNI152 mm, thinned by ``benchmarks/thin_bundles.py``. The file has
-a licence of its own, beside it: CC BY-SA 4.0.
+They are streamlines of a population average (HCP1065) in MNI152 mm, thinned by ``benchmarks/thin_bundles.py``. The
+file has a licence of its own, beside it: CC BY-SA 4.0.
 
 References
 ----------
@@ -33,7 +33,7 @@ class NamedBundle:
     ends : str
         From which end to which they run: ``posterior to anterior``.
     points : ndarray, shape (streamlines, positions, 3)
-        World mm: of MNI152 as loaded, of a T1 after `carry`. Points of a streamline are equally far apart in MNI152.
+        World mm: of MNI152 as loaded, of a T1 after `points_to_t1`. Those of one are equally far apart in MNI152.
     """
 
     name: str
@@ -59,7 +59,7 @@ def load_bundles(path: Path = FILE) -> list[NamedBundle]:
         return [NamedBundle(str(name), str(ends), points[bundle == i]) for i, (name, ends) in enumerate(labels)]
 
 
-def carry(points: NDArray, to_mni: NDArray, inverse: Volume) -> NDArray[np.float64]:
+def points_to_t1(points: NDArray, to_mni: NDArray, inverse: Volume) -> NDArray[np.float64]:
     """Transform points of the template to a T1, by the deformation of the template to it.
 
     Parameters

@@ -2,7 +2,7 @@
 
 References
 ----------
-Yeatman et al. (2012), PLoS ONE 7:e49790, https://doi.org/10.1371/journal.pone.0049790 (tract profiles and their weights).
+Yeatman et al. (2012), PLoS ONE 7:e49790, https://doi.org/10.1371/journal.pone.0049790 (tract profiles).
 """
 
 from typing import NamedTuple
@@ -69,7 +69,7 @@ def core_weights(points: NDArray) -> NDArray[np.float64]:
     Returns
     -------
     ndarray, shape (streamlines, positions)
-        ``exp(-d**2 / 2)``, d being the Mahalanobis distance from the mean of the position; their sum over streamlines is 1.
+        ``exp(-d**2 / 2)``, d being the Mahalanobis distance from the mean of the position; divided by their sum.
     """
     offset = points - points.mean(axis=0)  # (streamlines, positions, 3)
     covariance = np.einsum("npi,npj->pij", offset, offset) / len(points) + LEAST_SPREAD_MM**2 * np.eye(3)

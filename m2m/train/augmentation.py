@@ -71,12 +71,12 @@ def _displaced(sample: Mapping[str, NDArray], sd_px: float, rng: np.random.Gener
     shape = sample["source"].shape[-2:]
     pixels = np.indices(shape, np.float32)
     pixels += sd_px * np.stack([smooth_field(rng, shape), smooth_field(rng, shape)])
-    moved = {}
+    displaced = {}
     for name in DISPLACED & sample.keys():
         order = 0 if name in ("mask", "brain") else 1
         channels = (ndimage.map_coordinates(channel, pixels, order=order) for channel in sample[name])
-        moved[name] = np.stack([*channels]).astype(np.float32)
-    return moved
+        displaced[name] = np.stack([*channels]).astype(np.float32)
+    return displaced
 
 
 def _other_scanner(source: NDArray, options: Augmentation, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -21,10 +21,11 @@ from m2m.models.record import load_model
 from m2m.models.record_schema import read_record
 from m2m.models.validation_range import warning_of
 from m2m.structural.slices import PLANES
-from m2m.translate.outputs import Outputs, default_outputs, map_named_after
+from m2m.translate.outputs import Outputs, ProfileInputs, default_outputs, map_named_after, profile_outputs
 from m2m.translate.predict import Network, predict_file, save_maps
 
 WORKFLOW = "For a source on the common grid, as in the workflow"
+PROFILES = "Profiles along named bundles"
 # Exit code: some T1s of a folder could not be translated.
 SOME_FAILED = 3
 
@@ -64,6 +65,17 @@ def _default_out(source: Path, record: Path) -> Path:
         raise typer.BadParameter(str(error)) from error
 
 
+def _profile_inputs(bundles: bool, measured: list[Path], atlas: Path | None, on_grid: bool) -> ProfileInputs | None:
+    """Combine the options of profiles; raise BadParameter where they do not go together."""
+    if not bundles:
+        if measured or atlas:
+            raise typer.BadParameter("--measured and --atlas are for --bundles")
+        return None
+    if on_grid:
+        raise typer.BadParameter("--bundles takes a T1 as it was acquired, without --anat-status")
+    return ProfileInputs(atlas, tuple(measured))
+
+
 def main(
     source: Annotated[Path, typer.Argument(help="T1w image, NIfTI; or a BIDS folder.")],
     weights: Annotated[
@@ -89,6 +101,25 @@ def main(
     planes: Annotated[
         str, typer.Option(help="Orientations to combine, e.g. axial,coronal. Default: the model's.")
     ] = "",
+    bundles: Annotated[
+        bool,
+        typer.Option(
+            "--bundles",
+            help="Write profiles along named bundles, too: OUT_bundles.tsv, OUT_bundlemeans.tsv, OUT_bundles.png.",
+            rich_help_panel=PROFILES,
+        ),
+    ] = False,
+    measured: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Measured map in the world space of the T1; repeated: a second measurement.",
+            rich_help_panel=PROFILES,
+        ),
+    ] = None,
+    atlas: Annotated[
+        Path | None,
+        typer.Option(help="Reference map in MNI152 mm. Default: the model's own.", rich_help_panel=PROFILES),
+    ] = None,
     anat_status: Annotated[
         Path | None,
         typer.Option(help="Status of `m2m anat`: the source is on the common grid.", rich_help_panel=WORKFLOW),
@@ -124,11 +155,16 @@ def main(
     weights_path = weights_of(weights)
     record = record or weights_path.with_name("model.json")
     out = out or _default_out(source, record)
+    profiles = _profile_inputs(bundles, measured or [], atlas, on_grid=anat_status is not None)
     given = [source, weights_path, record, brain, low_res, anat_status, *(require or [])]
-    _refuse_overwriting(source, out, given, [out_sd, figure, status])
+    further = [out_sd, figure, status]
+    if profiles:
+        given += profiles.files
+        further += profile_outputs(out).files
+    _refuse_overwriting(source, out, given, further)
     tensors, about = load_model(weights_path, record)
     if source.is_dir():
-        if any((out_sd, figure, brain, anat_status, require, status, low_res)):
+        if any((out_sd, figure, brain, anat_status, require, status, low_res, profiles)):
             raise typer.BadParameter("a folder takes --weights, --out, --record, --device, --batch-size, --planes")
         from m2m.translate.folder import translate_folder
 
@@ -152,15 +188,15 @@ def main(
 
             default = default_outputs(out)
             outputs = Outputs(out, out_sd or default.sd, figure or default.figure)
-            with tqdm(total=4, disable=None, bar_format="{desc} {n}/{total} [{elapsed}]") as bar:
+            with tqdm(total=6 if profiles else 4, disable=None, bar_format="{desc} {n}/{total} [{elapsed}]") as bar:
 
                 def step(name: str) -> None:
                     bar.set_description(name)
                     bar.update()
 
-                details = translate_t1(source, brain, tensors, about, network, outputs, sources, step)
+                details = translate_t1(source, brain, tensors, about, network, outputs, sources, step, profiles)
             for entry in details.get("OutsideValidationRange", ()):
                 typer.echo(f"warning: {warning_of(entry, source)}", err=True)
-            print(*outputs, sep="\n")
+            print(*outputs, *(profile_outputs(out) if profiles else []), sep="\n")
         numbers |= {"task": task or about["task"]}
         numbers |= {key: about[key] for key in ("model", "weights")}

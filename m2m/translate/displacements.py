@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,17 @@ from m2m.io.modalities import MODALITIES
 from m2m.io.volume import Volume
 from m2m.options import Deformation, section_of
 from m2m.structural.displacement import load_displacement
+
+if TYPE_CHECKING:
+    from m2m.structural.deformation import Deformed
+
+
+def deformed_template(image: Volume, brain: Volume, to_mni: NDArray, record: Mapping[str, Any]) -> "Deformed":
+    """Deform the template to a T1 on the common grid, with the options that a model records, or the default ones."""
+    # Imported here: it takes longer than other models need.
+    from m2m.structural.deformation import deform
+
+    return deform(image, brain, to_mni, Deformation.model_validate(record.get("deformation", {})))
 
 
 def displacement_of(
@@ -48,7 +59,4 @@ def displacement_of(
             f"the model {record['model']} deforms a template to the T1, and the source is {source.title}",
             remedy="translate it in the workflow, which has the deformation of the T1",
         )
-    # Imported here: it takes longer than other models need.
-    from m2m.structural.deformation import deform
-
-    return deform(image, brain, to_mni, Deformation.model_validate(record.get("deformation", {}))).forward
+    return deformed_template(image, brain, to_mni, record).forward

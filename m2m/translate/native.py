@@ -25,8 +25,9 @@ from m2m.models.validation_range import Outside, outside
 from m2m.options import Anat
 from m2m.structural.anat import Anatomy, prepare
 from m2m.structural.t1_numbers import t1_numbers
-from m2m.translate.displacements import displacement_of
-from m2m.translate.outputs import Outputs, default_outputs, map_named_after
+from m2m.translate.bundle_profiles import compared_maps, write_profiles
+from m2m.translate.displacements import deformed_template, displacement_of
+from m2m.translate.outputs import Outputs, ProfileInputs, default_outputs, map_named_after, profile_outputs
 from m2m.translate.predict import (
     Network,
     Record,
@@ -154,6 +155,7 @@ def translate_t1(
     outputs: Outputs,
     sources: list[Path],
     step: Callable[[str], None] = lambda name: None,
+    profiles: ProfileInputs | None = None,
 ) -> dict[str, Any]:
     """Translate one T1 from its file; write map, standard deviation and QC figure.
 
@@ -172,6 +174,8 @@ def translate_t1(
         For the sidecars.
     step : callable
         Called with the name of each step when it starts.
+    profiles : ProfileInputs or None
+        Profiles along named bundles are written, too, and compared with these maps.
 
     Returns
     -------
@@ -182,9 +186,11 @@ def translate_t1(
     ------
     DataError
         The model does not start from a T1, the image is not a T1 of a whole brain, or no brain is
-        found.
+        found; or as of `m2m.translate.bundle_profiles.compared_maps`
+        and `write_profiles`.
     """
     require_model_of_t1(record)
+    compared = None if profiles is None else compared_maps(tensors, record, profiles)
     step("reading")
     checked = check_scan("T1w", path, mask=mask_path)
     for problem in (*checked.problems, *checked.mask_problems):
@@ -200,13 +206,18 @@ def translate_t1(
     except DataError as error:
         error.file = error.file or str(path)
         raise
-    step("translating")
     on_grid = anatomy.t1, anatomy.brain, anatomy.grid_to_mni
-    subject = Subject(*on_grid, displacement=displacement_of(*on_grid, record))
+    deformed = None
+    if profiles is not None:
+        step("deformation")
+        deformed = deformed_template(*on_grid, record)
+    step("translating")
+    displacement = deformed.forward if deformed else displacement_of(*on_grid, record)
+    subject = Subject(*on_grid, displacement=displacement)
     predicted = unbounded(subject, tensors, record, network)
     prediction = translated(predicted, subject, record)
-    compared = numbers_of(subject, predicted, record, network)
-    unusual = outside(compared, record.get("validation_range", {}))
+    measures = numbers_of(subject, predicted, record, network)
+    unusual = outside(measures, record.get("validation_range", {}))
     step("resampling")
     details = numbers | {
         "BrainMask": "supplied" if mask else "template and intensity",
@@ -215,15 +226,19 @@ def translate_t1(
         "GridShape": list(record["shape"]),
         "GridToMNI152": anatomy.grid_to_mni.round(6).tolist(),
         "MutualInformation": round(anatomy.mi_registered, 4),
-        "Compared": {name: round(value, 4) for name, value in compared.items()},
+        "Compared": {name: round(value, 4) for name, value in measures.items()},
     }
-    flags: dict[str, Any] = {}
-    if "validation_range" in record:
-        flags["OutsideValidationRange"] = [one.entry() for one in unusual]
+    flags: dict[str, Any] = (
+        {"OutsideValidationRange": [one.entry() for one in unusual]} if "validation_range" in record else {}
+    )
     native = to_native_voxels(prediction, anatomy.brain, t1, record)
     save_maps(native, outputs.image, outputs.sd, sources, record, Conformed=details, **flags)
     with whole(outputs.figure) as temporary:
         qc_figure(t1, prediction, anatomy, record, unusual).save(temporary, optimize=True)
+    if profiles is not None and deformed is not None and compared is not None:
+        step("bundles")
+        files = [*sources, *profiles.files]
+        write_profiles(subject, deformed, prediction, record, compared, profile_outputs(outputs.image), files)
     return details | flags
 
 

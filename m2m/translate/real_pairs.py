@@ -227,7 +227,7 @@ def listed(unit: Row, second: Row | None, root: Path) -> dict[str, str | None]:
 
 
 def main(root: Root, config: NeededConfig) -> None:
-    """Prepare real pairs of T1 and DWI; carry an atlas to each T1, and translate it by every set of weights.
+    """Prepare real pairs of T1 and DWI; warp an atlas to each T1, and translate it by every set of weights.
 
     A participant with bad data is listed with the problem, and the others go on.
     """

@@ -6,9 +6,11 @@ from m2m.io import bids
 from m2m.io.bids import files_of, low_res_root, unit_of
 from m2m.io.modalities import MODALITIES
 from m2m.io.unit_status import recorded, require_ok
+from m2m.models.given_weights import Given, given_in
 from m2m.models.record import load_model
 from m2m.options import Task
 from m2m.options.configured import Written, read_config
+from m2m.options.downstream_options import GIVEN
 from m2m.options.stage_flags import ModelName, NeededConfig, Root, Session, Subject, TaskName
 from m2m.translate.predict import Network, predict_file, save_maps
 
@@ -80,8 +82,14 @@ def main(
     config: NeededConfig,
     session: Session = None,
 ) -> None:
-    """Translate one participant's image on the common grid, as the workflow does."""
+    """Translate one participant's image on the common grid, as the workflow does.
+
+    In the place of a task, `downstream` stands for the weights of `downstream.weights`, each named as a model.
+    """
     unit, written = unit_of(subject, session), read_config(config)
+    if task == GIVEN and model in (given := given_in(written)):
+        translate_given(unit, root, model, given[model])
+        return
     section = written.task(task)
     last = section.cascade[-1] if section.cascade else task
     training_task = written.task(last).training_task(last, model)
@@ -94,6 +102,24 @@ def main(
         require = [*require, at("deform-status")]
     inputs = source, at("brain"), at("anat-status"), weights, low_res, require
     translate_unit(unit, task, *inputs, out, out_sd, status, deformation)
+
+
+def translate_given(unit: str, root: Path, name: str, given: Given) -> None:
+    """Translate one unit's T1 by given weights; what deforms the template does so by the options of its record.
+
+    Parameters
+    ----------
+    unit : str
+        Name.
+    root : Path
+        Folder of the results.
+    name : str
+        Of the maps.
+    given : Given
+    """
+    at = files_of(unit, root)
+    outputs = synthetic_files(root, GIVEN, name, unit, given.record["target"])
+    translate_unit(unit, GIVEN, at("t1w"), at("brain"), at("anat-status"), given.path, None, [], *outputs)
 
 
 def translate_unit(

@@ -5,7 +5,7 @@ one ends, `bundle`, shape (S,), and `names`, shape (B,).
 
 References
 ----------
-Yeh (2022), Nat Commun 13:4933, https://doi.org/10.1038/s41467-022-32595-4 (bundles of 1,065 people).
+Yeh (2022), Nat Commun 13:4933, https://doi.org/10.1038/s41467-022-32595-4 (bundles of 1,065 participants of the HCP).
 """
 
 import zipfile
