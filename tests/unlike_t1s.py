@@ -188,7 +188,7 @@ UNLIKE: dict[str, Callable[[Head], Volume]] = {
     "infant": infant,
     "toddler": toddler,
     "upside down": rotated("x", 180),
-    "turned by 90 degrees": rotated("z", 90),
+    "rotated by 90 degrees": rotated("z", 90),
     "noise of .2": noise(0.2),
     "noise of .4": noise(0.4),
     "bias of 4": bias(4),
