@@ -1,6 +1,6 @@
 """Check that an image is a T1 of a whole adult brain: contrast and field of view.
 
-The tissues are those of the registered template. These limits are the same for every model. How far a T1 is from
+Tissues are those of the registered template. These limits are the same for every model. How far a T1 is from
 those that a model was validated on, as with a lesion, is a warning of `m2m.models.validation_range`.
 """
 
