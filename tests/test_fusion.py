@@ -94,9 +94,12 @@ def test_fusion_by_a_field_uses_the_model_s_device():
     assert fuse.func is of_field.by_field and fuse.keywords == {"device": "meta"}
 
 
-def test_the_fingerprint_of_training_does_not_depend_on_the_fusion():
+def test_the_fingerprint_of_training_does_not_depend_on_what_follows_it():
     keys = ("source", "target", "data_hash", "split_hash", "code_version", "encoder")
     about = dict.fromkeys(keys, "")
     plain, field = UNet(), UNet(fusion="field")
     assert "fusion" not in plain.model_dump() and field.model_dump()["fusion"] == "field"
     assert configuration(about, plain) == configuration(about, field)
+    prior = {"network": {"prior": True}}
+    alone, averaged = (UNet.model_validate(prior | further) for further in ({}, {"atlas_share": 0.5}))
+    assert configuration(about, alone) == configuration(about, averaged)

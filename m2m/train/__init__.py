@@ -345,6 +345,7 @@ def configuration(about: Mapping[str, Any], options: Family) -> dict:
         "training": {"workers", "threads", "start_from"},
         "perceptual": {"weights"},
         "fusion": True,
+        "atlas_share": True,
         "correct_labels": {"smooth_mm"},
     }
     keys = ("source", "target", "data_hash", "split_hash", "code_version", "encoder")
