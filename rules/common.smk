@@ -72,12 +72,16 @@ memory = minutes = growing  # MB, and minutes
 shell.prefix(f'export PATH="$PATH:"{shlex.quote(str(Path(sys.executable).parent))}; ')
 
 
+# Matches nothing, since Snakemake takes an empty constraint for none.
+NOTHING = "(?!)"
+
+
 wildcard_constraints:
     unit=r"sub-[A-Za-z0-9]+(_ses-[A-Za-z0-9]+)?",
     folder=r"sub-[A-Za-z0-9]+(/ses-[A-Za-z0-9]+)?",
     participant=r"[A-Za-z0-9]+",
-    task="|".join(CONFIG.tasks),
-    model="|".join(CONFIG.models),
+    task="|".join(CONFIG.tasks) or NOTHING,
+    model="|".join(CONFIG.models) or NOTHING,
     target="|".join(modalities.targets()),
     fold="[0-9]+",
     low_res="(dwi|map)-[248]",

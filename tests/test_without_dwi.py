@@ -343,7 +343,9 @@ def test_the_workflow_plans_anat_deformation_and_translation_of_each_t1(tmp_path
     call = {"configfile": str(tmp_path / "study.yaml")}
     done = snakemake(tmp_path, "results/t1s/cohort/split.tsv", "--cores", "1", **call)
     assert done.returncode == 0, done.stdout
-    jobs = planned(snakemake(tmp_path, "downstream", *PLAN, **call).stdout)
+    plan = snakemake(tmp_path, "downstream", *PLAN, **call).stdout
+    assert "Exception" not in plan
+    jobs = planned(plan)
     each = {"anat": 7, "deform": 7, "translate_given": 7}
     once = ("folds_of_t1s", "features", "predict_phenotypes", "page_of_downstream", "methods_of_downstream")
     assert jobs.items() >= (each | dict.fromkeys(once, 1)).items()
