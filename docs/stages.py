@@ -41,6 +41,7 @@ BY_BACKEND = {"preprocess": PREPROCESS_BACKENDS, "tractography": TRACKERS, "grid
 FROM_FILE = {
     "evaluate": ("evaluation",),
     "translate-pairs": ("real", "dti", "grid", "deformation"),
+    "export": ("install",),
     "compare-pairs": ("real", "evaluation"),
     "draw-pairs": ("real",),
     "features": ("evaluation", "slices"),

@@ -239,7 +239,7 @@ def test_what_a_shell_reads_is_quoted_or_cannot_hold_what_it_would_run():
     bare = {name for name in read if not name.endswith(":q")} - {"threads"}
     for name in bare:
         pattern = patterns.get(name.removeprefix("wildcards."), "")
-        if keys := re.fullmatch(r'"\|"\.join\(CONFIG\.(\w+)\)', pattern):
+        if keys := re.fullmatch(r'"\|"\.join\(CONFIG\.(\w+)\)(?: or NOTHING)?', pattern):
             assert get_args(Config.model_fields[keys[1]].annotation)[0] == Name, name
             pattern = f'"{get_args(Name)[1].metadata[0].pattern[1:-1]}"'
         if pattern == '"|".join(modalities.targets())':

@@ -128,7 +128,7 @@ def test_weights_are_paths_or_names_of_installed_ones(tmp_path):
     path = str(tmp_path / "model.safetensors")
     assert compared_weights({"mine": path}) == {"mine": tmp_path / "model.safetensors"}
     assert Real(weights={"mine": path, "other": "t1-fa"}).weight_files == [path]
-    with pytest.raises(DataError, match="no weights of this name"):
+    with pytest.raises(DataError, match="no weights named"):
         compared_weights({"other": "no-such-weights"})
 
 

@@ -316,8 +316,9 @@ def test_names_and_configurations_that_cannot_be_are_refused():
     for name in ("t1", "fa", "atlas", "noise-free", "covariates"):
         with pytest.raises(ValidationError, match="name of another input"):
             Config.model_validate({"dataset": "d", "downstream": {"weights": {name: "w"}}})
-    with pytest.raises(ValidationError, match="tasks: this key is needed"):
-        Config.model_validate({"dataset": "d"})
+    for given, missing in (({}, "models"), ({"models": {}}, "tasks")):
+        with pytest.raises(ValidationError, match=f"{missing}: this key is needed"):
+            Config.model_validate({"dataset": "d", **given})
     task = {"models": {"m": {"family": "mean"}}, "tasks": {"downstream": {"models": ["m"]}}}
     with pytest.raises(ValidationError, match="choose another name"):
         Config.model_validate({"dataset": "d", **task, "downstream": {"weights": {"mine": "w"}}})

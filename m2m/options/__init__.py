@@ -280,8 +280,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check_tasks(self) -> Self:
-        if not self.tasks and not self.downstream.without_dwi:
-            raise ValueError("tasks: this key is needed, but for a study with downstream.weights or downstream.atlas")
+        missing = sorted({"models", "tasks"} - self.model_fields_set)
+        if missing and not self.downstream.without_dwi:
+            raise ValueError(f"{missing[0]}: this key is needed, but for a study of T1s by downstream.weights")
         return self
 
     @model_validator(mode="after")

@@ -196,7 +196,7 @@ def difference(network: nn.Module, path: Path, slices: tuple[Tensor, ...]) -> fl
 def usage(record: Mapping[str, Any], context: int) -> dict[str, Any]:
     """Describe inputs and outputs of a network, for the JSON file next to the ONNX."""
     about = ["task", "model", "family", "source", "target", "weights", "simulated", "uncertainty"]
-    about += [key for key in ("trained_on", "licence") if record.get(key)]
+    about += [key for key in ("trained_on", "licence", "calibration") if record.get(key)]
     axes = f" {ALONG_GRID}" if MODALITIES[record["target"]].directed else ""
     return {key: record[key] for key in about} | {
         "GeneratedBy": m2m.GENERATED_BY,
@@ -215,7 +215,7 @@ def usage(record: Mapping[str, Any], context: int) -> dict[str, Any]:
             "result with the mean map deformed to the T1, which has the weight atlas_share",
             "log_sd": "if the network predicts it: logarithm of the expected error",
         },
-        "atlas_share": getattr(section_of(record), "atlas_share", 0.0),
+        "atlas_share": record.get("options", {}).get("atlas_share", 0.0),
         "limits": "research only, no clinical use",
     }
 
