@@ -7,7 +7,7 @@ of the new training.
 A `prior` is taken with the weights, and not made again of the new training participants. Both are in the same units,
 since a target is scaled by fixed numbers (`m2m.io.modalities`), and the network has learned what this one means. With
 a few participants, their mean holds each one's own target: a network could copy it in training, and would miss it in
-others. Measured in docs/experiments/own-pairs.md.
+others.
 
 References
 ----------
