@@ -18,11 +18,13 @@ from m2m.io.tables import read_table
 from m2m.io.volume import Volume, resample, save
 from m2m.models.reference_map import reference_map
 from m2m.options import Deformation
+from m2m.structural.deformation import Deformed
 from m2m.structural.named_bundles import FILE, NamedBundle, load_bundles, to_t1_space
 from m2m.structural.profiles import Samples, core_weights, profile, sample
 from m2m.structural.template import load_template
-from m2m.translate.bundle_profiles import bundle_rows, compared_maps, draw
+from m2m.translate.bundle_profiles import bundle_rows, compared_maps, draw, write_profiles
 from m2m.translate.outputs import ProfileInputs, profile_outputs
+from m2m.translate.predict import Subject, Translated
 from m2m.translate.profile_tables import MEAN_COLUMNS, PROFILE_COLUMNS, agreement, mean_row
 
 AFFINE = np.array([[2.0, 0, 0, -90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
@@ -144,15 +146,33 @@ def test_a_rotated_head_has_the_same_profile():
     np.testing.assert_allclose(column(rotated_rows, "synthetic"), column(straight_rows, "synthetic"), atol=2e-6)
 
 
-def test_the_atlas_is_sampled_in_template_space_and_measured_maps_where_they_are_not_0():
-    shifted = straight().points + np.array([0, 6, 0])
+def test_other_maps_have_profiles_where_they_are_not_0():
     linear = (0.4 + 0.002 * GRID[..., 1]).astype(np.float32)
     others = {"atlas": Volume(linear, AFFINE), "measured": Volume(np.where(GRID[..., 1] > 0, linear, 0), AFFINE)}
-    rows = rows_of(straight(), linear, in_t1=shifted, **others)
+    rows = rows_of(straight(), np.full(SHAPE, 0.5, np.float32), **others)
     np.testing.assert_allclose(column(rows, "atlas"), np.linspace(0.3, 0.5, 21), atol=1e-5)
-    measured = np.linspace(-44, 56, 21) > 0
-    np.testing.assert_allclose(column(rows, "measured")[measured], column(rows, "synthetic")[measured], atol=3e-3)
+    measured = np.linspace(-50, 50, 21) > 0
+    np.testing.assert_allclose(column(rows, "measured")[measured], column(rows, "atlas")[measured], atol=1e-5)
     assert all(row["measured"] is None for row in itertools.compress(rows, ~measured))
+
+
+def test_the_atlas_is_deformed_to_the_t1(tmp_path):
+
+    in_template = Volume((0.4 + 0.002 * GRID[..., 1]).astype(np.float32), AFFINE)
+    to_mni = np.eye(4)
+    to_mni[:3, 3] = 4, -6, 2
+    forward = np.full((*SHAPE, 3), [0.0, 10.0, 0.0])
+    deformed = Deformed(forward, -forward, {"kept": "deformation"})
+    image = Volume(np.full(SHAPE, 0.5, np.float32), AFFINE)
+    subject = Subject(image, Volume(BRAIN, AFFINE), to_mni)
+    record = {"target": "fa", "model": "m", "weights": "w", "simulated": False}
+    outputs = profile_outputs(tmp_path / "fa.nii.gz")
+    write_profiles(subject, deformed, Translated(image, image), record, {"atlas": in_template}, outputs, [])
+    rows = [row for row in read_table(outputs.profiles) if row["bundle"] == "Commissure_CorpusCallosum_Body"]
+    bundle = NAMED["Commissure_CorpusCallosum_Body"]
+    expected = 0.4 + 0.002 * (core_weights(bundle.points) * bundle.points[..., 1]).sum(axis=0)
+    np.testing.assert_allclose(column(rows, "atlas"), expected, atol=1e-4)
+    assert read_json(tmp_path / "fa_bundles.json")["Deformation"] == {"kept": "deformation"}
 
 
 def table(**columns):

@@ -19,7 +19,7 @@ from m2m.io.errors import DataError
 from m2m.io.files import write_json
 from m2m.io.modalities import MODALITIES
 from m2m.io.tables import write_table
-from m2m.io.volume import Volume, load
+from m2m.io.volume import Volume, load, resample
 from m2m.models.families.atlas_model import given_map
 from m2m.models.reference_map import reference_map
 from m2m.structural.named_bundles import NamedBundle, load_bundles, to_t1_space
@@ -119,7 +119,7 @@ def bundle_rows(
     synthetic : (Volume, Volume, ndarray)
         Map, standard deviation of its error, and brain mask, on one grid.
     others : mapping of str to Volume
-        ``atlas`` in MNI152 mm, ``measured`` and ``second_measured`` in the T1's; where they are not 0.
+        ``atlas``, ``measured`` and ``second_measured`` in the T1's world mm; where they are not 0.
 
     Returns
     -------
@@ -133,8 +133,7 @@ def bundle_rows(
     half = NORMAL_95 * profile(sample(sd, brain, in_t1), weights)
     found |= {"low": found["synthetic"] - half, "high": found["synthetic"] + half}
     for name, volume in others.items():
-        points = bundle.points if name == "atlas" else in_t1
-        samples = sample(volume, volume.data != 0, points)
+        samples = sample(volume, volume.data != 0, in_t1)
         found[name] = profile(samples._replace(inside=samples.inside & of_image.inside), weights)
     n_points = of_image.inside.sum(axis=0)
     positions = np.linspace(0, 1, len(n_points))
@@ -179,12 +178,17 @@ def write_profiles(
     """
     target = MODALITIES[record["target"]]
     image, sd = (Volume(target.unscale(part.data), part.affine) for part in prediction)
-    inverse = Volume(deformed.inverse, subject.image.affine)
+    grid = subject.image
+    inverse = Volume(deformed.inverse, grid.affine)
+    maps = dict(compared)
+    if "atlas" in maps:  # on the grid of the synthetic map, so that both are equally smooth
+        to_grid = (grid.affine, grid.shape, subject.to_mni, 1, deformed.forward)
+        maps["atlas"] = resample(maps["atlas"], *to_grid)
     rows: list[dict[str, Any]] = []
     means: list[dict[str, Any]] = []
     for bundle in load_bundles():
         in_t1 = to_t1_space(bundle.points, subject.to_mni, inverse)
-        own = bundle_rows(bundle, in_t1, (image, sd, subject.brain.data), compared)
+        own = bundle_rows(bundle, in_t1, (image, sd, subject.brain.data), maps)
         rows += own
         means.append({"ends": bundle.ends, "n_streamlines": len(bundle.points)} | mean_row(own))
     for name in (name for name in MEASURED if name in compared and all(row[name] is None for row in rows)):
