@@ -43,8 +43,11 @@ def straight(n=5, positions=21):
 
 
 def rows_of(bundle, image, sd=0.1, brain=BRAIN, in_t1=None, affine=AFFINE, **others):
-    volumes = Volume(image, affine), Volume(np.full(SHAPE, sd, np.float32), affine), brain
-    return bundle_rows(bundle, bundle.points if in_t1 is None else in_t1, volumes, others)
+    points = bundle.points if in_t1 is None else in_t1
+    own = {"synthetic": image, "sd": np.full(SHAPE, sd, np.float32)}
+    samples = {name: sample(Volume(data, affine), brain, points) for name, data in own.items()}
+    samples |= {name: sample(volume, volume.data != 0, points) for name, volume in others.items()}
+    return bundle_rows(bundle, samples)
 
 
 def column(rows, name):

@@ -34,6 +34,10 @@ class Samples(NamedTuple):
     values: NDArray[np.float64]
     inside: NDArray[np.bool_]
 
+    def part(self, streamlines: slice) -> "Samples":
+        """Those of some streamlines."""
+        return Samples(self.values[streamlines], self.inside[streamlines])
+
 
 def sample(volume: Volume, mask: NDArray, points: NDArray) -> Samples:
     """Interpolate a map linearly at points, from voxels of a mask only (normalised convolution).

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from m2m import GENERATED_BY, how_to_install
 from m2m.io.dataset_links import uri
@@ -23,7 +22,7 @@ from m2m.io.volume import Volume, load, resample
 from m2m.models.families.atlas_model import given_map
 from m2m.models.reference_map import reference_map
 from m2m.structural.named_bundles import NamedBundle, load_bundles, to_t1_space
-from m2m.structural.profiles import core_weights, profile, sample
+from m2m.structural.profiles import Samples, core_weights, profile, sample
 from m2m.structural.template import load_template
 from m2m.translate.outputs import ProfileInputs, ProfileOutputs
 from m2m.translate.predict import Record, Subject, Tensors, Translated
@@ -102,40 +101,27 @@ def measured_map(path: Path, record: Record) -> Volume:
     return found
 
 
-def bundle_rows(
-    bundle: NamedBundle,
-    in_t1: NDArray,
-    synthetic: tuple[Volume, Volume, NDArray],
-    others: Mapping[str, Volume],
-) -> list[dict[str, Any]]:
+def bundle_rows(bundle: NamedBundle, samples: Mapping[str, Samples]) -> list[dict[str, Any]]:
     """Rows of one bundle's profile.
 
     Parameters
     ----------
     bundle : NamedBundle
         In MNI152 mm.
-    in_t1 : ndarray, shape (streamlines, positions, 3)
-        Its points in the T1's world mm.
-    synthetic : (Volume, Volume, ndarray)
-        Map, standard deviation of its error, and brain mask, on one grid.
-    others : mapping of str to Volume
-        ``atlas``, ``measured`` and ``second_measured`` in the T1's world mm; where they are not 0.
+    samples : mapping of str to Samples
+        At its points: ``synthetic`` and ``sd``, the standard deviation of its error; ``atlas``, ``measured`` and
+        ``second_measured`` where they are given.
 
     Returns
     -------
     list of dict
         `PROFILE_COLUMNS`; None where the profile is missing.
     """
-    image, sd, brain = synthetic
-    weights = core_weights(bundle.points)
-    of_image = sample(image, brain, in_t1)
-    found = {"synthetic": profile(of_image, weights)}
-    half = NORMAL_95 * profile(sample(sd, brain, in_t1), weights)
+    weights, in_brain = core_weights(bundle.points), samples["synthetic"].inside
+    found = {name: profile(one._replace(inside=one.inside & in_brain), weights) for name, one in samples.items()}
+    half = NORMAL_95 * found.pop("sd")
     found |= {"low": found["synthetic"] - half, "high": found["synthetic"] + half}
-    for name, volume in others.items():
-        samples = sample(volume, volume.data != 0, in_t1)
-        found[name] = profile(samples._replace(inside=samples.inside & of_image.inside), weights)
-    n_points = of_image.inside.sum(axis=0)
+    n_points = in_brain.sum(axis=0)
     positions = np.linspace(0, 1, len(n_points))
     return [
         {"bundle": bundle.name, "position": round(float(position), 4), "n_points": int(n)}
@@ -179,16 +165,21 @@ def write_profiles(
     target = MODALITIES[record["target"]]
     image, sd = (Volume(target.unscale(part.data), part.affine) for part in prediction)
     grid = subject.image
-    inverse = Volume(deformed.inverse, grid.affine)
-    maps = dict(compared)
+    maps, bundles = dict(compared), load_bundles()
     if "atlas" in maps:  # on the grid of the synthetic map, so that both are equally smooth
         to_grid = (grid.affine, grid.shape, subject.to_mni, 1, deformed.forward)
         maps["atlas"] = resample(maps["atlas"], *to_grid)
+    points = np.concatenate([bundle.points for bundle in bundles])
+    in_t1 = to_t1_space(points, subject.to_mni, Volume(deformed.inverse, grid.affine))
+    brain = subject.brain.data
+    samples = {"synthetic": sample(image, brain, in_t1), "sd": sample(sd, brain, in_t1)}
+    samples |= {name: sample(volume, volume.data != 0, in_t1) for name, volume in maps.items()}
     rows: list[dict[str, Any]] = []
     means: list[dict[str, Any]] = []
-    for bundle in load_bundles():
-        in_t1 = to_t1_space(bundle.points, subject.to_mni, inverse)
-        own = bundle_rows(bundle, in_t1, (image, sd, subject.brain.data), maps)
+    start = 0
+    for bundle in bundles:
+        own_points = slice(start, start := start + len(bundle.points))
+        own = bundle_rows(bundle, {name: one.part(own_points) for name, one in samples.items()})
         rows += own
         means.append({"ends": bundle.ends, "n_streamlines": len(bundle.points)} | mean_row(own))
     for name in (name for name in MEASURED if name in compared and all(row[name] is None for row in rows)):
