@@ -17,9 +17,9 @@ from m2m.cli import app
 from m2m.io.errors import DataError
 from m2m.io.files import file_digest, read_json, write_json
 from m2m.models import pretrained
+from m2m.models.pretrained import starting_weights
 from m2m.models.record import load_model, save_weights
 from m2m.models.record_schema import read_record
-from m2m.models.starting_weights import starting_weights
 from m2m.options.families.fgdl_sr import FgdlSr
 from m2m.train.fine_tuning import fitted
 from m2m.train.history import read_rows

@@ -264,7 +264,11 @@ def test_one_version_everywhere():
 def test_the_citation_has_what_the_format_asks_for():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert {"cff-version", "message", "title", "authors", "license"} <= citation.keys()
-    assert citation["license"] == PROJECT["license"] == "Apache-2.0"
+    assert citation["license"] == "Apache-2.0"
+    # The weights have their own.
+    assert PROJECT["license"] == "Apache-2.0 AND CC-BY-SA-4.0"
+    weights = [path for path in (ROOT / "m2m/weights").iterdir() if path.is_dir()]
+    assert weights and all("CC BY-SA 4.0" in (folder / "LICENSE").read_text() for folder in weights)
     assert "Apache License" in (ROOT / "LICENSE").read_text()
 
 

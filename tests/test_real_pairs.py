@@ -22,7 +22,7 @@ from m2m.io.files import read_json
 from m2m.io.masks import in_mask
 from m2m.io.tables import read_table
 from m2m.io.volume import Volume, load, save
-from m2m.models.compared_weights import compared_weights
+from m2m.models.pretrained import compared_weights
 from m2m.options import Config, Real
 from m2m.phantom.simulate import simulate
 from m2m.structural import group_map

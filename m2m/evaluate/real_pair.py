@@ -13,7 +13,7 @@ from m2m.io.files import read_json
 from m2m.io.masks import in_mask
 from m2m.io.tables import read_table
 from m2m.io.volume import Volume, load, require_same_grid
-from m2m.models.compared_weights import compared_weights
+from m2m.models.pretrained import compared_weights
 from m2m.options import Real
 from m2m.options.real_options import ATLAS_AFFINE, ATLAS_SYN, PAIRS, SECOND_FOLDER
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from m2m.options import Family, Task, Trained
-from m2m.options.training_options import SliceWindow
+from m2m.options.training_options import Augmentation, SliceWindow
 from m2m.report.summary_text import join_names
 
 CITATION = re.compile(r"\[(@[^]]+)\]")
@@ -53,11 +53,19 @@ def described(name: str, section: Family) -> str:
         text += " A second network was trained with it to correct misaligned targets [@jaderberg2015]."
     if section.labels_from:
         text += f" Its targets were corrected by the label correction of {section.labels_from}."
+    if section.training.augment != Augmentation():
+        text += " Training slices were changed as another scanner or head would change them [@billot2023]."
     views = "views" if len(section.planes) > 1 or section.mirror else "slices"
     mirrored = " and their mirror images" if section.mirror else ""
     how = "stacked" if views == "slices" else FUSIONS[section.fusion]
     planes = join_names(section.planes)
-    return f"{text} All {planes} slices{mirrored} were translated; the {views} were {how}."
+    text += f" All {planes} slices{mirrored} were translated; the {views} were {how}."
+    if section.atlas_share:
+        text += (
+            f" The map was averaged with the mean map of the training participants, deformed to the T1 [@avants2008], "
+            f"which had the weight {section.atlas_share:g}."
+        )
+    return text
 
 
 def _spaced(sentence: str) -> str:

@@ -27,8 +27,8 @@ from m2m.io.errors import DataError
 from m2m.io.modalities import MODALITIES
 from m2m.models.building import CORRECTION, SYNTHESIS, build_network, prior_of
 from m2m.models.prerequisites import Synthesis
+from m2m.models.pretrained import starting_weights
 from m2m.models.record import load_model
-from m2m.models.starting_weights import starting_weights
 from m2m.networks.slice_inputs import TemplateMap
 from m2m.options import Trained
 

@@ -26,7 +26,7 @@ from m2m.io.overwriting import require_outside
 from m2m.io.tables import write_table
 from m2m.io.unit_status import recorded, require_ok
 from m2m.io.volume import Volume, load, resample, resample_inside, save
-from m2m.models.compared_weights import compared_weights
+from m2m.models.pretrained import compared_weights
 from m2m.models.record import load_model
 from m2m.options import Anat, Cohort, Deformation, Dti, Grid, Real
 from m2m.options.configured import read_config

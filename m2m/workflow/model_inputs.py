@@ -5,7 +5,7 @@ from typing import Any
 
 from m2m.io import bids
 from m2m.io.modalities import MODALITIES
-from m2m.models.starting_weights import starting_weights
+from m2m.models.pretrained import starting_weights
 from m2m.workflow.task_inputs import Tasks
 
 

@@ -11,10 +11,9 @@ from m2m.options.training_options import Weight
 
 
 class UNet(Windowed):
-    """2.5D U-Net with L1 and SSIM: regression, without a discriminator."""
+    """2.5D U-Net: regression by L1, SSIM and mean squared error, without a discriminator."""
 
     implementation: ClassVar[str] = "m2m.models.families.unet_model"
-    sentence: ClassVar[str] = "MONAI's U-Net, trained on L1 and SSIM [@wang2004]"
     packages: ClassVar[Mapping[str, str]] = {"MONAI": "monai"}
 
     family: Literal["unet"] = "unet"
@@ -24,6 +23,12 @@ class UNet(Windowed):
     mse: Weight = Field(
         0.0, exclude_if=lambda value: value == 0, description="Weight of the mean squared error inside the target mask"
     )
+
+    @property
+    def sentence(self) -> str:  # type: ignore[override]
+        """Description for the methods, with the terms of its loss."""
+        terms = {"L1": self.l1, "SSIM [@wang2004]": self.ssim, "the mean squared error": self.mse}
+        return f"MONAI's U-Net, trained on {' and '.join(name for name, weight in terms.items() if weight)}"
 
 
 SECTION = UNet
