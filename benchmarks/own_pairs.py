@@ -31,8 +31,8 @@ from m2m.io.files import digest, file_digest, read_json, write_json
 from m2m.io.tables import read_table, write_table
 from m2m.io.volume import Volume, load, resample_inside
 from m2m.io.volume import save as save_volume
+from m2m.models.pretrained import starting_weights
 from m2m.models.record import load_model
-from m2m.models.starting_weights import starting_weights
 from m2m.options import Anat, Family, Phantom, Task, Trained, section_of
 from m2m.options.families.mean import MeanMap
 from m2m.options.families.unet import UNet
