@@ -70,3 +70,5 @@ def test_pairs_on_another_grid_and_maps_that_do_not_rise_are_refused(pairs):
     result = run("calibrate", "--root", pairs, "--weights", falling, "--out", pairs / "out")
     assert result.exit_code == 1 and "do not rise" in result.output
     assert not (pairs / "out").exists()
+    result = run("calibrate", "--root", pairs / "none", "--weights", falling, "--out", pairs / "out")
+    assert result.exit_code == 1 and "m2m translate-pairs" in result.output

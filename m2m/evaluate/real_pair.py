@@ -57,8 +57,10 @@ def compared_units(root: Path) -> list[dict[str, str | None]]:
     Raises
     ------
     DataError
-        Every participant failed.
+        There are no pairs, or every participant failed.
     """
+    if not (root / PAIRS).is_file():
+        raise DataError("there are no real pairs", file=root / PAIRS, remedy="run `m2m translate-pairs` first")
     rows = read_table(root / PAIRS)
     if found := [row for row in rows if not row["problem"]]:
         return found
