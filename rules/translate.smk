@@ -99,9 +99,11 @@ if CONFIG.install.task and CONFIG.install.model:
         params:
             root=files.dataset_root,
             folder=output_folder,
+            contrast=CONFIG.install.contrast,
             version=VERSIONS["calibrate"],
         shell:
             "m2m calibrate --root {params.root:q} --weights {input.weights:q} --out {params.folder:q}"
+            " --contrast {params.contrast}"
             " > {log:q} 2>&1"
 
     rule pack_weights:

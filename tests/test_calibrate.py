@@ -72,3 +72,18 @@ def test_pairs_on_another_grid_and_maps_that_do_not_rise_are_refused(pairs):
     assert not (pairs / "out").exists()
     result = run("calibrate", "--root", pairs / "none", "--weights", falling, "--out", pairs / "out")
     assert result.exit_code == 1 and "m2m translate-pairs" in result.output
+
+
+def test_contrast_moves_the_slope_towards_equal_deviations_and_keeps_the_mean(pairs):
+    weights = write_line(pairs / "model", intercept=0.2, slope=0.9)
+    found = {}
+    for contrast in (0, 0.5, 1):
+        out = pairs / f"out{contrast}"
+        result = run("calibrate", "--root", pairs, "--weights", weights, "--out", out, "--contrast", contrast)
+        assert result.exit_code == 0, result.output
+        found[contrast] = read_json(out / "model.json")["calibration"]
+    deviations = np.hypot(0.5 / np.sqrt(12), NOISE) / (0.9 / np.sqrt(12))  # of .5 times a uniform T1, with noise
+    assert found[1]["slope"] == pytest.approx(deviations, rel=0.02)
+    assert found[0.5]["slope"] == pytest.approx((found[0]["slope"] + found[1]["slope"]) / 2, abs=1e-4)
+    means = [one["intercept"] + one["slope"] * (0.2 + 0.9 * 0.5) for one in found.values()]
+    np.testing.assert_allclose(means, 0.1 + 0.5 * 0.5, atol=0.01)

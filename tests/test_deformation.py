@@ -14,6 +14,7 @@ from m2m.io.errors import DataError
 from m2m.io.files import read_json, write_json
 from m2m.io.modalities import MODALITIES
 from m2m.io.volume import Volume, load, resample, save
+from m2m.models import reference_map
 from m2m.models.baselines import MeasuredMap, fit_mean_map, predict_mean_map
 from m2m.models.families import atlas_model, mean_model
 from m2m.models.subject_images import TrainingImages
@@ -236,7 +237,7 @@ def test_a_given_map_is_deformed_and_its_deviation_is_that_from_participants(coh
 
 def test_a_given_map_is_scaled_as_the_target(tmp_path):
     path = write_map(tmp_path / "md.nii.gz", 1e-3)
-    scaled = atlas_model.given_map(path, SPACING_MM, MODALITIES["md"])
+    scaled = reference_map.given_map(path, SPACING_MM, MODALITIES["md"])
     assert scaled.max() == pytest.approx(1.0 / 3, abs=0.06)
 
 
@@ -252,7 +253,7 @@ def test_a_given_map_that_cannot_be_used_is_refused_with_file_value_and_remedy(t
     }
     for problem, (path, target) in files.items():
         with pytest.raises(DataError, match=problem) as caught:
-            atlas_model.given_map(path, SPACING_MM, target)
+            reference_map.given_map(path, SPACING_MM, target)
         assert str(caught.value.file) == str(path) and caught.value.value is not None and caught.value.remedy
 
 

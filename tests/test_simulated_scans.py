@@ -91,8 +91,15 @@ def test_what_cannot_be_deformed_is_refused():
         FAMILIES["unet"].SECTION.model_validate(model | {"correct_labels": True})
     with pytest.raises(ValidationError, match="atlas_share needs"):
         FAMILIES["unet"].SECTION.model_validate({"atlas_share": 0.5})
+    with pytest.raises(ValidationError, match="prior_map needs"):
+        FAMILIES["unet"].SECTION.model_validate({"prior_map": "fa.nii.gz"})
+    given = {"family": "unet", "network": {"prior": True}, "prior_map": "fa.nii.gz"}
+    with pytest.raises(ValidationError, match="alternatives: a network keeps its prior"):
+        FAMILIES["unet"].SECTION.model_validate(given | {"training": {"start_from": "pretrained"}})
+    with pytest.raises(ValidationError, match="prior_map is a scalar map"):
+        Config.model_validate({"dataset": "d", "models": {"net": given}, "tasks": tasks})
 
 
 def test_options_that_are_off_change_no_fingerprint():
     written = FAMILIES["unet"].SECTION().model_dump(mode="json")
-    assert "augment" not in written["training"] and not {"atlas_share", "mse"} & written.keys()
+    assert "augment" not in written["training"] and not {"atlas_share", "prior_map", "mse"} & written.keys()

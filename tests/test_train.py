@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 from m2m.cli import app
 from m2m.io.errors import DataError
 from m2m.io.files import read_json
+from m2m.io.modalities import MODALITIES
+from m2m.io.volume import Volume, save
 from m2m.models.record import load_model
 from m2m.options import Correction, Task
 from m2m.structural.template import load_template
@@ -24,7 +26,7 @@ from m2m.train.closed_form import around_brain, template_prior
 from m2m.train.dataset import SliceBatches, collate, find_subjects, read_slice
 from m2m.train.history import History, read_rows
 from m2m.train.launch import make_fabric
-from m2m.train.loop import Loop, evenly, fit_network
+from m2m.train.loop import Loop, evenly, fit_network, prior_of_training
 from m2m.train.stepping import make_reproducible, schedule, scheduled
 
 PIXELS_ONLY = {"l1_low_frequency": 0, "l1_high_frequency": 0, "ms_ssim": 0, "adversarial": 0, "patch_adversarial": 0}
@@ -110,6 +112,17 @@ def test_the_loop_overfits_one_slice(cohort, fabric):
         image = loop.ema(batch["source"], batch["plane"], batch["position"]).image
     error = ((image - batch["target"]).abs() * batch["mask"]).sum() / batch["mask"].sum()
     assert error < 0.01
+
+
+def test_a_given_map_is_the_prior_in_place_of_the_mean(cohort, tmp_path):
+    brain = load_template("brain", 2.0)
+    path = tmp_path / "fa.nii.gz"
+    save(path, Volume(np.where(brain.data > 0, 0.4, 0).astype(np.float32), brain.affine))
+    options = small_model().model_copy(update={"prior_map": path})
+    given = prior_of_training(cohort[1]["train"], Task(), options, None, None)
+    mean = template_prior(cohort[1]["train"], Task())
+    assert torch.equal(given.to_voxel, mean.to_voxel) and given.values.shape == mean.values.shape
+    assert float(given.values.max()) == pytest.approx(MODALITIES["fa"].scale(0.4), abs=1e-3)
 
 
 def test_every_network_learns_and_its_gradient_is_recorded(cohort, fabric, uninterrupted):

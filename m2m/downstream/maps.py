@@ -20,8 +20,8 @@ from m2m.io.files import read_json
 from m2m.io.masks import in_mask
 from m2m.io.modalities import MODALITIES
 from m2m.io.unit_status import require_ok
-from m2m.models.families.atlas_model import given_map
 from m2m.models.given_weights import given_in, targets_of
+from m2m.models.reference_map import given_map
 from m2m.options.configured import Written, described_images
 from m2m.structural.displacement import load_displacement
 from m2m.structural.slices import normalise

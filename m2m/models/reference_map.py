@@ -1,15 +1,21 @@
-"""The map in template space that a trained model holds: its mean map, its atlas, or the prior of its network."""
+"""Maps in template space: those that trained models hold (mean map, atlas, prior of a network), and given ones."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.io.volume import Volume
+from m2m.io.errors import DataError
+from m2m.io.modalities import Modality
+from m2m.io.volume import Volume, blur_to, load, resample
+from m2m.structural.template import load_template
 
 # Names of the maps: of the families mean and atlas, and of a network's prior (`m2m.networks.slice_inputs.TemplateMap`).
 MEAN, AFFINE = "mean", "affine"
 PRIOR, TO_VOXEL = "inputs.prior.values", "inputs.prior.to_voxel"
+# Least fraction of the template's brain in which a given map must differ from 0.
+FILLED = 0.5
 
 
 def reference_map(tensors: Mapping[str, NDArray]) -> Volume | None:
@@ -32,3 +38,60 @@ def reference_map(tensors: Mapping[str, NDArray]) -> Volume | None:
         data = values[..., 0] if values.shape[-1] == 1 else values
         return Volume(data, np.linalg.inv(tensors[TO_VOXEL].astype(np.float64)))
     return None
+
+
+def given_map(path: Path, spacing_mm: float, target: Modality) -> NDArray[np.float32]:
+    """Load a map in template space and resample it to the grid of the template.
+
+    Parameters
+    ----------
+    path : Path
+        NIfTI, MNI152 mm, in the unit of the target.
+    spacing_mm : float
+        Of the grid.
+    target : Modality
+
+    Returns
+    -------
+    ndarray, shape (X, Y, Z)
+        Scaled; 0 outside the map.
+
+    Raises
+    ------
+    DataError
+        The target is no scalar map, or the file is no such map of the template's brain.
+    """
+    if target.nature != "scalar":
+        raise DataError(
+            f"a reference map stands for scalar maps only, not for {target.title}",
+            file=path,
+            value=f"a {target.nature}",
+            remedy="omit the option that names it: the mean of the training participants is then used",
+        )
+    template, found = load_template("brain", spacing_mm), load(path)
+    if found.data.size != np.prod(found.shape):
+        raise DataError(
+            "the reference map is not a three-dimensional volume",
+            file=path,
+            value=found.data.shape,
+            remedy="give one scalar map",
+        )
+    low, high = target.limits
+    scaled = target.scale(found.data)
+    if not low <= scaled.min() <= scaled.max() <= high:
+        raise DataError(
+            f"the reference map is not {target.title}: scaled, it exceeds {low:g} to {high:g}",
+            file=path,
+            value=f"{found.data.min():g} to {found.data.max():g}",
+            remedy=f"give {target.title} in its unit",
+        )
+    on_grid = resample(blur_to(found, spacing_mm), template.affine, template.shape).data
+    filled = float((on_grid[template.data > 0] != 0).mean())
+    if filled < FILLED:
+        raise DataError(
+            "the reference map does not cover the brain of MNI152",
+            file=path,
+            value=f"{filled:.2f} of the brain is not 0, below {FILLED:g}",
+            remedy="give a map that was registered to MNI152",
+        )
+    return target.scale(on_grid).astype(np.float32)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from m2m.options.model_parts import FEATURES, Perceptual, TermWeights
-from m2m.options.section import Name, Section
+from m2m.options.section import DataPath, Name, Section
 from m2m.options.training_options import Correction, LabelCorrection, SliceWindow, Training
 
 Listed = Callable[[Iterable[str]], str]
@@ -163,6 +163,13 @@ class Trained(Family):
         "average with the network's map; it needs network.prior, whose map it is",
     )
 
+    prior_map: DataPath | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Map in MNI152 space, NIfTI, in the unit of the target, that is the network's prior in place of "
+        "the training participants' mean map; it needs network.prior",
+    )
+
     # Omitted where there is none: a further key would change the fingerprint of every model.
     correct_labels: LabelCorrection = Field(
         None,
@@ -187,9 +194,13 @@ class Trained(Family):
         return self
 
     @model_validator(mode="after")
-    def _check_prior_of_atlas(self) -> Self:
+    def _check_prior(self) -> Self:
         if self.atlas_share and not self.window.prior:
             raise ValueError("atlas_share needs network.prior: true, whose map is deformed")
+        if self.prior_map and not self.window.prior:
+            raise ValueError("prior_map needs network.prior: true, which it is given to")
+        if self.prior_map and self.training.start_from:
+            raise ValueError("prior_map and training.start_from are alternatives: a network keeps its prior")
         return self
 
     @property
@@ -232,6 +243,10 @@ class Trained(Family):
             raise ValueError(
                 f"tasks.{task}: atlas_share and training.augment.deform_px are for maps of one number per voxel; "
                 "omit them for tensors"
+            )
+        if nature != "scalar" and self.prior_map:
+            raise ValueError(
+                f"tasks.{task}: prior_map is a scalar map, such as FA; omit it for a target that is a {nature}"
             )
 
     def network_sentence(self, listed: Listed) -> str:
@@ -277,8 +292,8 @@ class Windowed(Trained):
         return self.network
 
     def takes(self, inputs: SliceWindow) -> bool:
-        """As `Family.takes`: its section `network` has any inputs; a deformed prior must stay one."""
-        return inputs.prior or not self.atlas_share
+        """As `Family.takes`: its section `network` has any inputs; a deformed or given prior must stay one."""
+        return inputs.prior or not (self.atlas_share or self.prior_map)
 
     def of_task(self, steps: int | None, losses: Mapping[str, float], inputs: SliceWindow | None) -> Self:
         """As `Family.of_task`."""

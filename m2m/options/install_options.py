@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from m2m.options.section import Name, Section
+from m2m.options.section import Fraction, Name, Section
 
 
 class Install(Section):
@@ -10,5 +10,10 @@ class Install(Section):
 
     task: Name | None = Field(None, description="Its task; null: no model is packed")
     model: Name | None = Field(None, description="Its name; null: no model is packed")
+    contrast: Fraction = Field(
+        0.0,
+        description="Slope of the line to measured maps, between that of least squares (0: least error) and that "
+        "of equal standard deviations (1: contrast is kept)",
+    )
     trained_on: str = Field("", description="What it was trained on, in a sentence that stays with its maps")
     licence: str = Field("", description="Licence of the weights, which the training data decide")

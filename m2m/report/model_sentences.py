@@ -15,6 +15,7 @@ FUSIONS = {
     "inverse-variance": "weighted by inverse variances",
     "field": "combined by a continuous field",
 }
+MEAN_MAP = "the mean map of the training participants"
 
 
 def model_sentences(models: Mapping[str, Family]) -> Iterator[str]:
@@ -62,7 +63,7 @@ def described(name: str, section: Family) -> str:
     text += f" All {planes} slices{mirrored} were translated; the {views} were {how}."
     if section.atlas_share:
         text += (
-            f" The map was averaged with the mean map of the training participants, deformed to the T1 [@avants2008], "
+            f" The map was averaged with {prior_of(section)}, deformed to the T1 [@avants2008], "
             f"which had the weight {section.atlas_share:g}."
         )
     return text
@@ -75,16 +76,21 @@ def _spaced(sentence: str) -> str:
 
 def network_inputs(section: Trained) -> str:
     """Describe the inputs of a network."""
-    return window_of(section.window)
+    return window_of(section.window, prior_of(section))
 
 
-def window_of(window: SliceWindow) -> str:
-    """Describe the inputs that a window of slices gives to a network."""
+def prior_of(section: Trained) -> str:
+    """Name the map that is a network's prior."""
+    return f"the map {section.prior_map.name} in template space" if section.prior_map else MEAN_MAP
+
+
+def window_of(window: SliceWindow, prior: str = MEAN_MAP) -> str:
+    """Describe the inputs that a window of slices, and a map as prior, give to a network."""
     parts = [f"{window.context} neighbouring slices" if window.context > 1 else "one slice"]
     if window.position:
         parts.append("the template coordinates of each pixel [@tancik2020]")
     if window.prior:
-        parts.append("the mean map of the training participants")
+        parts.append(prior)
     return join_names(parts)
 
 
@@ -94,7 +100,8 @@ def inputs_in_short(section: Family) -> str:
         return "no network"
     window = section.window
     parts = [f"{window.context} slices" if window.context > 1 else "1 slice"]
-    parts += ["template coordinates"] * window.position + ["mean map"] * window.prior
+    prior = "mean map" if section.prior_map is None else "given map"
+    parts += ["template coordinates"] * window.position + [prior] * window.prior
     return ", ".join(parts) + ("; mirrored" if section.mirror else "; not mirrored")
 
 

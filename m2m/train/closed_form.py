@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from m2m.io.bids import files_of
 from m2m.io.errors import DataError
@@ -153,13 +154,31 @@ def template_prior(subjects: Sequence[Subject], task: Task, root: Path | None = 
 
     maps = map(measured, evenly(subjects, most))
     spacing_mm = subjects[0].record["spacing_mm"]
-    tensors = baselines.fit_mean_map(maps, spacing_mm)
+    return as_prior(baselines.fit_mean_map(maps, spacing_mm)["mean"], spacing_mm, task.target)
+
+
+def as_prior(mean: NDArray[np.float32], spacing_mm: float, target: str) -> TemplateMap:
+    """A map on the template's grid as an input of a network: the part of it around the brain.
+
+    Parameters
+    ----------
+    mean : ndarray, shape (X, Y, Z) or (X, Y, Z, C)
+        Scaled.
+    spacing_mm : float
+        Of the grid.
+    target : str
+        Key of `m2m.io.modalities.MODALITIES`.
+
+    Returns
+    -------
+    TemplateMap
+    """
     box = around_brain(spacing_mm)
-    mean = tensors["mean"][box].reshape(*tensors["mean"][box].shape[:3], -1)  # (X, Y, Z, C)
-    values = torch.from_numpy(np.ascontiguousarray(np.moveaxis(mean, -1, 0)))
-    to_voxel = np.linalg.inv(tensors["affine"])
+    around = mean[box].reshape(*mean[box].shape[:3], -1)  # (X, Y, Z, C)
+    values = torch.from_numpy(np.ascontiguousarray(np.moveaxis(around, -1, 0)))
+    to_voxel = np.linalg.inv(load_template("brain", spacing_mm).affine)
     to_voxel[:3, 3] -= [one.start for one in box]
-    return TemplateMap(values, torch.from_numpy(to_voxel).float(), MODALITIES[task.target].directed)
+    return TemplateMap(values, torch.from_numpy(to_voxel).float(), MODALITIES[target].directed)
 
 
 def around_brain(spacing_mm: float) -> tuple[slice, slice, slice]:

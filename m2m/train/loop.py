@@ -16,12 +16,13 @@ from m2m.models.fusion import fusion_of, with_atlas
 from m2m.models.inference import deformed_prior, translate_volume, views_of
 from m2m.models.prerequisites import Synthesis
 from m2m.models.record import METRIC, Fit
+from m2m.models.reference_map import given_map
 from m2m.models.uncertainty import Prediction
 from m2m.networks.slice_inputs import TemplateMap
 from m2m.options import Task, Trained
 from m2m.train.adversarial import Loop
 from m2m.train.checkpoint import Checkpoints
-from m2m.train.closed_form import displacement_of, template_prior
+from m2m.train.closed_form import as_prior, displacement_of, template_prior
 from m2m.train.dataset import SliceBatches, Subject, whole_subject
 from m2m.train.fine_tuning import Start
 from m2m.train.history import History
@@ -236,9 +237,12 @@ def validated(
 def prior_of_training(
     subjects: Sequence[Subject], task: Task, options: Trained, start: Start | None, deformations: Path | None
 ) -> TemplateMap | None:
-    """The prior of the start, where it has one; otherwise the mean map of the training participants."""
+    """The given prior, or that of the start, where it has one; otherwise the training participants' mean map."""
     if not options.window.prior:
         return None
+    if options.prior_map:
+        spacing_mm = subjects[0].record["spacing_mm"]
+        return as_prior(given_map(options.prior_map, spacing_mm, MODALITIES[task.target]), spacing_mm, task.target)
     return (start and start.prior) or template_prior(subjects, task, deformations)
 
 

@@ -19,8 +19,7 @@ from m2m.io.files import write_json
 from m2m.io.modalities import MODALITIES
 from m2m.io.tables import write_table
 from m2m.io.volume import Volume, load, resample
-from m2m.models.families.atlas_model import given_map
-from m2m.models.reference_map import reference_map
+from m2m.models.reference_map import given_map, reference_map
 from m2m.structural.named_bundles import NamedBundle, load_bundles, to_t1_space
 from m2m.structural.profiles import Samples, core_weights, profile, sample
 from m2m.structural.template import load_template

@@ -4,13 +4,14 @@ Simulated participants do not have the scale and the errors of measured ones. Th
 one for all voxels, so a few pairs are enough; on other scanners the line may be another.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from scipy import stats
 
 from m2m.evaluate.real_pair import compared_units
 from m2m.io.bids import files_of
@@ -19,7 +20,6 @@ from m2m.io.files import read_json, whole, write_json, write_text
 from m2m.io.masks import in_mask
 from m2m.io.modalities import MODALITIES
 from m2m.io.volume import Volume, load
-from m2m.models.baselines import fit_line
 from m2m.models.pretrained import weights_of
 from m2m.models.record import load_model, model_card
 from m2m.models.uncertainty import Prediction, calibrate, on_line
@@ -82,7 +82,30 @@ def measured_voxels(root: Path, unit: str, tensors: Tensors, record: Record) -> 
     return Measured(MODALITIES["fa"].scale(fa.data[where]), Prediction(prediction.image[where], sds))
 
 
-def fit_to_pairs(root: Path, tensors: Tensors, record: Record) -> dict[str, Any]:
+def fit_calibration(pairs: Sequence[Measured], contrast: float) -> tuple[float, float]:
+    """Line from maps to measured ones, which keeps the mean of all voxels.
+
+    The slope of least squares has the smallest error, and shrinks contrast by the correlation of both maps; a slope
+    equal to the ratio of their standard deviations keeps contrast, which similarity of structure asks for.
+
+    Parameters
+    ----------
+    pairs : sequence of Measured
+    contrast : float
+        0: the slope of least squares; 1: that of equal standard deviations; between them a weighted mean.
+
+    Returns
+    -------
+    intercept, slope : float
+    """
+    x = np.concatenate([one.prediction.image for one in pairs]).astype(np.float64)
+    y = np.concatenate([one.target for one in pairs]).astype(np.float64)
+    least_squares = stats.linregress(x, y)
+    slope = (1 - contrast) * least_squares.slope + contrast * np.sign(least_squares.slope) * y.std() / x.std()
+    return float(y.mean() - slope * x.mean()), float(slope)
+
+
+def fit_to_pairs(root: Path, tensors: Tensors, record: Record, contrast: float = 0.0) -> dict[str, Any]:
     """Fit line and deviation to all pairs.
 
     Parameters
@@ -91,6 +114,8 @@ def fit_to_pairs(root: Path, tensors: Tensors, record: Record) -> dict[str, Any]
         Dataset of the pairs.
     tensors, record : mapping
         Of `m2m.models.record.load_model`.
+    contrast : float
+        As of `fit_calibration`.
 
     Returns
     -------
@@ -103,8 +128,7 @@ def fit_to_pairs(root: Path, tensors: Tensors, record: Record) -> dict[str, Any]
         As of `measured_voxels`; or the maps do not rise with what was measured.
     """
     found = [measured_voxels(root, str(row["unit"]), tensors, record) for row in compared_units(root)]
-    line = fit_line((one.prediction.image, one.target) for one in found)
-    slope, intercept = float(line["slope"][0]), float(line["intercept"][0])
+    intercept, slope = fit_calibration(found, contrast)
     if slope <= 0:
         raise DataError(
             "the model's maps do not rise with the measured ones",
@@ -130,6 +154,9 @@ def main(
     weights: Annotated[
         str | None, typer.Option(help="model.safetensors, or the name of installed weights. Default: installed ones.")
     ] = None,
+    contrast: Annotated[
+        float, typer.Option(min=0, max=1, help="0: the line of least squares; 1: that which keeps contrast.")
+    ] = 0.0,
 ) -> None:
     """Calibrate a model of FA on the real pairs of `m2m translate-pairs`: scale of its maps, and their deviation.
 
@@ -140,7 +167,7 @@ def main(
     require_model_of_t1(record)
     if record["target"] != "fa":
         raise DataError("the model does not predict FA", file=path, value=record["target"], remedy="give one that does")
-    about = dict(record) | fit_to_pairs(root / "real", tensors, record)
+    about = dict(record) | fit_to_pairs(root / "real", tensors, record, contrast)
     with whole(out / path.name) as temporary:
         temporary.write_bytes(path.read_bytes())
     write_json(out / "model.json", about)
