@@ -103,7 +103,7 @@ if CONFIG.install.task and CONFIG.install.model:
             version=VERSIONS["calibrate"],
         shell:
             "m2m calibrate --root {params.root:q} --weights {input.weights:q} --out {params.folder:q}"
-            " --contrast {params.contrast}"
+            " --contrast {params.contrast:q}"
             " > {log:q} 2>&1"
 
     rule pack_weights:
