@@ -199,9 +199,10 @@ def log_tensors(folder, name):
     return scaled, affine
 
 
-def test_v1_of_a_real_head_is_the_same_in_an_oblique_field_of_view_and_turns_along_its_grid(shared_data):
-    """The head stayed where it was; the slices of the second series are pitched by 16 degrees."""
-    (scaled, affine), (pitched, oblique) = (log_tensors(shared_data, name) for name in ("ortho", "pitch"))
+@pytest.mark.parametrize("position", ("roll", "pitch", "yaw", "2axis"))
+def test_v1_of_a_real_head_is_the_same_in_an_oblique_field_of_view_and_turns_along_its_grid(shared_data, position):
+    """The head stayed where it was; the slices of the second series are oblique by 16 to 30 degrees."""
+    (scaled, affine), (pitched, oblique) = (log_tensors(shared_data, name) for name in ("ortho", position))
     angles = {}
     for axes in ("world", "grid"):
         along = [(scaled, affine), (pitched, oblique)]
@@ -214,7 +215,9 @@ def test_v1_of_a_real_head_is_the_same_in_an_oblique_field_of_view_and_turns_alo
         assert fibres.sum() > 300
         angles[axes] = np.median(degrees_between(one.v1, other.v1)[fibres])
     assert angles["world"] < 4
-    assert 8 < angles["grid"] < 16.5
+    assert 8 < angles["grid"] < 30
+    level, turned = (tensors.measures(tensor_of_log(data[(data != 0).all(-1)])).fa for data in (scaled, pitched))
+    assert np.median(turned) == pytest.approx(np.median(level), abs=0.01)
 
 
 # The parts
