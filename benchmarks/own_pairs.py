@@ -52,6 +52,8 @@ TASK = Task(source="t1", target="fa")
 ARMS = {"fine-tuned": "fine-tuned", "scratch": "from random weights", "mean": "mean map"}
 METRICS = {"pearson": "r", "ssim": "SSIM", "mae": "MAE"}
 REGIONS = {"brain": "brain", "wm": "white matter"}
+# What an installed model has besides its network: a given map, and its average with this map deformed to the T1.
+ALONE = {"prior_map": None, "atlas_share": 0.0}
 COLUMNS = ["pairs", "arm", "participant", "region", *METRICS]
 
 
@@ -113,9 +115,9 @@ def fit(root: Path, folder: Path, training: Sequence[str], options: Family) -> P
 
 
 def trained_options(options: Trained, **training: Any) -> Trained:
-    """Options with other ones of the training."""
+    """Options of the network alone, with other ones of the training; its prior is that of the start, or of the pairs."""
     changed = options.training.model_copy(update={"threads": 1, "start_from": None, **training})
-    return options.model_copy(update={"training": changed})
+    return options.model_copy(update={"training": changed, **ALONE})
 
 
 def standard_weights(arguments: Any) -> Path:
@@ -153,6 +155,7 @@ def arm_options(arm: str, weights: Path, arguments: Any) -> Family:
 def by_model(weights: Path, unit: str, root: Path) -> NDArray[np.float32]:
     """Predict FA of a participant, (X, Y, Z) on its grid; a model of another grid predicts on its own."""
     tensors, record = load_model(weights, weights.with_name("model.json"))
+    record = dict(record) | {"options": {key: value for key, value in record["options"].items() if key not in ALONE}}
     at = files_of(unit, root)
     brain = load(at("brain"))
     if record["spacing_mm"] == round(float(np.linalg.norm(brain.affine[:3, 0])), 3):
@@ -293,7 +296,7 @@ def main() -> None:
             f"scanner ({describe(OTHER)}, T1 to the power {GAMMA:g}) on a grid of {arguments.spacing_mm:g} mm, by "
             f"{record['model']} ({record['family']}, {record['spacing_mm']:g} mm, {record['n_train']} "
             f"{'simulated ' * record['simulated']}participants), {arguments.steps} steps of {arguments.batch_size} "
-            "slices in both arms. Mean over participants; white matter in brackets.",
+            "slices in both arms, networks without a deformed map. Mean over participants; white matter in brackets.",
             "",
             *table(rows),
         ]
