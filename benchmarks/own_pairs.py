@@ -115,7 +115,7 @@ def fit(root: Path, folder: Path, training: Sequence[str], options: Family) -> P
 
 
 def trained_options(options: Trained, **training: Any) -> Trained:
-    """Options of the network alone, with other ones of the training; its prior is that of the start, or of the pairs."""
+    """Options of the network alone, with others of the training; its prior is that of the start, or of the pairs."""
     changed = options.training.model_copy(update={"threads": 1, "start_from": None, **training})
     return options.model_copy(update={"training": changed, **ALONE})
 
