@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from workflow import planned, snakemake
 
 from m2m import cli
+from m2m.models.pretrained import weights_of
 from m2m.options import Config
 
 ROOT = Path(__file__).parents[1]
@@ -234,8 +235,27 @@ def test_without_dwi_nothing_is_written_and_translate_is_named(here, tmp_path):
         add_t1(root, name)
     output = refused(root)
     assert "no usable DWI, so that nothing can be trained" in output and "3 with T1w only" in output
-    assert f"m2m translate {root} --out FOLDER --weights MODEL.safetensors" in output
+    assert f"m2m translate {root} --out FOLDER" in output
     assert not list(here.iterdir())
+
+
+def test_without_dwi_phenotypes_are_predicted_by_the_installed_weights(here, tmp_path):
+    root = dataset(tmp_path / "ds")
+    names = [f"sub-{i:02d}" for i in range(24)]
+    for name in names:
+        add_t1(root, name)
+    rows = [(name, str(20 + i), "FM"[i % 2]) for i, name in enumerate(names)]
+    write_rows(root / "participants.tsv", ("participant_id", "age", "sex"), *rows)
+    result = init(root)
+    assert result.exit_code == 0, result.output
+    assert "--cores all downstream  " in result.output and "0 with T1w and DWI" in result.output
+    text = Path("study.yaml").read_text()
+    config = Config.model_validate(yaml.safe_load(text))
+    assert not config.tasks and config.downstream.without_dwi
+    assert config.downstream.targets == {"age": "regression", "sex": "classification"}
+    record = json.loads(weights_of("t1-fa").with_name("model.json").read_text())
+    assert (config.anat.spacing_mm, list(config.anat.shape)) == (record["spacing_mm"], record["shape"])
+    assert "#   age: a number, known of 24, 20 to 43\n" in text and max(map(len, text.splitlines())) <= 160
 
 
 def test_scans_that_are_not_of_the_same_participants_train_nothing(here, tmp_path):

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from m2m.cohort.split import PARTS
-from m2m.cohort.study_lines import study_text
+from m2m.cohort.study_lines import named_phenotypes, study_text
 from m2m.cohort.survey import Survey, survey
 from m2m.io.errors import DataError
 from m2m.io.files import write_text
@@ -22,22 +22,22 @@ from m2m.options.config_schema import schema_text
 FEWEST = len(PARTS)
 
 
-def require_trainable(found: Survey) -> None:
-    """Raise DataError where a dataset has too few participants with both scans to train and test on."""
+def require_usable(found: Survey) -> None:
+    """Raise DataError where a dataset has too few scans to train and test on, and nothing to predict from its T1w."""
     both = found.participants("paired")
-    if both >= FEWEST:
+    if both >= FEWEST or (found.without_dwi and named_phenotypes(found)):
         return
     why = "".join(f"; {n} x {reason}" for reason, n in found.reasons()[:FEWEST])
-    if not found.participants("paired", "dwi-only"):
-        problem = "no usable DWI, so that nothing can be trained"
+    if found.without_dwi:
+        problem = "no usable DWI, so that nothing can be trained, and no phenotypes that the T1w could be related to"
     else:
         problem = f"training and testing need {FEWEST} participants with a usable T1w and DWI"
     raise DataError(
         problem,
         file=found.root,
         value=found.counts + why,
-        remedy="to translate these T1w by a model that was trained on another dataset: "
-        f"m2m translate {shlex.quote(str(found.root))} --out FOLDER --weights MODEL.safetensors",
+        remedy="to translate these T1w by the weights that are installed with m2m: "
+        f"m2m translate {shlex.quote(str(found.root))} --out FOLDER",
     )
 
 
@@ -63,11 +63,11 @@ def checked_text(found: Survey, dataset: str, schema: str) -> str:
     return text
 
 
-def commands(out: Path) -> list[str]:
-    """The three calls of the workflow that follow, each with what it does."""
+def commands(out: Path, target: str = "") -> list[str]:
+    """The three calls of the workflow that follow, to a target, each with what it does."""
     name = shlex.quote(str(out if Path("Snakefile").is_file() else out.resolve()))
     call = f"snakemake --configfile {name} --cores all"
-    steps = {"cohort": "check who takes part", "-n --quiet": "count the jobs", "": "run"}
+    steps = {"cohort": "check who takes part", f"{target} -n --quiet".strip(): "count the jobs", target: "run"}
     width = max(len(f"{call} {step}") for step in steps)
     return [f"  {f'{call} {step}':<{width}}  # {what}" for step, what in steps.items()]
 
@@ -84,14 +84,15 @@ def main(
     """Write a commented study.yaml that fits a BIDS dataset, with its JSON schema beside it.
 
     Scans are listed and checked by header and gradient table, as the workflow does before it reads
-    voxels. The next commands are printed.
+    voxels. Where there is no DWI, the study is `snakemake downstream` with the installed weights. The next commands
+    are printed.
     """
     schema = out.with_suffix(".schema.json")
     for path in (out, schema):
         if path.exists() and not force:
             raise DataError("exists already", file=path, remedy="name another by --out, or overwrite it by --force")
     found = survey(bids_dir, threads)
-    require_trainable(found)
+    require_usable(found)
     name = dataset or name_of(found)
     if (results := Path(Config.model_fields["results"].default, name)).exists() and not force:
         remedy = "give the study another name by --dataset, or go on with these results by --force"
@@ -101,4 +102,4 @@ def main(
     write_text(schema, schema_text())
     print(f"{found.participants()} participants, {found.participants('paired')} with T1w and DWI.")
     print(f"Wrote {out} and {schema}. Read the comments, then, in the folder of the Snakefile:")
-    print("\n".join(commands(out)))
+    print("\n".join(commands(out, "downstream" if found.without_dwi else "")))

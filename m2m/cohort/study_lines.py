@@ -15,6 +15,7 @@ from m2m.io.bvalues import SHELL_GAP_S_PER_MM2
 from m2m.options import Anat, Downstream, Dti, Losses, Split
 from m2m.options.config_schema import EDITOR_LINE
 from m2m.options.downstream_options import Column
+from m2m.options.real_options import Real
 
 COLUMN = get_args(Column)[1].metadata[0].pattern
 # From so many participants on: m2m's default network, and that of config.paper.yaml.
@@ -244,26 +245,59 @@ def task_lines(found: Survey) -> Iterator[str]:
     yield ""
 
 
+def named_phenotypes(found: Survey) -> list[Phenotype]:
+    """Phenotypes whose name a configuration may have."""
+    return [one for one in found.phenotypes if re.fullmatch(COLUMN, one.name)]
+
+
 def downstream_lines(found: Survey) -> Iterator[str]:
     """Columns of participants.tsv that could be predicted, as a section in comments."""
     if not found.columns:
         yield "# No participants.tsv: no phenotype can be predicted from the maps (`snakemake downstream`)."
         return
-    usual = [one for one in found.phenotypes if re.fullmatch(COLUMN, one.name)]
-    if not usual:
+    if not (usual := named_phenotypes(found)):
         yield "# participants.tsv has no phenotype that differs among participants with both scans."
         return
     both, fewest = found.participants("paired"), Downstream().min_subjects
     yield "# Do the maps carry a phenotype? For `snakemake downstream`, which trains further networks, uncomment the"
     yield f"# section. It needs {fewest} participants, in each class {fewest}. Among the {both} with both scans:"
+    yield from phenotype_lines(usual)
+    yield "# downstream:"
+    yield f"#   targets: {targets(usual)}"
+    yield "#   tasks: [t1-fa]"
+
+
+def phenotype_lines(usual: Sequence[Phenotype]) -> Iterator[str]:
+    """Values of the first phenotypes, as comments."""
     for one in usual[:MOST_COLUMNS]:
         yield f"#   {plain(one.name)}: {described(one)}"
     if len(usual) > MOST_COLUMNS:
         yield f"#   and {len(usual) - MOST_COLUMNS} more columns"
-    targets = ", ".join(f"{scalar(one.name)}: {one.kind}" for one in usual[:MOST_COLUMNS])
-    yield "# downstream:"
-    yield f"#   targets: {{{targets}}}"
-    yield "#   tasks: [t1-fa]"
+
+
+def targets(usual: Sequence[Phenotype]) -> str:
+    """The first phenotypes as the option `downstream.targets`."""
+    return "{" + ", ".join(f"{scalar(one.name)}: {one.kind}" for one in usual[:MOST_COLUMNS]) + "}"
+
+
+def without_dwi_lines(found: Survey) -> Iterator[str]:
+    """Grid and section `downstream` where T1w are all there is: nothing is trained."""
+    usual, grid, fewest = named_phenotypes(found), Real().anat, Downstream().min_subjects
+    yield "anat:"
+    yield from noted(f"  spacing_mm: {grid.spacing_mm:g}", f"that of the installed weights; T1w: {sizes(found.t1s)}")
+    yield f"  shape: [{', '.join(map(str, grid.shape))}]"
+    yield ""
+    yield "# No usable DWI: nothing is trained or compared with a measured map. The weights that are installed with"
+    yield "# m2m predict FA from each T1w, and what T1w and synthetic FA tell of the phenotypes is compared. A"
+    yield "# synthetic map is a function of the T1w and cannot tell more. An analysis needs"
+    yield f"# {fewest} participants, in each class {fewest}. Among the {found.participants('t1w-only')} with a T1w:"
+    yield from phenotype_lines(usual)
+    yield "downstream:"
+    yield f"  targets: {targets(usual)}"
+    yield "  weights: {synthetic: pretrained}"
+    yield "  # atlas: FA_MNI152.nii.gz  # a group average of FA, deformed to each T1w as a further input"
+    yield "# Regions of the predictors and figures, an atlas in MNI152 space with its table (index, name):"
+    yield "# evaluation: {rois: {image: regions_MNI152.nii.gz, space: MNI152, labels: regions.tsv}}"
 
 
 def described(one: Phenotype) -> str:
@@ -279,13 +313,14 @@ def study_text(found: Survey, dataset: str, schema: str) -> str:
     Parameters
     ----------
     found : Survey
-        With at least one participant who has both scans.
+        With at least one participant who has both scans, or, without DWI, with at least one phenotype.
     dataset : str
         Name of the study.
     schema : str
         Path of the JSON schema, from the file.
     """
     lines = [EDITOR_LINE.format(schema), *cohort_lines(found, dataset)]
-    for part in (split_lines, diffusion_lines, grid_lines, model_lines, task_lines, downstream_lines):
+    trained = (split_lines, diffusion_lines, grid_lines, model_lines, task_lines, downstream_lines)
+    for part in (without_dwi_lines,) if found.without_dwi else trained:
         lines += part(found)
     return "\n".join(line.rstrip() for line in lines) + "\n"

@@ -70,7 +70,7 @@ class Phenotype:
     name : str
     kind : {"regression", "classification"}
     values : tuple of str
-        Of the participants with both scans, as far as they are known.
+        Of the participants with both scans (where the dataset has no DWI: with a T1w), as far as they are known.
     """
 
     name: str
@@ -131,6 +131,11 @@ class Survey:
     phenotypes: list[Phenotype]
     needed: Needed = Needed()
 
+    @property
+    def without_dwi(self) -> bool:
+        """Whether there is a T1w, and not one usable DWI."""
+        return not self.participants("paired", "dwi-only")
+
     def participants(self, *states: str) -> int:
         """Number of participants with a unit in one of these states; of all participants without any."""
         return len({row["participant_id"] for row in self.units if not states or row["state"] in states})
@@ -179,6 +184,7 @@ def survey(root: Path, threads: int = 1) -> Survey:
     units, needed = listed_units(manifest, participants, threads)
     known = read_participants(table) if participants else {}
     paired = [row for row in units if row["state"] == "paired"]
+    studied = paired or [row for row in units if row["state"] == "t1w-only"]
     # Sessions may share a scan, which then counts once.
     dwi = {str(row["dwi"]): files_of_series(row) for row in paired}
     used = {row["t1w"] for row in units} | set(dwi)
@@ -195,7 +201,7 @@ def survey(root: Path, threads: int = 1) -> Survey:
         },
         preprocessed=Counter(str(row["suffix"]) for row in of_preprocessing),
         columns=tuple(dict.fromkeys(column for rows in known.values() for column in rows[0] if column)),
-        phenotypes=find_phenotypes(known, dict.fromkeys(str(row["participant_id"]) for row in paired)),
+        phenotypes=find_phenotypes(known, dict.fromkeys(str(row["participant_id"]) for row in studied)),
         needed=needed,
     )
 
