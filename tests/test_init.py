@@ -241,11 +241,11 @@ def test_without_dwi_nothing_is_written_and_translate_is_named(here, tmp_path):
 
 def test_without_dwi_phenotypes_are_predicted_by_the_installed_weights(here, tmp_path):
     root = dataset(tmp_path / "ds")
-    names = [f"sub-{i:02d}" for i in range(24)]
+    names = [f"sub-{i:02d}" for i in range(50)]
     for name in names:
         add_t1(root, name)
-    rows = [(name, str(20 + i), "FM"[i % 2]) for i, name in enumerate(names)]
-    write_rows(root / "participants.tsv", ("participant_id", "age", "sex"), *rows)
+    rows = [(name, str(20 + i), "FM"[i % 2], "RL"[i < 5]) for i, name in enumerate(names)]
+    write_rows(root / "participants.tsv", ("participant_id", "age", "sex", "hand"), *rows)
     result = init(root)
     assert result.exit_code == 0, result.output
     assert "--cores all downstream  " in result.output and "0 with T1w and DWI" in result.output
@@ -255,7 +255,7 @@ def test_without_dwi_phenotypes_are_predicted_by_the_installed_weights(here, tmp
     assert config.downstream.targets == {"age": "regression", "sex": "classification"}
     record = json.loads(weights_of("t1-fa").with_name("model.json").read_text())
     assert (config.anat.spacing_mm, list(config.anat.shape)) == (record["spacing_mm"], record["shape"])
-    assert "#   age: a number, known of 24, 20 to 43\n" in text and max(map(len, text.splitlines())) <= 160
+    assert "#   age: a number, known of 50, 20 to 69\n" in text and max(map(len, text.splitlines())) <= 160
 
 
 def test_scans_that_are_not_of_the_same_participants_train_nothing(here, tmp_path):

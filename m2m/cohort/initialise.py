@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from m2m.cohort.split import PARTS
-from m2m.cohort.study_lines import named_phenotypes, study_text
+from m2m.cohort.study_lines import analysable, study_text
 from m2m.cohort.survey import Survey, survey
 from m2m.io.errors import DataError
 from m2m.io.files import write_text
@@ -25,11 +25,11 @@ FEWEST = len(PARTS)
 def require_usable(found: Survey) -> None:
     """Raise DataError where a dataset has too few scans to train and test on, and nothing to predict from its T1w."""
     both = found.participants("paired")
-    if both >= FEWEST or (found.without_dwi and named_phenotypes(found)):
+    if both >= FEWEST or (found.without_dwi and analysable(found)):
         return
     why = "".join(f"; {n} x {reason}" for reason, n in found.reasons()[:FEWEST])
     if found.without_dwi:
-        problem = "no usable DWI, so that nothing can be trained, and no phenotypes that the T1w could be related to"
+        problem = "no usable DWI, so that nothing can be trained, and no phenotype of enough participants"
     else:
         problem = f"training and testing need {FEWEST} participants with a usable T1w and DWI"
     raise DataError(

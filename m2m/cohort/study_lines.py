@@ -250,6 +250,16 @@ def named_phenotypes(found: Survey) -> list[Phenotype]:
     return [one for one in found.phenotypes if re.fullmatch(COLUMN, one.name)]
 
 
+def analysable(found: Survey) -> list[Phenotype]:
+    """Named phenotypes that enough participants have: numbers altogether, classes each."""
+    fewest = Downstream().min_subjects
+    return [
+        one
+        for one in named_phenotypes(found)
+        if min(Counter(one.values).values() if one.kind == "classification" else [len(one.values)]) >= fewest
+    ]
+
+
 def downstream_lines(found: Survey) -> Iterator[str]:
     """Columns of participants.tsv that could be predicted, as a section in comments."""
     if not found.columns:
@@ -293,7 +303,7 @@ def without_dwi_lines(found: Survey) -> Iterator[str]:
     yield f"# {fewest} participants, in each class {fewest}. Among the {found.participants('t1w-only')} with a T1w:"
     yield from phenotype_lines(usual)
     yield "downstream:"
-    yield f"  targets: {targets(usual)}"
+    yield f"  targets: {targets(analysable(found))}"
     yield "  weights: {synthetic: pretrained}"
     yield "  # atlas: FA_MNI152.nii.gz  # a group average of FA, deformed to each T1w as a further input"
     yield "# Regions of the predictors and figures, an atlas in MNI152 space with its table (index, name):"
