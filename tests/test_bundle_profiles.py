@@ -270,6 +270,23 @@ def test_the_command_writes_tables_with_their_sidecars_and_a_figure(translated):
     assert float(callosum["synthetic"]) > 0.3 and float(callosum["error_atlas"]) > float(callosum["error_synthetic"])
 
 
+def test_of_a_folder_profiles_lie_beside_each_map(translated, tmp_path):
+    root = tmp_path / "bids"
+    (root / "sub-1/anat").mkdir(parents=True)
+    (root / "sub-1/anat/sub-1_T1w.nii.gz").write_bytes((translated / "t1.nii.gz").read_bytes())
+    called = ("translate", root, "--weights", translated / "model.safetensors", "--out", tmp_path / "out", "--bundles")
+    atlas = ("--atlas", translated / "atlas.nii.gz")
+    result = run(*called, *atlas)
+    assert result.exit_code == 0, result.output
+    (means,) = (tmp_path / "out").rglob("*_bundlemeans.tsv")
+    assert means.with_name(means.name.replace("_bundlemeans.tsv", ".nii.gz")).exists()
+    assert len(read_table(means)) == 96 and all(row["atlas"] for row in read_table(means))
+    assert "*_bundlemeans.*" in (tmp_path / "out/.bidsignore").read_text().split()
+    assert run(*called, *atlas, "--measured", translated / "fa.nii.gz").exit_code == 2
+    wrong = run(*called[:-3], "--out", tmp_path / "none", "--bundles", "--atlas", translated / "model.json")
+    assert wrong.exit_code == 1 and not (tmp_path / "none").exists(), wrong.output
+
+
 def test_without_the_libraries_of_figures_a_message_names_the_extra(tmp_path, monkeypatch, capsys):
     for name in ("m2m.figures.profile_figure", "m2m.figures.style"):
         monkeypatch.delitem(sys.modules, name, raising=False)

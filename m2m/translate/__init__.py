@@ -164,11 +164,13 @@ def main(
     _refuse_overwriting(source, out, given, further)
     tensors, about = load_model(weights_path, record)
     if source.is_dir():
-        if any((out_sd, figure, brain, anat_status, require, status, low_res, profiles)):
-            raise typer.BadParameter("a folder takes --weights, --out, --record, --device, --batch-size, --planes")
+        if any((out_sd, figure, brain, anat_status, require, status, low_res, measured)):
+            raise typer.BadParameter(
+                "a folder takes --weights, --out, --record, --device, --batch-size, --planes, --bundles, --atlas"
+            )
         from m2m.translate.folder import translate_folder
 
-        done, failed = translate_folder(source, out, weights_path, tensors, about, network)
+        done, failed = translate_folder(source, out, weights_path, tensors, about, network, profiles)
         raise typer.Exit((SOME_FAILED if done else 1) if failed else 0)
     if not out.name.endswith((".nii", ".nii.gz")):
         raise typer.BadParameter(f"{out}: the name must end in .nii.gz or .nii")

@@ -25,9 +25,13 @@ from m2m.io.tables import write_table
 from m2m.io.unit_status import recorded
 from m2m.models.validation_range import warning_of
 from m2m.options import Cohort
+from m2m.translate.bundle_profiles import compared_maps
 from m2m.translate.native import require_model_of_t1, translate_t1
-from m2m.translate.outputs import Outputs
+from m2m.translate.outputs import Outputs, ProfileInputs, profile_outputs
 from m2m.translate.predict import Network, Record, Tensors
+
+# Files that BIDS has no names for.
+NOT_BIDS = ("*_bundles.*", "*_bundlemeans.*")
 
 
 def listed_t1s(root: Path) -> list[Row]:
@@ -74,7 +78,13 @@ def units_of(root: Path, t1s: list[Row]) -> Iterator[tuple[str, list[Row]]]:
 
 
 def translate_folder(
-    root: Path, out: Path, weights: Path, tensors: Tensors, record: Record, network: Network
+    root: Path,
+    out: Path,
+    weights: Path,
+    tensors: Tensors,
+    record: Record,
+    network: Network,
+    profiles: ProfileInputs | None = None,
 ) -> tuple[int, int]:
     """Translate every unit's T1 of a BIDS folder into a derivative dataset.
 
@@ -93,6 +103,8 @@ def translate_folder(
         Of `m2m.models.record.load_model`.
     network : Network
         How the network is run.
+    profiles : ProfileInputs or None
+        Profiles along named bundles are written, too, and compared with this atlas.
 
     Returns
     -------
@@ -102,19 +114,22 @@ def translate_folder(
     Raises
     ------
     DataError
-        The folder has no T1, or the results would lie in it.
+        The folder has no T1, or the results would lie in it; with profiles, as of
+        `m2m.translate.bundle_profiles.compared_maps`.
     """
     require_model_of_t1(record)
     require_outside(out, root)
     t1s = listed_t1s(root)
     units = list(units_of(root, t1s))
-    describe.main(out, str(root))
+    if profiles:
+        compared_maps(tensors, record, profiles)
+    describe.describe(out, str(root), out.name, *NOT_BIDS)
     findings = [*scans_left_out(t1s)]
     failed = 0
     bar = tqdm(units, unit="T1", disable=None)
     for unit, rows in bar:
         bar.set_description(unit)
-        problems, ok = _translate_unit(unit, rows, out, weights, tensors, record, network)
+        problems, ok = _translate_unit(unit, rows, out, weights, tensors, record, network, profiles)
         findings += problems
         failed += not ok
     bar.close()
@@ -132,6 +147,7 @@ def _translate_unit(
     tensors: Tensors,
     record: Record,
     network: Network,
+    profiles: ProfileInputs | None,
 ) -> tuple[list[CohortFinding], bool]:
     """Translate one unit; return its findings, and whether a map was written."""
     choice = choose_scan(unit, "T1w", rows, check_scans(rows, Cohort()), DEFAULT_FIT)
@@ -144,11 +160,12 @@ def _translate_unit(
         for name in (f"synth-{kind}", f"synthsd-{kind}", "qc", "synth-status")
     ]
     outputs, status = Outputs(*map(Path, paths[:3])), Path(paths[3])
+    further = profile_outputs(outputs.image).files
     try:
-        require_inside(out, *outputs, status)
+        require_inside(out, *outputs, *further, status)
     except DataError as error:
         return [*findings, finding(unit, error)], False
-    for path in outputs:  # files of an earlier run
+    for path in (*outputs, *further):  # files of an earlier run
         path.unlink(missing_ok=True)
     with recorded("translate", unit, status, []) as numbers:
         if row is None:
@@ -156,7 +173,7 @@ def _translate_unit(
         t1, mask = Path(str(row["path"])), Path(row["mask"]) if row["mask"] else None
         sources = [path for path in (t1, mask, weights) if path]
         try:
-            numbers |= translate_t1(t1, mask, tensors, record, network, outputs, sources)
+            numbers |= translate_t1(t1, mask, tensors, record, network, outputs, sources, profiles=profiles)
             warnings = [warning_of(entry, t1) for entry in numbers.get("OutsideValidationRange", ())]
             findings += [replace(finding(unit, warning, "note"), stage="translate") for warning in warnings]
         except DataError:
