@@ -31,7 +31,7 @@ demo: $(INSTALLED)
 	@echo "Open results/demo/report.html"
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(COVERAGE)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(COVERAGE)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -8,10 +8,26 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+# Files that take minutes, the longest first: begun last, one of them would keep a single core busy at the end.
+LONG = (
+    "test_end_to_end",
+    "test_slurm",
+    "test_bad_subjects",
+    "test_faults",
+    "test_growth",
+    "test_processes",
+    "test_workflow",
+)
 
 # One thread each, before numpy or torch load: the test runner already uses every core.
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first; `--no-loadscope-reorder` keeps this order."""
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
 
 
 def not_here(reason: str) -> None:

@@ -5,7 +5,7 @@ import yaml
 from bad_scans import cut_stream
 from cohort_tree import dataset, write_rows
 from test_bad_input import ANAT, BAD_SERIES, BAD_T1, PAIRS, RIGHT_T1, scans, simulate, t1
-from workflow import snakemake
+from workflow import snakemake, warm_stages
 
 from m2m.io.tables import read_table
 
@@ -47,7 +47,8 @@ def study(tmp_path_factory):
     write_rows(raw / "participants.tsv", ("participant_id", "age", "sex", "empty"), *rows)
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump(CONFIG))
-    run = snakemake(folder, "--cores", "2", configfile=str(config))
+    with warm_stages(folder / "bin"):
+        run = snakemake(folder, "--cores", "2", configfile=str(config))
     assert run.returncode == 0, run.stdout[-5000:]
     return run.stdout, folder / "results/mixed"
 

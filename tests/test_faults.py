@@ -11,9 +11,10 @@ import time
 import nibabel as nib
 import numpy as np
 import pytest
+import warm
 import yaml
 from typer.testing import CliRunner
-from workflow import CHECKOUT, snakemake
+from workflow import CHECKOUT, first_on_path, snakemake
 
 from m2m import cli
 from m2m.cohort.split import load_split, write_split
@@ -229,16 +230,24 @@ def configuration(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(configuration, tmp_path_factory):
+def m2m(tmp_path_factory):
+    """An `m2m` whose stages start at once; the study that is killed has the installed one."""
+    with warm.program(tmp_path_factory.mktemp("warm") / "bin", warm.M2M, "m2m.cli:app", "m2m") as program:
+        yield program
+
+
+@pytest.fixture(scope="module")
+def undisturbed(m2m, configuration, tmp_path_factory):
     """The study as it should be; while it ran, another call was refused."""
     study = Study(tmp_path_factory.mktemp("undisturbed"), configuration, ["translate"])
-    process = study.start()
-    while not (study.folder / "results").exists():
-        assert process.poll() is None, study.log.read_text()[-3000:]
-        time.sleep(0.1)
-    second = snakemake(study.folder, "translate", "--cores", "1", configfile=str(configuration))
-    assert second.returncode != 0 and "cannot be locked" in second.stdout
-    assert process.wait() == 0, study.log.read_text()[-3000:]
+    with first_on_path(m2m):
+        process = study.start()
+        while not (study.folder / "results").exists():
+            assert process.poll() is None, study.log.read_text()[-3000:]
+            time.sleep(0.1)
+        second = snakemake(study.folder, "translate", "--cores", "1", configfile=str(configuration))
+        assert second.returncode != 0 and "cannot be locked" in second.stdout
+        assert process.wait() == 0, study.log.read_text()[-3000:]
     return study
 
 
@@ -260,14 +269,15 @@ def test_a_kill_that_found_nothing_to_kill_counts_for_nothing():
 
 
 @pytest.mark.workflow
-def test_results_of_a_clock_that_jumped_back_are_made_again_and_are_the_same(undisturbed, configuration):
+def test_results_of_a_clock_that_jumped_back_are_made_again_and_are_the_same(m2m, undisturbed, configuration):
     truth = results(undisturbed.results)
     hour_ns = 3600 * 10**9
     for path in undisturbed.results.glob("sub-*/dwi/*"):
         then = path.stat().st_mtime_ns - hour_ns
         os.utime(path, ns=(then, then))
     done = undisturbed.jobs_done()
-    undisturbed.finish()
+    with first_on_path(m2m):
+        undisturbed.finish()
     assert undisturbed.jobs_done() > done
     assert results(undisturbed.results) == truth
     last = snakemake(undisturbed.folder, "translate", "-n", configfile=str(configuration))

@@ -4,15 +4,15 @@ Scans are a few voxels. The stages of the cohort that the plan hangs on are the 
 others are a stand-in that writes empty files (`benchmarks/touching.py`).
 """
 
-import os
 import shutil
 import subprocess
 import sys
 
 import pytest
+import warm
 import yaml
 from cohort_tree import dataset
-from workflow import CHECKOUT, planned, snakemake
+from workflow import CHECKOUT, first_on_path, planned, snakemake
 
 from m2m.io.tables import read_table
 
@@ -26,12 +26,20 @@ MODELS = ("mean", "t1")
 SUBJECTS = [f"sub-{i:02}" for i in range(1, 7)]
 
 
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory):
+    """The stand-in, first on PATH; its calls start at once."""
+    folder = tmp_path_factory.mktemp("stand-in")
+    installed = install(folder / "installed") / "m2m"
+    served = warm.program(folder / "bin", installed, "benchmarks.touching:main", "m2m.cli", "m2m.cohort")
+    with served as program, first_on_path(program):
+        yield
+
+
 def evaluate(folder, *arguments):
     """Run up to the evaluation with the stand-in; return the output of Snakemake."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", f"{install(folder / 'bin')}{os.pathsep}{os.environ['PATH']}")
-        config = str(folder / "config.yaml")
-        result = snakemake(folder, "evaluate", "--cores", "2", *arguments, configfile=config)
+    config = str(folder / "config.yaml")
+    result = snakemake(folder, "evaluate", "--cores", "2", *arguments, configfile=config)
     assert result.returncode == 0, result.stdout[-3000:]
     return result.stdout
 
@@ -84,7 +92,7 @@ def test_a_shard_has_the_same_number_of_participants_when_they_are_planned_again
 
 
 @pytest.fixture(scope="module")
-def six(tmp_path_factory):
+def six(stand_in, tmp_path_factory):
     """Six participants, with all results up to the evaluation."""
     folder = tmp_path_factory.mktemp("six")
     dataset(folder / "raw", *SUBJECTS)

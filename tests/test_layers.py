@@ -31,7 +31,6 @@ HEAVY = {
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
     "torch": "torch",
-    "torchmetrics": "torchmetrics",
 }
 
 

@@ -187,27 +187,30 @@ def test_two_processes_give_the_log_and_weights_of_one(cohort, together, tmp_pat
     assert one["best"]["step"] == two["best"]["step"]
 
 
-def test_the_first_process_writes_and_no_other_does(cohort, tmp_path):
-    arguments = train_arguments(cohort, tmp_path, small_model())
-    status, output = run([*TORCHRUN, HELPER, "note", tmp_path, *arguments])
+@pytest.fixture(scope="module")
+def resumed(cohort, tmp_path_factory):
+    """A run that was stopped in the second process of torchrun, then in the first of srun, then ended by torchrun."""
+    folder = tmp_path_factory.mktemp("resumed")
+    arguments = train_arguments(cohort, folder, small_model())
+    status, output = run([*TORCHRUN, HELPER, "stop", 1, 1, *arguments])
+    assert status != 0 and "exitcode  : 143" in output, output
+    assert last_state(folder)["step"] == 2
+    statuses, output = run_as_srun_does([sys.executable, HELPER, "stop", "0", "3", *arguments])
+    assert statuses == [143, 0] and "Starting with 2 processes" in output, output
+    assert last_state(folder)["step"] == 4
+    status, output = run([*TORCHRUN, HELPER, "note", folder, *arguments])
     assert status == 0, output
-    first, second = (tmp_path / f"process-{i}.txt" for i in range(2))
+    return folder
+
+
+def test_sigterm_to_any_process_stops_all_and_the_resumed_run_is_bit_identical(resumed, together):
+    assert rows(resumed) == rows(together)
+    one, two = (load_model(f / "model.safetensors", f / "model.json")[0] for f in (resumed, together))
+    assert all((one[name] == two[name]).all() for name in one)
+
+
+def test_the_first_process_writes_and_no_other_does(resumed):
+    first, second = (resumed / f"process-{i}.txt" for i in range(2))
     written = set(first.read_text().splitlines())
     assert {"model.safetensors", "model.json", "metrics.jsonl", "step-00000006.ckpt"} <= written
     assert second.read_text() == ""
-
-
-def test_sigterm_to_any_process_stops_all_and_the_resumed_run_is_bit_identical(cohort, together, tmp_path):
-    """Stopped in the second process of torchrun, then in the first of srun."""
-    arguments = train_arguments(cohort, tmp_path, small_model())
-    status, output = run([*TORCHRUN, HELPER, "stop", 1, 1, *arguments])
-    assert status != 0 and "exitcode  : 143" in output, output
-    assert last_state(tmp_path)["step"] == 2
-    statuses, output = run_as_srun_does([sys.executable, HELPER, "stop", "0", "3", *arguments])
-    assert statuses == [143, 0] and "Starting with 2 processes" in output, output
-    assert last_state(tmp_path)["step"] == 4
-    statuses, output = run_as_srun_does([M2M, *arguments])
-    assert statuses == [0, 0], output
-    assert rows(tmp_path) == rows(together)
-    one, two = (load_model(f / "model.safetensors", f / "model.json")[0] for f in (tmp_path, together))
-    assert all((one[name] == two[name]).all() for name in one)

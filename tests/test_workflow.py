@@ -1,5 +1,6 @@
 """The workflow parses, plans and refuses: dry runs only, nothing is executed."""
 
+import functools
 import re
 import shlex
 
@@ -19,6 +20,19 @@ SHIPPED = [
     "tests/downstream.yaml",
 ]
 pytestmark = pytest.mark.workflow
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    """Function: job counts of a target of tests/config.yaml, in an empty folder; each is planned once."""
+
+    @functools.cache
+    def jobs(*targets):
+        run = snakemake(tmp_path_factory.mktemp("plan"), *targets, *PLAN)
+        assert run.returncode == 0, run.stdout
+        return planned(run.stdout)
+
+    return jobs
 
 
 @pytest.mark.parametrize("name", ["null", "fa-only"])
@@ -57,10 +71,8 @@ def test_every_shipped_configuration_is_valid(name):
     assert load_config(CHECKOUT / name).tasks
 
 
-def test_dry_run_plans_every_simulated_participant(tmp_path):
-    run = snakemake(tmp_path, *PLAN)
-    assert run.returncode == 0, run.stdout
-    jobs = planned(run.stdout)
+def test_dry_run_plans_every_simulated_participant(plan):
+    jobs = plan()
     assert jobs["simulate"] == 6
     assert jobs["index"] == jobs["validate"] == jobs["split"] == 1
 
@@ -72,11 +84,9 @@ def test_a_quiet_plan_is_the_table_of_jobs_and_no_text_of_a_job(tmp_path):
     assert "jobid" not in run.stdout and "reason" not in run.stdout
 
 
-def test_who_takes_part_is_asked_before_anything_is_computed(tmp_path):
-    run = snakemake(tmp_path, "cohort", *PLAN)
-    assert run.returncode == 0, run.stdout
-    assert {"index", "validate", "split"} < planned(run.stdout).keys()
-    assert not {"dti", "anat", "train_model"} & planned(run.stdout).keys()
+def test_who_takes_part_is_asked_before_anything_is_computed(plan):
+    assert {"index", "validate", "split"} < plan("cohort").keys()
+    assert not {"dti", "anat", "train_model"} & plan("cohort").keys()
 
 
 def test_dry_run_of_a_dataset_on_disk_simulates_no_participant(tmp_path, shared_data):
@@ -87,27 +97,26 @@ def test_dry_run_of_a_dataset_on_disk_simulates_no_participant(tmp_path, shared_
 
 
 @pytest.mark.parametrize(("page", "models"), [("compare", 7), ("ablation", 3), ("fgdl", 7)])
-def test_a_page_is_planned_only_on_request(tmp_path, page, models):
-    jobs = planned(snakemake(tmp_path, page, *PLAN).stdout)
+def test_a_page_is_planned_only_on_request(plan, page, models):
+    jobs = plan(page)
     assert jobs["train_model"] == models and jobs[f"page_of_{page}"] == 1
     assert "page_of_report" not in jobs
     assert jobs.get("train_encoder", 0) == (page == "ablation")
-    assert f"page_of_{page}" not in planned(snakemake(tmp_path, *PLAN).stdout)
+    assert plan()["page_of_report"] == 1 and f"page_of_{page}" not in plan()
 
 
-def test_the_files_for_a_paper_are_figures_tables_and_methods_of_every_page(tmp_path):
-    jobs = planned(snakemake(tmp_path, "figures", *PLAN).stdout)
+def test_the_files_for_a_paper_are_figures_tables_and_methods_of_every_page(plan):
+    jobs = plan("figures")
     assert jobs["figures_of_report"] == jobs["methods_of_report"] == 1
     assert jobs["tables_of_task"] == 6 and "page_of_report" not in jobs
-    jobs = planned(snakemake(tmp_path, "ablation", *PLAN).stdout)
+    jobs = plan("ablation")
     assert jobs["figures_of_ablation"] == jobs["methods_of_ablation"] == jobs["tables_of_task"] == 1
 
 
-def test_fields_are_planned_only_on_request(tmp_path):
-    assert planned(snakemake(tmp_path, "field", *PLAN).stdout)["field"] == 1
-    assert planned(snakemake(tmp_path, "render", *PLAN).stdout)["render"] == 1
-    jobs = planned(snakemake(tmp_path, *PLAN).stdout)
-    assert not jobs.keys() & {"field", "fit_field", "render_field"}
+def test_fields_are_planned_only_on_request(plan):
+    assert plan("field")["field"] == 1
+    assert plan("render")["render"] == 1
+    assert not plan().keys() & {"field", "fit_field", "render_field"}
 
 
 def test_a_page_that_the_configuration_lacks_is_a_clear_error(tmp_path):
@@ -117,24 +126,24 @@ def test_a_page_that_the_configuration_lacks_is_a_clear_error(tmp_path):
     assert "No task has page: compare; config.yaml" in run.stdout
 
 
-def test_phenotypes_are_predicted_only_on_request(tmp_path):
-    jobs = planned(snakemake(tmp_path, "downstream", *PLAN).stdout)
+def test_phenotypes_are_predicted_only_on_request(plan, tmp_path):
+    jobs = plan("downstream")
     assert jobs["page_of_downstream"] == jobs["predict_phenotypes"] == 1
     assert jobs["train_model"] == 2 * 2  # tasks and folds
-    assert "folds" not in planned(snakemake(tmp_path, *PLAN).stdout)
+    assert "folds" not in plan()
     config = write_config(tmp_path, downstream={"targets": {"age": "regression"}})
     run = snakemake(tmp_path, "downstream", *PLAN, configfile=config)
     assert "no downstream.tasks or no downstream.targets" in run.stdout
 
 
-def test_real_pairs_are_compared_only_on_request(tmp_path):
+def test_real_pairs_are_compared_only_on_request(plan, tmp_path):
     weights = "results/tiny/models/t1-fa/mean/model.safetensors"
     real = {"bids_dir": str(tmp_path / "bids"), "weights": {"mean": weights, "other": "t1-fa"}}
     run = snakemake(tmp_path, "real", *PLAN, configfile=write_config(tmp_path, real=real))
     jobs = planned(run.stdout)
     assert jobs["translate_pairs"] == jobs["compare_pairs"] == jobs["figures_of_pairs"] == 1, run.stdout
     assert jobs["train_model"] == 1, "weights of the study are trained first"
-    assert "translate_pairs" not in planned(snakemake(tmp_path, *PLAN).stdout)
+    assert "translate_pairs" not in plan()
     assert "no real.bids_dir" in snakemake(tmp_path, "real", *PLAN).stdout
 
 
