@@ -75,12 +75,14 @@ def _spaced(sentence: str) -> str:
 
 def network_inputs(section: Trained) -> str:
     """Describe the inputs of a network."""
-    return window_of(section.window)
+    return window_of(section.window, section.stack)
 
 
-def window_of(window: SliceWindow) -> str:
-    """Describe the inputs that a window of slices gives to a network."""
+def window_of(window: SliceWindow, stack: int | None = None) -> str:
+    """Describe the inputs that a window of slices, or a stack of so many slices, gives to a network."""
     parts = [f"{window.context} neighbouring slices" if window.context > 1 else "one slice"]
+    if stack:
+        parts = [f"a stack of {stack} slices"]
     if window.position:
         parts.append("the template coordinates of each pixel [@tancik2020]")
     if window.prior:
@@ -93,7 +95,8 @@ def inputs_in_short(section: Family) -> str:
     if not isinstance(section, Trained):
         return "no network"
     window = section.window
-    parts = [f"{window.context} slices" if window.context > 1 else "1 slice"]
+    n = section.stack or window.context
+    parts = [f"{n} slices" if n > 1 else "1 slice"]
     parts += ["template coordinates"] * window.position + ["mean map"] * window.prior
     return ", ".join(parts) + ("; mirrored" if section.mirror else "; not mirrored")
 
@@ -183,14 +186,15 @@ def training_sentences(tasks: Mapping[str, Task], models: Mapping[str, Family]) 
             continue
         training = section.training
         steps = tasks[task].steps_of(model) or training.steps
-        text = f"{steps} steps of {training.batch_size} slices, learning rate "
+        stacks = f" stacks of {section.stack}" if section.stack else ""
+        text = f"{steps} steps of {training.batch_size}{stacks} slices, learning rate "
         text += f"{training.learning_rate:g}, seed {training.seed}"
         if training.start_from:
             given = "the weights of another model"
             origin = "weights installed with m2m" if training.start_from == "pretrained" else given
             text += f"; fine-tuned [@ghafoorian2017] from {origin}, with its mean map where it has one"
         if training.flip:
-            text += "; half of the slices were mirrored at random"
+            text += f"; half of the {'stacks' if stacks else 'slices'} were mirrored at random"
         if training.jitter and tasks[task].source == "t1":
             text += f"; intensities were scaled at random within exp(±{training.jitter:g})"
         if training.central_share < 1:
