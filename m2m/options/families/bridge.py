@@ -10,7 +10,7 @@ from m2m.options.section import Section
 from m2m.options.training_options import SliceWindow, Training, Weight
 
 
-class Network(SliceWindow):
+class BridgeNetwork(SliceWindow):
     """U-Net of MONAI's diffusion models, without attention."""
 
     widths: tuple[Annotated[int, Field(ge=8, multiple_of=8)], ...] = Field(
@@ -38,7 +38,7 @@ class Bridge(Windowed):
     )
 
     family: Literal["bridge"] = "bridge"
-    network: Network = Network()
+    network: BridgeNetwork = BridgeNetwork()
     noise: Weight = Field(
         0.2, description="Standard deviation of the bridge is noise * sqrt(t (1 - t)), scaled; 0: a straight line"
     )

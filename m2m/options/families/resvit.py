@@ -10,7 +10,7 @@ from m2m.options.model_parts import PatchGanOptions
 from m2m.options.training_options import SliceWindow, Training, Weight
 
 
-class Network(SliceWindow):
+class ResVitNetwork(SliceWindow):
     """Encoder, bottleneck of aggregated residual transformer blocks, decoder."""
 
     widths: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
@@ -38,7 +38,7 @@ class ResVit(Windowed):
     )
 
     family: Literal["resvit"] = "resvit"
-    network: Network = Network(context=1)
+    network: ResVitNetwork = ResVitNetwork(context=1)
     discriminator: PatchGanOptions = PatchGanOptions()
     training: Training = Training(learning_rate=5e-4)
     l1: Weight = Field(100.0, description="Weight of L1; the adversarial loss has weight 1")

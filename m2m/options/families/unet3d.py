@@ -10,7 +10,7 @@ from m2m.options.model_parts import UNetwork
 from m2m.options.training_options import SliceWindow, Training, Weight
 
 
-class Network(UNetwork):
+class StackUNetwork(UNetwork):
     """U-Net of five levels, MONAI's BasicUNet in three dimensions."""
 
     context: Literal[1] = Field(1, description="Its slices have their neighbours in the stack")
@@ -29,7 +29,7 @@ class UNet3D(Windowed):
     packages: ClassVar[Mapping[str, str]] = {"MONAI": "monai"}
 
     family: Literal["unet3d"] = "unet3d"
-    network: Network = Network()
+    network: StackUNetwork = StackUNetwork()
     planes: tuple[Literal["axial", "coronal", "sagittal"], ...] = Field(
         ("axial",), description="Orientations in which stacks are cut, for training and translation"
     )
