@@ -186,15 +186,16 @@ def training_sentences(tasks: Mapping[str, Task], models: Mapping[str, Family]) 
             continue
         training = section.training
         steps = tasks[task].steps_of(model) or training.steps
-        stacks = f" stacks of {section.stack}" if section.stack else ""
-        text = f"{steps} steps of {training.batch_size}{stacks} slices, learning rate "
+        text = f"{steps} steps of {training.batch_size} slices, learning rate "
+        if section.stack:
+            text = f"{steps} steps, batches of {training.batch_size} x {section.stack} slices, learning rate "
         text += f"{training.learning_rate:g}, seed {training.seed}"
         if training.start_from:
             given = "the weights of another model"
             origin = "weights installed with m2m" if training.start_from == "pretrained" else given
             text += f"; fine-tuned [@ghafoorian2017] from {origin}, with its mean map where it has one"
         if training.flip:
-            text += f"; half of the {'stacks' if stacks else 'slices'} were mirrored at random"
+            text += f"; half of the {'stacks' if section.stack else 'slices'} were mirrored at random"
         if training.jitter and tasks[task].source == "t1":
             text += f"; intensities were scaled at random within exp(±{training.jitter:g})"
         if training.central_share < 1:
