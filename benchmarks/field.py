@@ -6,7 +6,7 @@ validation part, on which options are chosen, unless others are named.
 
     python benchmarks/field.py results/demo sub-0009 sub-0019 --out benchmarks/field.md
     python benchmarks/field.py results/demo sub-0009 --every 4 --corrupt
-    python benchmarks/field.py results/demo --fusion t1-tdi/macro2micro
+    python benchmarks/field.py results/demo --fusion t1-tdi/m2m
 """
 
 import argparse

@@ -25,6 +25,7 @@ from m2m.options import load_config
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 256
 MODELS = (
+    ("config.yaml", "m2m"),
     ("config.yaml", "macro2micro"),
     ("config.yaml", "macro2micro-2023"),
     ("config.yaml", "pix2pix"),

@@ -2,7 +2,7 @@
 
 The published recipe: the network of 2023, StyleGAN2's residual discriminator (28.9 M parameters), a
 co-occurrence discriminator of the published size (24.5 M, 8 crops of 128 pixels), VGG19 features,
-discriminators in every step. Ours: macro2micro of config.yaml, as it trains there, and with its
+discriminators in every step. Ours: m2m of config.yaml, as it trains there, and with its
 discriminators in every step. All use the same random slices, in one process, in alternating rounds.
 
     python benchmarks/training.py --size 256 --batch 8 --out benchmarks/training.md
@@ -85,8 +85,8 @@ def rebuilt(loop: Loop, options: Trained) -> Loop:
 
 
 def own_loop(every: int | None = None) -> Loop:
-    """Build macro2micro of config.yaml; `every` is the interval of discriminator steps, if given."""
-    options = load_config(ROOT / "config.yaml").models["macro2micro"]
+    """Build m2m of config.yaml; `every` is the interval of discriminator steps, if given."""
+    options = load_config(ROOT / "config.yaml").models["m2m"]
     assert isinstance(options, Macro2Micro)
     if every:
         discriminators = options.discriminators.model_copy(update={"every": every})
@@ -132,8 +132,8 @@ def main() -> None:
     arguments = parser.parse_args()
     loops: dict[str, Callable[[], Loop]] = {
         "published recipe": published_loop,
-        "macro2micro, discriminators in every step": lambda: own_loop(1),
-        "macro2micro, as config.yaml trains it": own_loop,
+        "m2m, discriminators in every step": lambda: own_loop(1),
+        "m2m, as config.yaml trains it": own_loop,
     }
     built = {name: build() for name, build in loops.items()}
     device = next(iter(built.values())).fabric.device

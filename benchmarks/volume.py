@@ -1,7 +1,7 @@
 """Seconds and peak memory of translating a whole T1 to FA: 182 x 218 x 182 voxels of 1 mm.
 
 The T1 is the MNI152 template. `m2m translate` runs as in the workflow: three orientations, in a
-separate process, with random weights of config.yaml's macro2micro.
+separate process, with random weights of config.yaml's m2m.
 
     python benchmarks/volume.py --out benchmarks/volume.md
 """
@@ -104,7 +104,7 @@ def main() -> None:
         "| model | seconds | peak memory, GB |",
         "|---|---|---|",
     ]
-    for name in ("macro2micro", "macro2micro-2023"):
+    for name in ("m2m", "macro2micro-2023"):
         with tempfile.TemporaryDirectory() as temporary:
             command, times = lay_out(Path(temporary), name), []
             for _ in range(arguments.rounds):

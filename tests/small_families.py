@@ -14,6 +14,12 @@ SMALL = {
     "pix2pix": {"network": UNET | {"context": 1}, "discriminator": DISCRIMINATOR},
     "cyclegan": {"network": UNET | {"context": 1}, "discriminator": DISCRIMINATOR},
     "unet": {"network": UNET | {"context": 3}},
+    "unet3d": {"network": UNET | {"depth": 16}},
+    "resvit": {
+        "network": {"widths": (4, 4, 8), "heads": 2, "blocks": 2, "transformers": (0,), "layers": 1},
+        "discriminator": DISCRIMINATOR,
+    },
+    "bridge": {"network": {"widths": (8, 8)}, "sampling": {"steps": 2, "samples": 2}},
     "fgdl-cms": {
         "network": {"widths": (4, 8), "heads": (1, 2), "blocks": 1},
         "discriminator": {"width": 2},

@@ -10,6 +10,7 @@ import torch
 from conftest import not_here
 from line_model import run, write_line
 from small_cohort import SHAPE, small_model, train_arguments, write_cohort
+from small_families import small
 
 from m2m.io.files import read_json
 from m2m.io.tables import write_table
@@ -17,6 +18,7 @@ from m2m.models.building import load_network
 from m2m.models.catalogue import describe_models
 from m2m.models.record import load_model
 from m2m.options.families.unet import UNet
+from m2m.translate.export import OUTPUTS
 
 SUMMARY = ("model", "region", "metric", "mean", "low", "high", "n_subjects")
 
@@ -33,7 +35,15 @@ def small_unet():
     return UNet.model_validate(options)
 
 
-@pytest.mark.parametrize("options", [small_model(steps=2), small_unet()], ids=lambda o: o.family)
+def of_few_steps(family):
+    return small(family, training={"steps": 2, "batch_size": 2})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [small_model(steps=2), small_unet(), of_few_steps("resvit"), of_few_steps("bridge")],
+    ids=lambda o: o.family,
+)
 def test_onnxruntime_gives_the_output_of_the_network(tmp_path, options):
     needs("onnx", "onnxruntime")
     import onnxruntime
@@ -53,11 +63,15 @@ def test_onnxruntime_gives_the_output_of_the_network(tmp_path, options):
         planes = torch.full((n,), plane)
         given = {"source": source, "plane": planes, "position": place}
         names = {i.name for i in session.get_inputs()}
-        found = session.run(["image"], {k: v.numpy() for k, v in given.items() if k in names})[0]
+        outputs = [output.name for output in session.get_outputs()]
+        found = session.run(outputs, {k: v.numpy() for k, v in given.items() if k in names})
         with torch.inference_mode():
-            expected = network(source, planes, place).image.numpy()
-        assert np.abs(expected).max() > 1e-3
-        assert np.abs(found - expected).max() < 1e-4
+            translation = network(source, planes, place)
+        assert outputs == [part for part in OUTPUTS if getattr(translation, part) is not None]
+        for part, values in zip(outputs, found, strict=True):
+            expected = getattr(translation, part).numpy()
+            assert np.abs(expected).max() > 1e-3
+            assert np.abs(values - expected).max() < 1e-4
     usage = read_json(out.with_suffix(".json"))
     assert usage["weights"] == record["weights"] and usage["spacing_mm"] == record["spacing_mm"]
 
@@ -136,6 +150,15 @@ def test_a_model_without_a_network_is_not_written_as_onnx(tmp_path):
     out = tmp_path / "line.onnx"
     result = run("export", "--format", "onnx", "--weights", write_line(tmp_path), "--out", out)
     assert result.exit_code == 1 and "has no network" in result.output and not out.exists()
+
+
+def test_a_network_of_volumes_is_not_written_as_onnx(tmp_path):
+    write_cohort(tmp_path, n_train=2, n_validation=1)
+    options = small("unet3d", training={"steps": 1, "batch_size": 1})
+    assert run(*train_arguments(tmp_path, tmp_path, options, "unet3d")).exit_code == 0
+    out = tmp_path / "network.onnx"
+    result = run("export", "--format", "onnx", "--weights", tmp_path / "model.safetensors", "--out", out)
+    assert result.exit_code == 1 and "windows of 16 slices" in result.output and not out.exists()
 
 
 def test_models_are_listed_with_their_training_data_and_test_results(tmp_path):

@@ -118,7 +118,8 @@ def test_the_text_has_the_seeds_counts_and_versions_that_ran(tmp_path):
 
 
 # Networks of the pages whose networks are mirrored all or none.
-NETWORKS = ("macro2micro", "macro2micro-2023", "pix2pix", "cyclegan", "unet", "fgdl-cms", "fgdl-sr")
+COMPARED = ("macro2micro-2023", "pix2pix", "cyclegan", "unet", "unet3d", "resvit", "bridge")
+NETWORKS = ("macro2micro", *COMPARED, "fgdl-cms", "fgdl-sr")
 # Options, a text that each adds, and a text that it removes.
 CASES = [
     ({"dti": {"fit": "OLS"}}, "ordinary least squares", "chung2006"),

@@ -72,7 +72,7 @@ def resources(output, rule, wildcards=""):
 
 def test_the_profile_gives_each_job_the_site_s_settings(tmp_path):
     output = dry_run(tmp_path, **SITE)
-    network = resources(output, "train_model", "task=t1-fa, model=macro2micro")
+    network = resources(output, "train_model", "task=t1-fa, model=m2m")
     mean = resources(output, "train_model", "task=t1-fa, model=mean")
     split = resources(output, "split")
     assert (network["slurm_partition"], network["runtime"]) == ("accel", "7")
@@ -85,7 +85,7 @@ def test_the_profile_gives_each_job_the_site_s_settings(tmp_path):
 
 
 def test_without_settings_a_site_gets_the_cluster_s_own_partition_and_any_gpu(tmp_path):
-    network = resources(dry_run(tmp_path), "train_model", "task=t1-fa, model=macro2micro")
+    network = resources(dry_run(tmp_path), "train_model", "task=t1-fa, model=m2m")
     assert (network["slurm_partition"], network["runtime"]) == ("", "1440")
     assert (network["gpu"], network["gpu_model"]) == ("1", "")
     assert "slurm_account" not in network
@@ -104,7 +104,7 @@ def test_sbatch_receives_them_and_at_each_attempt_more_time_and_memory_up_to_the
     call = profile(tmp_path, "train", "--allowed-rules", "train", "train_model", **site)
     assert "sbatch failed. The error message was 'no such cluster'" in call.stdout, call.stdout
     calls = [line.partition(" --wrap")[0] for line in (tmp_path / "arguments").open()]
-    for model, partition, gpus in (("macro2micro", "accel", ["a100:1"]), ("mean", "short", [])):
+    for model, partition, gpus in (("m2m", "accel", ["a100:1"]), ("mean", "short", [])):
         attempts = [line for line in calls if line.split(" -p ")[0].endswith(f"t1-fa_{model}")]
         assert len(attempts) == 4
         for n, line in enumerate(attempts, 1):

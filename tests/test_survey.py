@@ -117,12 +117,13 @@ def of_number(found, number):
 )
 def test_the_network_follows_the_number_of_participants(found, number, shipped):
     text = checked_text(of_number(found, number), "study", "s.json")
-    model = yaml.safe_load(text)["models"]["macro2micro"]
+    name = "m2m" if shipped == "config.yaml" else "macro2micro"
+    model = yaml.safe_load(text)["models"][name]
     assert f"# {number} participants with both scans" in text
     if shipped is None:
         assert not {"network", "discriminators"} & set(model)
         return
-    source = yaml.safe_load((ROOT / shipped).read_text())["models"]["macro2micro"]
+    source = yaml.safe_load((ROOT / shipped).read_text())["models"][name]
     assert model["network"] == source["network"]
     assert model["discriminators"] == source["discriminators"]
     ours = {key: float(value) for key, value in model["training"].items() if key != "steps"}
@@ -133,7 +134,7 @@ def test_frequencies_are_split_at_the_same_mm_on_every_grid(found):
     default = Config.model_validate(yaml.safe_load(checked_text(on_grid(found, [3], [1], (255,) * 3), "a", "s")))
     fine = Config.model_validate(yaml.safe_load(checked_text(on_grid(found, [1.25], [1], (255,) * 3), "a", "s")))
     sigma = [
-        next(v for k, v in c.models["macro2micro"].losses.model_dump().items() if k.endswith("sigma_px"))
+        next(v for k, v in c.models["m2m"].losses.model_dump().items() if k.endswith("sigma_px"))
         for c in (default, fine)
     ]
     assert sigma == [1.5, 3.6]

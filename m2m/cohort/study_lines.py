@@ -203,14 +203,19 @@ def grid_lines(found: Survey) -> Iterator[str]:
     yield ""
 
 
+def network_of(found: Survey) -> str:
+    """Name of the network: without octave convolutions it is m2m."""
+    return "m2m" if found.participants("paired") < MIDDLE else "macro2micro"
+
+
 def model_lines(found: Survey) -> Iterator[str]:
     """Models by the number of participants to learn from, and what they are compared with."""
     both, spacing = found.participants("paired"), spacing_of(found)
-    yield f"# {both} participants with both scans, by whose number `m2m init` chooses macro2micro's size:"
-    yield f"# below {MIDDLE} the small network of config.yaml, which CPUs can train; from {MIDDLE} m2m's default;"
-    yield f"# from {LARGE} that of config.paper.yaml, for GPUs. Steps are a start: look at the training curves."
+    yield f"# {both} participants with both scans, by whose number `m2m init` chooses the network: below {MIDDLE} m2m,"
+    yield f"# the small one of config.yaml, which CPUs can train; from {MIDDLE} macro2micro, with octaves; from"
+    yield f"# {LARGE} at the size of config.paper.yaml, for GPUs. Steps are a start: look at the training curves."
     yield "models:"
-    yield "  macro2micro:"
+    yield f"  {network_of(found)}:"
     yield "    family: macro2micro"
     sigma = round(SIGMA_MM / spacing, 1)
     if both < MIDDLE:
@@ -233,13 +238,13 @@ def model_lines(found: Survey) -> Iterator[str]:
 
 def task_lines(found: Survey) -> Iterator[str]:
     """What is translated: FA, and what the same scans allow besides."""
-    most = max(n for one in found.series for _, n in one.shells)
+    most, network = max(n for one in found.series for _, n in one.shells), network_of(found)
     yield "tasks:"
-    yield "  t1-fa: {source: t1, target: fa, models: [macro2micro, mean, t1]}"
+    yield f"  t1-fa: {{source: t1, target: fa, models: [{network}, mean, t1]}}"
     yield "  # Possible with these scans, too; each trains a network more:"
-    yield "  # t1-md: {source: t1, target: md, models: [macro2micro, mean, t1]}"
+    yield f"  # t1-md: {{source: t1, target: md, models: [{network}, mean, t1]}}"
     yield from noted(
-        "  # t1-tdi: {source: t1, target: tdi, models: [macro2micro, mean, t1]}",
+        f"  # t1-tdi: {{source: t1, target: tdi, models: [{network}, mean, t1]}}",
         f"tract density; at most {most} directions in a shell",
     )
     yield ""

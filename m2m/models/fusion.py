@@ -31,11 +31,14 @@ class View(NamedTuple):
         Scaled values.
     log_sd : ndarray, shape (X, Y, Z, C), or None
         Logarithm of the standard deviation that the network predicts; None if it predicts none.
+    sample_sd : ndarray, shape (X, Y, Z, C), or None
+        Standard deviation over samples of a network that draws several; None for others.
     """
 
     plane: str
     image: NDArray[np.float32]
     log_sd: NDArray[np.float32] | None
+    sample_sd: NDArray[np.float32] | None = None
 
 
 # From views, and the mask where the source is not 0, to a prediction of shape (X, Y, Z, C).
@@ -45,23 +48,25 @@ Fuse = Callable[[Iterable[View], NDArray[np.bool_]], Prediction]
 def average(views: Iterable[View], inside: NDArray[np.bool_]) -> Prediction:
     """Average views; the memory needed does not depend on their number.
 
-    There are two candidates for the standard deviation of the error: ``views``, the standard
-    deviation over views, if there are several; and ``predicted``, the root mean square over views
-    of the network's standard deviations, if it predicts them.
+    There are three candidates for the standard deviation of the error: ``views``, the standard
+    deviation over views, if there are several; ``predicted`` and ``samples``, the root mean square over
+    views of the network's standard deviations, if it predicts them or draws samples.
     """
     total, squares, n = np.zeros(()), np.zeros(()), 0
-    # Single precision, as predicted deviations have.
-    variance: NDArray[np.floating] | None = np.zeros((), np.float32)
+    variances: dict[str, NDArray[np.floating]] = {}
     for view in views:
         image = view.image.astype(np.float64)  # differences of large squares lose precision
         total, squares, n = total + image, squares + image**2, n + 1
-        variance = None if variance is None or view.log_sd is None else variance + np.exp(2 * view.log_sd)
+        # Single precision, as these deviations have.
+        if view.log_sd is not None:
+            variances["predicted"] = variances.get("predicted", np.float32(0)) + np.exp(2 * view.log_sd)
+        if view.sample_sd is not None:
+            variances["samples"] = variances.get("samples", np.float32(0)) + view.sample_sd**2
     sds = {}
     if n > 1:
         spread = np.maximum(squares / n - (total / n) ** 2, 0)
         sds["views"] = np.sqrt(spread * n / (n - 1)).astype(np.float32)
-    if variance is not None:
-        sds["predicted"] = np.sqrt(variance / n).astype(np.float32)
+    sds |= {name: np.sqrt(variance / n).astype(np.float32) for name, variance in variances.items()}
     return Prediction((total / n).astype(np.float32), sds)
 
 

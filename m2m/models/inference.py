@@ -12,6 +12,7 @@ from m2m.io.errors import DataError
 from m2m.io.modalities import MODALITIES
 from m2m.models.fusion import Fuse, View, average
 from m2m.models.uncertainty import Prediction
+from m2m.networks.layout import placed
 from m2m.options import Trained
 from m2m.structural.slices import PLANES, assemble, extract, positions
 
@@ -38,9 +39,10 @@ def choose_device(requested: Device = "auto") -> str:
 
 
 def views_of(options: Trained, target: str) -> dict[str, Any]:
-    """Arguments of `translate_volume` for a model: context, planes and mirror."""
+    """Arguments of `translate_volume` for a model: context, planes, mirror and whole."""
     mirror = MODALITIES[target].mirror if options.mirror else None
-    return {"context": options.window.context, "planes": options.planes, "mirror": mirror}
+    whole = options.stack is not None
+    return {"context": options.window.context, "planes": options.planes, "mirror": mirror, "whole": whole}
 
 
 @torch.inference_mode()
@@ -87,6 +89,7 @@ def translate_volume(
     mirror: Sequence[int] | None = None,
     low_res: NDArray[np.float32] | None = None,
     fuse: Fuse = average,
+    whole: bool = False,
 ) -> Prediction:
     """Translate a volume slice by slice in each orientation, and fuse the results.
 
@@ -113,6 +116,8 @@ def translate_volume(
     fuse : callable
         Fuses views, and gives the candidates for the standard deviation. `average` keeps in memory
         the volume, three sums over views and a batch of slices, for any number of views.
+    whole : bool
+        Whether the network takes all slices of an orientation at once, as a volume.
 
     Returns
     -------
@@ -126,7 +131,7 @@ def translate_volume(
     """
     if not source.any():
         raise DataError("the source is empty inside the brain", remedy="check the image and its brain mask")
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # stub lacks it
+    network = placed(network, device)
     volumes: list[tuple[NDArray, NDArray | None, NDArray, NDArray | None]] = [(source, low_res, to_mni, None)]
     if mirror is not None:
         mirrored_to_mni, factors = mirror_affine(to_mni, len(source)), np.asarray(mirror, np.float32)
@@ -135,7 +140,8 @@ def translate_volume(
     def views() -> Iterator[View]:
         for image, low, affine, factors in volumes:
             for plane in planes:
-                view = _translate_plane(network, image, low, affine, plane, context, batch_size, device)
+                at_once = len(extract(image, plane)) if whole else batch_size
+                view = _translate_plane(network, image, low, affine, plane, context, at_once, device)
                 yield view if factors is None else _mirror_back(view, factors)
 
     image, sds = fuse(views(), source != 0)  # (X, Y, Z, C)
@@ -146,8 +152,8 @@ def translate_volume(
 
 def _mirror_back(view: View, factors: NDArray[np.float32]) -> View:
     """Mirror the view of a mirrored volume back."""
-    log_sd = None if view.log_sd is None else view.log_sd[::-1]
-    return View(view.plane, view.image[::-1] * factors, log_sd)
+    log_sd, sample_sd = (None if sd is None else sd[::-1] for sd in (view.log_sd, view.sample_sd))
+    return View(view.plane, view.image[::-1] * factors, log_sd, sample_sd)
 
 
 def mirror_affine(to_mni: NDArray[np.float64], width: int) -> NDArray[np.float64]:
@@ -179,7 +185,7 @@ def _translate_plane(
     if low_res is not None:
         low_stack = torch.from_numpy(np.ascontiguousarray(extract(low_res, plane)))[:, None]
         windows = torch.cat([windows, low_stack], 1)  # (n, context + 1, H, W)
-    parts: dict[str, list[Tensor]] = {"image": [], "log_sd": []}
+    parts: dict[str, list[Tensor]] = {"image": [], "log_sd": [], "sample_sd": []}
     for indices in filled.split(batch_size):
         slices = windows[indices].to(device, memory_format=torch.channels_last)  # (N, context, H, W)
         position = torch.from_numpy(positions(to_mni, source.shape, plane, indices.numpy()))
@@ -191,7 +197,7 @@ def _translate_plane(
     volumes = {
         name: _assemble_volume(torch.cat(found), filled, len(stack), plane) for name, found in parts.items() if found
     }
-    return View(plane, volumes["image"], volumes.get("log_sd"))
+    return View(plane, volumes["image"], volumes.get("log_sd"), volumes.get("sample_sd"))
 
 
 def _assemble_volume(slices: Tensor, indices: Tensor, n: int, plane: str) -> NDArray[np.float32]:

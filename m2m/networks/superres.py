@@ -173,7 +173,7 @@ class Restored(NamedTuple):
         Prediction of the frozen synthesis, without the low-resolution target.
     similarity : list of Tensor, each of shape (N, 1, H / 2^i, W / 2^i)
         Similarity map of each stage, coarse to fine, of the padded slice.
-    log_sd : None
+    log_sd, sample_sd : None
         The network predicts no uncertainty.
     """
 
@@ -181,6 +181,7 @@ class Restored(NamedTuple):
     synthesis: Tensor
     similarity: list[Tensor]
     log_sd: None = None
+    sample_sd: None = None
 
 
 class SuperResolution(nn.Module):

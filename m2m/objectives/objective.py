@@ -20,7 +20,7 @@ class StepContext(NamedTuple):
         ``source`` (N, context, H, W), ``target`` (N, C, H, W), its ``mask`` and the source's
         ``brain`` (N, 1, H, W), ``plane`` (N,) and ``position`` (N, 3, H, W).
     output : Translation
-        Output of the generator for ``batch["source"]``, with gradients.
+        Of `Objective.translate`, with gradients.
     generator : Module
         The network being trained.
     step : int
@@ -67,6 +67,10 @@ class Objective(nn.Module, ABC):
     def adversarial(self, step: int) -> bool:
         """Whether the discriminators are updated in a step."""
         return step >= self.start and (step - self.start) % self.every == 0
+
+    def translate(self, generator: nn.Module, batch: Mapping[str, Tensor]) -> Translation:
+        """Output of the generator for a training batch; by default the translation of its slices."""
+        return generator(batch["source"], batch["plane"], batch["position"])
 
     @abstractmethod
     def generator_terms(self, context: StepContext) -> Terms:

@@ -223,6 +223,11 @@ class Trained(Family):
         """As `Family.labels_of`."""
         return self.labels_from
 
+    @property
+    def stack(self) -> int | None:
+        """Consecutive slices that its network takes together, as a part of the volume; None: it takes each alone."""
+        return None
+
     def takes(self, inputs: SliceWindow) -> bool:
         """As `Family.takes`: its inputs are fixed."""
         return inputs == self.window

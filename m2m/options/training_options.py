@@ -63,7 +63,9 @@ class Training(Section):
         "and target, or a model.safetensors with its model.json beside it, of the same family; null: random weights",
     )
     steps: PositiveInt = Field(1500, description="Optimiser steps")
-    batch_size: PositiveInt = Field(12, description="Slices per step, over all devices")
+    batch_size: PositiveInt = Field(
+        12, description="Slices per step, over all devices; stacks of slices for a network that takes these"
+    )
     learning_rate: PositiveFloat = Field(1e-3, description="Highest learning rate, after the warm-up")
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.05,

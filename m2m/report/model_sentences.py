@@ -76,7 +76,7 @@ def _spaced(sentence: str) -> str:
 
 def network_inputs(section: Trained) -> str:
     """Describe the inputs of a network."""
-    return window_of(section.window, prior_of(section))
+    return window_of(section.window, prior_of(section), section.stack)
 
 
 def prior_of(section: Trained) -> str:
@@ -84,9 +84,11 @@ def prior_of(section: Trained) -> str:
     return f"the map {section.prior_map.name} in template space" if section.prior_map else MEAN_MAP
 
 
-def window_of(window: SliceWindow, prior: str = MEAN_MAP) -> str:
-    """Describe the inputs that a window of slices, and a map as prior, give to a network."""
+def window_of(window: SliceWindow, prior: str = MEAN_MAP, stack: int | None = None) -> str:
+    """Describe the inputs that a window of slices, or a stack of so many, and a map as prior give to a network."""
     parts = [f"{window.context} neighbouring slices" if window.context > 1 else "one slice"]
+    if stack:
+        parts = [f"a stack of {stack} slices"]
     if window.position:
         parts.append("the template coordinates of each pixel [@tancik2020]")
     if window.prior:
@@ -99,8 +101,8 @@ def inputs_in_short(section: Family) -> str:
     if not isinstance(section, Trained):
         return "no network"
     window = section.window
-    parts = [f"{window.context} slices" if window.context > 1 else "1 slice"]
-    prior = "mean map" if section.prior_map is None else "given map"
+    n, prior = section.stack or window.context, "mean map" if section.prior_map is None else "given map"
+    parts = [f"{n} slices" if n > 1 else "1 slice"]
     parts += ["template coordinates"] * window.position + [prior] * window.prior
     return ", ".join(parts) + ("; mirrored" if section.mirror else "; not mirrored")
 
@@ -191,13 +193,15 @@ def training_sentences(tasks: Mapping[str, Task], models: Mapping[str, Family]) 
         training = section.training
         steps = tasks[task].steps_of(model) or training.steps
         text = f"{steps} steps of {training.batch_size} slices, learning rate "
+        if section.stack:
+            text = f"{steps} steps, batches of {training.batch_size} x {section.stack} slices, learning rate "
         text += f"{training.learning_rate:g}, seed {training.seed}"
         if training.start_from:
             given = "the weights of another model"
             origin = "weights installed with m2m" if training.start_from == "pretrained" else given
             text += f"; fine-tuned [@ghafoorian2017] from {origin}, with its mean map where it has one"
         if training.flip:
-            text += "; half of the slices were mirrored at random"
+            text += f"; half of the {'stacks' if section.stack else 'slices'} were mirrored at random"
         if training.jitter and tasks[task].source == "t1":
             text += f"; intensities were scaled at random within exp(±{training.jitter:g})"
         if training.central_share < 1:

@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from m2m.models.building import CORRECTION, build_corrected_labels, build_network, build_objective
 from m2m.models.prerequisites import Synthesis
+from m2m.networks.layout import placed
 from m2m.networks.slice_inputs import TemplateMap
 from m2m.objectives.objective import StepContext
 from m2m.options import Trained
@@ -87,8 +88,7 @@ class Loop:
         self.fabric = fabric
         generator = build_network(options, channels, prior, synthesis)
         generator.load_state_dict(start or {}, strict=False)
-        # PyTorch's stubs do not declare memory_format.
-        self.generator = generator.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.generator = placed(generator, fabric.device)
         self.average = AveragedModel(self.generator, multi_avg_fn=moving_average(options.training.ema_decay))
         self.average.requires_grad_(False).eval()
         self.average.update_parameters(self.generator)
@@ -144,11 +144,11 @@ class Loop:
             Loss terms of generator and discriminators, and each network's gradient norm.
         """
         (self.learning_rate,) = self.schedulers["generator"].get_last_lr()
-        source, corrected = batch["source"], None
+        corrected = None
         values: dict[str, Tensor] = {}
-        source = source.contiguous(memory_format=torch.channels_last)
+        source = batch["source"].contiguous(memory_format=torch.channels_last)
         with self.fabric.autocast():
-            output = self.generator(source, batch["plane"], batch["position"])
+            output = self.objective.translate(self.generator, batch | {"source": source})
         if self.labels is not None:
             with self.fabric.autocast():
                 corrected = self.labels(batch, step)

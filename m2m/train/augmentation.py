@@ -6,6 +6,7 @@ Billot et al. (2023), Med Image Anal 86:102789 (randomised contrast, bias, resol
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,70 @@ KNOTS = np.array([-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5])
 FIELD_KNOTS = 4
 # Images of a sample that lie on the pixels of the slice and follow a displacement; the template does not.
 DISPLACED = {"source", "target", "mask", "brain", "low_res"}
+NONE = Augmentation()
+
+
+class Draw(NamedTuple):
+    """Random numbers of a training slice, or of a stack of slices.
+
+    Attributes
+    ----------
+    gamma, scale : float
+        Of the intensities of a T1.
+    mirrored : bool
+        Whether left and right are exchanged.
+    rng : Generator
+        Of the simulated differences between scans.
+    """
+
+    gamma: float
+    scale: float
+    mirrored: bool
+    rng: np.random.Generator
+
+
+def augmented(
+    stack: Sequence[dict[str, NDArray]],
+    plane: str,
+    draw: Draw,
+    options: Augmentation,
+    weighted: bool,
+    factors: Sequence[int],
+) -> Sequence[dict[str, NDArray]]:
+    """Augment a slice, or a stack of consecutive slices, which are all changed alike.
+
+    T1 intensities, normalised to about 0..1, get a gamma and a scale. FA is quantitative: its values are not changed.
+
+    Parameters
+    ----------
+    stack : sequence of dict
+        Of `m2m.train.dataset.read_slice`.
+    plane : str
+        Orientation.
+    draw : Draw
+    options : Augmentation
+        Simulated differences between scans.
+    weighted : bool
+        Whether the source is a weighted image, whose intensities have no unit.
+    factors : sequence of int
+        As in `mirror`.
+
+    Returns
+    -------
+    sequence of dict
+        Of the same shapes; mirrored sagittal slices are in the opposite order.
+    """
+    if options != NONE:
+        joined = {name: np.concatenate([sample[name] for sample in stack]) for name in stack[0]}
+        changed = simulate_scan(joined, options, draw.rng, weighted)
+        parts = {name: np.split(images, len(stack)) for name, images in changed.items()}
+        stack = [{name: images[i] for name, images in parts.items()} for i in range(len(stack))]
+    if weighted:
+        stack = [s | {"source": augment_intensity(s["source"], draw.gamma, draw.scale)} for s in stack]
+    if draw.mirrored:
+        stack = [mirror(sample, plane, factors) for sample in stack]
+        stack = stack[::-1] if plane == "sagittal" else stack
+    return stack
 
 
 def augment_intensity(source: NDArray, gamma: float, scale: float) -> NDArray[np.float32]:

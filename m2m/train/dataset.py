@@ -21,11 +21,10 @@ from m2m.io.modalities import MODALITIES
 from m2m.io.volume import Volume
 from m2m.options.training_options import Augmentation
 from m2m.structural.slices import PLANES, assemble, positions
-from m2m.train.augmentation import augment_intensity, mirror, simulate_scan
+from m2m.train.augmentation import NONE, Draw, augmented
 from m2m.train.slice_checks import require_factor, require_grid_axes
 
 Batch = dict[str, Any]
-NO_AUGMENTATION = Augmentation()
 
 
 @dataclass(frozen=True)
@@ -171,9 +170,7 @@ class SliceBatches(Dataset):
     All slices of a batch have the same orientation (no padding). For each, a subject is drawn
     uniformly, and then one of the subject's slices that have a voxel inside the target mask.
 
-    Augmentation: half of the slices are mirrored left to right (signs of tensor elements change
-    where needed); T1 intensities, normalised to about 0..1, get a random gamma and scale. FA is
-    quantitative, so its values are not changed. `augment` simulates other scans before that.
+    For a network of volumes each slice is a stack of consecutive ones. For augmentation see `augmented`.
 
     Parameters
     ----------
@@ -185,8 +182,10 @@ class SliceBatches(Dataset):
     planes : sequence of str
         Orientations.
     batch_size : int
-        For all processes together.
+        Slices, or stacks, for all processes together.
     seed : int
+    stack : int or None
+        Slices of a stack; None: single slices.
     flip : bool
         Mirror half of the slices.
     jitter : float
@@ -216,9 +215,10 @@ class SliceBatches(Dataset):
         planes: Sequence[str],
         batch_size: int,
         seed: int,
+        stack: int | None = None,
         flip: bool = True,
         jitter: float = 0.0,
-        augment: Augmentation = NO_AUGMENTATION,
+        augment: Augmentation = NONE,
         central_share: float = 1.0,
         correction_context: int = 0,
         rank: int = 0,
@@ -227,7 +227,7 @@ class SliceBatches(Dataset):
         if batch_size % world:
             raise ValueError(f"batch_size {batch_size} is not a multiple of {world} devices")
         self.subjects, self.source, self.target = subjects, source, target
-        self.context, self.planes, self.batch_size, self.seed = context, planes, batch_size, seed
+        self.context, self.planes, self.batch_size, self.seed, self.stack = context, planes, batch_size, seed, stack
         self.flip, self.jitter, self.augment, self.rank, self.world = flip, jitter, augment, rank, world
         self.central_share, self.correction_context = central_share, correction_context
         self._usable: dict[tuple[str, str], NDArray[np.int32]] = {}
@@ -239,20 +239,15 @@ class SliceBatches(Dataset):
         chosen = rng.integers(len(self.subjects), size=self.batch_size)
         position, flip_draw = rng.random((2, self.batch_size))
         gamma, scale = np.exp(self.jitter * rng.uniform(-1, 1, (2, self.batch_size)))
-        samples, units = [], [self.subjects[i].unit for i in chosen]
+        samples: list[dict[str, NDArray]] = []
+        units = [self.subjects[i].unit for i in chosen]
+        weighted, factors = MODALITIES[self.source].nature == "weighted", MODALITIES[self.target].mirror
         for i in range(self.rank, self.batch_size, self.world):
             subject = self.subjects[chosen[i]]
-            usable = self._usable_slices(subject, plane)
-            index = int(usable[int(position[i] * len(usable))])
-            sample = read_slice(subject, plane, index, self.source, self.target, self.context, self.correction_context)
-            weighted = MODALITIES[self.source].nature == "weighted"
-            if self.augment != NO_AUGMENTATION:
-                sample = simulate_scan(sample, self.augment, np.random.default_rng((self.seed, step, i)), weighted)
-            if weighted:
-                sample["source"] = augment_intensity(sample["source"], gamma[i], scale[i])
-            if self.flip and flip_draw[i] < 0.5:
-                sample = mirror(sample, plane, MODALITIES[self.target].mirror)
-            samples.append(sample)
+            what = self.source, self.target, self.context, self.correction_context
+            stack = [read_slice(subject, plane, j, *what) for j in self._indices(subject, plane, position[i])]
+            draws = gamma[i], scale[i], self.flip and flip_draw[i] < 0.5, np.random.default_rng((self.seed, step, i))
+            samples += augmented(stack, plane, Draw(*draws), self.augment, weighted, factors)
         return collate(samples, plane, units)
 
     def steps(self, start: int, stop: int, workers: int) -> Iterator[Batch]:
@@ -272,6 +267,13 @@ class SliceBatches(Dataset):
             self, batch_size=None, sampler=range(start, stop), num_workers=workers, pin_memory=torch.cuda.is_available()
         )
         return iter(loader)
+
+    def _indices(self, subject: Subject, plane: str, position: float) -> range:
+        """Slices at a position, 0 to below 1: one, or a stack."""
+        usable, n = self._usable_slices(subject, plane), self.stack or 1
+        too_many = n - len(usable)
+        first = usable[0] - too_many // 2 if too_many > 0 else usable[int(position * (1 - too_many))]
+        return range(int(first), int(first) + n)
 
     def _usable_slices(self, subject: Subject, plane: str) -> NDArray[np.int32]:
         """Slices with a voxel inside the target mask; cached, since the whole mask is read."""
@@ -301,7 +303,7 @@ def read_slice(
     plane : str
         Orientation.
     index : int
-        Of the slice.
+        Of the slice; beyond the volume everything is 0.
     source, target : str
         Modalities.
     context : int
@@ -320,10 +322,10 @@ def read_slice(
     window = _window(array, subject.places(source), index, context)[:, 0]
     slices = {"target": target, "mask": "target_mask", "brain": "brain"}
     sample = {"source": window, "position": subject.positions(plane, index)} | {
-        key: array[index, subject.places(name)].astype(np.float32) for key, name in slices.items()
+        key: _window(array, subject.places(name), index, 1)[0] for key, name in slices.items()
     }
     if subject.low_res is not None:
-        sample["low_res"] = subject.open_low_res(plane)[index].astype(np.float32)
+        sample["low_res"] = _window(subject.open_low_res(plane), [0], index, 1)[0]
     if correction_context:
         mask, label, image = (
             _window(array, subject.places(name), index, correction_context) for name in ("target_mask", target, source)
@@ -337,7 +339,8 @@ def _window(array: NDArray, places: list[int], index: int, n: int) -> NDArray[np
     first, last = index - n // 2, index + n // 2 + 1
     window = np.zeros((n, len(places), *array.shape[2:]), dtype=np.float32)
     inside = slice(max(first, 0), min(last, len(array)))
-    window[inside.start - first : inside.stop - first] = array[inside, places]
+    if inside.start < inside.stop:
+        window[inside.start - first : inside.stop - first] = array[inside, places]
     return window
 
 
@@ -370,7 +373,7 @@ def whole_subject(
     source: str,
     target: str,
     context: int,
-    batch_size: int,
+    batch_size: int | None,
     correction_context: int = 0,
 ) -> Iterator[Batch]:
     """All slices of a subject with a voxel inside the target mask, in order, in batches.
@@ -380,7 +383,8 @@ def whole_subject(
     subject : Subject
     plane, source, target, context, correction_context
         As in `read_slice`.
-    batch_size : int
+    batch_size : int or None
+        None: all slices together.
 
     Yields
     ------
@@ -389,7 +393,8 @@ def whole_subject(
     """
     mask = subject.open(plane)[:, subject.places("target_mask")[0]]
     indices = np.flatnonzero(mask.any(axis=(1, 2)))
-    for start in range(0, len(indices), batch_size):
-        chosen = indices[start : start + batch_size]
+    n = batch_size or len(indices)
+    for start in range(0, len(indices), n):
+        chosen = indices[start : start + n]
         samples = [read_slice(subject, plane, int(i), source, target, context, correction_context) for i in chosen]
         yield collate(samples, plane, [subject.unit] * len(samples))

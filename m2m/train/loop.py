@@ -109,7 +109,7 @@ def validate(
             task.source,
             task.target,
             options.window.context,
-            options.training.batch_size,
+            None if options.stack else options.training.batch_size,
         ):
             batch = fabric.to_device(batch)
             image = network(batch["source"], batch["plane"], batch["position"]).image.clamp(*limits)
@@ -317,6 +317,7 @@ def training_batches(
         planes=options.planes,
         batch_size=training.batch_size,
         seed=training.seed,
+        stack=options.stack,
         flip=training.flip,
         jitter=training.jitter,
         augment=training.augment,

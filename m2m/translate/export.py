@@ -40,6 +40,7 @@ from m2m.translate.predict import require_grid_axes
 OPSET = 20
 TOLERANCE = 1e-4
 INPUTS = ("source", "plane", "position")
+OUTPUTS = ("image", "log_sd", "sample_sd")
 # For a target of tensors: what `m2m translate` does with the network's output, and a user of ONNX must do.
 ALONG_GRID = (
     "before elements are rotated: they are along the axes of the volume that the slices are cut from. "
@@ -56,7 +57,7 @@ class Format(StrEnum):
 
 
 class _Flat(nn.Module):
-    """A network that returns its image, and the logarithm of its error if it predicts it, as a tuple."""
+    """A network that returns its image, and what it says of its error, as a tuple in the order of `OUTPUTS`."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -64,7 +65,7 @@ class _Flat(nn.Module):
 
     def forward(self, source: Tensor, plane: Tensor, position: Tensor) -> tuple[Tensor, ...]:
         output = self.network(source, plane, position)
-        return (output.image,) if output.log_sd is None else (output.image, output.log_sd)
+        return tuple(part for name in OUTPUTS if (part := getattr(output, name)) is not None)
 
 
 def example(shape: tuple[int, int, int], context: int, n: int, plane: int) -> tuple[Tensor, ...]:
@@ -124,7 +125,8 @@ def write_onnx(network: nn.Module, record: Mapping[str, Any], context: int, out:
     shape = (x, y, z)
     slices = example(shape, context, 2, 0)
     with torch.inference_mode():
-        outputs = ["image", "log_sd"][: len(flat(*slices))]
+        found = network(*slices)
+    outputs = [name for name in OUTPUTS if getattr(found, name) is not None]
     axes = {0: "slices", 2: "height", 3: "width"}
     with whole(out) as temporary:
         with warnings.catch_warnings():
@@ -214,6 +216,7 @@ def usage(record: Mapping[str, Any], context: int) -> dict[str, Any]:
             f"m2m.io.modalities defines it, not clipped; orientations are averaged{axes}. `m2m translate` averages the "
             "result with the mean map deformed to the T1, which has the weight atlas_share",
             "log_sd": "if the network predicts it: logarithm of the expected error",
+            "sample_sd": "if the network draws samples, whose mean image is: their standard deviation",
         },
         "atlas_share": record.get("options", {}).get("atlas_share", 0.0),
         "limits": "research only, no clinical use",
@@ -226,6 +229,18 @@ def network_and_context(tensors: Mapping[str, NDArray], record: Mapping[str, Any
     if not isinstance(options, Trained):
         return None, 0
     return load_network(tensors, record), views_of(options, record["target"])["context"]
+
+
+def require_slices(record: Mapping[str, Any], weights: Path) -> None:
+    """Raise DataError if a network takes whole volumes, whose overlapping windows are no part of a network."""
+    options = section_of(record)
+    if isinstance(options, Trained) and options.stack:
+        raise DataError(
+            f"a network of family {record['family']} translates volumes by windows, which ONNX does not have",
+            file=weights,
+            value=f"windows of {options.stack} slices",
+            remedy="write it as a bundle: --format monai",
+        )
 
 
 def stated(record: Mapping[str, Any], **given: str) -> dict[str, Any]:
@@ -298,6 +313,7 @@ def main(
                 file=weights,
                 remedy="write it as a bundle: --format monai",
             )
+        require_slices(about, weights)
         write_onnx(network, about, context, out)
         write_json(out.with_suffix(".json"), usage(about, context))
         print(f"{out}: onnxruntime's values are within {TOLERANCE:g} of the network's")

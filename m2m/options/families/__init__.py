@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter
 
 from m2m.options.families import (
     atlas,
+    bridge,
     cyclegan,
     fgdl_cms,
     fgdl_sr,
@@ -20,8 +21,10 @@ from m2m.options.families import (
     macro2micro_2023,
     mean,
     pix2pix,
+    resvit,
     t1,
     unet,
+    unet3d,
     upsampled,
 )
 from m2m.options.family import Family
@@ -32,6 +35,9 @@ FAMILIES: dict[str, ModuleType] = {
     "pix2pix": pix2pix,
     "cyclegan": cyclegan,
     "unet": unet,
+    "unet3d": unet3d,
+    "resvit": resvit,
+    "bridge": bridge,
     "fgdl-cms": fgdl_cms,
     "fgdl-sr": fgdl_sr,
     "mean": mean,
