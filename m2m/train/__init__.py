@@ -18,6 +18,7 @@ from m2m.io.files import digest, file_digest, read_json, write_text
 from m2m.io.modalities import MODALITIES
 from m2m.io.versions import VERSIONS
 from m2m.models.building import load_synthesis
+from m2m.models.onnx_graph import write_graph
 from m2m.models.prerequisites import Synthesis
 from m2m.models.record import METRIC, load_model, save_model
 from m2m.models.record_schema import without_folders
@@ -254,6 +255,10 @@ def fit_model(
         write_text(metrics, json_lines([{"step": None, "split": "validation", METRIC: value}]))
     about |= {"fingerprint": checkpoints.fingerprint}
     save_model(fit, about, weights, record, card, simulated)
+    try:
+        write_graph(weights, record)
+    except DataError as error:  # the model is whole without it
+        typer.echo(f"warning: PyTorch will be needed to translate by this model: {error}", err=True)
     print(f"{model}: {fit.validation or 'no validation subject'}, weights of step {fit.best_step}")
 
 
