@@ -188,7 +188,11 @@ def test_a_network_is_loaded_into_the_graph_s_engine_without_pytorch(tmp_path):
     np.savez(tmp_path / "head.npz", t1=head()[0], to_mni=TO_MNI)
     code = """
 import sys
-sys.modules.update(dict.fromkeys(["torch", "monai", "onnx", "lightning_fabric"]))
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "monai", "onnx", "lightning_fabric"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
 from pathlib import Path
 import numpy as np
 from m2m.models.engines import engine_of

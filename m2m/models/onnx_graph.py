@@ -93,7 +93,8 @@ def difference(run: Engine, expected: Engine, slices: tuple[NDArray, NDArray, ND
     -------
     float
     """
-    pairs = [(f, e) for f, e in zip(run(*slices), expected(*slices), strict=True) if e is not None]
+    both = zip(run(*slices), expected(*slices), strict=True)
+    pairs = [(f, e) for f, e in both if f is not None and e is not None]
     return max(float(np.abs(f - e).max()) / max(1.0, float(np.abs(e).max())) for f, e in pairs)
 
 
@@ -160,7 +161,7 @@ def _traced(network: nn.Module, record: Mapping[str, Any]) -> onnx.ModelProto:
             torch.onnx.export(
                 flat,
                 slices,
-                buffer,
+                buffer,  # type: ignore[arg-type]  # the tracer takes one, too
                 dynamo=False,
                 opset_version=OPSET,
                 do_constant_folding=False,  # it renames weights; ONNX Runtime does it when it reads them

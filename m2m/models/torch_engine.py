@@ -51,6 +51,6 @@ def torch_engine(network: nn.Module, device: str = "cpu") -> Engine:
     def run(source: NDArray[np.float32], plane: NDArray[np.int64], position: NDArray[np.float32]) -> Slices:
         slices = torch.from_numpy(source).to(device, memory_format=torch.channels_last)
         output = network(slices, torch.from_numpy(plane).to(device), torch.from_numpy(position).to(device))
-        return Slices(*(None if part is None else part.cpu().numpy() for part in (output.image, output.log_sd)))
+        return Slices(output.image.cpu().numpy(), None if output.log_sd is None else output.log_sd.cpu().numpy())
 
     return run

@@ -255,11 +255,16 @@ def fit_model(
         write_text(metrics, json_lines([{"step": None, "split": "validation", METRIC: value}]))
     about |= {"fingerprint": checkpoints.fingerprint}
     save_model(fit, about, weights, record, card, simulated)
+    _write_graph(weights, record)
+    print(f"{model}: {fit.validation or 'no validation subject'}, weights of step {fit.best_step}")
+
+
+def _write_graph(weights: Path, record: Path) -> None:
+    """Write the network for ONNX Runtime, where it can run it: the model is whole without."""
     try:
         write_graph(weights, record)
-    except DataError as error:  # the model is whole without it
+    except DataError as error:
         typer.echo(f"warning: PyTorch will be needed to translate by this model: {error}", err=True)
-    print(f"{model}: {fit.validation or 'no validation subject'}, weights of step {fit.best_step}")
 
 
 def participants_of(subjects: Subjects, part: str) -> list[str]:
