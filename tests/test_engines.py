@@ -10,6 +10,7 @@ from line_model import UNCERTAINTY, write_line
 from safetensors.numpy import load_file
 from small_families import TRAINED, small
 
+from m2m import train
 from m2m.io.errors import DataError
 from m2m.io.files import file_digest, read_json, write_json
 from m2m.io.modalities import MODALITIES
@@ -156,6 +157,16 @@ def test_a_graph_is_written_only_where_its_values_are_those_of_the_network(tmp_p
     with pytest.raises(DataError, match=r"other values than the network \(found 0.00"):
         onnx_graph.write_graph(weights, tmp_path / "model.json")
     assert not (tmp_path / "model.onnx").exists(), "the earlier one is gone"
+
+
+def test_a_training_keeps_its_model_where_no_graph_can_be_written(tmp_path, monkeypatch, capsys):
+    weights = write_model(tmp_path, "unet")
+    train._write_graph(weights, tmp_path / "model.json")
+    assert (tmp_path / "model.onnx").exists() and not capsys.readouterr().err
+    monkeypatch.setattr(onnx_graph, "TOLERANCE", -1.0)
+    train._write_graph(weights, tmp_path / "model.json")
+    assert "PyTorch will be needed to translate by this model" in capsys.readouterr().err
+    assert not (tmp_path / "model.onnx").exists() and maps(weights, EngineName.AUTO).image.any()
 
 
 def test_a_model_without_a_network_has_no_graph(tmp_path):

@@ -253,8 +253,7 @@ def fit_model(
         fit = fit_at_once(subjects, task_chosen, chosen, slices_dir.parent)
         value = fit.validation["value"] if fit.validation else None
         write_text(metrics, json_lines([{"step": None, "split": "validation", METRIC: value}]))
-    about |= {"fingerprint": checkpoints.fingerprint}
-    save_model(fit, about, weights, record, card, simulated)
+    save_model(fit, about | {"fingerprint": checkpoints.fingerprint}, weights, record, card, simulated)
     _write_graph(weights, record)
     print(f"{model}: {fit.validation or 'no validation subject'}, weights of step {fit.best_step}")
 
