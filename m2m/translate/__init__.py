@@ -156,8 +156,9 @@ def main(
     Exit codes: 0 done; 1 refused or failed, with the reason; 2 wrong call; 3 some T1s of a folder
     were not translated.
     """
+    chosen_planes = parse_planes(planes)
     weights_path = weights_of(weights)
-    network = Network(parse_planes(planes), batch_size, device, engine, weights_path)
+    network = Network(chosen_planes, batch_size, device, engine, weights_path)
     record = record or weights_path.with_name("model.json")
     out = out or _default_out(source, record)
     profiles = _profile_inputs(bundles, measured or [], atlas, on_grid=anat_status is not None)
