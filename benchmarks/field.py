@@ -35,6 +35,7 @@ from m2m.models import inference
 from m2m.models.building import load_network
 from m2m.models.fusion import View, average, fusion_of
 from m2m.models.record import load_model
+from m2m.models.torch_engine import torch_engine
 from m2m.options import SliceField, Trained, section_of
 from m2m.translate.predict import Subject
 
@@ -174,7 +175,7 @@ def translated(model: Path, root: Path, subject: str) -> Synthetic:
         return average(views, inside)
 
     inference.translate_volume(
-        load_network(tensors, record),
+        torch_engine(load_network(tensors, record)),
         scaled,
         to_mni @ source.affine,
         batch_size=4,

@@ -123,15 +123,16 @@ EXTRAS = {
     "fsl": "workflow",
     "snakemake": "workflow",
     "lightning_fabric": "train",
+    "monai": "train",
+    "onnx": "train",
     "tensorboard": "train",
+    "torch": "train",
     "pandas": "evaluate",
     "sklearn": "evaluate",
     "ipyniivue": "report",
     "jinja2": "report",
     "matplotlib": "report",
     "fire": "export",
-    "onnx": "export",
-    "onnxruntime": "export",
 }
 # What a command ends with, for scripts that call it.
 EXIT_CODES = {

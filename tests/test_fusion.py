@@ -9,6 +9,7 @@ from m2m.evaluate.metrics import mean_absolute_error
 from m2m.field import field_fusion as of_field
 from m2m.models import inference
 from m2m.models.fusion import View, average, fusion_of, inverse_variance
+from m2m.models.torch_engine import torch_engine
 from m2m.networks.translation import Translation
 from m2m.options import SliceField
 from m2m.options.families.unet import UNet
@@ -84,7 +85,7 @@ def test_views_are_fused_by_the_method_of_the_configuration(fusion, error, rng):
 
     source = smooth_volume(rng)[..., 0] + 0.1
     found = inference.translate_volume(
-        Biased(), source, np.eye(4), context=1, planes=PLANES, batch_size=8, fuse=fusion_of(fusion, "cpu")
+        torch_engine(Biased()), source, np.eye(4), context=1, planes=PLANES, batch_size=8, fuse=fusion_of(fusion, "cpu")
     ).image
     assert np.allclose(found - source, error, atol=1e-3)
 

@@ -7,6 +7,7 @@ from small_cohort import write_cohort
 
 from m2m.io.errors import DataError
 from m2m.models import inference
+from m2m.models.torch_engine import torch_engine
 from m2m.networks.translation import Translation
 from m2m.train.dataset import find_subjects, whole_subject
 
@@ -39,7 +40,9 @@ def subject_to_mni(subject):
 @pytest.mark.parametrize("planes", [("axial",), ("coronal",), ("sagittal",), PLANES])
 def test_an_identity_network_returns_the_volume(planes, batch_size):
     network, data = Neighbour(2), volume()
-    found = inference.translate_volume(network, data, np.eye(4), context=5, planes=planes, batch_size=batch_size)
+    found = inference.translate_volume(
+        torch_engine(network), data, np.eye(4), context=5, planes=planes, batch_size=batch_size
+    )
     assert set(found.sds) == ({"views"} if len(planes) > 1 else set())
     assert all(sd.max() < 1e-3 for sd in found.sds.values())
     assert np.allclose(found.image, data, atol=1e-6)
@@ -53,7 +56,9 @@ def test_channels_of_a_network_keep_their_order():
         def forward(self, source, plane, position):
             return Translation(torch.cat([source, -2 * source], dim=1))
 
-    found = inference.translate_volume(Both(), data, np.eye(4), context=1, planes=PLANES, batch_size=8).image
+    found = inference.translate_volume(
+        torch_engine(Both()), data, np.eye(4), context=1, planes=PLANES, batch_size=8
+    ).image
     assert found.shape == (*SHAPE, 2)
     assert np.allclose(found[..., 0], data) and np.allclose(found[..., 1], -2 * data)
 
@@ -61,8 +66,8 @@ def test_channels_of_a_network_keep_their_order():
 def test_neighbouring_slices_are_in_order_and_zero_beyond_the_volume():
     data = volume()
     options = {"context": 3, "planes": ("axial",), "batch_size": 4}
-    below = inference.translate_volume(Neighbour(0), data, np.eye(4), **options).image
-    above = inference.translate_volume(Neighbour(2), data, np.eye(4), **options).image
+    below = inference.translate_volume(torch_engine(Neighbour(0)), data, np.eye(4), **options).image
+    above = inference.translate_volume(torch_engine(Neighbour(2)), data, np.eye(4), **options).image
     assert np.array_equal(below[..., 1:], data[..., :-1]) and not below[..., 0].any()
     assert np.array_equal(above[..., :-1], data[..., 1:]) and not above[..., -1].any()
 
@@ -78,7 +83,9 @@ def test_slices_of_translation_are_slices_of_training(tmp_path):
             return super().forward(source, plane, position)
 
     source = subject.volume("t1").data
-    inference.translate_volume(Recording(1), source, subject_to_mni(subject), context=3, planes=PLANES, batch_size=7)
+    inference.translate_volume(
+        torch_engine(Recording(1)), source, subject_to_mni(subject), context=3, planes=PLANES, batch_size=7
+    )
     for number, plane in enumerate(PLANES):
         batches = whole_subject(subject, plane, "t1", "fa", 3, 9)
         training = torch.cat([torch.cat([b["source"], b["position"]], 1) for b in batches])
@@ -96,7 +103,7 @@ def test_the_deviation_over_views_is_that_of_the_orientations():
             return Translation(image, log_sd=torch.full_like(image, 0.2).log())
 
     data = volume()
-    found = inference.translate_volume(Biased(), data, np.eye(4), context=1, planes=PLANES, batch_size=8)
+    found = inference.translate_volume(torch_engine(Biased()), data, np.eye(4), context=1, planes=PLANES, batch_size=8)
     assert np.allclose(found.image, data, atol=1e-6)
     assert np.allclose(found.sds["views"], 0.3, atol=1e-5)
     assert np.allclose(found.sds["predicted"], 0.2, atol=1e-5)
@@ -117,9 +124,9 @@ def test_the_prediction_of_the_mirrored_volume_is_mirrored_back(factors):
             return Translation(torch.cat(parts, dim=1))
 
     options = {"context": 1, "planes": PLANES, "batch_size": 8}
-    alone = inference.translate_volume(Positioned(), data, to_mni, **options)
+    alone = inference.translate_volume(torch_engine(Positioned()), data, to_mni, **options)
     once = len(calls)
-    both = inference.translate_volume(Positioned(), data, to_mni, **options, mirror=factors)
+    both = inference.translate_volume(torch_engine(Positioned()), data, to_mni, **options, mirror=factors)
     assert len(calls) == 3 * once
     assert np.allclose(both.image, alone.image, atol=1e-4)
     assert both.sds["views"].max() < 1e-3
@@ -131,7 +138,9 @@ def test_slices_without_source_in_their_context_are_not_translated_and_stay_0():
     network = Neighbour(1)
     counts = []
     network.register_forward_hook(lambda _, inputs, __: counts.append(len(inputs[0])))
-    found = inference.translate_volume(network, data, np.eye(4), context=3, planes=("axial",), batch_size=2)
+    found = inference.translate_volume(
+        torch_engine(network), data, np.eye(4), context=3, planes=("axial",), batch_size=2
+    )
     assert np.array_equal(found.image, data)
     assert sum(counts) == 5, "three slices, and one neighbour on each side"
 
@@ -139,5 +148,5 @@ def test_slices_without_source_in_their_context_are_not_translated_and_stay_0():
 def test_an_empty_source_is_bad_data():
     with pytest.raises(DataError, match="source is empty"):
         inference.translate_volume(
-            Neighbour(0), np.zeros(SHAPE, np.float32), np.eye(4), context=1, planes=PLANES, batch_size=2
+            torch_engine(Neighbour(0)), np.zeros(SHAPE, np.float32), np.eye(4), context=1, planes=PLANES, batch_size=2
         )

@@ -18,7 +18,10 @@ from m2m.io.volume import Volume, load, same_grid, save
 from m2m.models import pretrained
 from m2m.models.baselines import predict_mean_map
 from m2m.models.catalogue import describe_installed
+from m2m.models.onnx_engine import onnx_engine
+from m2m.models.onnx_graph import example
 from m2m.models.record import load_model, load_weights
+from m2m.options import section_of
 from m2m.structural.template import load_template
 from m2m.translate import native, packing
 from m2m.translate.outputs import default_outputs, map_named_after
@@ -166,6 +169,18 @@ def test_a_default_name_is_never_that_of_an_input(standin, t1):
         native.translate_file(t1, brain=mask)
 
 
+def test_the_network_lies_beside_its_weights_and_the_engine_is_chosen(standin, t1, monkeypatch):
+    networks = []
+    monkeypatch.setattr(native, "translate_t1", lambda *given: networks.append(given[4]) or {})
+    weights = standin / "model.safetensors"
+    assert (standin / "model.onnx").is_file()
+    for flags in ((), ("--engine", "torch")):
+        assert run("translate", t1, *flags).exit_code == 0
+    native.translate_file(t1)
+    assert [(one.engine, one.weights) for one in networks] == [("auto", weights), ("torch", weights), ("auto", weights)]
+    assert run("translate", t1, "--engine", "jax").exit_code == 2
+
+
 def test_python_has_the_same_defaults(standin, t1, monkeypatch):
     calls = []
     monkeypatch.setattr(native, "translate_t1", lambda path, *rest: calls.append((path, *rest[-2:])))
@@ -292,3 +307,6 @@ def test_weights_that_are_shipped_are_whole(name):
     assert record["trained_on"] and record["licence"]
     assert (folder / "LICENSE").read_text().strip() and record["weights"] in (folder / "model_card.md").read_text()
     assert {path.name for path in folder.iterdir()} <= set(packing.FILES)
+    if section_of(record).trained:
+        run_by_onnx = onnx_engine(folder / "model.onnx", weights, record, "cpu")
+        assert run_by_onnx(*example(record, 2, 0)).image.std() > 0.01

@@ -11,6 +11,7 @@ from m2m.io.errors import DataError
 from m2m.models.building import build_network, build_objective, load_network
 from m2m.models.inference import translate_volume
 from m2m.models.prerequisites import Synthesis
+from m2m.models.torch_engine import torch_engine
 from m2m.networks import superres
 from m2m.networks.correction import LabelCorrection
 from m2m.networks.restormer import RestormerTranslator
@@ -236,8 +237,8 @@ def assert_saved_weights_translate_a_volume(tensors, model, cohort) -> None:
     subject = cohort["validation"][0]
     source, low = subject.volume("t1").data, subject.low_res_volume()
     views = {"context": 1, "planes": ("axial",), "batch_size": 8}
-    with_low = translate_volume(network, source, np.eye(4), **views, low_res=low).image
-    without = translate_volume(network, source, np.eye(4), **views, low_res=0 * low).image
+    with_low = translate_volume(torch_engine(network), source, np.eye(4), **views, low_res=low).image
+    without = translate_volume(torch_engine(network), source, np.eye(4), **views, low_res=0 * low).image
     assert np.isfinite(with_low).all() and np.abs(with_low - without).max() > 1e-5
 
 

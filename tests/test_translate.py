@@ -14,8 +14,8 @@ from m2m.diffusion.tensors import to_matrix
 from m2m.io.errors import DataError
 from m2m.io.files import read_json, write_json
 from m2m.io.volume import Volume, load, resample, same_grid, save
-from m2m.models import inference
 from m2m.models.record import Fit, load_model, save_model
+from m2m.models.torch_engine import choose_device
 from m2m.structural import anat
 from m2m.train.dataset import find_subjects
 from m2m.translate import native, parse_planes
@@ -372,7 +372,7 @@ def test_an_unknown_orientation_is_named():
 
 
 def test_the_requested_device_is_used_or_refused():
-    assert inference.choose_device("cpu") == "cpu"
+    assert choose_device("cpu") == "cpu"
     with pytest.raises(DataError, match=r"does not have the device .*gpu.*cpu"):
-        inference.choose_device("gpu")
-    assert inference.choose_device() in ("cpu", "cuda", "mps")
+        choose_device("gpu")
+    assert choose_device() in ("cpu", "cuda", "mps")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import shlex
 import subprocess
 import sys
@@ -100,6 +101,22 @@ def test_the_environment_is_whole_and_names_the_extra_that_it_lacks(empty, envir
     assert check.returncode == 0, check.stdout
     lacking = call(empty, environment, "m2m", "train", "--help", cwd=tmp_path)
     assert lacking.returncode == 1 and m2m.how_to_install("train") in lacking.stderr
+
+
+@pytest.mark.end_to_end
+def test_the_core_is_small_and_its_help_fast(empty, environment, tmp_path):
+    (packages,) = empty.parents[1].glob("lib/python*/site-packages")
+    assert not {"torch", "monai", "onnx"} & {path.name for path in packages.iterdir()}
+    size = sum(path.stat().st_size for path in packages.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    assert size < 700e6, f"{size / 1e6:.0f} MB"
+    call(empty, environment, "m2m", "--help", cwd=tmp_path)  # compiles
+    seconds = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert call(empty, environment, "m2m", "--help", cwd=tmp_path).returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(seconds) < 0.3, f"{min(seconds):.2f} s of the processor"
 
 
 @pytest.mark.end_to_end

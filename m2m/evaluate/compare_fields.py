@@ -16,7 +16,7 @@ from m2m.io.modalities import MODALITIES
 from m2m.io.tables import write_table
 from m2m.io.unit_status import recorded, require_ok
 from m2m.io.volume import Volume, load, require_same_grid
-from m2m.models.inference import Device, choose_device
+from m2m.models.torch_engine import Device, choose_device
 from m2m.options import SliceField
 from m2m.options.configured import section_of
 from m2m.options.stage_flags import ConfigFile, Root, Session, Subject

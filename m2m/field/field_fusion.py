@@ -11,6 +11,7 @@ from m2m.field.sample import at_points
 from m2m.field.slice_samples import box_of, cut
 from m2m.io.volume import Volume
 from m2m.models.fusion import View, average
+from m2m.models.torch_engine import choose_device
 from m2m.models.uncertainty import Prediction
 from m2m.options import SliceField
 
@@ -31,6 +32,7 @@ def by_field(views: Iterable[View], inside: NDArray[np.bool_], device: str = "cp
     inside : ndarray of bool, shape (X, Y, Z)
         Where the source is not 0.
     device : str
+        ``auto``: the best of this machine.
 
     Returns
     -------
@@ -41,6 +43,7 @@ def by_field(views: Iterable[View], inside: NDArray[np.bool_], device: str = "cp
     DataError
         As in `fit`.
     """
+    device = choose_device() if device == "auto" else device
     views = list(views)
     mean = average(views, inside)
     grid = np.eye(4)  # the field is defined in voxels

@@ -26,9 +26,9 @@ from m2m.io.modalities import MODALITIES
 from m2m.io.unit_status import recorded, require_ok
 from m2m.io.volume import Volume, load, require_same_grid, save
 from m2m.models.building import fill
-from m2m.models.inference import Device, choose_device
 from m2m.models.record import load_weights, require_same_weights, save_weights
 from m2m.models.record_schema import read_validated
+from m2m.models.torch_engine import Device, choose_device
 from m2m.options import SliceField
 from m2m.options.configured import section_of
 from m2m.options.stage_flags import ConfigFile, MapsOf, Root, Session, Subject

@@ -11,7 +11,7 @@ from m2m.field.sample import on_grid
 from m2m.io.errors import DataError
 from m2m.io.modalities import MODALITIES
 from m2m.io.volume import load, save
-from m2m.models.inference import Device, choose_device
+from m2m.models.torch_engine import Device, choose_device
 
 
 def main(

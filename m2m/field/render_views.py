@@ -20,7 +20,7 @@ from m2m.io.bids import files_of, unit_of
 from m2m.io.errors import DataError
 from m2m.io.files import whole
 from m2m.io.unit_status import recorded, require_ok
-from m2m.models.inference import Device, choose_device
+from m2m.models.torch_engine import Device, choose_device
 from m2m.networks.slice_inputs import TemplateMap
 from m2m.options import Render
 from m2m.options.configured import section_of

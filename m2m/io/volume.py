@@ -7,7 +7,6 @@ z up. An affine maps voxel indices (i, j, k) to them.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -227,22 +226,23 @@ def resample(
     """
     shape = int(shape[0]), int(shape[1]), int(shape[2])
     to_source = np.linalg.inv(volume.affine) @ (np.eye(4) if world is None else world) @ affine
-    if displacement is not None:
-        points = np.moveaxis(np.indices(shape, dtype=np.float64), 0, -1)
-        points += displacement @ np.linalg.inv(affine)[:3, :3].T
-    elif volume.shape == shape and np.allclose(to_source, np.eye(4), atol=1e-5):
+    if displacement is None and volume.shape == shape and np.allclose(to_source, np.eye(4), atol=1e-5):
         return Volume(volume.data.copy(), np.asarray(affine, dtype=np.float64))
     channels = volume.data.reshape(*volume.shape, -1)
     kind = volume.data.dtype if order == 0 else np.result_type(volume.data, np.float32)
     data = np.empty((*shape, channels.shape[-1]), dtype=kind)
-    for c in range(channels.shape[-1]):
-        target: dict[str, Any] = {"output": data[..., c], "order": order, "mode": "grid-constant"}
-        if displacement is None:
-            matrix, offset = to_source[:3, :3], to_source[:3, 3]
-            ndimage.affine_transform(channels[..., c], matrix, offset, shape, **target)
-        else:
+    each = range(channels.shape[-1])
+    if displacement is None:
+        for c in each:
+            target = {"output": data[..., c], "order": order, "mode": "grid-constant"}
+            ndimage.affine_transform(channels[..., c], to_source[:3, :3], to_source[:3, 3], shape, **target)
+    else:
+        by_voxel = np.linalg.inv(affine)[:3, :3].T
+        for i, slab in enumerate(displacement):  # the points of a whole volume take several times its memory
+            points = np.stack([np.full(shape[1:], float(i)), *np.indices(shape[1:])], axis=-1) + slab @ by_voxel
             source = np.moveaxis(nib.affines.apply_affine(to_source, points), -1, 0)
-            ndimage.map_coordinates(channels[..., c], source, **target)
+            for c in each:
+                ndimage.map_coordinates(channels[..., c], source, data[i, ..., c], order, "grid-constant")
     return Volume(data.reshape(*shape, *volume.data.shape[3:]), np.asarray(affine, dtype=np.float64))
 
 

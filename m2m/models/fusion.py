@@ -135,7 +135,7 @@ def fusion_of(name: str, device: str) -> Fuse:
     ----------
     name : {"average", "inverse-variance", "field"}
     device : str
-        Device on which a field is fitted.
+        Device on which a field is fitted; ``auto``: the best of this machine.
 
     Returns
     -------

@@ -1,41 +1,41 @@
-"""Apply a trained network to a whole volume: slices in batches, orientations fused."""
+"""Apply a network to a whole volume: slices in batches, orientations fused. PyTorch is not needed."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from m2m.io.errors import DataError
 from m2m.io.modalities import MODALITIES
 from m2m.models.fusion import Fuse, View, average
 from m2m.models.uncertainty import Prediction
-from m2m.networks.layout import placed
 from m2m.options import Trained
 from m2m.structural.slices import PLANES, assemble, extract, positions
 
-Device = Literal["auto", "cpu", "cuda", "mps"]
 
+class Slices(NamedTuple):
+    """Output of a network for a batch of slices.
 
-def choose_device(requested: Device = "auto") -> str:
-    """Choose the device to compute on: the requested one, or the best of this machine.
-
-    Raises
-    ------
-    DataError
-        This machine does not have the requested device.
+    Attributes
+    ----------
+    image : ndarray, shape (N, C, H, W)
+        Scaled values.
+    log_sd : ndarray, shape (N, C, H, W), or None
+        Logarithm of the standard deviation that the network predicts; None if it predicts none.
+    sample_sd : ndarray, shape (N, C, H, W), or None
+        Standard deviation over samples of a network that draws several; None for others.
     """
-    accelerators = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    found = [name for name, available in accelerators.items() if available] + ["cpu"]
-    if requested not in ("auto", *found):
-        raise DataError(
-            "this machine does not have the device",
-            value=requested,
-            remedy=f"choose auto or one of: {', '.join(found)}",
-        )
-    return found[0] if requested == "auto" else requested
+
+    image: NDArray[np.float32]
+    log_sd: NDArray[np.float32] | None = None
+    sample_sd: NDArray[np.float32] | None = None
+
+
+# What runs a network: from slices (N, context, H, W), their orientations (N,), an index in `PLANES`, and the MNI152 mm
+# of their pixels (N, 3, H, W). Low-resolution slices come after the others.
+Engine = Callable[[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]], Slices]
 
 
 def views_of(options: Trained, target: str) -> dict[str, Any]:
@@ -45,47 +45,14 @@ def views_of(options: Trained, target: str) -> dict[str, Any]:
     return {"context": options.window.context, "planes": options.planes, "mirror": mirror, "whole": whole}
 
 
-@torch.inference_mode()
-def deformed_prior(
-    network: nn.Module, to_mni: NDArray[np.float64], affine: NDArray[np.float64], displacement: NDArray[np.floating]
-) -> NDArray[np.float32]:
-    """Resample the prior of a network to a participant's grid by the deformation of the template to the T1.
-
-    Parameters
-    ----------
-    network : Module
-        With a prior of one channel among its inputs.
-    to_mni : ndarray, shape (4, 4)
-        From world mm to MNI152 mm.
-    affine : ndarray, shape (4, 4)
-        Of the grid, from voxels to world mm.
-    displacement : ndarray, shape (X, Y, Z, 3)
-        From the T1 to the template, on the same grid, world mm.
-
-    Returns
-    -------
-    ndarray, shape (X, Y, Z)
-        Scaled.
-    """
-    prior = network.get_submodule("inputs.prior").cpu()
-    slabs = []
-    for i, by_slab in enumerate(displacement):  # the coordinates of a whole volume take three times its memory
-        voxels = np.moveaxis(np.indices(by_slab.shape[:2]), 0, -1)
-        world = affine[:3, 0] * i + voxels @ affine[:3, 1:3].T + affine[:3, 3] + by_slab
-        mni = torch.from_numpy((world @ to_mni[:3, :3].T + to_mni[:3, 3]).astype(np.float32))
-        slabs.append(prior(mni.movedim(-1, 0)[None])[0, 0].numpy())
-    return np.stack(slabs)
-
-
 def translate_volume(
-    network: nn.Module,
+    run: Engine,
     source: NDArray[np.float32],
     to_mni: NDArray[np.float64],
     *,
     context: int,
     planes: Sequence[str],
     batch_size: int,
-    device: str = "cpu",
     mirror: Sequence[int] | None = None,
     low_res: NDArray[np.float32] | None = None,
     fuse: Fuse = average,
@@ -95,8 +62,8 @@ def translate_volume(
 
     Parameters
     ----------
-    network : Module
-        Called with slices (N, context, H, W), orientations (N,) and MNI152 mm (N, 3, H, W).
+    run : callable
+        Runs the network on a batch of slices.
     source : ndarray, shape (X, Y, Z)
         Scaled, 0 outside the brain.
     to_mni : ndarray, shape (4, 4)
@@ -107,7 +74,6 @@ def translate_volume(
         Orientations.
     batch_size : int
         Slices.
-    device : str
     mirror : sequence of int or None
         If given, the volume mirrored left to right (first axis) is translated too; the factor of
         each channel under mirroring.
@@ -131,7 +97,6 @@ def translate_volume(
     """
     if not source.any():
         raise DataError("the source is empty inside the brain", remedy="check the image and its brain mask")
-    network = placed(network, device)
     volumes: list[tuple[NDArray, NDArray | None, NDArray, NDArray | None]] = [(source, low_res, to_mni, None)]
     if mirror is not None:
         mirrored_to_mni, factors = mirror_affine(to_mni, len(source)), np.asarray(mirror, np.float32)
@@ -141,7 +106,7 @@ def translate_volume(
         for image, low, affine, factors in volumes:
             for plane in planes:
                 at_once = len(extract(image, plane)) if whole else batch_size
-                view = _translate_plane(network, image, low, affine, plane, context, at_once, device)
+                view = _translate_plane(run, image, low, affine, plane, context, at_once)
                 yield view if factors is None else _mirror_back(view, factors)
 
     image, sds = fuse(views(), source != 0)  # (X, Y, Z, C)
@@ -163,45 +128,43 @@ def mirror_affine(to_mni: NDArray[np.float64], width: int) -> NDArray[np.float64
     return np.diag([-1.0, 1, 1, 1]) @ to_mni @ reverse
 
 
-@torch.inference_mode()
 def _translate_plane(
-    network: nn.Module,
+    run: Engine,
     source: NDArray[np.float32],
     low_res: NDArray[np.float32] | None,
     to_mni: NDArray[np.float64],
     plane: str,
     context: int,
     batch_size: int,
-    device: str,
 ) -> View:
     """Translate the slices of one orientation.
 
     Where the source is 0 in a slice and its neighbours, the volumes are 0.
     """
-    stack = torch.from_numpy(np.ascontiguousarray(extract(source, plane)))  # (n, H, W)
-    edge = stack.new_zeros(context // 2, *stack.shape[1:])
-    windows = torch.cat([edge, stack, edge]).unfold(0, context, 1).movedim(-1, 1)
-    filled = windows.flatten(1).any(dim=1).nonzero()[:, 0]  # of (n, context, H, W)
-    if low_res is not None:
-        low_stack = torch.from_numpy(np.ascontiguousarray(extract(low_res, plane)))[:, None]
-        windows = torch.cat([windows, low_stack], 1)  # (n, context + 1, H, W)
-    parts: dict[str, list[Tensor]] = {"image": [], "log_sd": [], "sample_sd": []}
-    for indices in filled.split(batch_size):
-        slices = windows[indices].to(device, memory_format=torch.channels_last)  # (N, context, H, W)
-        position = torch.from_numpy(positions(to_mni, source.shape, plane, indices.numpy()))
-        orientation = torch.full((len(slices),), PLANES.index(plane), device=device)
-        translation = network(slices, orientation, position.to(device))
-        for name, found in parts.items():
-            if (values := getattr(translation, name)) is not None:
-                found.append(values.cpu())  # (N, C, H, W)
-    volumes = {
-        name: _assemble_volume(torch.cat(found), filled, len(stack), plane) for name, found in parts.items() if found
-    }
-    return View(plane, volumes["image"], volumes.get("log_sd"), volumes.get("sample_sd"))
+    stack = extract(source, plane).astype(np.float32, copy=False)  # (n, H, W)
+    edge = np.zeros((context // 2, *stack.shape[1:]), np.float32)
+    windows = np.moveaxis(sliding_window_view(np.concatenate([edge, stack, edge]), context, 0), -1, 1)
+    filled = np.flatnonzero(windows.any(axis=(1, 2, 3)))  # of (n, context, H, W)
+    low_stack = None if low_res is None else extract(low_res, plane).astype(np.float32, copy=False)[:, None]
+    found: list[Slices] = []
+    for start in range(0, len(filled), batch_size):
+        indices = filled[start : start + batch_size]
+        slices = windows[indices]  # (N, context, H, W)
+        if low_stack is not None:
+            slices = np.concatenate([slices, low_stack[indices]], 1)  # (N, context + 1, H, W)
+        orientation = np.full(len(indices), PLANES.index(plane), np.int64)
+        place = positions(to_mni, source.shape, plane, indices)
+        found.append(run(np.ascontiguousarray(slices), orientation, place))
+    image, *sds = (
+        None if parts[0] is None else _assemble_volume(np.concatenate(parts), filled, len(stack), plane)
+        for parts in zip(*found, strict=True)
+    )
+    assert image is not None  # every network gives one
+    return View(plane, image, *sds)
 
 
-def _assemble_volume(slices: Tensor, indices: Tensor, n: int, plane: str) -> NDArray[np.float32]:
+def _assemble_volume(slices: NDArray[np.float32], indices: NDArray, n: int, plane: str) -> NDArray[np.float32]:
     """Volume (X, Y, Z, C) of n slices: those at `indices` (N, C, H, W), and 0 elsewhere."""
-    stack = slices.new_zeros(n, *slices.shape[1:])
+    stack = np.zeros((n, *slices.shape[1:]), slices.dtype)
     stack[indices] = slices
-    return np.stack([assemble(c, plane) for c in stack.movedim(1, 0).numpy()], axis=-1)
+    return np.stack([assemble(c, plane) for c in np.moveaxis(stack, 1, 0)], axis=-1)

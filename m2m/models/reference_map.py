@@ -40,6 +40,32 @@ def reference_map(tensors: Mapping[str, NDArray]) -> Volume | None:
     return None
 
 
+def deformed_map(
+    tensors: Mapping[str, NDArray], affine: NDArray, to_mni: NDArray, displacement: NDArray[np.floating]
+) -> NDArray[np.float32]:
+    """Resample the map of a model to a participant's grid by the deformation of the template to the T1.
+
+    Parameters
+    ----------
+    tensors : mapping of str to ndarray
+        Weights of a model with a map of one channel.
+    affine : ndarray, shape (4, 4)
+        Of the grid, from voxels to world mm.
+    to_mni : ndarray, shape (4, 4)
+        From world mm to MNI152 mm.
+    displacement : ndarray, shape (X, Y, Z, 3)
+        From the T1 to the template, on the same grid, world mm.
+
+    Returns
+    -------
+    ndarray, shape (X, Y, Z)
+        Scaled; 0 outside the map.
+    """
+    found = reference_map(tensors)
+    assert found is not None, "only a model that holds a map deforms it"
+    return resample(found, affine, displacement.shape[:3], to_mni, 1, displacement).data
+
+
 def given_map(path: Path, spacing_mm: float, target: Modality) -> NDArray[np.float32]:
     """Load a map in template space and resample it to the grid of the template.
 

@@ -27,7 +27,7 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (N, C, H, W)."""
-        return self.norm(x.movedim(1, -1)).movedim(-1, 1)  # (N, C, H, W)
+        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # (N, C, H, W)
 
 
 def conv3(inputs: int, outputs: int, groups: int = 1) -> nn.Conv2d:
@@ -80,7 +80,7 @@ class TransposedAttention(nn.Module):
             part.unflatten(1, (self.heads, -1)).flatten(3) for part in self.queries(x).chunk(3, 1)
         )  # each (N, heads, C / heads, H W)
         q, k = (F.normalize(part.float(), dim=-1).to(v.dtype) for part in (q, k))
-        weights = (q @ k.mT * self.temperature).softmax(-1)  # (N, heads, C / heads, C / heads)
+        weights = (q @ k.transpose(-2, -1) * self.temperature).softmax(-1)  # (N, heads, C / heads, C / heads)
         return self.last((weights @ v).flatten(1, 2).unflatten(-1, x.shape[-2:]))  # (N, C, H, W)
 
 

@@ -48,17 +48,16 @@ def deformable_conv2d(
     -------
     Tensor, shape (N, C', H, W)
     """
-    if not plain:
+    if not (plain or torch.onnx.is_in_onnx_export()):
         return _by_torchvision(x, offset, weight, padding=1, mask=mask)
-    sides = x.shape[-2:]
-    axes = (torch.arange(n, device=x.device, dtype=torch.float32) for n in sides)
+    height, width = x.shape[-2:]
+    axes = (torch.arange(n, device=x.device, dtype=torch.float32) for n in (height, width))
     pixel = torch.stack(torch.meshgrid(*axes, indexing="ij"))  # (2, H, W)
     steps = torch.arange(-1, 2, device=x.device, dtype=torch.float32)
-    tap = torch.cartesian_prod(steps, steps)[:, :, None, None]  # (9, 2, 1, 1)
-    coordinates = pixel + tap + offset.float().unflatten(1, (TAPS, 2))  # (N, 9, 2, H, W)
+    tap = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), -1).reshape(TAPS, 2, 1, 1)
+    rows, columns = (pixel + tap + offset.float().unflatten(1, (TAPS, 2))).unbind(2)  # each (N, 9, H, W)
     # grid_sample: the centre of pixel i lies at (2 i + 1) / length - 1; columns come first.
-    length = torch.tensor(sides, device=x.device).view(2, 1, 1)
-    grid = ((2 * coordinates + 1) / length - 1).flip(2).movedim(2, -1)  # (N, 9, H, W, 2)
+    grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], -1)  # (N, 9, H, W, 2)
     samples = F.grid_sample(x.float(), grid.flatten(1, 2), align_corners=False)  # (N, C, 9 H, W)
     samples = samples.unflatten(2, (TAPS, -1)) * mask[:, None]  # (N, C, 9, H, W)
     kernel = weight.reshape(len(weight), -1, 1, 1)  # (C', 9 C / groups, 1, 1)

@@ -18,6 +18,7 @@ from m2m.io.files import digest, file_digest, read_json, write_text
 from m2m.io.modalities import MODALITIES
 from m2m.io.versions import VERSIONS
 from m2m.models.building import load_synthesis
+from m2m.models.onnx_graph import write_graph
 from m2m.models.prerequisites import Synthesis
 from m2m.models.record import METRIC, load_model, save_model
 from m2m.models.record_schema import without_folders
@@ -252,9 +253,17 @@ def fit_model(
         fit = fit_at_once(subjects, task_chosen, chosen, slices_dir.parent)
         value = fit.validation["value"] if fit.validation else None
         write_text(metrics, json_lines([{"step": None, "split": "validation", METRIC: value}]))
-    about |= {"fingerprint": checkpoints.fingerprint}
-    save_model(fit, about, weights, record, card, simulated)
+    save_model(fit, about | {"fingerprint": checkpoints.fingerprint}, weights, record, card, simulated)
+    _write_graph(weights, record)
     print(f"{model}: {fit.validation or 'no validation subject'}, weights of step {fit.best_step}")
+
+
+def _write_graph(weights: Path, record: Path) -> None:
+    """Write the network for ONNX Runtime, where it can run it: the model is whole without."""
+    try:
+        write_graph(weights, record)
+    except DataError as error:
+        typer.echo(f"warning: PyTorch will be needed to translate by this model: {error}", err=True)
 
 
 def participants_of(subjects: Subjects, part: str) -> list[str]:

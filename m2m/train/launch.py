@@ -13,7 +13,7 @@ from lightning_fabric.plugins.environments import (
 )
 
 from m2m.io.errors import DataError
-from m2m.models.inference import choose_device
+from m2m.models.torch_engine import choose_device
 from m2m.options import Training
 
 

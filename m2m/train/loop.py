@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from m2m.io.modalities import MODALITIES
 from m2m.models.building import CORRECTION
 from m2m.models.fusion import fusion_of, with_atlas
-from m2m.models.inference import deformed_prior, translate_volume, views_of
+from m2m.models.inference import translate_volume, views_of
 from m2m.models.prerequisites import Synthesis
 from m2m.models.record import METRIC, Fit
-from m2m.models.reference_map import given_map
+from m2m.models.reference_map import PRIOR, TO_VOXEL, deformed_map, given_map
+from m2m.models.torch_engine import torch_engine
 from m2m.models.uncertainty import Prediction
 from m2m.networks.slice_inputs import TemplateMap
 from m2m.options import Task, Trained
@@ -271,19 +272,21 @@ def predictor(
     def predict(subject: Subject) -> Prediction:
         source = subject.volume(task.source)
         prediction = translate_volume(
-            network,
+            torch_engine(network, device),
             source.data,
             to_mni(subject) @ source.affine,
             batch_size=options.training.batch_size,
-            device=device,
             fuse=fusion_of(options.fusion, device),
             low_res=subject.low_res_volume() if subject.low_res else None,
             **views_of(options, task.target),
         )
         if root is None:
             return prediction
-        grid = to_mni(subject), source.affine, displacement_of(subject, "deformation", root).data
-        return with_atlas(prediction, deformed_prior(network, *grid), options.atlas_share)
+        state = network.state_dict()
+        tensors = {name: state[name].numpy(force=True) for name in (PRIOR, TO_VOXEL)}
+        displacement = displacement_of(subject, "deformation", root).data
+        atlas = deformed_map(tensors, source.affine, to_mni(subject), displacement)
+        return with_atlas(prediction, atlas, options.atlas_share)
 
     return predict
 

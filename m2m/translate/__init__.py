@@ -16,6 +16,7 @@ from tqdm import tqdm
 from m2m.io.errors import DataError
 from m2m.io.overwriting import require_apart, require_outside, sidecar_of
 from m2m.io.unit_status import recorded, require_ok
+from m2m.models.engines import EngineName
 from m2m.models.pretrained import DEFAULT, weights_of
 from m2m.models.record import load_model
 from m2m.models.record_schema import read_record
@@ -96,6 +97,10 @@ def main(
     record: Annotated[
         Path | None, typer.Option(help="Model's record. Default: model.json next to the weights.")
     ] = None,
+    engine: Annotated[
+        EngineName,
+        typer.Option(help="What runs the network: ONNX Runtime where the model has model.onnx, or else PyTorch."),
+    ] = EngineName.AUTO,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Slices per batch.")] = 4,
     planes: Annotated[
@@ -151,8 +156,9 @@ def main(
     Exit codes: 0 done; 1 refused or failed, with the reason; 2 wrong call; 3 some T1s of a folder
     were not translated.
     """
-    network = Network(parse_planes(planes), batch_size, device)
+    chosen_planes = parse_planes(planes)
     weights_path = weights_of(weights)
+    network = Network(chosen_planes, batch_size, device, engine, weights_path)
     record = record or weights_path.with_name("model.json")
     out = out or _default_out(source, record)
     profiles = _profile_inputs(bundles, measured or [], atlas, on_grid=anat_status is not None)
@@ -166,7 +172,8 @@ def main(
     if source.is_dir():
         if any((out_sd, figure, brain, anat_status, require, status, low_res, measured)):
             raise typer.BadParameter(
-                "a folder takes --weights, --out, --record, --device, --batch-size, --planes, --bundles, --atlas"
+                "a folder takes --weights, --out, --record, --engine, --device, --batch-size, --planes, --bundles, "
+                "--atlas"
             )
         from m2m.translate.folder import translate_folder
 

@@ -20,6 +20,7 @@ from m2m.io.files import read_json, whole, write_json, write_text
 from m2m.io.masks import in_mask
 from m2m.io.modalities import MODALITIES
 from m2m.io.volume import Volume, load
+from m2m.models.onnx_engine import GRAPH, graph_beside
 from m2m.models.pretrained import weights_of
 from m2m.models.record import load_model, model_card
 from m2m.models.uncertainty import Prediction, calibrate, on_line
@@ -44,7 +45,7 @@ class Measured(NamedTuple):
     prediction: Prediction
 
 
-def measured_voxels(root: Path, unit: str, tensors: Tensors, record: Record) -> Measured:
+def measured_voxels(root: Path, unit: str, tensors: Tensors, record: Record, network: Network) -> Measured:
     """Translate a participant of the pairs, and take the voxels that were measured.
 
     Parameters
@@ -54,6 +55,8 @@ def measured_voxels(root: Path, unit: str, tensors: Tensors, record: Record) -> 
     unit : str
     tensors, record : mapping
         Of `m2m.models.record.load_model`.
+    network : Network
+        How the network is run.
 
     Returns
     -------
@@ -76,7 +79,7 @@ def measured_voxels(root: Path, unit: str, tensors: Tensors, record: Record) -> 
     inside = Volume(in_mask(brain.data), brain.affine)
     to_mni = np.array(read_json(at("anat-status"))["grid_to_mni"])
     deformation = displacement_of(t1, inside, to_mni, record, at("deformation"))
-    prediction = unbounded(Subject(t1, inside, to_mni, displacement=deformation), tensors, record, Network())
+    prediction = unbounded(Subject(t1, inside, to_mni, displacement=deformation), tensors, record, network)
     where = in_mask(target.data) & inside.data
     sds = {name: sd[where] for name, sd in prediction.sds.items()}
     return Measured(MODALITIES["fa"].scale(fa.data[where]), Prediction(prediction.image[where], sds))
@@ -105,7 +108,9 @@ def fit_calibration(pairs: Sequence[Measured], contrast: float) -> tuple[float, 
     return float(y.mean() - slope * x.mean()), float(slope)
 
 
-def fit_to_pairs(root: Path, tensors: Tensors, record: Record, contrast: float = 0.0) -> dict[str, Any]:
+def fit_to_pairs(
+    root: Path, tensors: Tensors, record: Record, network: Network, contrast: float = 0.0
+) -> dict[str, Any]:
     """Fit line and deviation to all pairs.
 
     Parameters
@@ -114,6 +119,8 @@ def fit_to_pairs(root: Path, tensors: Tensors, record: Record, contrast: float =
         Dataset of the pairs.
     tensors, record : mapping
         Of `m2m.models.record.load_model`.
+    network : Network
+        How the network is run.
     contrast : float
         As of `fit_calibration`.
 
@@ -127,7 +134,7 @@ def fit_to_pairs(root: Path, tensors: Tensors, record: Record, contrast: float =
     DataError
         As of `measured_voxels`; or the maps do not rise with what was measured.
     """
-    found = [measured_voxels(root, str(row["unit"]), tensors, record) for row in compared_units(root)]
+    found = [measured_voxels(root, str(row["unit"]), tensors, record, network) for row in compared_units(root)]
     intercept, slope = fit_calibration(found, contrast)
     if slope <= 0:
         raise DataError(
@@ -167,9 +174,11 @@ def main(
     require_model_of_t1(record)
     if record["target"] != "fa":
         raise DataError("the model does not predict FA", file=path, value=record["target"], remedy="give one that does")
-    about = dict(record) | fit_to_pairs(root / "real", tensors, record, contrast)
-    with whole(out / path.name) as temporary:
-        temporary.write_bytes(path.read_bytes())
+    about = dict(record) | fit_to_pairs(root / "real", tensors, record, Network(weights=path), contrast)
+    (out / GRAPH).unlink(missing_ok=True)  # of an earlier model
+    for file in filter(None, (path, graph_beside(path))):
+        with whole(out / file.name) as temporary:
+            temporary.write_bytes(file.read_bytes())
     write_json(out / "model.json", about)
     write_text(out / "model_card.md", model_card(about))
     print("{intercept:.4f} + {slope:.4f} times the map, from {n_subjects} participants".format(**about["calibration"]))

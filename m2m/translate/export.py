@@ -5,42 +5,32 @@ References
 ONNX: https://onnx.ai.
 """
 
-import warnings
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import torch
 import typer
-from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
-from torch import Tensor, nn
 
 import m2m
 from m2m.io.errors import DataError
-from m2m.io.files import read_text, whole, write_json, write_text
+from m2m.io.files import read_text, write_json, write_text
 from m2m.io.modalities import MODALITIES
 from m2m.io.overwriting import require_apart
 from m2m.io.tables import read_table
-from m2m.models.building import load_network
 from m2m.models.inference import views_of
+from m2m.models.onnx_graph import TOLERANCE, write_onnx
 from m2m.models.pretrained import FOLDER
 from m2m.models.record import load_model, model_card
 from m2m.models.record_schema import Sentence
 from m2m.options import Trained, section_of
-from m2m.structural.slices import PLANES, positions
+from m2m.structural.slices import PLANES
 from m2m.translate.monai_bundle import card_with_tests, require_no_participant, write_bundle
 from m2m.translate.native import require_model_of_t1
 from m2m.translate.packing import FILES, licence_text, write_weights
 from m2m.translate.predict import require_grid_axes
 
-# The first version in which GridSample supports volumes, for a network with a prior.
-OPSET = 20
-TOLERANCE = 1e-4
-INPUTS = ("source", "plane", "position")
-OUTPUTS = ("image", "log_sd", "sample_sd")
 # For a target of tensors: what `m2m translate` does with the network's output, and a user of ONNX must do.
 ALONG_GRID = (
     "before elements are rotated: they are along the axes of the volume that the slices are cut from. "
@@ -54,145 +44,6 @@ class Format(StrEnum):
     MONAI = "monai"
     ONNX = "onnx"
     WEIGHTS = "weights"
-
-
-class _Flat(nn.Module):
-    """A network that returns its image, and what it says of its error, as a tuple in the order of `OUTPUTS`."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(self, source: Tensor, plane: Tensor, position: Tensor) -> tuple[Tensor, ...]:
-        output = self.network(source, plane, position)
-        return tuple(part for name in OUTPUTS if (part := getattr(output, name)) is not None)
-
-
-def example(shape: tuple[int, int, int], context: int, n: int, plane: int) -> tuple[Tensor, ...]:
-    """Input of a network, of one orientation: random slices of a volume at known positions.
-
-    Parameters
-    ----------
-    shape : (int, int, int)
-        Of the volume.
-    context : int
-        Number of neighbouring slices.
-    n : int
-        Number of slices.
-    plane : int
-        Index in `PLANES`.
-
-    Returns
-    -------
-    source : Tensor, shape (n, context, H, W)
-    plane : Tensor of int, shape (n,)
-    position : Tensor, shape (n, 3, H, W)
-        MNI152 mm.
-    """
-    height, width = ((1, 0), (2, 0), (2, 1))[plane]
-    size = (shape[height], shape[width])
-    generator = torch.Generator().manual_seed(plane)
-    source = torch.rand(n, context, *size, generator=generator)  # (n, context, H, W)
-    to_mni = np.diag([2.0, 2.0, 2.0, 1.0])
-    to_mni[:3, 3] = 1 - np.array(shape)
-    position = positions(to_mni, shape, PLANES[plane], np.arange(n))
-    return source, torch.full((n,), plane), torch.from_numpy(position)
-
-
-def write_onnx(network: nn.Module, record: Mapping[str, Any], context: int, out: Path) -> None:
-    """Write a network as ONNX, for any number of slices, height and width.
-
-    Parameters
-    ----------
-    network : Module
-        On the CPU, in evaluation mode.
-    record : mapping
-        Of the model; its hash is written to the file.
-    context : int
-        Number of neighbouring slices that are input of the network.
-    out : Path
-        File to write.
-
-    Raises
-    ------
-    DataError
-        onnxruntime computes other values than the network, beyond `TOLERANCE`.
-    """
-    import onnx
-
-    flat = _Flat(network).eval()
-    x, y, z = record["shape"]
-    shape = (x, y, z)
-    slices = example(shape, context, 2, 0)
-    with torch.inference_mode():
-        found = network(*slices)
-    outputs = [name for name in OUTPUTS if getattr(found, name) is not None]
-    axes = {0: "slices", 2: "height", 3: "width"}
-    with whole(out) as temporary:
-        with warnings.catch_warnings():
-            # The tracer warns about each constant; `difference` checks that the constants are valid.
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                flat,
-                slices,
-                temporary,
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=list(INPUTS),
-                output_names=outputs,
-                dynamic_axes={"source": axes, "plane": {0: "slices"}, "position": axes} | dict.fromkeys(outputs, axes),
-            )
-        model = onnx.load(temporary)
-        _remove_traces(model.graph)
-        facts = {key: str(record[key]) for key in ("task", "model", "weights", "code_version")}
-        onnx.helper.set_model_props(model, facts)
-        onnx.checker.check_model(model)
-        onnx.save(model, temporary)
-        worst = max(difference(flat, temporary, example(shape, context, 3, plane)) for plane in range(len(PLANES)))
-        if not worst <= TOLERANCE:
-            raise DataError(
-                "onnxruntime computes other values than the network",
-                value=f"{worst:.2g}",
-                remedy="report the model's options with this message",
-            )
-
-
-def _remove_traces(graph: Any) -> None:
-    """Remove where in the code each operation was traced: these are paths of this machine."""
-    graph.doc_string = ""
-    for node in graph.node:
-        node.doc_string = ""
-        node.ClearField("metadata_props")
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                if inner.node:
-                    _remove_traces(inner)
-
-
-def difference(network: nn.Module, path: Path, slices: tuple[Tensor, ...]) -> float:
-    """Largest absolute difference between a network and its ONNX file, run by onnxruntime.
-
-    Parameters
-    ----------
-    network : Module
-    path : Path
-        ONNX file.
-    slices : tuple of Tensor
-        Of `example`.
-
-    Returns
-    -------
-    float
-    """
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    values = {name: part.numpy() for name, part in zip(INPUTS, slices, strict=True)}
-    # An input that the network does not use is not in the file.
-    outputs = session.run(None, {used.name: values[used.name] for used in session.get_inputs()})
-    with torch.inference_mode():
-        expected = [tensor.numpy() for tensor in network(*slices)]
-    return max(float(np.abs(f - e).max()) for f, e in zip(outputs, expected, strict=True))
 
 
 def usage(record: Mapping[str, Any], context: int) -> dict[str, Any]:
@@ -223,12 +74,10 @@ def usage(record: Mapping[str, Any], context: int) -> dict[str, Any]:
     }
 
 
-def network_and_context(tensors: Mapping[str, NDArray], record: Mapping[str, Any]) -> tuple[nn.Module | None, int]:
-    """Network of a model and its number of neighbouring slices; None and 0 for a baseline."""
+def context_of(record: Mapping[str, Any]) -> int:
+    """Number of neighbouring slices that are input of a model's network; 0 for a baseline, which has none."""
     options = section_of(record)
-    if not isinstance(options, Trained):
-        return None, 0
-    return load_network(tensors, record), views_of(options, record["target"])["context"]
+    return views_of(options, record["target"])["context"] if isinstance(options, Trained) else 0
 
 
 def require_slices(record: Mapping[str, Any], weights: Path) -> None:
@@ -305,18 +154,17 @@ def main(
     about = stated(about, trained_on=trained_on)
     require_model_of_t1(about)
     require_grid_axes(about)
-    network, context = network_and_context(tensors, about)
+    context = context_of(about)
     if format == Format.ONNX:
-        if network is None:
+        if not context:
             raise DataError(
                 f"a model of family {about['family']} has no network",
                 file=weights,
                 remedy="write it as a bundle: --format monai",
             )
-        require_slices(about, weights)
-        write_onnx(network, about, context, out)
+        write_onnx(weights, record_path, out)
         write_json(out.with_suffix(".json"), usage(about, context))
-        print(f"{out}: onnxruntime's values are within {TOLERANCE:g} of the network's")
+        print(f"{out}: ONNX Runtime's values are within {TOLERANCE:g} of PyTorch's")
         return
     rows = [row for row in read_table(summary) if row["model"] == about["model"]] if summary else []
     path = weights.with_name("model_card.md")

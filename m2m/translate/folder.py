@@ -176,7 +176,7 @@ def _translate_unit(
             numbers |= translate_t1(t1, mask, tensors, record, network, outputs, sources, profiles=profiles)
             warnings = [warning_of(entry, t1) for entry in numbers.get("OutsideValidationRange", ())]
             findings += [replace(finding(unit, warning, "note"), stage="translate") for warning in warnings]
-        except DataError:
+        except (DataError, ModuleNotFoundError):  # a missing library is missing for all
             raise
         except Exception as error:  # one participant's file must not stop the other participants
             raise unexpected(error, t1) from error

@@ -281,7 +281,7 @@ def translate_file(
     source, weights_path = Path(source), weights_of(weights)
     mask, record_path = Path(brain) if brain else None, weights_path.with_name("model.json")
     tensors, record = load_model(weights_path, record_path)
-    network = Network(batch_size=batch_size, device=device)
+    network = Network(batch_size=batch_size, device=device, weights=weights_path)
     sources = [path for path in (source, mask, weights_path) if path]
     outputs = default_outputs(Path(out) if out else map_named_after(source, record["target"]))
     images = [*sources, record_path]

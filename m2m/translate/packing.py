@@ -14,14 +14,16 @@ from safetensors.numpy import save
 from m2m.io.errors import DataError
 from m2m.io.files import file_digest, whole, write_json, write_text
 from m2m.io.tables import write_table
+from m2m.models.onnx_engine import GRAPH
+from m2m.models.onnx_graph import write_graph
 from m2m.models.record import HALF
 from m2m.models.record_schema import public_record
 
 # Size of the weights of one task at most, and what is left of it to the files beside them.
-MOST_BYTES, FURTHER_BYTES = 4_000_000, 100_000
+MOST_BYTES, FURTHER_BYTES = 4_000_000, 400_000
 # Values of a tensor that is stored as it is: an affine in half precision would move a map by parts of a voxel.
 FEW = 16
-FILES = ("model.safetensors", "model.json", "model_card.md", "LICENSE", "summary.tsv")
+FILES = ("model.safetensors", "model.json", "model_card.md", "LICENSE", "summary.tsv", GRAPH)
 LICENCE = """The weights of {model} ({task}) in this folder: {licence}.
 
 {about}This is the licence of the files in this folder alone. m2m itself is Apache-2.0.
@@ -85,7 +87,7 @@ def write_weights(
     rows: Sequence[Mapping[str, str | None]],
     out: Path,
 ) -> dict[str, Any]:
-    """Write the folder: model.safetensors, model.json, model_card.md, LICENSE and, if there are tests, summary.tsv.
+    """Write the folder: weights, record, card, LICENSE, summary.tsv if there are tests, model.onnx of a network.
 
     The record has no identifier of a participant and no path of this machine.
 
@@ -110,7 +112,7 @@ def write_weights(
     Raises
     ------
     DataError
-        The weights are larger than `MOST_BYTES`, or exceed the range of half precision.
+        The weights are larger than `MOST_BYTES`, or exceed the range of half precision; or as of `write_graph`.
     """
     content = save(halved(tensors))
     size, most = len(content), MOST_BYTES - FURTHER_BYTES
@@ -121,7 +123,7 @@ def write_weights(
             value=f"{size / 1e6:.3g} MB in half precision, at most {most / 1e6:.3g} MB",
             remedy="train a smaller network, or export it as a bundle: --format monai",
         )
-    weights, about, page, terms, tests = (out / name for name in FILES)
+    weights, about, page, terms, tests, _ = (out / name for name in FILES)
     with whole(weights) as temporary:
         temporary.write_bytes(content)
     public = public_record(record) | {"weights": file_digest(weights)}
@@ -131,4 +133,5 @@ def write_weights(
     tests.unlink(missing_ok=True)  # of an earlier model
     if rows:
         write_table(tests, rows, list(rows[0]))
+    write_graph(weights, about)
     return public

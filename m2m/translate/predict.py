@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,11 @@ from m2m.io.masks import in_mask
 from m2m.io.modalities import MODALITIES
 from m2m.io.unit_status import require_ok
 from m2m.io.volume import Volume, load, require_same_grid, save
+from m2m.models.engines import EngineName, engine_of
 from m2m.models.fusion import fusion_of, with_atlas
 from m2m.models.implementation import implementation
+from m2m.models.inference import translate_volume, views_of
+from m2m.models.reference_map import deformed_map
 from m2m.models.subject_images import SubjectImages
 from m2m.models.uncertainty import Prediction, deviation, on_line
 from m2m.options import Trained, section_of
@@ -89,11 +92,16 @@ class Network(NamedTuple):
         Slices per batch.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    engine : EngineName
+    weights : Path or None
+        ``model.safetensors``, beside which the network's graph lies; None: it is run by PyTorch.
     """
 
     planes: tuple[str, ...] = ()
     batch_size: int = 4
     device: str = "auto"
+    engine: EngineName = EngineName.AUTO
+    weights: Path | None = None
 
 
 class Translated(NamedTuple):
@@ -194,29 +202,22 @@ def _like(mask: NDArray, image: NDArray) -> NDArray:
 
 def _by_network(options: Trained, subject: Subject, tensors: Tensors, record: Record, network: Network) -> Prediction:
     """Predict by a network: orientations, and the mirrored image, combined by the model's `fusion`."""
-    # Imported here: loading torch takes longer than computing a baseline.
-    from m2m.models import inference
-    from m2m.models.building import load_network
-
-    views = inference.views_of(options, record["target"])
+    views = views_of(options, record["target"])
     if network.planes:
         views["planes"] = network.planes
-    device = inference.choose_device(cast(inference.Device, network.device))  # refuses any other
-    translator = load_network(tensors, record)
-    prediction = inference.translate_volume(
-        translator,
+    prediction = translate_volume(
+        engine_of(tensors, record, network.weights, network.engine, network.device),
         subject.source(record),
         subject.to_mni @ subject.image.affine,
         batch_size=network.batch_size,
-        device=device,
-        fuse=fusion_of(options.fusion, device),
+        fuse=fusion_of(options.fusion, network.device),
         low_res=None if subject.low_res is None else subject.low_res.data,
         **views,
     )
     if not options.atlas_share:
         return prediction
-    grid = subject.to_mni, subject.image.affine, subject.displacement_data()
-    return with_atlas(prediction, inference.deformed_prior(translator, *grid), options.atlas_share)
+    atlas = deformed_map(tensors, subject.image.affine, subject.to_mni, subject.displacement_data())
+    return with_atlas(prediction, atlas, options.atlas_share)
 
 
 def predict_file(

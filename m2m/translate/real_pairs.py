@@ -110,7 +110,7 @@ def by_weights(weights: Path) -> Method:
         anatomy = prepare(load(pair.native), load(pair.mask) if pair.mask else None, grid)
         on_grid = anatomy.t1, anatomy.brain, anatomy.grid_to_mni
         subject = Subject(*on_grid, displacement=displacement_of(*on_grid, record))
-        fa = unscaled(predict(subject, tensors, record, Network()).image, anatomy.brain.data, record)
+        fa = unscaled(predict(subject, tensors, record, Network(weights=weights)).image, anatomy.brain.data, record)
         return resample_inside(fa, anatomy.brain, pair.t1.affine, pair.t1.shape)[0]
 
     return translate

@@ -157,7 +157,7 @@ def translate_unit(
     deformation : Path or None
         Displacements of `m2m deform`, for a model that uses them.
     """
-    network = Network()
+    network = Network(weights=weights)
     tensors, about = load_model(weights, weights.with_name("model.json"))
     sources = [path for path in (source, brain, low_res, deformation, weights) if path]
     with recorded("translate", unit, status, [out, out_sd]) as numbers:
