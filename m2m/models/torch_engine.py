@@ -52,7 +52,7 @@ def torch_engine(network: nn.Module, device: str = "cpu") -> Engine:
     def run(source: NDArray[np.float32], plane: NDArray[np.int64], position: NDArray[np.float32]) -> Slices:
         slices = torch.from_numpy(source).to(device, memory_format=torch.channels_last)
         output = network(slices, torch.from_numpy(plane).to(device), torch.from_numpy(position).to(device))
-        parts = {name: getattr(output, name) for name in Slices._fields}
-        return Slices(**{name: None if part is None else part.cpu().numpy() for name, part in parts.items()})
+        of_error = (getattr(output, name) for name in Slices._fields[1:])
+        return Slices(output.image.cpu().numpy(), *(None if sd is None else sd.cpu().numpy() for sd in of_error))
 
     return run
