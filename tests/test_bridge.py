@@ -11,7 +11,7 @@ from torch import nn
 
 from m2m.models.building import build_network, build_objective
 from m2m.models.inference import translate_volume
-from m2m.networks.bridge import BridgeTranslator, TimedUNet, between
+from m2m.networks.brownian_bridge import BridgeTranslator, TimedUNet, between
 from m2m.networks.slice_inputs import SliceInputs
 from m2m.objectives.objective import StepContext
 

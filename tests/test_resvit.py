@@ -6,7 +6,13 @@ from pydantic import ValidationError
 from small_families import small
 from torch import nn
 
-from m2m.networks.resvit import AggregatedBlock, ResVitTranslator, Transformer, TransformerLayer, token_places
+from m2m.networks.residual_transformer import (
+    AggregatedBlock,
+    ResVitTranslator,
+    Transformer,
+    TransformerLayer,
+    token_places,
+)
 from m2m.networks.slice_inputs import SliceInputs
 
 PLANES = torch.tensor([0, 1])
@@ -41,7 +47,7 @@ def test_blocks_share_one_transformer_and_the_others_have_none():
     assert count[0] - count[1] == block and count[1] - count[2] == block + shared
 
 
-def test_every_token_sees_every_other_one():
+def test_every_token_depends_on_every_other_one():
     torch.manual_seed(0)
     transformer = Transformer(8, 2, 1)
     x = torch.rand(1, 8, 5, 6, requires_grad=True)

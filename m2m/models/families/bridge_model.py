@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from m2m.models.prerequisites import Synthesis, slice_inputs
-from m2m.networks.bridge import BridgeTranslator
+from m2m.networks.brownian_bridge import BridgeTranslator
 from m2m.networks.processes import place, share
 from m2m.networks.slice_inputs import TemplateMap
 from m2m.networks.translation import Translation

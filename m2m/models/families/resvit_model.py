@@ -9,7 +9,7 @@ from torch import nn
 
 from m2m.models.families.pix2pix_model import Pix2PixObjective
 from m2m.models.prerequisites import Synthesis, slice_inputs
-from m2m.networks.resvit import ResVitTranslator
+from m2m.networks.residual_transformer import ResVitTranslator
 from m2m.networks.slice_inputs import TemplateMap
 from m2m.options.families.resvit import ResVit
 

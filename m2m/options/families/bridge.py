@@ -22,9 +22,11 @@ class Sampling(Section):
     """How a volume is sampled."""
 
     steps: PositiveInt = Field(
-        4, description="Steps from source to target; 1: the mean that the network predicts from the source"
+        4,
+        le=100,
+        description="Steps from source to target; 1: the mean that the network predicts from the source",
     )
-    samples: PositiveInt = Field(4, description="Samples of each slice; the map is their mean")
+    samples: PositiveInt = Field(4, le=32, description="Samples of each slice; the map is their mean")
 
 
 class Bridge(Windowed):
