@@ -16,9 +16,9 @@ from m2m.io.files import read_json
 from m2m.io.tables import write_table
 from m2m.models.building import load_network
 from m2m.models.catalogue import describe_models
+from m2m.models.inference import Slices
 from m2m.models.record import load_model
 from m2m.options.families.unet import UNet
-from m2m.translate.export import OUTPUTS
 
 SUMMARY = ("model", "region", "metric", "mean", "low", "high", "n_subjects")
 
@@ -67,7 +67,7 @@ def test_onnxruntime_gives_the_output_of_the_network(tmp_path, options):
         found = session.run(outputs, {k: v.numpy() for k, v in given.items() if k in names})
         with torch.inference_mode():
             translation = network(source, planes, place)
-        assert outputs == [part for part in OUTPUTS if getattr(translation, part) is not None]
+        assert outputs == [part for part in Slices._fields if getattr(translation, part) is not None]
         for part, values in zip(outputs, found, strict=True):
             expected = getattr(translation, part).numpy()
             assert np.abs(expected).max() > 1e-3
