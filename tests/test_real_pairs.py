@@ -124,6 +124,11 @@ def test_rows_have_names_of_their_own(weights, problem):
         Real(weights=weights)
 
 
+def test_a_study_may_be_of_pairs_alone():
+    config = Config.model_validate({"dataset": "pairs", "real": {"bids_dir": "bids"}})
+    assert not config.models and not config.tasks
+
+
 def test_weights_are_paths_or_names_of_installed_ones(tmp_path):
     path = str(tmp_path / "model.safetensors")
     assert compared_weights({"mine": path}) == {"mine": tmp_path / "model.safetensors"}

@@ -281,8 +281,11 @@ class Config(Section):
     @model_validator(mode="after")
     def _check_tasks(self) -> Self:
         missing = sorted({"models", "tasks"} - self.model_fields_set)
-        if missing and not self.downstream.without_dwi:
-            raise ValueError(f"{missing[0]}: this key is needed, but for a study of T1s by downstream.weights")
+        if missing and not (self.downstream.without_dwi or self.real.bids_dir):
+            raise ValueError(
+                f"{missing[0]}: this key is needed, but for a study of T1s by downstream.weights, or of pairs by "
+                "real.bids_dir"
+            )
         return self
 
     @model_validator(mode="after")
