@@ -16,7 +16,8 @@ from m2m.objectives.scoring import centre
 from m2m.options import Config
 from m2m.structural.low_res import reduce_resolution, simulate_unit
 from m2m.structural.slices import PLANES
-from m2m.train.dataset import SliceBatches, collate, find_subjects, mirror, read_slice
+from m2m.train.augmentation import mirror
+from m2m.train.dataset import SliceBatches, collate, find_subjects, read_slice
 from m2m.translate.native import require_model_of_t1
 from m2m.translate.predict import Network, load_low_res, predict_file
 
