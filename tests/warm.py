@@ -36,6 +36,8 @@ except FileExistsError:
 os.execv({installed!r}, [{installed!r}, *sys.argv[1:]])
 """
 LONGEST_REQUEST = 2**20
+# Starts a thread when it is imported, which a forked process lacks and waits for: each process imports its own.
+WITH_THREADS = "onnxruntime"
 CHECKOUT = Path(__file__).resolve().parents[1]
 M2M, SNAKEMAKE = (Path(sys.executable).with_name(name) for name in ("m2m", "snakemake"))
 
@@ -102,9 +104,17 @@ def accept(listener: socket.socket) -> list:
 
 
 def load(name: str) -> None:
-    """Import a module, or a package and all modules below it."""
-    for found in pkgutil.walk_packages(getattr(importlib.import_module(name), "__path__", ()), f"{name}."):
-        importlib.import_module(found.name)
+    """Import a module, or a package and all modules below it, but those that need `WITH_THREADS`."""
+    sys.modules[WITH_THREADS] = None
+    names = pkgutil.walk_packages(getattr(importlib.import_module(name), "__path__", ()), f"{name}.")
+    for found in (one.name for one in names):
+        try:
+            importlib.import_module(found)
+        except ModuleNotFoundError as error:
+            if error.name != WITH_THREADS:
+                raise
+    del sys.modules[WITH_THREADS]
+    assert len([*Path("/proc/self/task").iterdir()]) == 1, "a library starts threads when it is imported"
 
 
 def main(where: str, entry: str, installed: str, *imported: str) -> None:
