@@ -11,6 +11,7 @@ from torch import nn
 
 from m2m.models.building import build_network, build_objective
 from m2m.models.inference import translate_volume
+from m2m.models.torch_engine import torch_engine
 from m2m.networks.brownian_bridge import BridgeTranslator, TimedUNet, between
 from m2m.networks.slice_inputs import SliceInputs
 from m2m.objectives.objective import StepContext
@@ -179,7 +180,7 @@ def test_the_loss_is_the_squared_error_inside_the_mask():
 def test_the_spread_of_samples_is_a_candidate_of_the_volumes_deviation():
     data = np.zeros((23, 27, 21), np.float32)
     data[4:-4, 4:-4, 4:-4] = np.random.default_rng(0).random((15, 19, 13)) + 0.1
-    network = build_network(small("bridge", network={"widths": (8, 8), "context": 1}))
+    network = torch_engine(build_network(small("bridge", network={"widths": (8, 8), "context": 1})))
     options = {"context": 1, "planes": ("axial", "coronal"), "batch_size": 9}
     found = translate_volume(network, data, np.eye(4), **options)
     assert set(found.sds) == {"views", "samples"}

@@ -215,8 +215,8 @@ def test_v1_of_a_real_head_is_the_same_in_an_oblique_field_of_view_and_turns_alo
         angles[axes] = np.median(degrees_between(one.v1, other.v1)[fibres])
     assert angles["world"] < 4
     assert 8 < angles["grid"] < 30
-    level, turned = (tensors.measures(tensor_of_log(data[(data != 0).all(-1)])).fa for data in (scaled, pitched))
-    assert np.median(turned) == pytest.approx(np.median(level), abs=0.01)
+    level, oblique_fa = (tensors.measures(tensor_of_log(data[(data != 0).all(-1)])).fa for data in (scaled, pitched))
+    assert np.median(oblique_fa) == pytest.approx(np.median(level), abs=0.01)
 
 
 # The parts

@@ -203,7 +203,7 @@ def test_no_name_and_no_link_leads_out_of_the_folder_of_results(tmp_path, monkey
     (tmp_path / "a" / "evil").mkdir()
     before = sorted(tmp_path.rglob("*"))
     done = []
-    monkeypatch.setattr(folder, "translate_t1", lambda t1, *_: done.append(t1.name) or {})
+    monkeypatch.setattr(folder, "translate_t1", lambda t1, *_, **__: done.append(t1.name) or {})
     weights = write_line(tmp_path, **GRID)
     result = run("translate", raw, "--weights", weights, "--out", out)
     assert result.exit_code == 3 and done == ["sub-01_T1w.nii.gz"], result.output

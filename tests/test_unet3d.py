@@ -9,6 +9,7 @@ from small_families import small
 from torch import nn
 
 from m2m.models import inference
+from m2m.models.torch_engine import torch_engine
 from m2m.networks.slice_inputs import SliceInputs
 from m2m.networks.volume_unet import VolumeTranslator
 from m2m.options.training_options import Augmentation, SliceWindow
@@ -145,7 +146,7 @@ def test_translation_gives_the_network_all_slices_of_an_orientation_at_once(subj
     source = subjects["train"][0].volume("t1")
     views = inference.views_of(small("unet3d", mirror=True), "fa")
     assert views["planes"] == ("axial",) and views["whole"]
-    found = inference.translate_volume(Noting(), source.data, np.eye(4), batch_size=4, **views)
+    found = inference.translate_volume(torch_engine(Noting()), source.data, np.eye(4), batch_size=4, **views)
     (batch,) = whole_subject(subjects["train"][0], "axial", "t1", "fa", 1, None)
     assert given == [len(batch["source"])] * 2
     assert found.image.shape == SHAPE and set(found.sds) == {"views"}

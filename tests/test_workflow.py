@@ -56,7 +56,7 @@ def test_the_comparison_on_many_participants_is_planned_over_the_demo(tmp_path):
     run = snakemake(tmp_path, table, *PLAN, "--configfile", "config.yaml", "tests/many.yaml")
     assert run.returncode == 0, run.stdout
     jobs = planned(run.stdout)
-    assert jobs["simulate"] == 56 and jobs["train_model"] == 6
+    assert jobs["simulate"] == 56 and jobs["train_model"] == 10
 
 
 def write_config(folder, **changes):
@@ -96,7 +96,7 @@ def test_dry_run_of_a_dataset_on_disk_simulates_no_participant(tmp_path, shared_
     assert "simulate" not in planned(run.stdout)
 
 
-@pytest.mark.parametrize(("page", "models"), [("compare", 7), ("ablation", 3), ("fgdl", 7)])
+@pytest.mark.parametrize(("page", "models"), [("compare", 10), ("ablation", 3), ("fgdl", 7)])
 def test_a_page_is_planned_only_on_request(plan, page, models):
     jobs = plan(page)
     assert jobs["train_model"] == models and jobs[f"page_of_{page}"] == 1

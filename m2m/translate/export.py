@@ -162,6 +162,7 @@ def main(
                 file=weights,
                 remedy="write it as a bundle: --format monai",
             )
+        require_slices(about, weights)
         write_onnx(weights, record_path, out)
         write_json(out.with_suffix(".json"), usage(about, context))
         print(f"{out}: ONNX Runtime's values are within {TOLERANCE:g} of PyTorch's")
