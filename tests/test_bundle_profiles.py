@@ -216,6 +216,11 @@ def test_the_map_of_a_model_is_found():
         np.testing.assert_array_equal(found.data, data)
         np.testing.assert_allclose(found.affine, AFFINE)
     assert reference_map({"intercept": data, "slope": data}) is None
+    record = {"target": "fa", "calibration": {"intercept": 0.1, "slope": 0.5, "n_subjects": 3}}
+    data[0] = 0
+    own = compared_maps({"mean": data, "sd": data, "affine": AFFINE}, record, ProfileInputs())["atlas"].data
+    np.testing.assert_allclose(own[1:], 0.1 + 0.5 * data[1:])
+    assert not own[0].any(), "outside the brain"
 
 
 def test_maps_that_have_no_profiles_are_refused(tmp_path):

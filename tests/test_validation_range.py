@@ -13,7 +13,7 @@ from m2m.io.files import read_json
 from m2m.io.qc import Panel, draw
 from m2m.io.volume import Volume, load, resample, save
 from m2m.models.uncertainty import SMALLEST, Prediction, mean_deviations
-from m2m.models.validation_range import NUMBERS, outside, ranges_of, warning_of
+from m2m.models.validation_range import NUMBERS, joined, outside, ranges_of, warning_of
 from m2m.options import Anat
 from m2m.structural.anat import Anatomy, prepare
 from m2m.structural.slices import normalise
@@ -54,6 +54,8 @@ def numbers_of(t1, brain, displacement=None):
 
 
 def test_the_range_is_that_of_the_participants_who_have_the_number():
+    both = joined({"a": {"low": 1, "high": 2, "n_subjects": 3}}, ranges_of([{"a": 5, "b": 1}, {"a": 4}]))
+    assert both == {"a": {"low": 1, "high": 5, "n_subjects": 5}}
     found = ranges_of([{"asymmetry": 0.1, "mean_sd": 0.05}, {"asymmetry": 0.3}, {"asymmetry": np.nan}])
     assert found == {
         "asymmetry": {"low": 0.1, "high": 0.3, "n_subjects": 2},

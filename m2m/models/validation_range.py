@@ -168,6 +168,32 @@ def ranges_of(participants: Iterable[Mapping[str, float]]) -> dict[str, dict[str
     }
 
 
+def joined(
+    ranges: Mapping[str, Mapping[str, float]], further: Mapping[str, Mapping[str, float]]
+) -> dict[str, dict[str, float]]:
+    """Ranges over the participants of both, of the numbers that the first has.
+
+    Parameters
+    ----------
+    ranges, further : mapping
+        Of `ranges_of`, over different participants.
+
+    Returns
+    -------
+    dict
+        As of `ranges_of`.
+    """
+    both = {name: [own, further.get(name, own)] for name, own in ranges.items()}
+    return {
+        name: {
+            "low": min(one["low"] for one in found),
+            "high": max(one["high"] for one in found),
+            "n_subjects": ranges[name]["n_subjects"] + further.get(name, {}).get("n_subjects", 0),
+        }
+        for name, found in both.items()
+    }
+
+
 def outside(numbers: Mapping[str, float], ranges: Mapping[str, Mapping[str, float]]) -> list[Outside]:
     """Numbers that lie outside of the ranges of a model's participants.
 

@@ -20,6 +20,7 @@ from m2m.io.modalities import MODALITIES
 from m2m.io.tables import write_table
 from m2m.io.volume import Volume, load, resample
 from m2m.models.reference_map import given_map, reference_map
+from m2m.models.uncertainty import Prediction, on_line
 from m2m.structural.named_bundles import NamedBundle, load_bundles, to_t1_space
 from m2m.structural.profiles import Samples, core_weights, profile, sample
 from m2m.structural.template import load_template
@@ -55,8 +56,8 @@ def compared_maps(tensors: Tensors, record: Record, inputs: ProfileInputs) -> di
     Returns
     -------
     dict of str to Volume
-        In the unit of the target: ``atlas`` in MNI152 mm, where there is one; ``measured`` and ``second_measured`` in
-        the T1's world mm, where they are given.
+        In the unit of the target: ``atlas`` in MNI152 mm, where there is one, the model's own on the line that its
+        maps are on; ``measured`` and ``second_measured`` in the T1's world mm, where they are given.
 
     Raises
     ------
@@ -78,6 +79,9 @@ def compared_maps(tensors: Tensors, record: Record, inputs: ProfileInputs) -> di
         )
     if inputs.atlas is None:
         found = reference_map(tensors)
+        if found is not None:
+            own = on_line(Prediction(found.data, {}), record.get("calibration")).image.clip(*target.limits)
+            found = Volume(np.where(found.data == 0, 0, own), found.affine)
     else:
         spacing_mm = record["spacing_mm"]
         found = Volume(given_map(inputs.atlas, spacing_mm, target), load_template("brain", spacing_mm).affine)

@@ -23,7 +23,8 @@ from m2m.io.volume import Volume, load
 from m2m.models.onnx_engine import GRAPH, graph_beside
 from m2m.models.pretrained import weights_of
 from m2m.models.record import load_model, model_card
-from m2m.models.uncertainty import Prediction, calibrate, on_line
+from m2m.models.uncertainty import Prediction, calibrate, mean_deviations, on_line
+from m2m.models.validation_range import joined, ranges_of
 from m2m.options.stage_flags import Root
 from m2m.translate.displacements import displacement_of
 from m2m.translate.native import require_model_of_t1
@@ -39,10 +40,13 @@ class Measured(NamedTuple):
         Scaled.
     prediction : Prediction
         In the same voxels, as the model was trained to.
+    mean_sds : dict of str to float
+        Of `m2m.models.uncertainty.mean_deviations`, in the brain.
     """
 
     target: NDArray[np.float32]
     prediction: Prediction
+    mean_sds: dict[str, float]
 
 
 def measured_voxels(root: Path, unit: str, tensors: Tensors, record: Record, network: Network) -> Measured:
@@ -82,7 +86,8 @@ def measured_voxels(root: Path, unit: str, tensors: Tensors, record: Record, net
     prediction = unbounded(Subject(t1, inside, to_mni, displacement=deformation), tensors, record, network)
     where = in_mask(target.data) & inside.data
     sds = {name: sd[where] for name, sd in prediction.sds.items()}
-    return Measured(MODALITIES["fa"].scale(fa.data[where]), Prediction(prediction.image[where], sds))
+    mean_sds = mean_deviations(prediction, inside.data)
+    return Measured(MODALITIES["fa"].scale(fa.data[where]), Prediction(prediction.image[where], sds), mean_sds)
 
 
 def fit_calibration(pairs: Sequence[Measured], contrast: float) -> tuple[float, float]:
@@ -127,7 +132,8 @@ def fit_to_pairs(
     Returns
     -------
     dict
-        ``calibration`` and ``uncertainty`` for the record.
+        ``calibration``, ``uncertainty`` and ``validation_range`` for the record: on real T1s a model is less sure
+        than on simulated ones, so the ranges of its mean deviations reach to those of the pairs.
 
     Raises
     ------
@@ -145,7 +151,8 @@ def fit_to_pairs(
         )
     calibration = {"intercept": round(intercept, 5), "slope": round(slope, 5), "n_subjects": len(found)}
     uncertainty = calibrate(_errors(found, calibration)) | {"part": "pairs", "n_subjects": len(found)}
-    return {"calibration": calibration, "uncertainty": uncertainty}
+    ranges = joined(record.get("validation_range", {}), ranges_of(one.mean_sds for one in found))
+    return {"calibration": calibration, "uncertainty": uncertainty, "validation_range": ranges}
 
 
 def _errors(pairs: list[Measured], calibration: Mapping[str, float]) -> Iterator[tuple[NDArray, dict[str, NDArray]]]:
