@@ -73,8 +73,8 @@ class Downstream(Section):
     atlas: DataPath | None = Field(
         None,
         exclude_if=lambda value: value is None,
-        description="FA map in MNI152 space, NIfTI, that is deformed to each T1 and is an input beside the synthetic "
-        "maps",
+        description="FA map in MNI152NLin2009aSym space, NIfTI, that is deformed to each T1 and is an input beside the "
+        "synthetic maps; as real/atlas.nii.gz of `snakemake real`, which registers a group's FA to this space",
     )
     note: str = Field(
         "",

@@ -166,8 +166,9 @@ class Trained(Family):
     prior_map: DataPath | None = Field(
         None,
         exclude_if=lambda value: value is None,
-        description="Map in MNI152 space, NIfTI, in the unit of the target, that is the network's prior in place of "
-        "the training participants' mean map; it needs network.prior",
+        description="Map in MNI152NLin2009aSym space, NIfTI, in the unit of the target, that is the network's prior in "
+        "place of the training participants' mean map; it needs network.prior. Other MNI152 spaces, as FSL's, are "
+        "some mm off: real/atlas.nii.gz of `snakemake real` is a group's FA registered to this one",
     )
 
     # Omitted where there is none: a further key would change the fingerprint of every model.

@@ -17,8 +17,9 @@ class Atlas(Family):
     family: Literal["atlas"] = "atlas"
     map: DataPath | None = Field(
         None,
-        description="Map in MNI152 space, NIfTI, in the unit of the target, in place of the training participants' "
-        "mean; for targets of one number per voxel that is not a density",
+        description="Map in MNI152NLin2009aSym space, NIfTI, in the unit of the target, in place of the training "
+        "participants' mean; for targets of one number per voxel that is not a density. Other MNI152 spaces, as FSL's, "
+        "are some mm off: real/atlas.nii.gz of `snakemake real` is a group's FA registered to this one",
     )
 
     @property
