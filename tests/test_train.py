@@ -357,6 +357,11 @@ def test_options_and_data_change_the_fingerprint_but_reading_ahead_does_not(coho
         *(fingerprint(small_model(), **{key: "x"}) for key in about),
     ]
     assert len({same, *others}) == 3 + len(about)
+    given = [tmp_path / name for name in ("one.nii.gz", "same.nii.gz", "other.nii.gz")]
+    for path, content in zip(given, (b"1", b"1", b"2"), strict=True):
+        path.write_bytes(content)
+    one, again, other = (fingerprint(small_model().model_copy(update={"prior_map": path})) for path in given)
+    assert one == again and len({same, one, other}) == 3, "the content of a given map counts, and not its path"
 
 
 def test_a_cohort_without_training_subjects_is_a_clear_error(tmp_path):

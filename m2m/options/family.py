@@ -86,6 +86,11 @@ class Family(Section):
         return None
 
     @property
+    def given_map(self) -> Path | None:
+        """Map in template space that its options name, and that its weights hold."""
+        return None
+
+    @property
     def starts_from(self) -> str | None:
         """Name of the model of ``low_res.synthesis_task`` whose weights initialise it."""
         return None
@@ -223,6 +228,11 @@ class Trained(Family):
     def labels_of(self) -> str | None:
         """As `Family.labels_of`."""
         return self.labels_from
+
+    @property
+    def given_map(self) -> Path | None:
+        """As `Family.given_map`: the network's prior."""
+        return self.prior_map
 
     @property
     def stack(self) -> int | None:

@@ -355,6 +355,8 @@ def configuration(about: Mapping[str, Any], options: Family) -> dict:
         "perceptual": {"weights"},
         "fusion": True,
         "atlas_share": True,
+        "prior_map": True,  # its content counts, as that of other files
+        "map": True,
         "correct_labels": {"smooth_mm"},
     }
     keys = ("source", "target", "data_hash", "split_hash", "code_version", "encoder")
@@ -363,6 +365,7 @@ def configuration(about: Mapping[str, Any], options: Family) -> dict:
     return {
         **{key: about[key] for key in (*keys, *sorted(further))},
         **({"started_from": start["weights"]} if start else {}),
+        **({"given_map": file_digest(options.given_map)} if options.given_map else {}),
         "options": options.model_dump(mode="json", exclude=without),
         "stage_version": VERSIONS["train"],
     }

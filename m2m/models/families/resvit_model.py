@@ -7,11 +7,14 @@ Dalmaz et al. (2022), ResViT, https://doi.org/10.1109/TMI.2022.3167808.
 
 from torch import nn
 
-from m2m.models.families.pix2pix_model import Pix2PixObjective
+from m2m.models.families.pix2pix_model import build_objective
 from m2m.models.prerequisites import Synthesis, slice_inputs
 from m2m.networks.residual_transformer import ResVitTranslator
 from m2m.networks.slice_inputs import TemplateMap
 from m2m.options.families.resvit import ResVit
+
+# The objective is that of pix2pix, with its options.
+__all__ = ["build_network", "build_objective"]
 
 
 def build_network(options: ResVit, channels: int, prior: TemplateMap | None, synthesis: Synthesis | None) -> nn.Module:
@@ -41,30 +44,4 @@ def build_network(options: ResVit, channels: int, prior: TemplateMap | None, syn
         network.heads,
         network.reduce,
         channels,
-    )
-
-
-def build_objective(options: ResVit, channels: int, encoder: nn.Module | None) -> Pix2PixObjective:
-    """Build L1 and the discriminator.
-
-    Parameters
-    ----------
-    options : ResVit
-    channels : int
-        Channels of the target.
-    encoder : Module or None
-        Not used.
-
-    Returns
-    -------
-    Pix2PixObjective
-    """
-    discriminator = options.discriminator
-    return Pix2PixObjective(
-        options.l1,
-        discriminator.width,
-        discriminator.layers,
-        channels,
-        every=discriminator.every,
-        learning_rate=discriminator.learning_rate,
     )

@@ -1,5 +1,6 @@
 """A reference map, deformed to each participant: a baseline that knows the participant's anatomy only."""
 
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -21,6 +22,11 @@ class Atlas(Family):
         "participants' mean; for targets of one number per voxel that is not a density. Other MNI152 spaces, as FSL's, "
         "are some mm off: real/atlas.nii.gz of `snakemake real` is a group's FA registered to this one",
     )
+
+    @property
+    def given_map(self) -> Path | None:
+        """As `Family.given_map`: in place of the mean."""
+        return self.map
 
     @property
     def sentence(self) -> str:  # type: ignore[override]
