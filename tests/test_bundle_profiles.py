@@ -3,21 +3,27 @@
 import itertools
 import re
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import report_tree as tree
 from line_model import run, write_line
+from matplotlib.text import Text
 from nibabel.affines import apply_affine
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from m2m.figures.profile_figure import MAIN, draw_profiles
+from m2m.evaluate.metric_tables import load_tables
+from m2m.figures.profile_figure import MAIN, bundle_profiles_figure, draw_profiles
+from m2m.figures.study import Study
+from m2m.io.bids import files_of
 from m2m.io.errors import DataError
-from m2m.io.files import read_json
+from m2m.io.files import read_json, write_json
 from m2m.io.tables import read_table
 from m2m.io.volume import Volume, resample, save
 from m2m.models.reference_map import reference_map
-from m2m.options import Deformation
+from m2m.options import Deformation, Task
 from m2m.structural.deformation import Deformed
 from m2m.structural.named_bundles import FILE, NamedBundle, load_bundles, to_t1_space
 from m2m.structural.profiles import Samples, core_weights, profile, sample
@@ -326,3 +332,25 @@ def test_the_figure_is_drawn_of_what_is_given(given, tmp_path):
     draw_profiles(rows, means, "FA", True, tmp_path / "figure.png")
     assert len(Image.open(tmp_path / "figure.png").convert("RGB").getcolors(1 << 24)) > 50
     assert set(MAIN) <= set(NAMED)
+
+
+def test_a_task_with_an_atlas_shows_the_profiles_of_a_test_participant(tmp_path):
+    unit, models = "sub-02", tree.MODELS[:2]
+    root = tree.run_evaluation(tree.build(tmp_path / "ds", {"sub-01": "train", unit: "test"}), models)
+    at, to_mni = files_of(unit, root), np.eye(4)
+    to_mni[:3, 3] = -apply_affine(tree.AFFINE, (np.array(tree.SHAPE) - 1) / 2)
+    write_json(at("anat-status"), read_json(at("anat-status")) | {"grid_to_mni": to_mni.tolist()})
+    tree.save(at("inverse-deformation"), np.zeros((*tree.SHAPE, 3)))
+    task = Task(models=models)
+    study = Study(root, tree.TASK, task, load_tables(root, tree.TASK, models, "metrics"), {unit: unit}, atlas="mean")
+    _, rows = bundle_profiles_figure(study)
+    assert {row["bundle"] for row in rows} == set(MAIN) and {row["unit"] for row in rows} == {unit}
+    there = [row for row in rows if row["synthetic"] is not None]
+    assert len(there) > len(rows) / 2
+    assert (column(there, "low") < column(there, "synthetic")).all()
+    error, error_of_atlas = (
+        np.abs(column(there, name) - column(there, "measured")).mean() for name in ("synthetic", "atlas")
+    )
+    assert error < error_of_atlas
+    figure, none = bundle_profiles_figure(replace(study, atlas=None))
+    assert none == [] and any("No model of this task is an atlas" in text.get_text() for text in figure.findobj(Text))

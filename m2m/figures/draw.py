@@ -19,7 +19,8 @@ from m2m.figures.task_figures import Cohort
 from m2m.io.files import read_json
 from m2m.io.tables import read_table
 from m2m.options import Anat, Dti, Grid, Task
-from m2m.options.configured import figures_folder, read_config, split_of
+from m2m.options.configured import Written, figures_folder, read_config, split_of
+from m2m.options.families.atlas import Atlas
 from m2m.options.section import Section
 from m2m.options.stage_flags import NeededConfig, PageName, Root
 
@@ -46,9 +47,10 @@ def main(
 ) -> None:
     """Draw the figures of every task, each with its source data."""
     settings, folder = read_config(config), root / "cohort"
+    tasks = settings.tasks(page)
     draw_page(
         root,
-        settings.tasks(page),
+        tasks,
         folder / "units.tsv",
         *split_of(root),
         folder / "quality.tsv",
@@ -57,7 +59,13 @@ def main(
         settings.simulated,
         threads,
         {name: settings.section(name) for name in ("dti", "anat", "grid")},
+        {name: atlas_of(settings, task) for name, task in tasks.items()},
     )
+
+
+def atlas_of(written: Written, task: Task) -> str | None:
+    """Name the task's model that is a map in template space, deformed to each T1, if there is one."""
+    return next((name for name in task.models if isinstance(written.model(name), Atlas)), None)
 
 
 def draw_page(
@@ -72,6 +80,7 @@ def draw_page(
     simulated: bool,
     threads: int = 1,
     sections: Mapping[str, Section] | None = None,
+    atlases: Mapping[str, str | None] | None = None,
 ) -> None:
     """Draw the figures of these tasks.
 
@@ -90,6 +99,8 @@ def draw_page(
         Number of tasks drawn in parallel.
     sections : mapping of str to Section, optional
         dti, anat and grid of the configuration, with the limits of quality numbers; default: their defaults.
+    atlases : mapping of str to (str or None), optional
+        By task: its model of `atlas_of`.
     """
     subjects = load_split(split, split_record)
     parts = part_by_participant(subjects)
@@ -104,6 +115,7 @@ def draw_page(
             load_tables(root, name, task.models, "metrics"),
             folders,
             timed,
+            (atlases or {}).get(name),
         )
         for name, task in tasks.items()
     ]

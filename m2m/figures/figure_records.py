@@ -193,6 +193,16 @@ FIGURES: dict[str, FigureSpec] = {
         section="metrics",
         natures=("tensor",),
     ),
+    "bundle_profiles": FigureSpec(
+        "Profiles along bundles",
+        "Measured map of the median test participant, the first model's map with its 95 % interval, and the atlas, "
+        "along bundles of HCP1065 (Yeh 2022, CC BY-SA 4.0), which are deformed to the T1 as the atlas is. The interval "
+        "is conservative: as if all errors of a bundle had one sign. Bottom: mean error of each along each bundle.",
+        "m2m.figures.profile_figure:bundle_profiles_figure",
+        ("unit", "bundle", "position", "measured", "synthetic", "low", "high", "atlas"),
+        section="maps",
+        targets=("fa", "md"),
+    ),
     "uncertainty": FigureSpec(
         "Predicted uncertainty and error",
         "Left: share of voxels whose error is inside intervals of a nominal probability; below "

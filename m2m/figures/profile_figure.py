@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
-from m2m.figures.style import INK, MUTED, PALETTE, new_figure, paper_style
-from m2m.io.files import whole
+from m2m.figures.study import Study
+from m2m.figures.style import DOUBLE_MM, INK, MUTED, PALETTE, Drawn, empty_figure, new_figure, paper_style
+from m2m.io.bids import files_of
+from m2m.io.files import read_json, whole
+from m2m.io.volume import Volume, load
+from m2m.structural.named_bundles import load_bundles
+from m2m.translate.bundle_profiles import profile_all
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -38,7 +44,8 @@ MAIN = {
     "Commissure_CorpusCallosum_ForcepsMajor": "callosum, forceps major",
 }
 COLUMNS = 4
-WIDTH_MM, HEIGHT_MM, DPI = 280.0, 190.0, 200
+HEIGHT_MM, DPI = 235.0, 200
+NOTE_CHARACTERS = 150
 # Colour, line style and marker of each map.
 STYLES = {
     "synthetic": (PALETTE[0], "-", "o"),
@@ -50,7 +57,26 @@ LABELS = {"second_measured": "second measurement"}
 
 
 def draw_profiles(rows: Rows, means: Rows, title: str, simulated: bool, out: Path) -> None:
-    """Draw the profiles of the main bundles and, beside them, synthetic and atlas compared by bundle.
+    """Draw `profiles_figure` as a PNG with its small print.
+
+    Parameters
+    ----------
+    rows, means, title
+        As `profiles_figure` takes them.
+    simulated : bool
+        Whether the model was trained on simulated participants.
+    out : Path
+        PNG to write.
+    """
+    with paper_style():
+        figure = profiles_figure(rows, means, title)
+        _write_notes(figure, simulated)
+        with whole(out) as temporary:
+            figure.savefig(temporary, dpi=DPI, metadata={"Software": None})
+
+
+def profiles_figure(rows: Rows, means: Rows, title: str) -> Figure:
+    """Draw the profiles of the main bundles and, below them, synthetic and atlas compared by bundle.
 
     Parameters
     ----------
@@ -58,19 +84,41 @@ def draw_profiles(rows: Rows, means: Rows, title: str, simulated: bool, out: Pat
         Columns `PROFILE_COLUMNS` and `MEAN_COLUMNS` of `m2m.translate.profile_tables`.
     title : str
         Quantity of the map.
-    simulated : bool
-        Whether the model was trained on simulated participants.
-    out : Path
-        PNG to write.
+
+    Returns
+    -------
+    Figure
     """
-    with paper_style():
-        figure = new_figure(WIDTH_MM, HEIGHT_MM)
-        left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(2.1, 1))[0]
-        _draw_multiples(left, rows, {row["bundle"]: row["ends"] for row in means}, title)
-        _draw_comparison(right, [row for row in means if row["bundle"] in MAIN], title)
-        _write_notes(figure, simulated)
-        with whole(out) as temporary:
-            figure.savefig(temporary, dpi=DPI, metadata={"Software": None})
+    figure = new_figure(DOUBLE_MM, HEIGHT_MM)
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(2.1, 1))[:, 0]
+    _draw_multiples(above, rows, {row["bundle"]: row["ends"] for row in means}, title)
+    _draw_comparison(below, [row for row in means if row["bundle"] in MAIN], title)
+    return figure
+
+
+def bundle_profiles_figure(study: Study) -> Drawn:
+    """Profiles of a typical test participant's measured and synthetic map, with those of the task's atlas."""
+    main, atlas = study.models[0], study.atlas
+    if atlas is None or atlas == main:
+        return empty_figure("No model of this task is an atlas, deformed to each T1, beside the first one."), []
+    subject = study.typical(main, atlas)
+    if subject is None:
+        return empty_figure("No test participant has a map of the first model and of the atlas."), []
+    sd = study.deviations(subject, main)
+    if sd is None:
+        return empty_figure(f"{main} predicts no standard deviations: its profiles have no interval."), []
+    at, inside = files_of(subject.unit, study.root), subject.mask
+    values = {
+        "synthetic": subject.synthetic[main].values,
+        "sd": study.target.unscale(sd),
+        "atlas": subject.synthetic[atlas].values,
+        "measured": subject.measured.values,
+    }
+    maps = {name: Volume(np.where(inside, data, 0).astype(np.float32), subject.affine) for name, data in values.items()}
+    to_mni = np.array(read_json(at("anat-status"))["grid_to_mni"])
+    rows, means = profile_all(load_bundles(), to_mni, load(at("inverse-deformation")), inside, maps)
+    shown = [{"unit": subject.unit} | {**row} for row in rows if row["bundle"] in MAIN]
+    return profiles_figure(rows, means, study.target.title), shown
 
 
 def _draw_multiples(figure: SubFigure, rows: Rows, ends: Mapping[str, str], title: str) -> None:
@@ -129,7 +177,7 @@ def _draw_comparison(figure: SubFigure, means: Rows, title: str) -> None:
         axes.barh(y, half, color=PALETTE[0], alpha=0.18, height=0.7, label="half of the interval")
         axes.plot(_column(order, "added"), y, "o", color=PALETTE[0], markersize=3.5, label="|synthetic − atlas|")
         axes.set_xlabel(f"mean |synthetic {title} − atlas|")
-    axes.set_yticks(y, [*MAIN.values()])
+    axes.set_yticks(y, [*MAIN.values()], fontsize=5.5)
     axes.set(ylim=(len(order) - 0.4, -0.6), xlim=(0, None))
     axes.grid(axis="y", color="#eeeeee", linewidth=0.5)
     axes.set_axisbelow(True)
@@ -145,7 +193,7 @@ def _write_notes(figure: Figure, simulated: bool) -> None:
     )
     if simulated:
         note += " The model was trained on simulated participants: no evidence about real brains."
-    figure.supxlabel(note, fontsize=5.5, color=MUTED, x=0.01, ha="left")
+    figure.supxlabel(fill(note, NOTE_CHARACTERS), fontsize=5.5, color=MUTED, x=0.01, ha="left")
 
 
 def _column(rows: Rows, *names: str) -> NDArray[np.float64]:

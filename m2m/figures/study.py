@@ -37,6 +37,8 @@ class Study:
         Folder of each test unit.
     timed : dict of str to str
         Folder of each test unit whose translation is timed.
+    atlas : str or None
+        Model that is a map in template space, deformed to each T1.
     """
 
     root: Path
@@ -45,6 +47,7 @@ class Study:
     metrics: pd.DataFrame
     folders: dict[str, str]
     timed: Mapping[str, str] = field(default_factory=dict)
+    atlas: str | None = None
 
     @property
     def evaluated(self) -> pd.DataFrame:
@@ -70,6 +73,19 @@ class Study:
     def subjects(self) -> "list[Subject]":
         """Images of the best, the median and the worst test unit."""
         return load_participants(self)
+
+    def typical(self, *models: str) -> "Subject | None":
+        """The median test unit; without maps of these models, the worst, only then the best; None without any."""
+        order = sorted(self.subjects, key=lambda subject: ("median", "worst", "best").index(subject.rank))
+        return next((subject for subject in order if subject.synthetic.keys() >= {*models}), None)
+
+    def deviations(self, subject: "Subject", model: str) -> NDArray | None:
+        """Predicted standard deviations of a model's map, of scaled values; None where there is no such map."""
+        kind = f"synthsd-{self.target.kind}"
+        try:
+            return volume.load(unit_path(self.synthetic_root(model), kind, subject.folder, subject.unit)).data
+        except DataError:
+            return None
 
     def synthetic_root(self, model: str) -> Path:
         """Dataset of one model's maps."""

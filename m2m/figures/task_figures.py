@@ -109,10 +109,9 @@ def forest_figure(study: Study) -> Drawn:
 
 
 def overview_figure(study: Study) -> Drawn:
-    """Overview drawn from the median subject; without one from the worst, only then from the best."""
-    order = sorted(study.subjects, key=lambda subject: ("median", "worst", "best").index(subject.rank))
-    shown = [subject for subject in order if study.models[0] in subject.synthetic]
-    return draw_overview(study, shown[0]) if shown else (empty_figure(NO_TEST_SUBJECT), [])
+    """Overview drawn from a typical subject."""
+    shown = study.typical(study.models[0])
+    return draw_overview(study, shown) if shown else (empty_figure(NO_TEST_SUBJECT), [])
 
 
 def profile_figure(study: Study) -> Drawn:

@@ -21,9 +21,6 @@ from m2m.figures.style import (
     new_figure,
 )
 from m2m.figures.views import AXIS, PLANES, crop, cut, windows
-from m2m.io import volume
-from m2m.io.bids import unit_path
-from m2m.io.errors import DataError
 
 
 def draw_uncertainty(
@@ -147,13 +144,8 @@ def error_and_sd(study: Study, subject: Subject, model: str) -> tuple[NDArray, N
     ndarray, shape (X, Y, Z), twice, or None
         Root mean square over channels; None where there is no map.
     """
-    kind = f"synthsd-{study.target.kind}"
-    path = unit_path(study.synthetic_root(model), kind, subject.folder, subject.unit)
-    try:
-        sd = volume.load(path).data
-    except DataError:
-        return None
-    if model not in subject.synthetic:
+    sd = study.deviations(subject, model)
+    if sd is None or model not in subject.synthetic:
         return None
     scaled = (study.target.scale(one.values) for one in (subject.measured, subject.synthetic[model]))
     error = np.subtract(*scaled)

@@ -38,7 +38,7 @@ VERSIONS = {
     "features": 1,
     "predict-phenotype-cnn": 3,
     "downstream": 6,
-    "figures": 9,
+    "figures": 10,
     "draw-downstream": 7,
     "draw-fields": 5,
     "draw-pairs": 1,

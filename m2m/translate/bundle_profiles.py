@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2m import GENERATED_BY, how_to_install
 from m2m.io.dataset_links import uri
@@ -133,6 +134,46 @@ def bundle_rows(bundle: NamedBundle, samples: Mapping[str, Samples]) -> list[dic
     ]
 
 
+def profile_all(
+    bundles: Sequence[NamedBundle],
+    to_mni: NDArray,
+    inverse: Volume,
+    brain: NDArray,
+    maps: Mapping[str, Volume],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Profiles of a T1's maps along named bundles, and their means.
+
+    Parameters
+    ----------
+    bundles : sequence of NamedBundle
+    to_mni : ndarray, shape (4, 4)
+        From the T1's world mm to MNI152 mm.
+    inverse : Volume, shape (X, Y, Z, 3)
+        Displacements from the template to the T1.
+    brain : ndarray, shape (X, Y, Z)
+        Where the synthetic map has values.
+    maps : mapping of str to Volume
+        ``synthetic`` and ``sd``, of one grid; the others, on any grid, have values where they are not 0.
+
+    Returns
+    -------
+    rows, means : list of dict
+        `PROFILE_COLUMNS` and `MEAN_COLUMNS`.
+    """
+    in_t1 = to_t1_space(np.concatenate([bundle.points for bundle in bundles]), to_mni, inverse)
+    masks = {name: brain if name in ("synthetic", "sd") else volume.data != 0 for name, volume in maps.items()}
+    samples = {name: sample(volume, masks[name], in_t1) for name, volume in maps.items()}
+    rows: list[dict[str, Any]] = []
+    means: list[dict[str, Any]] = []
+    start = 0
+    for bundle in bundles:
+        own_points = slice(start, start := start + len(bundle.points))
+        own = bundle_rows(bundle, {name: one.part(own_points) for name, one in samples.items()})
+        rows += own
+        means.append({"ends": bundle.ends, "n_streamlines": len(bundle.points)} | mean_row(own))
+    return rows, means
+
+
 def write_profiles(
     subject: Subject,
     deformed: "Deformed",
@@ -168,23 +209,12 @@ def write_profiles(
     target = MODALITIES[record["target"]]
     image, sd = (Volume(target.unscale(part.data), part.affine) for part in prediction)
     grid = subject.image
-    maps, bundles = dict(compared), load_bundles()
+    maps = dict(compared)
     if "atlas" in maps:  # on the grid of the synthetic map, so that both are equally smooth
         to_grid = (grid.affine, grid.shape, subject.to_mni, 1, deformed.forward)
         maps["atlas"] = resample(maps["atlas"], *to_grid)
-    points = np.concatenate([bundle.points for bundle in bundles])
-    in_t1 = to_t1_space(points, subject.to_mni, Volume(deformed.inverse, grid.affine))
-    brain = subject.brain.data
-    samples = {"synthetic": sample(image, brain, in_t1), "sd": sample(sd, brain, in_t1)}
-    samples |= {name: sample(volume, volume.data != 0, in_t1) for name, volume in maps.items()}
-    rows: list[dict[str, Any]] = []
-    means: list[dict[str, Any]] = []
-    start = 0
-    for bundle in bundles:
-        own_points = slice(start, start := start + len(bundle.points))
-        own = bundle_rows(bundle, {name: one.part(own_points) for name, one in samples.items()})
-        rows += own
-        means.append({"ends": bundle.ends, "n_streamlines": len(bundle.points)} | mean_row(own))
+    in_t1 = (subject.to_mni, Volume(deformed.inverse, grid.affine))
+    rows, means = profile_all(load_bundles(), *in_t1, subject.brain.data, {"synthetic": image, "sd": sd} | maps)
     for name in (name for name in MEASURED if name in compared and all(row[name] is None for row in rows)):
         raise DataError(
             f"the map {name.replace('_', ' ')} covers none of the T1's bundles",
