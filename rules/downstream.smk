@@ -9,6 +9,7 @@ if validation.given:
             brain=at("brain"),
             anat=at("anat-status"),
             weights=validation.weights,
+            deformation=validation.deformation_of_given,
         output:
             map=at("synth", files.given),
             sd=at("synthsd", files.given),

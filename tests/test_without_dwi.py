@@ -23,10 +23,11 @@ from m2m.io.tables import read_table, write_table
 from m2m.io.volume import Volume, load, resample, save
 from m2m.models import pretrained
 from m2m.models.given_weights import given_weights
-from m2m.options import Config
+from m2m.options import Config, Deformation
 from m2m.options.configured import measured_of
 from m2m.options.downstream_options import compared_effects
 from m2m.structural.template import load_template
+from m2m.translate import subject as translation
 
 N, FOLDS = 32, 4
 NAMES = [f"sub-{i:02d}" for i in range(N)]
@@ -191,6 +192,20 @@ def test_a_t1_is_translated_by_given_weights(tmp_path):
     np.testing.assert_allclose(load(of_weights("synth-fa")).data[inside], (0.1 + 0.5 * scaled)[inside], atol=1e-4)
     assert read_json(str(of_weights("synth-status")).format(measure=measure("fa")))["weights"] == file_digest(weights)
     assert files_of(FAILED, tmp_path / "synthetic/downstream/mine")("synth-fa").stat().st_size == 0
+
+
+def test_the_studys_deformation_is_taken_where_its_options_are_those_of_the_weights(tmp_path, monkeypatch):
+    own, other, called = Deformation(), Deformation(radius=2), []
+    monkeypatch.setattr(translation, "translate_unit", lambda *inputs: called.append(inputs))
+    installed = given_weights({"a": "pretrained"}, 2.0)["a"]
+    assert installed.takes(own) and not installed.takes(other)
+    line = write_line(tmp_path / "line")
+    assert not given_weights({"a": line}, 3.0)["a"].takes(own)
+    at = files_of("sub-01", tmp_path)
+    for section in (own, other):
+        translation.translate_given("sub-01", tmp_path, "a", installed, section)
+    (*_, require, _, _, _, field), (*_, none, _, _, _, no_field) = called
+    assert (require, field) == ([at("deform-status")], at("deformation")) and (none, no_field) == ([], None)
 
 
 def test_each_input_tells_what_its_image_holds(root):

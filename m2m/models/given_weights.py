@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from m2m.io.errors import DataError
 from m2m.models.pretrained import weights_of
-from m2m.models.record_schema import read_record
+from m2m.models.record_schema import deformation_options, read_record
+from m2m.options import Deformation, section_of
 from m2m.options.configured import Written
 from m2m.options.downstream_options import DESCRIBED, PRETRAINED, T1
 
@@ -24,6 +25,10 @@ class Given(NamedTuple):
 
     path: Path
     record: dict[str, Any]
+
+    def takes(self, deformation: Deformation) -> bool:
+        """Whether the model uses the deformation of the template to each T1, by the options of this section."""
+        return section_of(self.record).uses_deformation and deformation_options(self.record) == deformation
 
 
 def located(weights: str | Path) -> Path:

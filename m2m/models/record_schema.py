@@ -265,6 +265,11 @@ def read_validated(schema: type[SchemaT], path: str | Path, what: str, remedy: s
         raise unreadable(error, f"is not {what}", path, remedy) from error
 
 
+def deformation_options(record: Mapping[str, Any]) -> Deformation:
+    """Options by which a model's record says that the template is deformed to a T1; default ones without an entry."""
+    return Deformation.model_validate(record.get("deformation") or {})
+
+
 def read_record(path: str | Path) -> dict[str, Any]:
     """Read and validate the record of a model, as `read_validated`; the keys are those that the file has."""
     remedy = "give the model.json that `m2m train` or `m2m export` wrote beside the weights"

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from m2m.io.errors import DataError
 from m2m.io.modalities import MODALITIES
 from m2m.io.volume import Volume
-from m2m.options import Deformation, section_of
+from m2m.models.record_schema import deformation_options
+from m2m.options import section_of
 from m2m.structural.displacement import load_displacement
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def deformed_template(image: Volume, brain: Volume, to_mni: NDArray, record: Map
     # Imported here: it takes longer than other models need.
     from m2m.structural.deformation import deform
 
-    return deform(image, brain, to_mni, Deformation.model_validate(record.get("deformation", {})))
+    return deform(image, brain, to_mni, deformation_options(record))
 
 
 def displacement_of(

@@ -8,7 +8,7 @@ from m2m.io.modalities import MODALITIES
 from m2m.io.unit_status import recorded, require_ok
 from m2m.models.given_weights import Given, given_in
 from m2m.models.record import load_model
-from m2m.options import Task
+from m2m.options import Deformation, Task
 from m2m.options.configured import Written, read_config
 from m2m.options.downstream_options import GIVEN
 from m2m.options.stage_flags import ModelName, NeededConfig, Root, Session, Subject, TaskName
@@ -88,7 +88,7 @@ def main(
     """
     unit, written = unit_of(subject, session), read_config(config)
     if task == GIVEN and model in (given := given_in(written)):
-        translate_given(unit, root, model, given[model])
+        translate_given(unit, root, model, given[model], written.section("deformation"))
         return
     section = written.task(task)
     last = section.cascade[-1] if section.cascade else task
@@ -104,8 +104,10 @@ def main(
     translate_unit(unit, task, *inputs, out, out_sd, status, deformation)
 
 
-def translate_given(unit: str, root: Path, name: str, given: Given) -> None:
+def translate_given(unit: str, root: Path, name: str, given: Given, deformation: Deformation) -> None:
     """Translate one unit's T1 by given weights; what deforms the template does so by the options of its record.
+
+    Where these are the study's own, the deformation of the stage `deform` is used.
 
     Parameters
     ----------
@@ -116,10 +118,13 @@ def translate_given(unit: str, root: Path, name: str, given: Given) -> None:
     name : str
         Of the maps.
     given : Given
+    deformation : Deformation
+        Section of the study.
     """
     at = files_of(unit, root)
     outputs = synthetic_files(root, GIVEN, name, unit, given.record["target"])
-    translate_unit(unit, GIVEN, at("t1w"), at("brain"), at("anat-status"), given.path, None, [], *outputs)
+    field, require = (at("deformation"), [at("deform-status")]) if given.takes(deformation) else (None, [])
+    translate_unit(unit, GIVEN, at("t1w"), at("brain"), at("anat-status"), given.path, None, require, *outputs, field)
 
 
 def translate_unit(

@@ -90,6 +90,12 @@ class Validation:
         """The wildcards' given weights."""
         return str(self.given[wildcards.weights].path)
 
+    def deformation_of_given(self, wildcards: Any) -> str | list[str]:
+        """Status of a unit's deformation, where the wildcards' given weights take it."""
+        if not self.given[wildcards.weights].takes(self.config.deformation):
+            return []
+        return self.files.of_participant("deform-status", wildcards.unit)
+
     def described_maps(self, wildcards: Any) -> list[str]:
         """All maps that features are computed from; cross-fitted ones are of the participant's own fold."""
         units, of_units = self.cohort.units(*self.states), self.files.of_units
