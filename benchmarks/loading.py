@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -235,7 +234,9 @@ def main() -> None:
         loader = loader_of(subjects_of(arguments.form, arguments.folder, arguments.subjects))
         for _ in loader.steps(0, arguments.batches, 0):
             pass
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)
+        # Not that of getrusage, which begins with the memory of the process that started this one.
+        status = Path("/proc/self/status").read_text()
+        print(int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6)
         return
     flops, n = published_flops(arguments.size), arguments.subjects
     needed = arguments.utilisation * arguments.tflops * 1e12 / flops
