@@ -23,7 +23,6 @@ from m2m.networks.slice_inputs import TemplateMap
 from m2m.options import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
-SIZE = 256
 MODELS = (
     ("config.yaml", "m2m"),
     ("config.yaml", "macro2micro"),
@@ -53,7 +52,7 @@ def networks(small_only: bool) -> dict[str, tuple[nn.Module, int]]:
     return found
 
 
-def inputs(batch: int, context: int, device: str) -> tuple[torch.Tensor, ...]:
+def inputs(batch: int, context: int, device: str, size: int) -> tuple[torch.Tensor, ...]:
     """Make slices, orientations and positions.
 
     Parameters
@@ -61,15 +60,17 @@ def inputs(batch: int, context: int, device: str) -> tuple[torch.Tensor, ...]:
     batch, context : int
         Numbers of slices and of neighbouring slices.
     device : str
+    size : int
+        Pixels along an edge.
 
     Returns
     -------
-    slices : Tensor, shape (batch, context, SIZE, SIZE)
+    slices : Tensor, shape (batch, context, size, size)
     planes : Tensor, shape (batch,)
-    position : Tensor, shape (batch, 3, SIZE, SIZE)
+    position : Tensor, shape (batch, 3, size, size)
     """
-    slices = torch.rand(batch, context, SIZE, SIZE)
-    planes, position = torch.zeros(batch, dtype=torch.long), torch.zeros(batch, 3, SIZE, SIZE)
+    slices = torch.rand(batch, context, size, size)
+    planes, position = torch.zeros(batch, dtype=torch.long), torch.zeros(batch, 3, size, size)
     return tuple(x.to(device) for x in (slices, planes, position))
 
 
@@ -83,13 +84,13 @@ def seconds(call: Callable[[], object], device: str) -> float:
 
 
 @torch.inference_mode()
-def measure(device: str, batch: int, rounds: int) -> list[tuple[str, float, float, float, float]]:
+def measure(device: str, batch: int, rounds: int, size: int) -> list[tuple[str, float, float, float, float]]:
     """Measure each network.
 
     Parameters
     ----------
     device : str
-    batch, rounds : int
+    batch, rounds, size : int
 
     Returns
     -------
@@ -97,7 +98,7 @@ def measure(device: str, batch: int, rounds: int) -> list[tuple[str, float, floa
         Name, parameters in millions, GMAC per slice, median and largest ms per slice.
     """
     found = {
-        name: (network.to(device), inputs(batch, context, device))
+        name: (network.to(device), inputs(batch, context, device, size))
         # Networks of the published width take seconds for 16 slices on a CPU.
         for name, (network, context) in networks(device == "cpu" and batch > 1).items()
     }
@@ -121,25 +122,27 @@ def main() -> None:
     """Measure on every device, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--size", type=int, default=256, help="pixels along an edge of a slice")
+    found = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    parser.add_argument("--devices", nargs="+", default=found, choices=found)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    devices, size = arguments.devices, arguments.size
     lines = [
-        f"`python benchmarks/inference.py`: slices of {SIZE} x {SIZE} pixels, ms a slice in one pass "
+        f"`python benchmarks/inference.py`: slices of {size} x {size} pixels, ms a slice in one pass "
         "(a map of a model with `mirror` takes two), median "
         f"of {arguments.rounds} rounds after 3 (in brackets the slowest). "
         f"PyTorch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} threads"
         + (f"; {torch.cuda.get_device_name()}." if "cuda" in devices else "; no GPU."),
         "",
-        "| device | batch | network | parameters, M | GMAC a slice | ms a slice |",
-        "|---|---|---|---|---|---|",
+        "| device | batch | network | parameters, M | GMAC a slice | ms a slice | images per second |",
+        "|---|---|---|---|---|---|---|",
     ]
     for device in devices:
         for batch in (1, 16):
-            for name, parameters, gmac, median, slowest in measure(device, batch, arguments.rounds):
-                lines.append(
-                    f"| {device} | {batch} | {name} | {parameters:.2f} | {gmac:.2f} | {median:.1f} ({slowest:.1f}) |"
-                )
+            for name, parameters, gmac, median, slowest in measure(device, batch, arguments.rounds, size):
+                numbers = f"{parameters:.2f} | {gmac:.2f} | {median:.1f} ({slowest:.1f}) | {1e3 / median:.0f}"
+                lines.append(f"| {device} | {batch} | {name} | {numbers} |")
     text = "\n".join(lines) + "\n"
     print(text)
     if arguments.out:

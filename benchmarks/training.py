@@ -6,24 +6,26 @@ discriminators in every step. Ours: m2m of config.yaml, as it trains there, and 
 discriminators in every step. All use the same random slices, in one process, in alternating rounds.
 
     python benchmarks/training.py --size 256 --batch 8 --out benchmarks/training.md
+
+torchrun starts it in several processes, which share the batch. The precision is bf16 where the hardware has it.
 """
 
 import argparse
 import platform
 import statistics
 import time
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from m2m.networks.discriminators import LEAK, PatchDiscriminator
 from m2m.networks.feature_encoder import Vgg19Features
 from m2m.networks.slice_inputs import TemplateMap
-from m2m.options import Trained, load_config
+from m2m.options import Trained, Training, load_config
 from m2m.options.families.macro2micro import Macro2Micro
 from m2m.options.families.macro2micro_2023 import Published2023
 from m2m.train.launch import make_fabric
@@ -67,10 +69,10 @@ class StyleDiscriminator(nn.Module):
         return self.head(F.adaptive_avg_pool2d(x, 4).flatten(1))  # (N, 1)
 
 
-def published_loop() -> Loop:
+def published_loop(fabric: Fabric) -> Loop:
     """Build the published recipe at its published size."""
     options = Published2023.model_validate({"discriminators": {"width": 8, "crops": 8, "crop_size": 128}})
-    loop = Loop(make_fabric(options.training), options, encoder=Vgg19Features())
+    loop = Loop(fabric, options, encoder=Vgg19Features())
     loop.objective.discriminators["image_discriminator"] = StyleDiscriminator()
     loop.objective.discriminators["patch_discriminator"] = PatchDiscriminator(105, 128)
     return rebuilt(loop, options)
@@ -84,7 +86,7 @@ def rebuilt(loop: Loop, options: Trained) -> Loop:
     return loop
 
 
-def own_loop(every: int | None = None) -> Loop:
+def own_loop(fabric: Fabric, every: int | None = None) -> Loop:
     """Build m2m of config.yaml; `every` is the interval of discriminator steps, if given."""
     options = load_config(ROOT / "config.yaml").models["m2m"]
     assert isinstance(options, Macro2Micro)
@@ -92,7 +94,7 @@ def own_loop(every: int | None = None) -> Loop:
         discriminators = options.discriminators.model_copy(update={"every": every})
         options = options.model_copy(update={"discriminators": discriminators})
     prior = TemplateMap(torch.zeros(1, 66, 78, 63), torch.eye(4))
-    return Loop(make_fabric(options.training), options, prior=prior)
+    return Loop(fabric, options, prior=prior)
 
 
 def batch_of(n: int, size: int, context: int, device: torch.device) -> dict[str, Tensor]:
@@ -128,22 +130,28 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--compile", action="store_true", help="compile all networks (torch.compile)")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    loops: dict[str, Callable[[], Loop]] = {
-        "published recipe": published_loop,
-        "m2m, discriminators in every step": lambda: own_loop(1),
-        "m2m, as config.yaml trains it": own_loop,
+    fabric = make_fabric(Training(batch_size=arguments.batch))
+    fabric.launch()
+    device, world = fabric.device, fabric.world_size
+    built = {
+        "published recipe": published_loop(fabric),
+        "m2m, discriminators in every step": own_loop(fabric, 1),
+        "m2m, as config.yaml trains it": own_loop(fabric),
     }
-    built = {name: build() for name, build in loops.items()}
-    device = next(iter(built.values())).fabric.device
+    if arguments.compile:
+        for loop in built.values():
+            for network in (*loop.generator_modules.values(), *loop.discriminators.values()):
+                network.compile()
     make_reproducible(0, device)
     torch.use_deterministic_algorithms(False)
     times: dict[str, list[float]] = {name: [] for name in built}
     for i in range(arguments.rounds + 1):
         for name, loop in built.items():
             context = 1 if name.startswith("published") else 3
-            batch = batch_of(arguments.batch, arguments.size, context, device)
+            batch = batch_of(arguments.batch // world, arguments.size, context, device)
             cycle = loop.objective.every  # one cycle holds one step of the discriminators
             start = time.perf_counter()
             for step in range(cycle):
@@ -157,7 +165,9 @@ def main() -> None:
     lines = [
         f"`python benchmarks/training.py`: slices of {arguments.size} x {arguments.size} pixels, "
         f"batch {arguments.batch}, median of {arguments.rounds} rounds after one. "
-        f"PyTorch {torch.__version__}, {where}, {torch.get_num_threads()} threads.",
+        f"PyTorch {torch.__version__}, {where}, {torch.get_num_threads()} threads, {world} process"
+        f"{'es' if world > 1 else ''}, {fabric.strategy.precision.precision}"
+        f"{', compiled' if arguments.compile else ''}.",
         "",
         "| recipe | parameters of G and D, M | images per second | times the published |",
         "|---|---|---|---|",
@@ -169,6 +179,8 @@ def main() -> None:
         ]
         rate = statistics.median(times[name])
         lines.append(f"| {name} | {sizes[0]:.2f}, {sizes[1]:.2f} | {rate:.2f} | {rate / base:.1f} |")
+    if not fabric.is_global_zero:
+        return
     text = "\n".join(lines) + "\n"
     print(text)
     if arguments.out:

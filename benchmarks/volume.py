@@ -32,12 +32,19 @@ SHAPE = (182, 218, 182)
 AFFINE = np.array([[1.0, 0, 0, -90], [0, 1, 0, -126], [0, 0, 1, -72], [0, 0, 0, 1]])
 
 
-def lay_out(folder: Path, name: str) -> list[str]:
+def shape_at(spacing_mm: float) -> tuple[int, int, int]:
+    """Shape of the T1 with voxels of this size."""
+    x, y, z = (int(n / spacing_mm) for n in SHAPE)
+    return x, y, z
+
+
+def lay_out(folder: Path, name: str, spacing_mm: float) -> list[str]:
     """Write T1, brain mask, status and model; return the command that translates the T1."""
-    brain = resample(load_template("brain", 1.0), AFFINE, SHAPE)
-    t1 = resample(load_template("t1", 1.0), AFFINE, SHAPE)
+    affine, shape = AFFINE @ np.diag([*[spacing_mm] * 3, 1]), shape_at(spacing_mm)
+    brain = resample(load_template("brain", 1.0), affine, shape)
+    t1 = resample(load_template("t1", 1.0), affine, shape)
     save(folder / "t1.nii.gz", t1)
-    save(folder / "brain.nii.gz", Volume(brain.data > 0.5, AFFINE), dtype=np.uint8)
+    save(folder / "brain.nii.gz", Volume(brain.data > 0.5, affine), dtype=np.uint8)
     status = {"unit": "sub-1", "stage": "anat", "status": "ok", "excluded": []}
     write_json(folder / "anat.json", status | {"grid_to_mni": np.eye(4).tolist()})
     model = load_config(ROOT / "config.yaml").models[name]
@@ -60,8 +67,8 @@ def lay_out(folder: Path, name: str) -> list[str]:
         "source": "t1",
         "target": "fa",
         "options": model.model_dump(mode="json"),
-        "spacing_mm": 1.0,
-        "shape": list(SHAPE),
+        "spacing_mm": spacing_mm,
+        "shape": list(shape),
         "t1_range_percent": [1, 99],
         "n_train": 0,
         "n_validation": 0,
@@ -93,11 +100,13 @@ def main() -> None:
     """Translate several times, print and write medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--spacing-mm", type=float, default=1.0)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    spacing_mm = arguments.spacing_mm
     lines = [
-        f"`python benchmarks/volume.py`: {' x '.join(map(str, SHAPE))} voxels of 1 mm, three "
-        f"orientations, reading and writing of files included; median of {arguments.rounds}. "
+        f"`python benchmarks/volume.py`: {' x '.join(map(str, shape_at(spacing_mm)))} voxels of {spacing_mm:g} mm, "
+        f"three orientations, reading and writing of files included; median of {arguments.rounds}. "
         f"PyTorch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} threads, "
         + (torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU."),
         "",
@@ -106,7 +115,7 @@ def main() -> None:
     ]
     for name in ("m2m", "macro2micro-2023"):
         with tempfile.TemporaryDirectory() as temporary:
-            command, times = lay_out(Path(temporary), name), []
+            command, times = lay_out(Path(temporary), name, spacing_mm), []
             for _ in range(arguments.rounds):
                 start = time.perf_counter()
                 subprocess.run(command, check=True)

@@ -1,6 +1,5 @@
 """Slices of a few participants on disk, small enough for training in seconds."""
 
-import hashlib
 import json
 
 import numpy as np
@@ -10,7 +9,7 @@ from m2m.io.files import digest, write_json
 from m2m.io.tables import read_table, write_table
 from m2m.options.configured import split_of
 from m2m.options.families.macro2micro import Macro2Micro
-from m2m.structural.slices import PLANES, extract
+from m2m.structural.slices import PLANES, write_slices
 
 SHAPE = (25, 28, 24)
 AFFINE = np.array([[6.0, 0, 0, -72], [0, 6, 0, -90], [0, 0, 6, -70], [0, 0, 0, 1]])
@@ -28,9 +27,9 @@ def subject(seed, shape=SHAPE):
 
 def write_subject(folder, unit, channels, names=CHANNELS, **record):
     """Write a unit's arrays and record, as `m2m slices` does."""
-    for plane in PLANES:
-        stacks = np.stack([extract(channel, plane) for channel in channels], axis=1)
-        np.save(folder / f"{unit}_{plane}.npy", np.ascontiguousarray(stacks, dtype=np.float16))
+    found = write_slices(
+        dict(zip(names, channels, strict=True)), {plane: folder / f"{unit}_{plane}.npy" for plane in PLANES}
+    )
     write_json(
         folder / f"{unit}_slices.json",
         {
@@ -44,8 +43,8 @@ def write_subject(folder, unit, channels, names=CHANNELS, **record):
             "t1_range_percent": [1, 99],
             "grid_to_mni": np.eye(4).tolist(),
             "axes": "grid",
-            "sha256": hashlib.sha256(channels.tobytes()).hexdigest(),
         }
+        | found
         | record,
     )
 

@@ -11,6 +11,8 @@ import torch
 from small_cohort import SHAPE, write_cohort, write_subject
 from small_cohort import subject as channels_of_subject
 
+from m2m.io.errors import DataError
+from m2m.io.files import read_json, write_json
 from m2m.io.modalities import MODALITIES
 from m2m.structural.slices import PLANES, extract
 from m2m.train.augmentation import augment_intensity, mirror
@@ -211,6 +213,15 @@ def test_memory_and_open_files_do_not_grow_with_the_steps(subjects):
     tracemalloc.stop()
     assert traced[1] - traced[0] < 5_000, "one array of one participant has 134,400 bytes"
     assert len(list(Path("/proc/self/fd").iterdir())) == files
+
+
+def test_slices_of_an_earlier_version_are_refused(tmp_path):
+    write_subject(tmp_path, "sub-a", channels_of_subject(3))
+    record = read_json(tmp_path / "sub-a_slices.json")
+    write_json(tmp_path / "sub-a_slices.json", {key: value for key, value in record.items() if key != "box"})
+    with pytest.raises(DataError, match="cut by an earlier version") as refused:
+        find_subjects(tmp_path, {"sub-a": "train"}, "t1", "fa")
+    assert "sub-a_slices.json" in str(refused.value) and "run `m2m slices`" in str(refused.value)
 
 
 def test_collate_numbers_the_orientation():

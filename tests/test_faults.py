@@ -208,7 +208,8 @@ def test_slices_cut_while_they_are_read_end_the_process_by_a_signal_and_without_
     code = """if True:
         import os, pathlib
         from m2m.train.dataset import Subject
-        slices = Subject("sub-01", "sub-01", pathlib.Path(), {}).open("axial")
+        record = {"box": [[0, 64], [0, 64], [0, 100]], "shape": [64, 64, 100]}
+        slices = Subject("sub-01", "sub-01", pathlib.Path(), record).open("axial").inside
         os.truncate("sub-01_axial.npy", 4096)
         print(slices[-1].sum())
     """

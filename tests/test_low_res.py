@@ -95,7 +95,7 @@ def test_the_low_resolution_is_the_source_s_last_channel_and_is_mirrored_with_it
         sample = read_slice(subject, plane, 12, "t1", "fa", 3)
         batch = collate([sample], plane, [subject.unit])
         assert batch["source"].shape[1] == 4
-        low = subject.open_low_res(plane)[12, 0].astype(np.float32)
+        low = subject.open_low_res(plane).read(12, 13, [0])[0, 0]
         assert low.any() and torch.equal(batch["source"][0, 3], torch.from_numpy(low))
         assert torch.equal(centre(batch), batch["source"][:, 1:2])
         mirrored = collate([mirror(sample, plane)], plane, [subject.unit])["source"]

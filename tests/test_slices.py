@@ -122,14 +122,38 @@ def test_slices_and_record_give_the_volumes_again(unit):
     assert record["t1_range_percent"] == list(Slices().t1_range_percent)
     np.testing.assert_allclose(record["affine"], AFFINE)
     for plane in slices.PLANES:
-        array = np.load(files[plane], mmap_mode="r")
-        assert array.dtype == np.float16
+        stored = slices.open_slices(files[plane], plane, record["box"], record["shape"])
+        assert stored.inside.dtype == np.float16
+        array = stored.read(0, stored.shape[0], range(4))
         t1, fa, brain, target = (slices.assemble(array[:, c], plane) for c in range(4))
         np.testing.assert_array_equal(brain, volumes["brain"])
         np.testing.assert_array_equal(target, volumes["target-mask"])
         np.testing.assert_allclose(fa, volumes["fa"], atol=1e-3)
         back = slices.denormalise(t1.astype(float), brain, record["t1_range"])
         np.testing.assert_allclose(back, volumes["t1w"], atol=0.5)
+
+
+@pytest.mark.parametrize("plane", slices.PLANES)
+def test_what_is_0_around_the_brain_is_not_stored_and_read_as_0(tmp_path, plane):
+    shape, rng = (30, 26, 34), np.random.default_rng(4)
+    volumes = {name: np.zeros(shape) for name in ("a", "b", "nothing")}
+    volumes["a"][5:14, 7:19, 9:30] = rng.random((9, 12, 21))
+    volumes["b"][12:16, 3:8, 20] = 1
+    found = slices.write_slices(volumes, {name: tmp_path / f"{name}.npy" for name in slices.PLANES})
+    assert found["box"] == [[5, 16], [3, 19], [9, 30]]
+    stored = slices.open_slices(tmp_path / f"{plane}.npy", plane, found["box"], shape)
+    assert stored.inside[:, 0].size == 11 * 16 * 21
+    for channel, volume in enumerate(volumes.values()):
+        whole = slices.extract(volume.astype(np.float16), plane)
+        padded = np.pad(whole, ((2, 2), (0, 0), (0, 0)))
+        np.testing.assert_array_equal(stored.read(-2, len(whole) + 2, [channel])[:, 0], padded)
+        np.testing.assert_array_equal(stored.filled(channel), np.flatnonzero(whole.any(axis=(1, 2))))
+
+
+def test_slices_that_are_0_everywhere_can_be_read(tmp_path):
+    found = slices.write_slices({"a": np.zeros((4, 5, 6))}, {"axial": tmp_path / "axial.npy"})
+    stored = slices.open_slices(tmp_path / "axial.npy", "axial", found["box"], (4, 5, 6))
+    assert not stored.read(0, 6, [0]).any() and stored.filled(0).size == 0
 
 
 def test_two_runs_have_one_hash_and_another_image_has_another(unit):
@@ -155,7 +179,8 @@ def test_the_scales_of_density_and_tensors_are_invertible(unit, rng):
     record = read_json(files["record"])
     names = record["channels"]
     assert names[1:3] == ["fa", "tdi"] and names[3:9] == list(MODALITIES["dti"].channels)
-    array = np.load(files["coronal"]).astype(np.float64)
+    stored = slices.open_slices(files["coronal"], "coronal", record["box"], record["shape"])
+    array = stored.read(0, stored.shape[0], range(len(names))).astype(np.float64)
     channels = [slices.assemble(array[:, c], "coronal") for c in range(len(names))]
     np.testing.assert_allclose(density_of_log(channels[2]), density, rtol=0.01, atol=0.01)
     assert channels[2][~target].max() == 0

@@ -209,7 +209,7 @@ def test_a_value_that_is_not_finite_stops_with_step_term_and_subject(fabric, tmp
     write_subject(tmp_path, "sub-bad", subject(0))
     array = tmp_path / "sub-bad_axial.npy"
     subjects = find_subjects(tmp_path, {"sub-bad": "train"}, "t1", "fa")[0]
-    content = subjects["train"][0].open("axial").copy()
+    content = subjects["train"][0].open("axial").inside.copy()
     content[:, 1][content[:, 3] > 0] = float("nan")
     with array.open("wb") as stream:
         np.save(stream, content)

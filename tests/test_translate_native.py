@@ -1,5 +1,7 @@
 """Translation of any T1: any orientation, refused images, a folder of T1s."""
 
+import tracemalloc
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -11,11 +13,12 @@ from scipy.spatial.transform import Rotation
 from m2m.io.errors import DataError
 from m2m.io.files import read_json
 from m2m.io.tables import read_table
-from m2m.io.volume import Volume, load, resample, same_grid, save
-from m2m.structural.anat import Anatomy
+from m2m.io.volume import Volume, load, resample, resample_inside, same_grid, save
+from m2m.structural.anat import Anatomy, _ends
 from m2m.structural.template import load_template
-from m2m.translate import folder
+from m2m.translate import folder, native
 from m2m.translate.native import default_outputs
+from m2m.translate.predict import Translated, unscaled
 from m2m.translate.t1_checks import contrast, require_t1
 
 GRID = {"shape": [64, 80, 64], "t1_range_percent": [1, 99]}
@@ -97,6 +100,36 @@ def test_an_oblique_grid_of_other_voxels_gives_the_same_map_where_both_are(uprig
     assert both.sum() > 0.8 * (upright[1].data > 0).sum()
     assert np.corrcoef(back[both], upright[1].data[both])[0, 1] > 0.9
     assert np.abs(back - upright[1].data)[both].mean() < 0.03
+
+
+@pytest.mark.parametrize(("target", "channels"), [("fa", ()), ("dti", (6,))])
+def test_slab_by_slab_a_map_is_that_of_the_whole_t1_in_less_memory(monkeypatch, target, channels):
+    rng, grid = np.random.default_rng(3), np.diag([3.0, 3, 3, 1])
+    brain = Volume(ndimage.binary_dilation(rng.random((20, 24, 22)) > 0.999, iterations=4), grid)
+    image, sd = (Volume(np.float32(rng.random((*brain.shape, *channels))), grid) for _ in range(2))
+    fine = np.eye(4)
+    fine[:3, :3] = Rotation.from_euler("zx", (5, 8), degrees=True).as_matrix() * (0.5, 0.5, 1)
+    fine[:3, 3] = (4, -6, 0)
+    shape = (120, 140, 70)
+    whole, inside = resample_inside(image, brain, fine, shape)
+    expected = unscaled(whole, inside.data, {"target": target}), resample_inside(sd, brain, fine, shape)[0]
+    monkeypatch.setattr(native, "SLAB_VOXELS", 20_000)
+    tracemalloc.start()
+    found = native.to_native_voxels(Translated(image, sd), brain, fine, shape, {"target": target})
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    for one, other in zip(found, expected, strict=True):
+        assert same_grid(one, other) and np.abs(other.data).max() > 0
+        np.testing.assert_allclose(one.data, other.data, atol=1e-6)
+    assert most < 1.6 * sum(one.data.nbytes for one in found)
+
+
+def test_the_ends_of_a_mask_have_its_extent_along_any_axes():
+    mask = np.random.default_rng(1).random((15, 17, 40)) > 0.2
+    axes = Rotation.from_euler("xyz", (20, 30, 40), degrees=True).as_matrix()
+    few, all_of_it = (np.argwhere(m) @ axes for m in (_ends(mask), mask))
+    assert len(few) < 0.7 * len(all_of_it)
+    np.testing.assert_allclose([few.min(0), few.max(0)], [all_of_it.min(0), all_of_it.max(0)])
 
 
 def measured(image, affine=RAS, shape=SHAPE):

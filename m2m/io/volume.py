@@ -292,7 +292,7 @@ def blur_to(volume: Volume, spacing_mm: float) -> Volume:
     sigma = fwhm_mm / np.sqrt(8 * np.log(2)) / volume.spacing_mm
     sigma = (*sigma, *[0] * (volume.data.ndim - 3))
     dtype = np.result_type(volume.data, np.float32)
-    data = ndimage.gaussian_filter(volume.data.astype(dtype), sigma, mode="nearest", truncate=3)
+    data = ndimage.gaussian_filter(volume.data.astype(dtype, copy=False), sigma, mode="nearest", truncate=3)
     return Volume(data, volume.affine)
 
 
@@ -362,6 +362,7 @@ def crop(volume: Volume, points_mm: NDArray, margin_mm: float) -> Volume:
     Returns
     -------
     Volume
+        A view.
     """
     index = nib.affines.apply_affine(np.linalg.inv(volume.affine), points_mm)
     margin = margin_mm / volume.spacing_mm

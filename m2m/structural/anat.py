@@ -118,7 +118,7 @@ def prepare(t1: Volume, mask: Volume | None, options: Anat) -> Anatomy:
         require_upright(rotated, options.max_rotated_mi, "anat.max_rotated_mi", LEAST_MI)
     native = extract_brain(t1, to_t1) if mask is None else mask
     litres = float(native.data.sum() * np.prod(native.spacing_mm) / 1e6)
-    box = apply_affine(native.affine, np.argwhere(native.data))
+    box = apply_affine(native.affine, np.argwhere(_ends(native.data)))
     affine, shape = _common_grid(native, box, options)
     margin_mm = 3 * options.spacing_mm
     on_grid, brain = resample_inside(crop(t1, box, margin_mm), crop(native, box, margin_mm), affine, shape)
@@ -184,6 +184,13 @@ def extract_brain(t1: Volume, mni_to_t1: NDArray) -> Volume:
     mask = _opened(ndimage.binary_fill_holes(mask), 4.0, 4.0)
     native = resample(Volume(mask.astype(np.float32), near.affine), t1.affine, t1.shape)
     return Volume(in_mask(native.data), t1.affine)
+
+
+def _ends(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Voxels of a mask without those between two others along the last axis: few, and of the same extent."""
+    ends = mask.copy()
+    ends[..., 1:-1] &= ~(mask[..., :-2] & mask[..., 2:])
+    return ends
 
 
 def _distance_mm(mask: NDArray) -> NDArray:

@@ -4,7 +4,6 @@ It comes from the cropped k-space of the FA map on the common grid, or from a di
 k-space was cropped before the tensor fit; the FA of the latter is resampled to the T1's space.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Annotated
 
@@ -15,12 +14,12 @@ from numpy.typing import NDArray
 from m2m.diffusion.lowres import crop_kspace, enlarge, low_res_grid
 from m2m.io.bids import files_of, low_res_factor, low_res_root, slice_files, unit_of
 from m2m.io.errors import DataError
-from m2m.io.files import read_json, whole, write_text
+from m2m.io.files import read_json, write_text
 from m2m.io.masks import in_mask
 from m2m.io.unit_status import recorded, require_ok
 from m2m.io.volume import Volume, load, resample_inside, same_grid, save
 from m2m.options.stage_flags import Root, Session, Subject
-from m2m.structural.slices import PLANES, stack
+from m2m.structural.slices import PLANES, write_slices
 
 
 def reduce_resolution(fa: Volume, mask: Volume, like: Volume, t1_to_dwi: NDArray, factor: int) -> Volume:
@@ -130,13 +129,9 @@ def simulate_unit(
         low_res = reduce_resolution(load(fa), load(mask), inside, np.array(grid["t1_to_dwi"]), factor)
         save(out, low_res, [fa, brain], Description="Fractional anisotropy, 0 to 1, at low resolution", Ratio=factor)
         data = np.where(in_mask(inside.data), enlarge(low_res, inside, factor).data, 0)
-        sha256 = hashlib.sha256()
-        for plane in PLANES:
-            array = stack({"low": data}, plane)
-            sha256.update(array.tobytes())
-            if grid["excluded"]:
-                write_text(outputs[plane], "")
-                continue
-            with whole(outputs[plane]) as temporary, temporary.open("wb") as stream:
-                np.save(stream, array)
-        content |= {"sha256": sha256.hexdigest(), "excluded": grid["excluded"], "factor": factor}
+        content |= {"excluded": grid["excluded"], "factor": factor}
+        if grid["excluded"]:
+            for path in outputs.values():
+                write_text(path, "")
+        else:
+            content |= write_slices({"low": data}, outputs)

@@ -8,7 +8,7 @@ axes of the common grid, which is oblique where the T1 is; elements of tensors a
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
@@ -168,6 +168,92 @@ def stack(volumes: Mapping[str, NDArray], plane: str) -> NDArray[np.float16]:
     return np.stack([extract(v, plane) for v in volumes.values()], axis=1).astype(np.float16)
 
 
+class SliceArray(NamedTuple):
+    """All slices of one orientation on disk: those of a box, 0 outside of it.
+
+    Attributes
+    ----------
+    inside : ndarray of float16, shape (n, channels, h, w)
+        Memory-mapped.
+    box : tuple of slice
+        Slices, rows and columns that it holds.
+    shape : (int, int, int)
+        Number of slices, rows and columns of the grid.
+    """
+
+    inside: NDArray[np.float16]
+    box: tuple[slice, slice, slice]
+    shape: tuple[int, int, int]
+
+    def read(self, first: int, last: int, channels: Sequence[int]) -> NDArray[np.float32]:
+        """Read channels of the slices `first` to `last` - 1, shape (n, channels, H, W); outside the grid they are 0."""
+        found = np.zeros((last - first, len(channels), *self.shape[1:]), dtype=np.float32)
+        there, rows, columns = self.box
+        start, stop = max(first, there.start), min(last, there.stop)
+        if start < stop:
+            part = self.inside[start - there.start : stop - there.start, list(channels)]
+            found[start - first : stop - first, :, rows, columns] = part
+        return found
+
+    def filled(self, channel: int) -> NDArray[np.int32]:
+        """Find the slices where a channel is not 0 everywhere, in order."""
+        return (np.flatnonzero(self.inside[:, channel].any(axis=(1, 2))) + self.box[0].start).astype(np.int32)
+
+
+def open_slices(path: Path, plane: str, box: Sequence[Sequence[int]], shape: Sequence[int]) -> SliceArray:
+    """Memory-map what `write_slices` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        Array of an orientation.
+    plane : {"axial", "coronal", "sagittal"}
+    box : sequence of (int, int)
+        Entry of the record.
+    shape : (int, int, int)
+        Of the grid.
+
+    Returns
+    -------
+    SliceArray
+    """
+    n, height, width = (int(shape[axis]) for axis in _AXES[plane])
+    slices, (low, high), columns = (box[axis] for axis in _AXES[plane])
+    place = slice(*slices), slice(height - high, height - low), slice(*columns)
+    return SliceArray(np.load(path, mmap_mode="r"), place, (n, height, width))
+
+
+def write_slices(volumes: Mapping[str, NDArray], outputs: Mapping[str, Path]) -> dict[str, Any]:
+    """Write the slices of all orientations, without what is 0 around the brain in all volumes.
+
+    Parameters
+    ----------
+    volumes : mapping of str to ndarray, shape (X, Y, Z)
+        Channels.
+    outputs : mapping of str to Path
+        Array of each orientation, written.
+
+    Returns
+    -------
+    dict
+        Entries of the record: ``box``, first voxel and the one behind the last along each axis of the grid,
+        and ``sha256``.
+    """
+    filled = np.logical_or.reduce([volume != 0 for volume in volumes.values()])
+    box = []
+    for axis in range(3):
+        places = np.flatnonzero(filled.any(axis=tuple({0, 1, 2} - {axis})))
+        box.append((int(places[0]), int(places[-1]) + 1) if places.size else (0, 1))
+    part = tuple(slice(*ends) for ends in box)
+    sha256 = hashlib.sha256(repr(box).encode())
+    for plane, path in outputs.items():
+        array = stack({name: volume[part] for name, volume in volumes.items()}, plane)
+        sha256.update(array.tobytes())
+        with whole(path) as temporary, temporary.open("wb") as stream:
+            np.save(stream, array)
+    return {"box": [list(ends) for ends in box], "sha256": sha256.hexdigest()}
+
+
 def gather(
     t1w: Path,
     brain: Path,
@@ -245,16 +331,12 @@ def cut(
         content["excluded"] = [r for path in statuses for r in read_json(path)["excluded"]]
         content["grid_to_mni"] = read_json(statuses[0])["grid_to_mni"]
         channels, about = gather(files["t1w"], files["brain"], measured, files["target-mask"], percent)
-        sha256 = hashlib.sha256()
-        for plane, path in outputs.items():
-            if content["excluded"]:
+        content |= about
+        if content["excluded"]:
+            for path in outputs.values():
                 write_text(path, "")
-                continue
-            array = stack(channels, plane)
-            sha256.update(array.tobytes())
-            with whole(path) as temporary, temporary.open("wb") as stream:
-                np.save(stream, array)
-        content |= about | {"sha256": sha256.hexdigest()}
+        else:
+            content |= write_slices(channels, outputs)
 
 
 def main(

@@ -37,8 +37,8 @@ def find_template(t1: Volume, scalps_mm: tuple[float, ...]) -> tuple[NDArray[np.
     mi_start, mi_registered : float
         Mutual information (nats) at the finer level before and after.
     """
-    head = coarsen(t1, REFINE_MM)
-    starts = [outline_start(head, scalp_mm) for scalp_mm in scalps_mm]
+    fine = search_level(t1, REFINE_MM)
+    starts = [outline_start(fine[0], scalp_mm) for scalp_mm in scalps_mm]
     moving, static, rim = search_level(t1, SEARCH_MM)
     found = []
     for start in starts:
@@ -46,7 +46,7 @@ def find_template(t1: Volume, scalps_mm: tuple[float, ...]) -> tuple[NDArray[np.
         rigid, _ = find_transform(static, moving, "rigid", start, rim, 15)
         found.append(find_transform(static, moving, "affine", rigid, rim, 20))
     coarse = max(found, key=lambda pair: pair[1])[0]
-    moving, static, rim = search_level(t1, REFINE_MM)
+    moving, static, rim = fine
     _, mi_start = find_transform(static, moving, "affine", starts[-1], rim, 0)
     transform, mi_registered = find_transform(static, moving, "affine", coarse, rim, 30)
     return transform, mi_start, mi_registered

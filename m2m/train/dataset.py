@@ -20,9 +20,9 @@ from m2m.io.masks import in_mask
 from m2m.io.modalities import MODALITIES
 from m2m.io.volume import Volume
 from m2m.options.training_options import Augmentation
-from m2m.structural.slices import PLANES, assemble, positions
+from m2m.structural.slices import PLANES, SliceArray, assemble, open_slices, positions
 from m2m.train.augmentation import NONE, Draw, augmented
-from m2m.train.slice_checks import require_factor, require_grid_axes
+from m2m.train.slice_checks import require_box, require_factor, require_grid_axes
 
 Batch = dict[str, Any]
 
@@ -50,27 +50,37 @@ class Subject:
     record: dict[str, Any]
     low_res: Path | None = None
 
-    def open(self, plane: str) -> NDArray[np.float16]:
-        """Memory-map the array of an orientation, shape (n_slices, channels, height, width)."""
-        return np.load(self.folder / f"{self.unit}_{plane}.npy", mmap_mode="r")
+    def open(self, plane: str) -> SliceArray:
+        """Memory-map the array of an orientation."""
+        return open_slices(self.folder / f"{self.unit}_{plane}.npy", plane, self.record["box"], self.record["shape"])
 
-    def open_low_res(self, plane: str) -> NDArray[np.float16]:
-        """Memory-map the upsampled low-resolution map, shape (n_slices, 1, height, width)."""
+    def open_low_res(self, plane: str) -> SliceArray:
+        """Memory-map the upsampled low-resolution map, one channel."""
         assert self.low_res is not None, "only for a task with a low resolution"
-        return np.load(self.low_res / f"{self.unit}_{plane}.npy", mmap_mode="r")
+        where = self.record["low_res_box"], self.record["shape"]
+        return open_slices(self.low_res / f"{self.unit}_{plane}.npy", plane, *where)
 
     def low_res_volume(self) -> NDArray[np.float32]:
         """Assemble the low-resolution map from axial slices, shape (X, Y, Z)."""
-        return assemble(self.open_low_res("axial")[:, 0].astype(np.float32), "axial")
+        array = self.open_low_res("axial")
+        return assemble(array.read(0, array.shape[0], [0])[:, 0], "axial")
+
+    def covered(self, plane: str) -> NDArray[np.int32]:
+        """Find the slices with a voxel inside the target mask; the whole mask is read."""
+        return self.open(plane).filled(self.places("target_mask")[0])
 
     def places(self, modality: str) -> list[int]:
         """Indices of the channels of a modality, or of the mask of this name."""
         return [self.record["channels"].index(name) for name in channels_of(modality)]
 
+    def channel(self, name: str) -> NDArray[np.float32]:
+        """Assemble one channel from axial slices, shape (X, Y, Z)."""
+        array = self.open("axial")
+        return assemble(array.read(0, array.shape[0], [self.record["channels"].index(name)])[:, 0], "axial")
+
     def volume(self, modality: str) -> Volume:
         """Assemble a modality from axial slices, shape (X, Y, Z), or (X, Y, Z, channels) along the grid's axes."""
-        stack = self.open("axial")[:, self.places(modality)].astype(np.float32)
-        volumes = [assemble(channel, "axial") for channel in np.moveaxis(stack, 1, 0)]
+        volumes = [self.channel(name) for name in channels_of(modality)]
         data = np.stack(volumes, axis=-1) if len(volumes) > 1 else volumes[0]
         return Volume(data, np.array(self.record["affine"]))
 
@@ -151,6 +161,7 @@ def find_subjects(
                 path = Path(labels_dir) / relative
                 record = read_json(path)
             require_grid_axes(path, record, target)
+            require_box(path, record)
             if low_res_dir is not None:
                 low_res = Path(low_res_dir) / relative
                 low_res_record = read_json(low_res)
@@ -158,8 +169,10 @@ def find_subjects(
                     skipped["incomplete"] += 1
                     continue
                 require_factor(low_res, low_res_record["factor"], factor, record)
+                require_box(low_res, low_res_record)
                 # One hash of both, since both are training data.
                 record["sha256"] += low_res_record["sha256"]
+                record["low_res_box"] = low_res_record["box"]
             subjects[part].append(Subject(unit, participant, path.parent, record, low_res and low_res.parent))
     return subjects, dict(skipped)
 
@@ -276,11 +289,10 @@ class SliceBatches(Dataset):
         return range(int(first), int(first) + n)
 
     def _usable_slices(self, subject: Subject, plane: str) -> NDArray[np.int32]:
-        """Slices with a voxel inside the target mask; cached, since the whole mask is read."""
+        """Slices that are drawn from, cached."""
         key = (subject.unit, plane)
         if key not in self._usable:
-            mask = subject.open(plane)[:, subject.places("target_mask")[0]]
-            usable = np.flatnonzero(mask.any(axis=(1, 2))).astype(np.int32)
+            usable = subject.covered(plane)
             edge = int((1 - self.central_share) / 2 * len(usable))
             self._usable[key] = usable[edge : len(usable) - edge]
         return self._usable[key]
@@ -319,29 +331,18 @@ def read_slice(
         ``correction_input`` (correction_context, channels + 1, H, W): the masked target, then the source.
     """
     array = subject.open(plane)
-    window = _window(array, subject.places(source), index, context)[:, 0]
+    window = array.read(index - context // 2, index + context // 2 + 1, subject.places(source))[:, 0]
     slices = {"target": target, "mask": "target_mask", "brain": "brain"}
     sample = {"source": window, "position": subject.positions(plane, index)} | {
-        key: _window(array, subject.places(name), index, 1)[0] for key, name in slices.items()
+        key: array.read(index, index + 1, subject.places(name))[0] for key, name in slices.items()
     }
     if subject.low_res is not None:
-        sample["low_res"] = _window(subject.open_low_res(plane), [0], index, 1)[0]
+        sample["low_res"] = subject.open_low_res(plane).read(index, index + 1, [0])[0]
     if correction_context:
-        mask, label, image = (
-            _window(array, subject.places(name), index, correction_context) for name in ("target_mask", target, source)
-        )
+        first, names = index - correction_context // 2, ("target_mask", target, source)
+        mask, label, image = (array.read(first, first + correction_context, subject.places(name)) for name in names)
         sample["correction_input"] = np.concatenate([mask * label, image], 1)
     return sample
-
-
-def _window(array: NDArray, places: list[int], index: int, n: int) -> NDArray[np.float32]:
-    """Channels of n neighbouring slices, (n, channels, H, W); outside the volume they are 0."""
-    first, last = index - n // 2, index + n // 2 + 1
-    window = np.zeros((n, len(places), *array.shape[2:]), dtype=np.float32)
-    inside = slice(max(first, 0), min(last, len(array)))
-    if inside.start < inside.stop:
-        window[inside.start - first : inside.stop - first] = array[inside, places]
-    return window
 
 
 def collate(samples: Sequence[Mapping[str, NDArray]], plane: str, units: Sequence[str]) -> dict[str, Any]:
@@ -391,8 +392,7 @@ def whole_subject(
     dict
         As of `collate`.
     """
-    mask = subject.open(plane)[:, subject.places("target_mask")[0]]
-    indices = np.flatnonzero(mask.any(axis=(1, 2)))
+    indices = subject.covered(plane)
     n = batch_size or len(indices)
     for start in range(0, len(indices), n):
         chosen = indices[start : start + n]

@@ -1,6 +1,5 @@
 """Measure the label correction of a model, and apply it to the training targets."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2m.cohort.split import load_split, part_by_participant
-from m2m.io.files import whole, write_json
+from m2m.io.files import write_json
 from m2m.io.tables import write_table
 from m2m.models.building import load_correction
 from m2m.models.record import load_model
@@ -16,8 +15,8 @@ from m2m.networks.correction import LabelCorrection
 from m2m.options import section_of
 from m2m.options.configured import read_config, split_of
 from m2m.options.stage_flags import ModelName, NeededConfig, Root, TaskName
-from m2m.structural.slices import PLANES, extract
-from m2m.train.dataset import find_subjects
+from m2m.structural.slices import PLANES, write_slices
+from m2m.train.dataset import channels_of, find_subjects
 from m2m.train.misalignment import (
     applied_misalignment,
     inverse_displacement,
@@ -155,20 +154,11 @@ def correct_slices(weights: Path, slices_dir: Path, split: Path, split_record: P
         known = inside & (warp_volume(inside.astype(float), displacement) > 0.5)
         target = subject.volume(record["target"]).data.reshape(*inside.shape, -1)
         target = target * inside[..., None]  # (X, Y, Z, channels)
-        channels = zip(subject.places(record["target"]), np.moveaxis(target, -1, 0), strict=True)
-        volumes: dict[int, NDArray] = {place: warp_volume(channel, displacement) for place, channel in channels}
-        volumes |= dict.fromkeys(subject.places("target_mask"), known)
+        volumes: dict[str, NDArray] = {name: subject.channel(name) for name in subject.record["channels"]}
+        names = channels_of(record["target"])
+        volumes |= {n: warp_volume(c, displacement) for n, c in zip(names, np.moveaxis(target, -1, 0), strict=True)}
+        volumes |= {"target_mask": known}
         folder = out / subject.folder.relative_to(slices_dir)
-        sha256 = hashlib.sha256()
-        for plane in PLANES:
-            array = subject.open(plane).copy()
-            for place, volume in volumes.items():
-                array[:, place] = extract(volume, plane)
-            sha256.update(array.tobytes())
-            path = folder / f"{subject.unit}_{plane}.npy"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with whole(path) as temporary, temporary.open("wb") as stream:
-                np.save(stream, array)
-        about = subject.record | {"sha256": sha256.hexdigest(), "labels_from": record["model"]}
-        write_json(folder / f"{subject.unit}_slices.json", about)
+        found = write_slices(volumes, {plane: folder / f"{subject.unit}_{plane}.npy" for plane in PLANES})
+        write_json(folder / f"{subject.unit}_slices.json", subject.record | found | {"labels_from": record["model"]})
     print(f"{record['model']}: labels of {len(subjects)} units corrected")

@@ -121,7 +121,7 @@ def measure(
     share, spacing_mm = float(folded.sum() / mask.sum()), subject.record["spacing_mm"]
     if applied_mm is None:
         return summarise(in_mask(displacement), share, spacing_mm)
-    usable = subject.open(plane)[:, subject.places("target_mask")[0]].any(axis=(1, 2))
+    usable = subject.covered(plane)
     vectors_mm = np.stack([extract(part, plane)[usable] for part in in_plane(applied_mm, plane)], axis=1)
     applied = torch.from_numpy(vectors_mm / spacing_mm).float()  # (n, 2, H, W) pixels
     residual = displacement + warp(applied, displacement)

@@ -22,6 +22,16 @@ def require_grid_axes(path: Path, record: Mapping[str, Any], target: str) -> Non
         )
 
 
+def require_box(path: Path, record: Mapping[str, Any]) -> None:
+    """Raise DataError if slices hold the whole grid, as earlier versions cut them."""
+    if "box" not in record:
+        raise DataError(
+            "slices of the whole grid, cut by an earlier version of m2m; now they hold the brain's box",
+            file=path,
+            remedy="run `m2m slices`, or `m2m simulate-low-res`, again",
+        )
+
+
 def require_factor(low_res: Path, found: int, factor: int | None, record: Mapping[str, Any]) -> None:
     """Raise DataError if slices have another low resolution than the task; both grids are named."""
     if found != factor:

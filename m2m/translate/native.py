@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nibabel.affines import apply_affine, from_matvec
+from numpy.typing import NDArray
 from PIL import Image
 
 from m2m.cohort.checks import check_scan
@@ -17,7 +19,7 @@ from m2m.io.files import whole
 from m2m.io.modalities import MODALITIES
 from m2m.io.overwriting import require_apart, sidecar_of
 from m2m.io.qc import CYAN, Panel, draw, grey
-from m2m.io.volume import Volume, blur_to, load, resample, resample_inside
+from m2m.io.volume import Volume, blur_to, crop, load, resample, resample_inside
 from m2m.models.pretrained import weights_of
 from m2m.models.record import load_model
 from m2m.models.uncertainty import Prediction, mean_deviations
@@ -43,6 +45,8 @@ from m2m.translate.t1_checks import contrast, require_t1
 
 # White level of the QC figure, in scaled units: of the image, of its standard deviation.
 WHITE, WHITE_SD = 0.8, 0.2
+# Voxels of a T1 that a prediction is resampled to at once.
+SLAB_VOXELS = 2**21
 
 
 def require_model_of_t1(record: Record) -> None:
@@ -59,8 +63,12 @@ def require_model_of_t1(record: Record) -> None:
         )
 
 
-def to_native_voxels(prediction: Translated, brain: Volume, t1: Volume, record: Record) -> Translated:
+def to_native_voxels(
+    prediction: Translated, brain: Volume, affine: NDArray, shape: tuple[int, int, int], record: Record
+) -> Translated:
     """Resample a scaled prediction to the voxels of a T1, and convert it to the target's unit.
+
+    Voxels around the brain are resampled slab by slab, so that memory beyond the result does not grow with the T1.
 
     Parameters
     ----------
@@ -68,8 +76,9 @@ def to_native_voxels(prediction: Translated, brain: Volume, t1: Volume, record: 
         In scaled units, on the model's grid.
     brain : Volume
         Mask on the same grid.
-    t1 : Volume
-        The T1 as given.
+    affine : ndarray, shape (4, 4)
+    shape : (int, int, int)
+        Of the T1.
     record : mapping
         Of the model.
 
@@ -78,9 +87,23 @@ def to_native_voxels(prediction: Translated, brain: Volume, t1: Volume, record: 
     Translated
         The image in the target's unit; its standard deviation in scaled units.
     """
-    resampled = [resample_inside(part, brain, t1.affine, t1.shape) for part in prediction]
-    (image, inside), (sd, _) = resampled
-    return Translated(unscaled(image, inside.data, record), sd)
+    native = Translated(*(Volume(np.zeros((*shape, *m.data.shape[3:]), np.float32), affine) for m in prediction))
+    channels = [m.data.reshape(*m.shape, -1) for m in prediction]
+    both = Volume(np.concatenate(channels, axis=-1), brain.affine)
+    points = apply_affine(brain.affine, np.argwhere(brain.data))
+    around = Translated(*(crop(m, points, 2 * float(brain.spacing_mm.max())) for m in native))  # views of `native`
+    n_slices, *across = around.image.shape
+    step = max(1, SLAB_VOXELS // int(np.prod(across)))
+    for first in range(0, n_slices, step):
+        slab = slice(first, min(first + step, n_slices))
+        image, sd = (m.data[slab] for m in around)
+        place = around.image.affine @ from_matvec(np.eye(3), (first, 0, 0))
+        found, inside = resample_inside(both, brain, place, image.shape[:3])
+        values, deviations = np.split(found.data, [channels[0].shape[-1]], axis=-1)
+        scaled = Volume(values.reshape(image.shape), place)
+        image[...] = unscaled(scaled, inside.data, record).data
+        sd[...] = deviations.reshape(sd.shape)
+    return native
 
 
 def numbers_of(subject: Subject, predicted: Prediction, record: Record, network: Network) -> dict[str, float]:
@@ -132,7 +155,10 @@ def qc_figure(
     Image
     """
     brain, conformed = anatomy.brain.data, anatomy.t1
-    head = resample(blur_to(t1, float(conformed.spacing_mm[0])), conformed.affine, conformed.shape).data
+    spacing_mm = float(conformed.spacing_mm[0])
+    # What is drawn, with the widths of the drawing's rim and of the blur around it.
+    drawn = crop(t1, apply_affine(conformed.affine, np.argwhere(brain)), 6 * spacing_mm)
+    head = resample(blur_to(drawn, spacing_mm), conformed.affine, conformed.shape).data
     image, sd = (np.abs(m.data.reshape(*m.shape, -1)).mean(-1) for m in prediction)
     outline = [(brain, CYAN)]
     title = MODALITIES[record["target"]].title
@@ -143,7 +169,7 @@ def qc_figure(
     ]
     warnings = [f"{one.problem}: {one.numbers}" for one in unusual]
     caption = record.get("trained_on") or ""
-    return draw(panels, brain, float(conformed.spacing_mm[0]), caption=caption, warnings=warnings)
+    return draw(panels, brain, spacing_mm, caption=caption, warnings=warnings)
 
 
 def translate_t1(
@@ -231,10 +257,12 @@ def translate_t1(
     flags: dict[str, Any] = (
         {"OutsideValidationRange": [one.entry() for one in unusual]} if "validation_range" in record else {}
     )
-    native = to_native_voxels(prediction, anatomy.brain, t1, record)
-    save_maps(native, outputs.image, outputs.sd, sources, record, Conformed=details, **flags)
     with whole(outputs.figure) as temporary:
         qc_figure(t1, prediction, anatomy, record, unusual).save(temporary, optimize=True)
+    affine, shape = t1.affine, t1.shape
+    del t1, mask  # so that a T1 of .5 mm takes no more memory now than its maps
+    native = to_native_voxels(prediction, anatomy.brain, affine, shape, record)
+    save_maps(native, outputs.image, outputs.sd, sources, record, Conformed=details, **flags)
     if profiles is not None and deformed is not None and compared is not None:
         step("bundles")
         files = [*sources, *profiles.files]
