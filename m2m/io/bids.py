@@ -3,7 +3,8 @@
 References
 ----------
 Gorgolewski et al. (2016), Sci Data 3:160044, https://doi.org/10.1038/sdata.2016.44;
-BIDS extension proposal 16 for the names of diffusion maps.
+BIDS extension proposals 16 and 46 (draft, https://github.com/bids-standard/bids-specification/pull/2333) for the names of
+diffusion maps and of streamlines.
 """
 
 import re
@@ -178,7 +179,7 @@ KINDS = {
     "dwi-mask": ("dwi", bids_name("mask", ".nii.gz", space="dwi", desc="brain")),
     "b0": ("dwi", bids_name("dwiref", ".nii.gz", space="dwi", desc="meanb0")),
     "dti-status": ("dwi", bids_name("status", ".json", desc="dti")),
-    "tractogram": ("dwi", bids_name("tractogram", ".tck", space="dwi")),
+    "tractogram": ("dwi", bids_name("tractogram", ".trx", space="dwi")),
     "sift2-weights": ("dwi", bids_name("weights", ".txt", space="dwi", desc="sift2")),
     "tractography-status": ("dwi", bids_name("status", ".json", desc="tractography")),
     "tractography-figure": ("figures", bids_name("tractogram", ".png", desc="quality")),
@@ -211,14 +212,14 @@ KINDS = {
     # FA of a real pair by another method; {method} as in `pair_map`.
     "pair-fa": ("dwi", "space-T1w_desc-{method}_model-tensor_param-fa_dwimap.nii.gz"),
     "pair-status": ("dwi", bids_name("status", ".json", desc="pair")),
-    "synth-tractogram": ("dwi", bids_name("tractogram", ".tck", space="T1w", desc="synth")),
+    "synth-tractogram": ("dwi", bids_name("tractogram", ".trx", space="T1w", desc="synth")),
     "synth-tractography-status": ("dwi", bids_name("status", ".json", desc="synthtractography")),
     # A continuous field of tract density, and its samples on the grid.
     "field": ("dwi", bids_name("field", ".safetensors", space="T1w")),
     "field-record": ("dwi", bids_name("field", ".json", space="T1w")),
     "field-tdi": ("dwi", _map("tdi", "T1w", "field", "tracts")),
     "field-tensor": ("dwi", _map("tensor", "T1w", "field")),
-    "field-tractogram": ("dwi", bids_name("tractogram", ".tck", space="T1w", desc="field")),
+    "field-tractogram": ("dwi", bids_name("tractogram", ".trx", space="T1w", desc="field")),
     "field-tractogram-figure": ("figures", bids_name("tractogram", ".png", desc="field")),
     "field-tractography-status": ("dwi", bids_name("status", ".json", desc="fieldtractography")),
     "field-turntable": ("figures", bids_name("field", ".gif", desc="turntable")),

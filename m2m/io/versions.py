@@ -13,7 +13,7 @@ VERSIONS = {
     "join-series": 1,
     "preprocess": 3,
     "dti": 3,
-    "tractography": 2,
+    "tractography": 3,
     "anat": 3,
     "deform": 1,
     "grid": 4,

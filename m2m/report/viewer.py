@@ -208,7 +208,7 @@ def load_streamlines(root: Path, tasks: Mapping[str, Task], folder: str, unit: s
     found = {}
     for name, (dataset, kind) in (sources | of_fields).items():
         path = unit_path(dataset, kind, folder, unit)
-        if not Path(path).exists():
+        if not density.tractogram_file(path).exists():
             continue
         try:
             found[name] = (

@@ -227,7 +227,7 @@ def resample_map(
     dict
         Entries of the status.
     """
-    sources = [files["t1w"], files[modality.native]]
+    sources = [files["t1w"], density.tractogram_file(files[modality.native])]
     if modality.nature != "density":
         found = IMAGES[modality.nature](load(files[modality.native]), dwi_mask, resampled)
         save(files[modality.kind], found, sources, Description=modality.description)

@@ -9,6 +9,7 @@ import typer
 from dipy.tracking.streamline import length
 from numpy.typing import NDArray
 
+from m2m import GENERATED_BY
 from m2m import options as sections
 from m2m.diffusion import density, dwi, tensors
 from m2m.diffusion.tractography import tractogram_figure
@@ -17,8 +18,9 @@ from m2m.diffusion.unmeasured import completed, unmeasured_samples
 from m2m.io import bids, volume
 from m2m.io.bids import files_of, unit_of
 from m2m.io.bvalues import B0_S_PER_MM2, B_TOLERANCE_S_PER_MM2
+from m2m.io.dataset_links import uri
 from m2m.io.errors import DataError
-from m2m.io.files import whole, write_text
+from m2m.io.files import whole, write_json, write_text
 from m2m.io.masks import in_mask
 from m2m.io.unit_status import recorded, require_ok
 from m2m.io.volume import Volume
@@ -165,9 +167,50 @@ def save_maps(field: Field, found: Tractogram, paths: dict[str, Path | None], so
             volume.save(path, Volume(data, field.affine), sources, **sidecar)
 
 
-def _save(found: Tractogram, tractogram: Path, figure_path: Path, weights: Path | None) -> None:
+def described(found: Tractogram, options: sections.Tractography, sources: list[str]) -> dict[str, Any]:
+    """Sidecar of a file of streamlines.
+
+    Parameters
+    ----------
+    found : Tractogram
+    options : Tractography
+    sources : list of str
+        URIs of the files that were tracked: tensors first.
+
+    Returns
+    -------
+    dict
+        The keys that BIDS extension proposal 46 requires; of what each but the first holds, its draft does not speak.
+    """
+    ends = {"FOD": options.mrtrix3.fod_cutoff} if found.model == "fod" else {"FA": options.stop_fa}
+    seeding = {"Type": "RandomPerElement", "Source": sources[0], "SeedsPerElement": options.seeds_per_voxel}
+    return {
+        "Description": "Whole-brain streamlines, one from each seed",
+        "Name": f"{options.backend} {found.algorithm}",
+        "Units": "mm",
+        "Sources": sources,
+        "SpatialReference": sources[0],
+        "GeneratedBy": GENERATED_BY,
+        "StreamlineSeeding": {
+            "Sources": [seeding],
+            "AcceptanceCriteria": [{"Metric": "FA", "Source": sources[0], "Threshold": options.seed_fa}],
+        },
+        "StreamlinePropagation": {
+            "Model": found.model,
+            "Algorithm": found.algorithm,
+            "StepMm": options.step_mm,
+            "MaxAngleDeg": options.max_angle_deg,
+            "RandomSeed": options.seed,
+        },
+        "StreamlineTermination": {"MinimumAmplitude": ends, "ACT": found.act},
+        "StreamlineAcceptanceCriteria": {"LengthMm": options.length_mm},
+        "StreamlineReconstructionDensity": {"Seeds": found.n_seeds, "SeededMm3": round(found.seeded_mm3, 3)},
+    }
+
+
+def _save(found: Tractogram, like: Field, tractogram: Path, figure_path: Path, weights: Path | None) -> None:
     """Save streamlines, their QC figure and, where asked for, their weights."""
-    density.save_tractogram(tractogram, found.streamlines)
+    density.save_tractogram(tractogram, found.streamlines, like.affine, like.mask.shape)
     with whole(figure_path) as temporary:
         tractogram_figure.draw(found.streamlines).save(temporary)
     if weights:
@@ -205,6 +248,7 @@ def main(
         files = files_of_synthetic(at, own("brain"))
     else:
         files = files_of_series(at, section)
+    files["tractogram"] = files["tractogram"].with_suffix(f".{section.format}")
     # Of a series, the volumes of the tensor fit are used again.
     fit = section_of("dti", config, dti_options, needed=False) if scan else sections.Dti()
     anatomy = Anatomy(five_tissue, t1w)
@@ -293,10 +337,15 @@ def track_unit(
     outputs = [p for p in (tractogram, figure_path, weights, *maps.values()) if p]
     with recorded("tractography", unit, status, outputs) as record:
         require_ok(*require)
+        # One of an earlier call with the other format would be read in the place of this one.
+        for suffix in density.FORMATS:
+            tractogram.with_suffix(suffix).unlink(missing_ok=True)
         with dwi.findings_about(scan[0] if scan else tensor):
             limits = fit.b0_threshold_s_per_mm2, fit.max_b_s_per_mm2, fit.b_tolerance_s_per_mm2
             field = load_field(tensor, mask, scan, *limits)
             found = track(field, section, threads, anatomy)
-        _save(found, tractogram, figure_path, weights)
+        _save(found, field, tractogram, figure_path, weights)
+        sources = [uri(path, tractogram) for path in (tensor, mask, *(scan or ()))]
+        write_json(tractogram.with_suffix(".json"), described(found, section, sources))
         save_maps(field, found, maps, [tensor, mask])
         record |= summary(found, section.backend)
