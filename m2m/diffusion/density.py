@@ -39,7 +39,7 @@ FORMATS = (".trx", ".tck")
 
 
 def tractogram_file(path: str | Path) -> Path:
-    """The file of a tractogram in whichever format it was written: `path`, or the same name with the other extension."""
+    """The file of a tractogram in whichever format it was written: `path`, or its name with the other extension."""
     path = Path(path)
     formats = (path, *(path.with_suffix(suffix) for suffix in FORMATS))
     return next((file for file in formats if file.exists()), path)

@@ -1,8 +1,8 @@
 """TRX files: streamlines and, by name, the groups that they belong to, such as bundles.
 
-A TRX file is a zip archive, without compression, of plain arrays and a header; points are world mm, RAS+. The arrays are
-read and written here, since trx-python opens a file for writing to read it, which fails in a folder that is read-only,
-and writes the times of its temporary files, so that the same streamlines give other bytes each time.
+A TRX file is a zip archive, without compression, of plain arrays and a header; points are world mm, RAS+. The arrays
+are read and written here, since trx-python opens a file for writing to read it, which fails where it is read-only, and
+stores the times of its temporary files, so that the same streamlines give other bytes each time.
 
 References
 ----------

@@ -22,6 +22,7 @@ from m2m.io.dataset_links import uri
 from m2m.io.errors import DataError
 from m2m.io.files import whole, write_json, write_text
 from m2m.io.masks import in_mask
+from m2m.io.modalities import MODALITIES
 from m2m.io.unit_status import recorded, require_ok
 from m2m.io.volume import Volume
 from m2m.options.configured import section_of
@@ -152,16 +153,18 @@ def save_maps(field: Field, found: Tractogram, paths: dict[str, Path | None], so
     measures = tensors.measures(np.where(field.mask[..., None], field.tensor, 0))
     axes = {"EncodingAxis": 3, "Reference": "xyz", "AntipodalSymmetry": True, "FillValue": 0.0}
     vector = {"OrientationEncoding": axes | {"Type": "unit3vector"}}
+    model = {key: value for key, value in volume.fitted_as(sources[0]).items() if key == "Model"}
     maps: dict[str, tuple[NDArray, dict[str, Any]]] = {
-        "fa": (measures.fa, {"Description": "Fractional anisotropy, 0 to 1", "Units": "1"}),
-        "md": (measures.md, {"Description": "Mean diffusivity", "Units": "mm^2/s"}),
-        "v1": (measures.v1, {"Description": "First eigenvector, world axes"} | vector),
+        "fa": (measures.fa, MODALITIES["fa"].sidecar() | model),
+        "md": (measures.md, MODALITIES["md"].sidecar() | model),
+        "v1": (measures.v1, {"Description": "First eigenvector, world axes"} | vector | model),
     }
     if paths["tdi"]:
         count = density.count_map(found.streamlines, field.affine, field.mask.shape)
         per_seed = density.normalised(count, found.n_seeds, found.seeded_mm3, field.affine)
-        described = "Tract density: streamlines per voxel, divided by the number of seeds per voxel volume"
-        maps["tdi"] = (per_seed, {"Description": described, "Units": "1"})
+        tracking = {"model": found.model, "algorithm": found.algorithm, "act": found.act}
+        seeds = {"n_seeds": found.n_seeds, "seeded_mm3": round(found.seeded_mm3, 3)}
+        maps["tdi"] = (per_seed, MODALITIES["tdi"].sidecar(**tracking, **seeds))
     for name, (data, sidecar) in maps.items():
         if path := paths[name]:
             volume.save(path, Volume(data, field.affine), sources, **sidecar)
