@@ -23,8 +23,8 @@ from m2m.io.files import read_json, write_text
 from m2m.io.modalities import MODALITIES
 from m2m.io.tables import read_table
 from m2m.io.versions import VERSIONS
-from m2m.options import Report, Task, section_of
-from m2m.options.configured import figures_folder, read_config, titled
+from m2m.options import Report, Rois, Task, section_of
+from m2m.options.configured import compared_by, figures_folder, read_config, titled
 from m2m.options.stage_flags import NeededConfig, PageName, Root
 from m2m.report.jinja import templates
 from m2m.report.model_sentences import inputs_in_short, inputs_sentence
@@ -278,6 +278,7 @@ def main(root: Root, page: PageName, config: NeededConfig) -> None:
         config.read_text(encoding="utf-8"),
         root / f"{page}.html",
         titled(settings.section("report"), page),
+        compared_by(settings.section("evaluation"), settings.simulation, root).rois,
     )
 
 
@@ -289,6 +290,7 @@ def write_page(
     config_json: str,
     out: Path,
     section: Report,
+    rois: Rois | None = None,
 ) -> None:
     """Write the page of these tasks.
 
@@ -307,6 +309,8 @@ def write_page(
     out : Path
         HTML file.
     section : Report
+    rois : Rois, optional
+        Of the evaluation, for the viewer.
     """
     cohort = root / "cohort"
     quality, findings = read_table(cohort / "quality.tsv"), read_table(cohort / "cohort_status.tsv")
@@ -325,7 +329,7 @@ def write_page(
         "count_names": COUNTS,
         "flow": read_json(cohort / "flow.json"),
         "figures": shown(of_page(any(t.low_res for t in chosen.values())), figures_dir),
-        "viewer": viewer(root, chosen, folders, section),
+        "viewer": viewer(root, chosen, folders, section, rois),
         "findings": findings[:MAX_FINDINGS],
         "n_findings": len(findings),
         "subjects": pages,
