@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from nibabel.streamlines import ArraySequence
 
 from m2m import GENERATED_BY, how_to_install
+from m2m.diffusion.trx import write_trx
 from m2m.io.dataset_links import uri
 from m2m.io.errors import DataError
 from m2m.io.files import write_json
@@ -27,6 +29,7 @@ from m2m.structural.template import load_template
 from m2m.translate.outputs import ProfileInputs, ProfileOutputs
 from m2m.translate.predict import Record, Subject, Tensors, Translated
 from m2m.translate.profile_tables import (
+    LICENCE,
     MEAN_COLUMNS,
     MEASURED,
     PROFILE_COLUMNS,
@@ -142,7 +145,7 @@ def write_profiles(
     outputs: ProfileOutputs,
     sources: Sequence[Path],
 ) -> None:
-    """Write profiles along all named bundles, their means, and the figure.
+    """Write profiles along all named bundles, their means, their streamlines in the T1, and the figure.
 
     Parameters
     ----------
@@ -179,9 +182,11 @@ def write_profiles(
     samples |= {name: sample(volume, volume.data != 0, in_t1) for name, volume in maps.items()}
     rows: list[dict[str, Any]] = []
     means: list[dict[str, Any]] = []
+    groups: dict[str, range] = {}
     start = 0
     for bundle in bundles:
         own_points = slice(start, start := start + len(bundle.points))
+        groups[bundle.name] = range(own_points.start, own_points.stop)
         own = bundle_rows(bundle, {name: one.part(own_points) for name, one in samples.items()})
         rows += own
         means.append({"ends": bundle.ends, "n_streamlines": len(bundle.points)} | mean_row(own))
@@ -190,11 +195,18 @@ def write_profiles(
             f"the map {name.replace('_', ' ')} covers none of the T1's bundles",
             remedy="give --measured a map that was registered to the T1, in its world space",
         )
+    write_trx(outputs.streamlines, ArraySequence(list(in_t1)), grid.affine, grid.shape, groups)
+    about: dict[str, Any] = {"Sources": [uri(file, outputs.profiles) for file in sources], "GeneratedBy": GENERATED_BY}
+    lines = {
+        "Description": "Streamlines of named bundles, each a group, in the T1",
+        "Units": "mm",
+        "BundlesLicense": LICENCE,
+    }
+    write_json(outputs.streamlines.with_suffix(".json"), {**lines, **about, "Deformation": deformed.numbers})
+    about |= {"Agreement": agreement(rows), "Deformation": deformed.numbers}
     tables = {outputs.profiles: (rows, PROFILE_COLUMNS), outputs.means: (means, MEAN_COLUMNS)}
     for path, (table, columns) in tables.items():
         write_table(path, table, columns)
-        about: dict[str, Any] = {"Sources": [uri(file, path) for file in sources], "GeneratedBy": GENERATED_BY}
-        about |= {"Agreement": agreement(rows), "Deformation": deformed.numbers}
         write_json(path.with_suffix(".json"), {**described(columns, record), **about})
     draw(rows, means, record, outputs.figure)
 
