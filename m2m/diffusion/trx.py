@@ -6,7 +6,8 @@ stores the times of its temporary files, so that the same streamlines give other
 
 References
 ----------
-The TRX specification, version 1, https://tee-ar-ex.github.io.
+The TRX specification, version 1, https://tee-ar-ex.github.io; BIDS extension proposal 46 (draft), which asks for it,
+https://github.com/bids-standard/bids-specification/pull/2333.
 """
 
 import json

@@ -3,8 +3,7 @@
 References
 ----------
 Gorgolewski et al. (2016), Sci Data 3:160044, https://doi.org/10.1038/sdata.2016.44;
-BIDS extension proposal 16 for the names of diffusion maps, and the draft of proposal 46 for those of streamlines,
-https://github.com/bids-standard/bids-specification/pull/2333.
+BIDS extension proposal 16 for the names of diffusion maps.
 """
 
 import re

@@ -44,7 +44,7 @@ VERSIONS = {
     "draw-pairs": 1,
     "tables": 3,
     "methods": 4,
-    "report": 9,
+    "report": 10,
     "report-downstream": 5,
     "report-fields": 5,
 }
