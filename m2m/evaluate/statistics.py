@@ -90,11 +90,12 @@ def independent_difference(a: Estimate, b: Estimate) -> Estimate:
     if a.low is None or a.high is None or b.low is None or b.high is None:
         return Estimate(difference, None, None, n)
     # Squared standard errors, from the intervals.
-    squares = [((one.high - one.low) / 2 / _reach(one.n_subjects)) ** 2 for one in (a, b)]
-    if sum(squares) == 0:
+    of_a = ((a.high - a.low) / 2 / _reach(a.n_subjects)) ** 2
+    of_b = ((b.high - b.low) / 2 / _reach(b.n_subjects)) ** 2
+    if of_a + of_b == 0:
         return Estimate(difference, difference, difference, n)
-    parts = [square**2 / (one.n_subjects - 1) for square, one in zip(squares, (a, b), strict=True)]
-    half = float(stats.t.ppf(0.975, sum(squares) ** 2 / sum(parts)) * np.sqrt(sum(squares)))
+    freedom = (of_a + of_b) ** 2 / (of_a**2 / (a.n_subjects - 1) + of_b**2 / (b.n_subjects - 1))
+    half = float(stats.t.ppf(0.975, freedom) * np.sqrt(of_a + of_b))
     return Estimate(difference, difference - half, difference + half, n)
 
 
