@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from nibabel.streamlines import ArraySequence
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from m2m.io.files import whole
 
@@ -30,7 +30,7 @@ def write_trx(
     streamlines: ArraySequence,
     affine: NDArray,
     shape: tuple[int, ...],
-    groups: Mapping[str, NDArray] | None = None,
+    groups: Mapping[str, ArrayLike] | None = None,
 ) -> None:
     """Write a TRX file; it is complete or does not exist, and the same streamlines give the same bytes.
 
@@ -43,7 +43,7 @@ def write_trx(
         Of the image that they were tracked in.
     shape : tuple of int
         Of that image.
-    groups : mapping of str to ndarray, optional
+    groups : mapping of str to array_like, optional
         Indices of the streamlines of each group.
 
     Raises
