@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from m2m.io.bids import MAPS
+from m2m.io.bids import measure
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -126,7 +126,8 @@ class Modality:
 
     def sidecar(self, **parameters: object) -> dict[str, Any]:
         """Description, unit and model, for the JSON sidecar of a map, as BIDS extension proposal 16 has them."""
-        model = {"Description": MODELS[MAPS[self.kind]]} | ({"Parameters": parameters} if parameters else {})
+        label = measure(self.kind).removeprefix("model-").partition("_")[0]
+        model = {"Description": MODELS[label]} | ({"Parameters": parameters} if parameters else {})
         return {"Description": self.description, "Units": self.units, "Model": model}
 
     def scale(self, values: "NDArray") -> "NDArray":
