@@ -386,5 +386,6 @@ def write_page(root, simulated=True, title="A <study> & more", limit=60, tasks=T
         load_config("config.yaml").model_dump_json(),
         root / "report.html",
         Report(title=title, max_subject_pages=limit),
+        evaluation_options(root).rois,
     )
     return (root / "report.html").read_text(encoding="utf-8")

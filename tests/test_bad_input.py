@@ -308,7 +308,7 @@ def test_no_text_of_a_header_or_sidecar_reaches_any_output(cohort):
     assert cohort.status(kind, "tractography")["n_streamlines"] > 0
     folders = (cohort.out / "results" / part for part in (".", "slices"))
     files = [p for folder in folders for p in (folder / cohort.subjects[kind]).rglob("*.*")]
-    assert {".tck", ".png", ".gz", ".npy", ".json"} <= {path.suffix for path in files}
+    assert {".trx", ".png", ".gz", ".npy", ".json"} <= {path.suffix for path in files}
     assert len(files) > 28
     for path in files:
         content = path.read_bytes()

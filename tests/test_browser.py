@@ -159,7 +159,14 @@ def test_the_viewer_shows_maps_streamlines_and_the_values_of_the_files(chromium,
         without = browser.figure_of(page, canvas).astype(int)
         page.locator("[data-part=streamlines]").select_option("measured")
         page.wait_for_timeout(1000)
-        assert np.abs(browser.figure_of(page, canvas) - without).mean() > 0.5
+        whole = browser.figure_of(page, canvas).astype(int)
+        assert np.abs(whole - without).mean() > 0.5
+        names = page.locator("[data-part=bundle] option").all_inner_texts()
+        assert names[0] == "all" and {*names} >= {*tree.BUNDLES.values()}
+        page.locator("[data-part=bundle]").select_option("left CST")
+        page.wait_for_timeout(1000)
+        bundle = browser.figure_of(page, canvas).astype(int)
+        assert 0.05 < np.abs(bundle - without).mean() < np.abs(whole - without).mean()
         assert problems == browser.CLEAN
 
 

@@ -4,6 +4,7 @@ import itertools
 import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from matplotlib.text import Text
 from nibabel.affines import apply_affine
 from PIL import Image
 from scipy.spatial.transform import Rotation
+from trx import trx_file_memmap
 
 from m2m.evaluate.metric_tables import load_tables
 from m2m.figures.profile_figure import MAIN, bundle_profiles_figure, draw_profiles
@@ -182,6 +184,16 @@ def test_the_atlas_is_deformed_to_the_t1(tmp_path):
     expected = 0.4 + 0.002 * (core_weights(bundle.points) * bundle.points[..., 1]).sum(axis=0)
     np.testing.assert_allclose(column(rows, "atlas"), expected, atol=1e-4)
     assert read_json(tmp_path / "fa_bundles.json")["Deformation"] == {"kept": "deformation"}
+    trx = trx_file_memmap.load(str(tmp_path / "fa_tractogram.trx"))
+    assert {*trx.groups} == {*NAMED} and "CC BY-SA" in read_json(tmp_path / "fa_tractogram.json")["BundlesLicense"]
+    # Back by the affine and by the displacement, which is the same everywhere inside the grid.
+    first = int(trx.groups[bundle.name][0])
+    np.testing.assert_allclose(trx.streamlines[first], bundle.points[0] - [4, -6, 2] - [0, 10, 0], atol=1e-4)
+
+
+def test_the_streamlines_of_a_map_with_a_bids_name_have_one_too():
+    map_of = Path("sub-1_space-T1w_desc-synth_model-tensor_param-fa_dwimap.nii.gz")
+    assert profile_outputs(map_of).streamlines == Path("sub-1_space-T1w_desc-bundles_tractogram.trx")
 
 
 def table(**columns):

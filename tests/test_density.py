@@ -1,9 +1,14 @@
+import zipfile
+
 import nibabel as nib
 import numpy as np
 import pytest
+from dipy.io.streamline import load_trx
 from nibabel.streamlines import ArraySequence
+from trx import trx_file_memmap
 
 from m2m.diffusion import density
+from m2m.diffusion.trx import write_trx
 from m2m.io.errors import DataError
 from m2m.io.programs import ProgramError
 
@@ -99,14 +104,64 @@ def test_no_seeds_give_no_density(n_seeds, seeded_mm3):
         density.normalised(np.ones((2, 2, 2)), n_seeds, seeded_mm3, EYE)
 
 
-def test_saved_streamlines_are_loaded_unchanged(tmp_path):
-    points = [np.random.default_rng(i).normal(size=(n, 3)) * 40 for i, n in enumerate((2, 9, 5))]
-    density.save_tractogram(tmp_path / "a.tck", ArraySequence(points))
-    found = density.load_tractogram(tmp_path / "a.tck")
-    assert len(found) == 3
-    for ours, theirs in zip(found, points, strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-5)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.tck"]
+POINTS = [np.random.default_rng(i).normal(size=(n, 3)) * 40 for i, n in enumerate((2, 9, 5))]
+
+
+@pytest.mark.parametrize("name", ["a.tck", "a.trx"])
+def test_saved_streamlines_are_loaded_unchanged(tmp_path, name):
+    density.save_tractogram(tmp_path / name, ArraySequence(POINTS))
+    for asked in ("a.tck", "a.trx"):  # in whichever format they were written
+        found = density.load_tractogram(tmp_path / asked)
+        assert len(found) == 3
+        for ours, theirs in zip(found, POINTS, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_dipy_and_trx_python_read_the_streamlines_groups_and_image_of_a_trx_file(tmp_path):
+    path, affine = tmp_path / "a.trx", np.diag([-2.0, 3.0, 2.5, 1.0])
+    write_trx(path, ArraySequence(POINTS), affine, SHAPE, {"CST_left": [0, 2]})
+    theirs = load_trx(str(path), "same", bbox_valid_check=False)
+    np.testing.assert_array_equal(theirs.affine, affine)
+    assert tuple(theirs.dimensions) == SHAPE and [len(line) for line in theirs.streamlines] == [2, 9, 5]
+    np.testing.assert_array_equal(theirs.streamlines.get_data(), np.concatenate(POINTS).astype(np.float32))
+    np.testing.assert_array_equal(trx_file_memmap.load(str(path)).groups["CST_left"], [0, 2])
+
+
+def test_a_trx_file_of_half_precision_by_trx_python_is_read(tmp_path):
+    trx = trx_file_memmap.TrxFile(nb_vertices=16, nb_streamlines=3)
+    trx.streamlines._data[:] = np.concatenate(POINTS)
+    trx.streamlines._offsets[:], trx.streamlines._lengths[:] = [0, 2, 11], [2, 9, 5]
+    trx_file_memmap.save(trx, str(tmp_path / "a.trx"), zipfile.ZIP_DEFLATED)
+    found = density.load_tractogram(tmp_path / "a.trx")
+    assert [len(line) for line in found] == [2, 9, 5]
+    np.testing.assert_allclose(found.get_data(), np.concatenate(POINTS), atol=0.06)
+
+
+def test_the_same_streamlines_give_the_same_trx_file(tmp_path):
+    for name in ("a.trx", "b.trx"):
+        write_trx(tmp_path / name, ArraySequence(POINTS), EYE, SHAPE, {"all": [0, 1, 2]})
+    assert (tmp_path / "a.trx").read_bytes() == (tmp_path / "b.trx").read_bytes()
+    assert all(file.external_attr >> 16 == 0o644 for file in zipfile.ZipFile(tmp_path / "a.trx").infolist())
+
+
+@pytest.mark.parametrize("name", ["a.b", "../a"])
+def test_a_group_whose_name_would_be_another_file_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="no dot and no slash"):
+        write_trx(tmp_path / "a.trx", ArraySequence(POINTS), EYE, SHAPE, {name: [0]})
+
+
+def test_a_trx_file_whose_header_and_arrays_disagree_is_named(tmp_path):
+    path = tmp_path / "a.trx"
+    density.save_tractogram(path, ArraySequence(POINTS))
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    content["header.json"] = content["header.json"].replace(b'"NB_STREAMLINES": 3', b'"NB_STREAMLINES": 4')
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+    with pytest.raises(DataError, match=r"\[4, 16\] streamlines and points, its arrays \[3, 16\]"):
+        density.load_tractogram(path)
 
 
 def test_mrtrix3_reads_the_same_world_coordinates(tmp_path, needs_tool):
@@ -137,8 +192,9 @@ def broken(path, kind):
 
 
 @pytest.mark.parametrize("kind", ["missing", "zero bytes", "text", "cut off", "nan", "without streamlines"])
-def test_a_tractogram_that_cannot_be_used_is_named(tmp_path, kind):
-    path = tmp_path / "a.tck"
+@pytest.mark.parametrize("name", ["a.tck", "a.trx"])
+def test_a_tractogram_that_cannot_be_used_is_named(tmp_path, kind, name):
+    path = tmp_path / name
     broken(path, kind)
     with pytest.raises(DataError) as caught:
         density.load_tractogram(path)

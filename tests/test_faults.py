@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import nibabel as nib
 import numpy as np
@@ -66,11 +67,12 @@ def writers():
         "a.tsv": lambda path: write_text(path, "0" * 80_000),
         "a.nii.gz": lambda path: volume.save(path, volume.Volume(noise, AFFINE)),
         "a.tck": lambda path: density.save_tractogram(path, lines),
+        "a.trx": lambda path: density.save_tractogram(path, lines),
         "a.safetensors": lambda path: save_weights({"a": noise}, path),
     }
 
 
-@pytest.mark.parametrize("name", ["a.tsv", "a.nii.gz", "a.tck", "a.safetensors"])
+@pytest.mark.parametrize("name", ["a.tsv", "a.nii.gz", "a.tck", "a.trx", "a.safetensors"])
 def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(small_disk, name):
     folder, _ = small_disk
     path = folder / name
@@ -104,7 +106,7 @@ def test_a_stage_that_meets_a_full_or_read_only_disk_ends_in_one_line(small_disk
         assert "Traceback" not in result.output
 
 
-@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii", "a.tck"])
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii", "a.tck", "a.trx"])
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
 def test_a_disk_that_fails_under_a_reader_is_no_finding_about_a_participant(tmp_path, monkeypatch, name, number):
     read = readers(tmp_path)[name]
@@ -115,6 +117,7 @@ def test_a_disk_that_fails_under_a_reader_is_no_finding_about_a_participant(tmp_
 
     monkeypatch.setattr(nib, "load", fail)
     monkeypatch.setattr(nib.streamlines, "load", fail)
+    monkeypatch.setattr(zipfile, "ZipFile", fail)
     with (
         pytest.raises(StorageError, match=f"cannot read .*{name}"),
         recorded("dti", "sub-01", status, []),
@@ -160,6 +163,7 @@ def readers(folder):
     volume.save(folder / "a.nii.gz", volume.Volume(noise, AFFINE))
     volume.save(folder / "a.nii", volume.Volume(noise, AFFINE))
     density.save_tractogram(folder / "a.tck", lines)
+    density.save_tractogram(folder / "a.trx", lines)
     write_split(rows, [], folder / "a.tsv", folder / "split.json", Split())
     write_json(folder / "a.json", {"unit": "sub-01", "status": "ok"})
     with whole(folder / "a.npy") as temporary, temporary.open("wb") as stream:
@@ -177,6 +181,7 @@ def readers(folder):
         "a.nii.gz": lambda path: volume.load(path).data,
         "a.nii": lambda path: volume.load(path).data,
         "a.tck": lambda path: density.load_tractogram(path).get_data(),
+        "a.trx": lambda path: density.load_tractogram(path).get_data(),
         "a.tsv": lambda path: load_split(path, folder / "split.json"),
         "a.json": read_json,
         "a.npy": lambda path: np.load(path, mmap_mode="r"),
@@ -184,7 +189,7 @@ def readers(folder):
     }
 
 
-FILES = ["a.nii.gz", "a.nii", "a.tck", "a.tsv", "a.json", "a.npy", "a.safetensors"]
+FILES = ["a.nii.gz", "a.nii", "a.tck", "a.trx", "a.tsv", "a.json", "a.npy", "a.safetensors"]
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -158,7 +158,7 @@ def command(folder, options, scan=False, **kwargs):
         unit="sub-01",
         tensor=folder / "tensor.nii.gz",
         mask=folder / "mask.nii.gz",
-        tractogram=folder / "out.tck",
+        tractogram=folder / "lines.tck",
         figure_path=folder / "out.png",
         status=folder / "out.json",
         section=options,
@@ -174,7 +174,7 @@ def test_the_command_writes_streamlines_status_and_maps_of_synthetic_tensors(tmp
     write_inputs(tmp_path)
     maps = {name: tmp_path / f"{name}.nii.gz" for name in ("fa", "md", "v1", "tdi")}
     status = command(tmp_path, dipy(), **maps)
-    streamlines = density.load_tractogram(tmp_path / "out.tck")
+    streamlines = density.load_tractogram(tmp_path / "lines.tck")
     lengths = length(streamlines)
     assert status["status"] == "ok"
     assert status["n_seeds"] == np.prod(SHAPE)
@@ -192,12 +192,27 @@ def test_the_command_writes_streamlines_status_and_maps_of_synthetic_tensors(tmp
     np.testing.assert_allclose(volume.load(maps["tdi"]).data, count, rtol=1e-5)
 
 
+def test_a_file_of_streamlines_replaces_that_of_the_other_format_and_says_how_they_were_tracked(tmp_path):
+    write_inputs(tmp_path)
+    (tmp_path / "lines.trx").write_text("of an earlier call with the other format")
+    status = command(tmp_path, dipy(seed_fa=0.3))
+    assert not (tmp_path / "lines.trx").exists()
+    assert len(density.load_tractogram(tmp_path / "lines.trx")) == status["n_streamlines"]
+    about = read_json(tmp_path / "lines.json")
+    assert (about["Units"], about["Sources"]) == ("mm", ["tensor.nii.gz", "mask.nii.gz"])
+    seeding = about["StreamlineSeeding"]
+    assert seeding["Sources"] == [{"Type": "RandomPerElement", "Source": "tensor.nii.gz", "SeedsPerElement": 1}]
+    assert seeding["AcceptanceCriteria"] == [{"Metric": "FA", "Source": "tensor.nii.gz", "Threshold": 0.3}]
+    assert about["StreamlinePropagation"]["Algorithm"] == "eudx"
+    assert about["StreamlineAcceptanceCriteria"] == {"LengthMm": [8.0, 250.0]}
+
+
 def test_the_command_tracks_a_scan_and_records_the_programs(tmp_path, needs_tool):
     needs_tool("tckgen")
     write_inputs(tmp_path, scan=True)
     status = command(tmp_path, mrtrix("Tensor_Det"), scan=True)
     assert status["algorithm"] == "Tensor_Det"
-    assert angles(density.load_tractogram(tmp_path / "out.tck")).max() < 0.5
+    assert angles(density.load_tractogram(tmp_path / "lines.tck")).max() < 0.5
     (call,) = status["programs"]
     assert call["arguments"][:3] == ["tckgen", "dwi.nii", "tracks.tck"]
     assert call["exit_status"] == 0
@@ -207,7 +222,7 @@ def test_the_command_tracks_a_scan_and_records_the_programs(tmp_path, needs_tool
 def finding_of(folder, options=None, **kwargs):
     status = command(folder, options or dipy(), **kwargs)
     assert status["status"] == "failed"
-    assert (folder / "out.tck").read_bytes() == (folder / "out.png").read_bytes() == b""
+    assert (folder / "lines.tck").read_bytes() == (folder / "out.png").read_bytes() == b""
     return status["finding"]
 
 

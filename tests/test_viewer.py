@@ -17,6 +17,7 @@ from m2m.io.errors import DataError
 from m2m.io.volume import Volume, load
 from m2m.options import Report
 from m2m.report import niivue, viewer
+from m2m.report.named_streamlines import UNNAMED, Regions, by_bundle
 
 SUBJECTS = {"sub-01": "train", "sub-02": "test", "sub-03": "test", "sub-04": "test"}
 TASKS = {name: tree.TASKS[name] for name in (tree.TASK, "t1-dti")}
@@ -31,7 +32,8 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shown(root):
-    return viewer.viewer(root, TASKS, {unit: unit for unit in SUBJECTS}, Report())
+    rois = tree.evaluation_options(root).rois
+    return viewer.viewer(root, TASKS, {unit: unit for unit in SUBJECTS}, Report(), rois)
 
 
 def unpacked(text):
@@ -97,7 +99,8 @@ def test_subsampled_streamlines_keep_their_ends_and_their_course():
     t = np.linspace(0, np.pi, 200)[:, None]
     arc = np.concatenate([40 * np.cos(t), 40 * np.sin(t), 0 * t], axis=1)
     lines = ArraySequence([(arc + np.array([0, 0, i])).astype(np.float32) for i in range(50)])
-    found = nib.streamlines.load(io.BytesIO(viewer.thinned(lines, 20))).streamlines
+    chosen = by_bundle(lines, 20, None)[UNNAMED]
+    found = nib.streamlines.load(io.BytesIO(viewer.thinned(chosen))).streamlines
     assert len(found) == 20
     for line in found:
         assert len(line) == np.ceil(40 * np.pi / viewer.POINTS_MM) + 1
@@ -105,16 +108,29 @@ def test_subsampled_streamlines_keep_their_ends_and_their_course():
         np.testing.assert_allclose(line[[0, -1]], [[40, 0, height], [-40, 0, height]], atol=0.126)
         np.testing.assert_allclose(np.hypot(line[:, 0], line[:, 1]), 40, atol=0.2)
     assert {found[0][0, 2], found[-1][0, 2]} == {0, 49}
-    assert len(nib.streamlines.load(io.BytesIO(viewer.thinned(lines, 99))).streamlines) == 50
+    assert len(by_bundle(lines, 99, None)[UNNAMED]) == 50
+
+
+def test_a_streamline_is_shown_by_the_name_of_the_region_that_holds_most_of_it():
+    labels = np.zeros((20, 20, 20), np.int32)
+    labels[:10], labels[10:, :10] = 7, 3
+    regions = Regions(Volume(labels, np.eye(4)), {7: "CST_left"})
+    lines = ArraySequence([[[x, y, 5], [x, y, 15]] for x, y in ((2, 2), (15, 2), (15, 15), (4, 15))])
+    found = by_bundle(lines, 99, regions)
+    assert list(found) == ["CST_left", "roi-3", UNNAMED]
+    assert [[line[0, 0] for line in bundle] for bundle in found.values()] == [[2, 4], [15], [15]]
 
 
 def test_measured_streamlines_are_in_the_space_of_the_t1(root, shown):
     found = subject(shown, "sub-02")["streamlines"]
     assert list(found) == ["measured", "synthetic (t1-dti, macro2micro)"]
-    measured = nib.streamlines.load(io.BytesIO(unpacked(found["measured"]))).streamlines
     known = reference_streamlines(root, "sub-02", "sub-02")
+    texts = found["measured"].items()
+    bundles = {name: nib.streamlines.load(io.BytesIO(unpacked(text))).streamlines for name, text in texts}
+    assert {*bundles} >= {*tree.BUNDLES.values()}
+    assert sum(map(len, bundles.values())) == min(len(known), Report().viewer_streamlines)
     ends = np.array([line[0] for line in known])
-    for line in measured[::50]:
+    for line in bundles["left CST"]:
         assert np.abs(ends - line[0]).max(axis=1).min() <= viewer.ROUNDED_MM / 2 + 1e-3
 
 

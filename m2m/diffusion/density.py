@@ -24,6 +24,7 @@ from nibabel.streamlines.tractogram_file import HeaderError
 from numpy.typing import NDArray
 
 from m2m.diffusion import mrtrix3
+from m2m.diffusion.trx import read_trx, write_trx
 from m2m.io import volume
 from m2m.io.errors import DataError, unreadable
 from m2m.io.files import whole
@@ -33,18 +34,28 @@ from m2m.io.volume import Volume
 STEP_PER_VOXEL = 1 / 3
 # Number of streamlines that are processed together.
 CHUNK = 10_000
+# Extensions of files of streamlines.
+FORMATS = (".trx", ".tck")
+
+
+def tractogram_file(path: str | Path) -> Path:
+    """The file of a tractogram in whichever format it was written: `path`, or its name with the other extension."""
+    path = Path(path)
+    formats = (path, *(path.with_suffix(suffix) for suffix in FORMATS))
+    return next((file for file in formats if file.exists()), path)
 
 
 def load_tractogram(path: str | Path) -> ArraySequence:
-    """Load the streamlines of a ``.tck`` file: points in world mm, RAS+, shape (N, 3) each.
+    """Load the streamlines of a `tractogram_file`: points in world mm, RAS+, shape (N, 3) each.
 
     Raises
     ------
     DataError
         The file is missing, empty or broken, or holds no streamline or points that are not finite.
     """
+    path = tractogram_file(path)
     try:
-        streamlines = nib.streamlines.load(path).streamlines
+        streamlines = read_trx(path) if path.suffix == ".trx" else nib.streamlines.load(path).streamlines
     except (OSError, EOFError, ValueError, TractogramError, HeaderError) as error:
         raise unreadable(error, "cannot be read as streamlines", path, "track again") from error
     if len(streamlines) == 0:
@@ -54,8 +65,27 @@ def load_tractogram(path: str | Path) -> ArraySequence:
     return streamlines
 
 
-def save_tractogram(path: str | Path, streamlines: ArraySequence) -> None:
-    """Save streamlines in world mm, RAS+, as ``.tck``; the file is complete or does not exist."""
+def save_tractogram(
+    path: str | Path,
+    streamlines: ArraySequence,
+    affine: NDArray | None = None,
+    shape: tuple[int, ...] = (1, 1, 1),
+) -> None:
+    """Save streamlines in world mm, RAS+, as ``.trx`` or ``.tck``; the file is complete or does not exist.
+
+    Parameters
+    ----------
+    path : path
+        Its extension chooses the format.
+    streamlines : ArraySequence
+    affine : ndarray, shape (4, 4), optional
+        Of the image that they were tracked in, which TRX names. Default: the identity.
+    shape : tuple of int
+        Of that image.
+    """
+    if Path(path).suffix == ".trx":
+        write_trx(path, streamlines, np.eye(4) if affine is None else affine, shape)
+        return
     tractogram = nib.streamlines.Tractogram(streamlines, affine_to_rasmm=np.eye(4))
     with whole(path) as temporary:
         nib.streamlines.TckFile(tractogram).save(str(temporary))

@@ -6,6 +6,8 @@ short with few participants: see docs/experiments/intervals.md.
 References
 ----------
 Student (1908), The probable error of a mean, Biometrika 6:1-25, https://doi.org/10.1093/biomet/6.1.1.
+Welch (1947), The generalization of Student's problem when several different population variances are involved,
+Biometrika 34:28-35, https://doi.org/10.1093/biomet/34.1-2.28.
 Efron and Stein (1981), The jackknife estimate of variance, Ann Stat 9:586-596,
 https://doi.org/10.1214/aos/1176345462.
 Nadeau and Bengio (2003), Inference for the generalization error, Mach Learn 52:239-281,
@@ -69,6 +71,32 @@ def student_mean(values: ArrayLike) -> Estimate:
 def _reach(n: int) -> float:
     """Standard errors on each side of a 95 % interval by Student's t of n values."""
     return float(stats.t.ppf(0.975, n - 1))
+
+
+def independent_difference(a: Estimate, b: Estimate) -> Estimate:
+    """Difference ``a - b`` of two means over different subjects, with its interval by Welch's t.
+
+    Parameters
+    ----------
+    a, b : Estimate
+        Of `student_mean`.
+
+    Returns
+    -------
+    Estimate
+        Without an interval where one of the means has none; of so many subjects as both have.
+    """
+    n, difference = a.n_subjects + b.n_subjects, a.value - b.value
+    if a.low is None or a.high is None or b.low is None or b.high is None:
+        return Estimate(difference, None, None, n)
+    # Squared standard errors, from the intervals.
+    of_a = ((a.high - a.low) / 2 / _reach(a.n_subjects)) ** 2
+    of_b = ((b.high - b.low) / 2 / _reach(b.n_subjects)) ** 2
+    if of_a + of_b == 0:
+        return Estimate(difference, difference, difference, n)
+    freedom = (of_a + of_b) ** 2 / (of_a**2 / (a.n_subjects - 1) + of_b**2 / (b.n_subjects - 1))
+    half = float(stats.t.ppf(0.975, freedom) * np.sqrt(of_a + of_b))
+    return Estimate(difference, difference - half, difference + half, n)
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike) -> Estimate:

@@ -121,6 +121,11 @@ def region_of(streamlines: ArraySequence, labels: Volume) -> NDArray[np.int64]:
     return regions
 
 
+def name_of(label: int, names: Mapping[int, str]) -> str:
+    """Name of a region."""
+    return names.get(int(label), f"roi-{int(label)}")
+
+
 def describe(streamlines: ArraySequence, grid: Volume) -> Bundle:
     """Count and measure streamlines on a grid in the same world space.
 
@@ -174,7 +179,7 @@ def compare_bundles(
     for label in np.unique(labels.data[labels.data > 0]):
         if (pair["reference"][1] == label).sum() < min_streamlines:
             continue
-        row: dict[str, Any] = {"bundle": names.get(int(label), f"roi-{int(label)}")}
+        row: dict[str, Any] = {"bundle": name_of(label, names)}
         bundles = {
             kind: describe(streamlines[regions == label], labels) for kind, (streamlines, regions) in pair.items()
         }

@@ -151,8 +151,16 @@ def save_tensors(path: Path, sampled: Volume, sources: list[Path]) -> None:
         For the sidecar.
     """
     data = as_tensors(sampled.data[..., -len(DIRECTIONS) :])
-    description = "Tensors with the first eigenvector and the FA of a field; mm2/s, all of one MD"
-    save(path, Volume(data.astype(np.float32), sampled.affine), sources, Description=description)
+    about = MODALITIES["dti"].sidecar()
+    about["Description"] = "Tensors with the first eigenvector and the FA of a field; mm2/s, all of one MD"
+    save(path, Volume(data.astype(np.float32), sampled.affine), sources, **about)
+
+
+def described(modality: str) -> dict[str, Any]:
+    """Sidecar of a map that was sampled from a field."""
+    about = MODALITIES[modality].sidecar()
+    about["Description"] += "; from a field fitted to slices"
+    return about
 
 
 def write_field(fitted: Fitted, names: list[str], about: Mapping[str, Any], weights: Path, record: Path) -> None:
@@ -293,8 +301,7 @@ def fit_unit(
         sampled = Volume(np.where(in_mask(inside.data)[..., None], sampled.data, 0), inside.affine)
         sources = [*dict.fromkeys(stacks.values()), *([tensor] if tensor else []), mask]
         if out:
-            description = f"{MODALITIES[modality].description}; from a field fitted to slices"
-            save(out, unscaled(sampled, modality), sources, Description=description)
+            save(out, unscaled(sampled, modality), sources, **described(modality))
         if out_tensor:
             save_tensors(out_tensor, sampled, sources)
         numbers |= {"n_slices": len(names), "median_slice_sd": float(np.median(fitted.sds))}

@@ -6,10 +6,9 @@ from typing import Annotated, cast
 import typer
 
 from m2m.field.directions import DIRECTIONS
-from m2m.field.fit_field import read_field, save_tensors, unscaled
+from m2m.field.fit_field import described, read_field, save_tensors, unscaled
 from m2m.field.sample import on_grid
 from m2m.io.errors import DataError
-from m2m.io.modalities import MODALITIES
 from m2m.io.volume import load, save
 from m2m.models.torch_engine import Device, choose_device
 
@@ -45,7 +44,6 @@ def main(
     except DataError as error:
         raise DataError(error.problem, file=like, value=error.value, remedy=error.remedy) from None
     sources, modality = [weights, like], about["modality"]
-    description = f"{MODALITIES[modality].description}; from a field fitted to slices"
-    save(out, unscaled(sampled, modality), sources, Description=description)
+    save(out, unscaled(sampled, modality), sources, **described(modality))
     if tensor:
         save_tensors(tensor, sampled, sources)

@@ -15,8 +15,8 @@ from m2m.figures.style import DOUBLE_MM, INK, MUTED, PALETTE, Drawn, empty_figur
 from m2m.io.bids import files_of
 from m2m.io.files import read_json, whole
 from m2m.io.volume import Volume, load
-from m2m.structural.named_bundles import load_bundles
-from m2m.translate.bundle_profiles import profile_all
+from m2m.structural.named_bundles import load_bundles, to_t1_space
+from m2m.translate.bundle_profiles import all_points, profile_all
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -116,7 +116,9 @@ def bundle_profiles_figure(study: Study) -> Drawn:
     }
     maps = {name: Volume(np.where(inside, data, 0).astype(np.float32), subject.affine) for name, data in values.items()}
     to_mni = np.array(read_json(at("anat-status"))["grid_to_mni"])
-    rows, means = profile_all(load_bundles(), to_mni, load(at("inverse-deformation")), inside, maps)
+    bundles = load_bundles()
+    in_t1 = to_t1_space(all_points(bundles), to_mni, load(at("inverse-deformation")))
+    rows, means = profile_all(bundles, in_t1, inside, maps)
     shown = [{"unit": subject.unit} | {**row} for row in rows if row["bundle"] in MAIN]
     return profiles_figure(rows, means, study.target.title), shown
 

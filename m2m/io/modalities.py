@@ -12,12 +12,16 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from m2m.io.bids import measure
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Nature = Literal["weighted", "scalar", "density", "tensor"]
 # The map that is registered to the T1, so every dataset resamples it to the common grid.
 REGISTERED = "fa"
+# Diffusion models in words, by their BIDS label.
+MODELS = {"tensor": "Diffusion tensor", "tracts": "Whole-brain streamlines"}
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,8 @@ class Modality:
     nature : {"weighted", "scalar", "density", "tensor"}
         Determines resampling and scaling, and which figures, metrics and texts apply. A weighted
         image has no unit, a scalar map has one value per voxel, a density counts streamlines.
-    description : str
-        Description in the JSON sidecar.
+    description, units : str
+        Description and unit in the JSON sidecar.
     source, target : bool
         Whether it can be the source, or the target, of a task.
     native : str
@@ -99,6 +103,7 @@ class Modality:
     kind: str
     nature: Nature
     description: str = ""
+    units: str = ""
     source: bool = False
     target: bool = True
     native: str = ""
@@ -118,6 +123,12 @@ class Modality:
     def synthetic(self) -> str:
         """Kind of the predicted file."""
         return f"synth-{self.kind}"
+
+    def sidecar(self, **parameters: object) -> dict[str, Any]:
+        """Description, unit and model, for the JSON sidecar of a map, as BIDS extension proposal 16 has them."""
+        label = measure(self.kind).removeprefix("model-").partition("_")[0]
+        model = {"Description": MODELS[label]} | ({"Parameters": parameters} if parameters else {})
+        return {"Description": self.description, "Units": self.units, "Model": model}
 
     def scale(self, values: "NDArray") -> "NDArray":
         """Scale values of a file, shape (X, Y, Z), or (X, Y, Z, channels) for several channels."""
@@ -169,6 +180,7 @@ MODALITIES = {
         source=True,
         native="dwi-fa",
         description="Fractional anisotropy, 0 to 1",
+        units="1",
         limits=(0.0, 1.0),
         truth="truth-fa",
         display=Display("FA", "gray", 0.9, 0.3, "FA", "FA", "FA"),
@@ -183,6 +195,7 @@ MODALITIES = {
         nature="scalar",
         native="dwi-md",
         description="Mean diffusivity, mm2/s",
+        units="mm^2/s",
         regional_factor=1e3,
         # Free water at body temperature is 1. Noise and pulsation exceed it, so an upper bound
         # would bias predictions in CSF.
@@ -205,6 +218,7 @@ MODALITIES = {
         full_scale=100.0,
         limits=(0.0, math.inf),
         description="Streamlines per voxel, divided by the seeding density (seeds per voxel volume)",
+        units="1",
         display=Display(
             "density",
             "inferno",
@@ -228,6 +242,7 @@ MODALITIES = {
         nature="tensor",
         channels=tuple(f"dti-{i}" for i in ("xx", "xy", "xz", "yy", "yz", "zz")),
         description="Diffusion tensor: Dxx, Dxy, Dxz, Dyy, Dyz, Dzz, mm2/s",
+        units="mm^2/s",
         # Bundles of streamlines are compared, and fields are fitted to their density.
         native="dwi-tensor",
         also_resampled=("tdi",),

@@ -7,6 +7,7 @@ z up. An affine maps voxel indices (i, j, k) to them.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -16,7 +17,7 @@ from scipy import ndimage
 from m2m import GENERATED_BY
 from m2m.io.dataset_links import uri
 from m2m.io.errors import DataError
-from m2m.io.files import whole, write_json
+from m2m.io.files import read_json, whole, write_json
 from m2m.io.images import open_image, require_memory, slabs
 from m2m.io.masks import in_mask
 from m2m.io.overwriting import require_apart, sidecar_of
@@ -140,6 +141,13 @@ def save(
         }
         | sidecar,
     )
+
+
+def fitted_as(path: Path) -> dict[str, Any]:
+    """What a map's sidecar states of its model, for the sidecar of a map that is made from it; empty without one."""
+    sidecar = sidecar_of(path)
+    about = read_json(sidecar) if sidecar.exists() else {}
+    return {key: about[key] for key in ("Model", "OrientationEncoding", "NonNegativity") if key in about}
 
 
 def corner_distance_voxels(a: NDArray, b: NDArray, shape: Sequence[int]) -> float:

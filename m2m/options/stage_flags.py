@@ -9,6 +9,7 @@ import typer
 from m2m.io.bids import require_name
 
 Root = Annotated[Path, typer.Option("--root", help="The derivative dataset, results/<dataset>.")]
+OptionalRoot = Annotated[Path | None, typer.Option("--root", help="The derivative dataset, results/<dataset>.")]
 Subject = Annotated[str, typer.Option("--subject", help="Participant, e.g. sub-01.")]
 Session = Annotated[
     str | None, typer.Option("--session", help="Session, e.g. ses-1, where the participant has sessions.")

@@ -164,6 +164,9 @@ class Tractography(Section):
     max_angle_deg: PositiveFloat = Field(45.0, description="Maximum angle between two steps")
     length_mm: Range = Field((30.0, 250.0), description="Range of lengths; other streamlines are discarded")
     seed: NonNegativeInt = Field(1, description="Random seed")
+    format: Literal["trx", "tck"] = Field(
+        "trx", description="Format of the files of streamlines: trx, as DIPY writes and BIDS drafts, or MRtrix3's tck"
+    )
 
     @property
     def record(self) -> Tracker:

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 import yaml
 
 import m2m
@@ -23,12 +24,13 @@ from m2m.io.files import read_json, write_text
 from m2m.io.modalities import MODALITIES
 from m2m.io.tables import read_table
 from m2m.io.versions import VERSIONS
-from m2m.options import Report, Task, section_of
-from m2m.options.configured import figures_folder, read_config, titled
-from m2m.options.stage_flags import NeededConfig, PageName, Root
+from m2m.options import Report, Rois, Task, section_of
+from m2m.options.configured import compared_by, figures_folder, read_config, titled
+from m2m.options.stage_flags import ConfigFile, OptionalRoot, PageName
 from m2m.report.jinja import templates
 from m2m.report.model_sentences import inputs_in_short, inputs_sentence
 from m2m.report.page_figures import shown, subjects
+from m2m.report.studies_page import compare_studies
 from m2m.report.summary_text import (
     COUNTS,
     comparison_rows,
@@ -267,8 +269,22 @@ def task_context(root: Path, figures: Path, name: str, tasks: Mapping[str, Task]
     }
 
 
-def main(root: Root, page: PageName, config: NeededConfig) -> None:
-    """Write the report: one self-contained page."""
+def main(
+    root: OptionalRoot = None,
+    page: PageName = "report",
+    config: ConfigFile = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(help="Two finished studies, results/<dataset> each: write a page of both instead."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Page of --compare to write.")] = Path("studies.html"),
+) -> None:
+    """Write the report, or a page of two finished studies side by side: one self-contained page."""
+    if compare:
+        compare_studies(*compare, out)
+        return
+    if root is None or config is None:
+        raise typer.BadParameter("give --root and --config, or --compare and two folders of results")
     settings = read_config(config)
     write_page(
         root,
@@ -278,6 +294,7 @@ def main(root: Root, page: PageName, config: NeededConfig) -> None:
         config.read_text(encoding="utf-8"),
         root / f"{page}.html",
         titled(settings.section("report"), page),
+        compared_by(settings.section("evaluation"), settings.simulation, root).rois,
     )
 
 
@@ -289,6 +306,7 @@ def write_page(
     config_json: str,
     out: Path,
     section: Report,
+    rois: Rois | None = None,
 ) -> None:
     """Write the page of these tasks.
 
@@ -307,6 +325,8 @@ def write_page(
     out : Path
         HTML file.
     section : Report
+    rois : Rois, optional
+        Of the evaluation, for the viewer.
     """
     cohort = root / "cohort"
     quality, findings = read_table(cohort / "quality.tsv"), read_table(cohort / "cohort_status.tsv")
@@ -325,7 +345,7 @@ def write_page(
         "count_names": COUNTS,
         "flow": read_json(cohort / "flow.json"),
         "figures": shown(of_page(any(t.low_res for t in chosen.values())), figures_dir),
-        "viewer": viewer(root, chosen, folders, section),
+        "viewer": viewer(root, chosen, folders, section, rois),
         "findings": findings[:MAX_FINDINGS],
         "n_findings": len(findings),
         "subjects": pages,

@@ -27,7 +27,8 @@ from m2m.io.masks import in_mask
 from m2m.io.modalities import MODALITIES, of_nature
 from m2m.io.tables import read_table
 from m2m.io.volume import Volume
-from m2m.options import Report, Task
+from m2m.options import Report, Rois, Task
+from m2m.report.named_streamlines import Regions, by_bundle, region_source
 from m2m.report.niivue import find_bundle
 from m2m.report.summary_text import Row
 
@@ -163,14 +164,13 @@ def eight_bits(image: Volume, low: float, high: float) -> bytes:
     return nifti.to_bytes()
 
 
-def thinned(streamlines: ArraySequence, count: int) -> bytes:
-    """A .tck file of at most `count` streamlines, evenly chosen, with fewer points.
+def thinned(streamlines: ArraySequence) -> bytes:
+    """A .tck file of streamlines with fewer points.
 
     Both ends of each streamline are kept. Coordinates are rounded, so that the file compresses well.
     """
-    chosen = np.unique(np.linspace(0, len(streamlines) - 1, count).round().astype(int))
     lines = []
-    for line in (streamlines[int(i)] for i in chosen):
+    for line in streamlines:
         length = np.linalg.norm(np.diff(line, axis=0), axis=1).sum()
         n = min(len(line), max(2, int(np.ceil(length / POINTS_MM)) + 1))
         kept = np.unique(np.linspace(0, len(line) - 1, n).round().astype(int))
@@ -208,7 +208,7 @@ def load_streamlines(root: Path, tasks: Mapping[str, Task], folder: str, unit: s
     found = {}
     for name, (dataset, kind) in (sources | of_fields).items():
         path = unit_path(dataset, kind, folder, unit)
-        if not Path(path).exists():
+        if not density.tractogram_file(path).exists():
             continue
         try:
             found[name] = (
@@ -231,6 +231,7 @@ def in_page(
     ends: Mapping[str, tuple[float, float]],
     streamlines: Mapping[str, ArraySequence],
     section: Report,
+    regions: Regions | None = None,
 ) -> dict[str, Any]:
     """Data of one subject in the page.
 
@@ -242,11 +243,13 @@ def in_page(
     streamlines : mapping of str to ArraySequence
         In T1 world mm.
     section : Report
+    regions : Regions, optional
+        That name the streamlines' bundles.
 
     Returns
     -------
     dict
-        extent (mm), maps and streamlines (compressed files as texts).
+        extent (mm), maps and, for each tractogram, its bundles by name (compressed files as texts).
     """
     coarse = maps["t1"].spacing_mm.min() < section.viewer_spacing_mm - 1e-3
     own = {key: volume.coarsen(image, section.viewer_spacing_mm) if coarse else image for key, image in maps.items()}
@@ -254,7 +257,10 @@ def in_page(
     return {
         "extent": extent_mm(own["t1"]),
         "maps": {key: packed(eight_bits(image, *ends[key])) for key, image in own.items()},
-        "streamlines": {name: packed(thinned(one, count)) for name, one in streamlines.items()},
+        "streamlines": {
+            name: {bundle: packed(thinned(lines)) for bundle, lines in by_bundle(one, count, regions).items()}
+            for name, one in streamlines.items()
+        },
     }
 
 
@@ -280,7 +286,9 @@ def layers(title: str, ends: Mapping[str, tuple[float, float]]) -> list[dict[str
     ]
 
 
-def viewer(root: Path, tasks: Mapping[str, Task], units: Mapping[str, str], section: Report) -> dict[str, Any] | None:
+def viewer(
+    root: Path, tasks: Mapping[str, Task], units: Mapping[str, str], section: Report, rois: Rois | None = None
+) -> dict[str, Any] | None:
     """Collect the data of the viewer; None where there is no subject to show.
 
     Parameters
@@ -292,6 +300,8 @@ def viewer(root: Path, tasks: Mapping[str, Task], units: Mapping[str, str], sect
     units : mapping
         Folder of each unit.
     section : Report
+    rois : Rois, optional
+        Of the evaluation: they name bundles.
 
     Returns
     -------
@@ -315,10 +325,12 @@ def viewer(root: Path, tasks: Mapping[str, Task], units: Mapping[str, str], sect
     if bundle is None:
         return shown | {"bundle": None}
     ends = limits(list(maps.values()))
-    subjects = [
-        {"label": labels[unit]} | in_page(own, ends, load_streamlines(root, tasks, units[unit], unit), section)
-        for unit, own in maps.items()
-    ]
+    regions_of = region_source(rois or Rois(), root)
+    subjects = []
+    for unit, own in maps.items():
+        lines = load_streamlines(root, tasks, units[unit], unit)
+        regions = regions_of(units[unit], unit, own["t1"]) if lines else None
+        subjects.append({"label": labels[unit]} | in_page(own, ends, lines, section, regions))
     data = {
         "subjects": subjects,
         "layers": layers(MODALITIES[task.target].title, ends),

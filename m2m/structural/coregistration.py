@@ -22,7 +22,7 @@ from m2m.io.masks import in_mask
 from m2m.io.modalities import REGISTERED, Modality, resampled_modality
 from m2m.io.qc import CYAN, RED, YELLOW, Panel, draw, grey
 from m2m.io.unit_status import recorded, require_ok
-from m2m.io.volume import Volume, load, require_same_grid, resample, resample_inside, save
+from m2m.io.volume import Volume, fitted_as, load, require_same_grid, resample, resample_inside, save
 from m2m.options import Grid
 from m2m.options.configured import section_of
 from m2m.options.stage_flags import ConfigFile, Root, Session, Subject
@@ -227,18 +227,19 @@ def resample_map(
     dict
         Entries of the status.
     """
-    sources = [files["t1w"], files[modality.native]]
+    sources = [files["t1w"], density.tractogram_file(files[modality.native])]
     if modality.nature != "density":
         found = IMAGES[modality.nature](load(files[modality.native]), dwi_mask, resampled)
-        save(files[modality.kind], found, sources, Description=modality.description)
+        save(files[modality.kind], found, sources, **modality.sidecar() | fitted_as(files[modality.native]))
         return {}
     seeding = read_json(files["tractography-status"])
     streamlines = density.load_tractogram(files[modality.native])
     seeds = seeding["n_seeds"], seeding["seeded_mm3"]
     tdi, count = resample_density(streamlines, *seeds, resampled, method)
-    about = {"NumberOfSeeds": seeds[0], "Mapping": method}
-    save(files[modality.kind], tdi, sources, Description=modality.description, **about)
-    save(files["count"], count, sources, np.int32, Description="Streamlines per voxel", **about)
+    tracking = {key: seeding.get(key) for key in ("model", "algorithm", "act")}
+    about = modality.sidecar(**tracking, n_seeds=seeds[0], seeded_mm3=seeds[1], mapping=method)
+    save(files[modality.kind], tdi, sources, **about)
+    save(files["count"], count, sources, np.int32, **about | {"Description": "Streamlines per voxel"})
     return {
         "n_streamlines": len(streamlines),
         "tdi_mean": round(float(tdi.data[resampled.target.data].mean()), 4),

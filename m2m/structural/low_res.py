@@ -16,8 +16,9 @@ from m2m.io.bids import files_of, low_res_factor, low_res_root, slice_files, uni
 from m2m.io.errors import DataError
 from m2m.io.files import read_json, write_text
 from m2m.io.masks import in_mask
+from m2m.io.modalities import MODALITIES
 from m2m.io.unit_status import recorded, require_ok
-from m2m.io.volume import Volume, load, resample_inside, same_grid, save
+from m2m.io.volume import Volume, fitted_as, load, resample_inside, same_grid, save
 from m2m.options.stage_flags import Root, Session, Subject
 from m2m.structural.slices import PLANES, write_slices
 
@@ -127,7 +128,9 @@ def simulate_unit(
         grid = read_json(grid_status)
         inside = load(brain)
         low_res = reduce_resolution(load(fa), load(mask), inside, np.array(grid["t1_to_dwi"]), factor)
-        save(out, low_res, [fa, brain], Description="Fractional anisotropy, 0 to 1, at low resolution", Ratio=factor)
+        about = MODALITIES["fa"].sidecar() | fitted_as(fa)
+        about["Description"] += ", at low resolution"
+        save(out, low_res, [fa, brain], Ratio=factor, **about)
         data = np.where(in_mask(inside.data), enlarge(low_res, inside, factor).data, 0)
         content |= {"excluded": grid["excluded"], "factor": factor}
         if grid["excluded"]:

@@ -110,7 +110,7 @@ def main(
         bool,
         typer.Option(
             "--bundles",
-            help="Write profiles along named bundles, too: OUT_bundles.tsv, OUT_bundlemeans.tsv, OUT_bundles.png.",
+            help="Write profiles along bundles, too: OUT_bundles.tsv, .png, OUT_bundlemeans.tsv, OUT_tractogram.trx.",
             rich_help_panel=PROFILES,
         ),
     ] = False,

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from nibabel.streamlines import ArraySequence
 from numpy.typing import NDArray
 
 from m2m import GENERATED_BY, how_to_install
+from m2m.diffusion.trx import write_trx
 from m2m.io.dataset_links import uri
 from m2m.io.errors import DataError
 from m2m.io.files import write_json
@@ -28,6 +30,7 @@ from m2m.structural.template import load_template
 from m2m.translate.outputs import ProfileInputs, ProfileOutputs
 from m2m.translate.predict import Record, Subject, Tensors, Translated
 from m2m.translate.profile_tables import (
+    LICENCE,
     MEAN_COLUMNS,
     MEASURED,
     PROFILE_COLUMNS,
@@ -134,22 +137,27 @@ def bundle_rows(bundle: NamedBundle, samples: Mapping[str, Samples]) -> list[dic
     ]
 
 
+def all_points(bundles: Sequence[NamedBundle]) -> NDArray:
+    """Points of all bundles' streamlines, one bundle after the other: shape (streamlines, positions, 3), MNI152 mm."""
+    return np.concatenate([bundle.points for bundle in bundles])
+
+
+def places(bundles: Sequence[NamedBundle]) -> dict[str, range]:
+    """Indices of each bundle's streamlines in `all_points`."""
+    ends = np.cumsum([0, *(len(bundle.points) for bundle in bundles)]).tolist()
+    return {bundle.name: range(*ends[i : i + 2]) for i, bundle in enumerate(bundles)}
+
+
 def profile_all(
-    bundles: Sequence[NamedBundle],
-    to_mni: NDArray,
-    inverse: Volume,
-    brain: NDArray,
-    maps: Mapping[str, Volume],
+    bundles: Sequence[NamedBundle], in_t1: NDArray, brain: NDArray, maps: Mapping[str, Volume]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Profiles of a T1's maps along named bundles, and their means.
 
     Parameters
     ----------
     bundles : sequence of NamedBundle
-    to_mni : ndarray, shape (4, 4)
-        From the T1's world mm to MNI152 mm.
-    inverse : Volume, shape (X, Y, Z, 3)
-        Displacements from the template to the T1.
+    in_t1 : ndarray, shape (streamlines, positions, 3)
+        `all_points` in the T1's world mm.
     brain : ndarray, shape (X, Y, Z)
         Where the synthetic map has values.
     maps : mapping of str to Volume
@@ -160,18 +168,16 @@ def profile_all(
     rows, means : list of dict
         `PROFILE_COLUMNS` and `MEAN_COLUMNS`.
     """
-    in_t1 = to_t1_space(np.concatenate([bundle.points for bundle in bundles]), to_mni, inverse)
     masks = {name: brain if name in ("synthetic", "sd") else volume.data != 0 for name, volume in maps.items()}
     samples = {name: sample(volume, masks[name], in_t1) for name, volume in maps.items()}
-    rows: list[dict[str, Any]] = []
-    means: list[dict[str, Any]] = []
-    start = 0
-    for bundle in bundles:
-        own_points = slice(start, start := start + len(bundle.points))
-        own = bundle_rows(bundle, {name: one.part(own_points) for name, one in samples.items()})
-        rows += own
-        means.append({"ends": bundle.ends, "n_streamlines": len(bundle.points)} | mean_row(own))
-    return rows, means
+    found = places(bundles)
+    parts = [(bundle, slice(found[bundle.name].start, found[bundle.name].stop)) for bundle in bundles]
+    profiles = [bundle_rows(bundle, {name: one.part(own) for name, one in samples.items()}) for bundle, own in parts]
+    means = [
+        {"ends": bundle.ends, "n_streamlines": len(bundle.points)} | mean_row(own)
+        for bundle, own in zip(bundles, profiles, strict=True)
+    ]
+    return [row for own in profiles for row in own], means
 
 
 def write_profiles(
@@ -183,7 +189,7 @@ def write_profiles(
     outputs: ProfileOutputs,
     sources: Sequence[Path],
 ) -> None:
-    """Write profiles along all named bundles, their means, and the figure.
+    """Write profiles along all named bundles, their means, their streamlines in the T1, and the figure.
 
     Parameters
     ----------
@@ -213,18 +219,26 @@ def write_profiles(
     if "atlas" in maps:  # on the grid of the synthetic map, so that both are equally smooth
         to_grid = (grid.affine, grid.shape, subject.to_mni, 1, deformed.forward)
         maps["atlas"] = resample(maps["atlas"], *to_grid)
-    in_t1 = (subject.to_mni, Volume(deformed.inverse, grid.affine))
-    rows, means = profile_all(load_bundles(), *in_t1, subject.brain.data, {"synthetic": image, "sd": sd} | maps)
+    bundles = load_bundles()
+    in_t1 = to_t1_space(all_points(bundles), subject.to_mni, Volume(deformed.inverse, grid.affine))
+    rows, means = profile_all(bundles, in_t1, subject.brain.data, {"synthetic": image, "sd": sd} | maps)
     for name in (name for name in MEASURED if name in compared and all(row[name] is None for row in rows)):
         raise DataError(
             f"the map {name.replace('_', ' ')} covers none of the T1's bundles",
             remedy="give --measured a map that was registered to the T1, in its world space",
         )
+    write_trx(outputs.streamlines, ArraySequence(list(in_t1)), grid.affine, grid.shape, places(bundles))
+    about: dict[str, Any] = {"Sources": [uri(file, outputs.profiles) for file in sources], "GeneratedBy": GENERATED_BY}
+    lines = {
+        "Description": "Streamlines of named bundles, each a group, in the T1",
+        "Units": "mm",
+        "BundlesLicense": LICENCE,
+    }
+    write_json(outputs.streamlines.with_suffix(".json"), {**lines, **about, "Deformation": deformed.numbers})
+    about |= {"Agreement": agreement(rows), "Deformation": deformed.numbers}
     tables = {outputs.profiles: (rows, PROFILE_COLUMNS), outputs.means: (means, MEAN_COLUMNS)}
     for path, (table, columns) in tables.items():
         write_table(path, table, columns)
-        about: dict[str, Any] = {"Sources": [uri(file, path) for file in sources], "GeneratedBy": GENERATED_BY}
-        about |= {"Agreement": agreement(rows), "Deformation": deformed.numbers}
         write_json(path.with_suffix(".json"), {**described(columns, record), **about})
     draw(rows, means, record, outputs.figure)
 

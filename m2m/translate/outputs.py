@@ -51,19 +51,20 @@ class ProfileOutputs(NamedTuple):
 
     Attributes
     ----------
-    profiles, means : Path
-        Tables, with a JSON sidecar each.
+    profiles, means, streamlines : Path
+        Tables, and the bundles' streamlines in the T1 as TRX, with a JSON sidecar each.
     figure : Path
     """
 
     profiles: Path
     means: Path
+    streamlines: Path
     figure: Path
 
     @property
     def files(self) -> list[Path]:
         """All of them, with the sidecars."""
-        return [*self, *(path.with_suffix(".json") for path in self[:2])]
+        return [*self, *(path.with_suffix(".json") for path in self[:3])]
 
 
 def default_outputs(out: Path) -> Outputs:
@@ -116,9 +117,15 @@ def map_named_after(t1: Path, target: str) -> Path:
 
 
 def profile_outputs(out: Path) -> ProfileOutputs:
-    """Name the files of the profiles after the map: FA_bundles.tsv, FA_bundlemeans.tsv, FA_bundles.png."""
-    ends = ("_bundles.tsv", "_bundlemeans.tsv", "_bundles.png")
-    return ProfileOutputs(*(out.with_name(f"{_stem(out)}{end}") for end in ends))
+    """Name the files of the profiles after the map: FA_bundles.tsv and .png, FA_bundlemeans.tsv, FA_tractogram.trx.
+
+    By BIDS, the streamlines of a map ``desc-synth…_dwimap`` are ``desc-bundles_tractogram``.
+    """
+    stem = _stem(out)
+    tables, lines = (out.with_name(f"{stem}_{end}") for end in ("bundles.tsv", "tractogram.trx"))
+    if (start := stem.find(f"_desc-{SYNTHETIC}_")) >= 0:
+        lines = out.with_name(f"{stem[:start]}_desc-bundles_tractogram.trx")
+    return ProfileOutputs(tables, out.with_name(f"{stem}_bundlemeans.tsv"), lines, tables.with_suffix(".png"))
 
 
 def _stem(out: Path) -> str:

@@ -381,9 +381,9 @@ def save_maps(
     """
     source, target = (MODALITIES[record[key]] for key in ("source", "target"))
     origin = f"predicted from {source.title}, research only, no clinical use"
-    about = {
+    about = target.sidecar(Network=record["model"]) | {
+        "Description": f"{target.description}; {origin}",
         "Task": task or record["task"],
-        "Model": record["model"],
         "Family": record["family"],
         "WeightsSHA256": record["weights"],
         "Fingerprint": record["fingerprint"],
@@ -391,9 +391,7 @@ def save_maps(
         **({"TrainedOn": record["trained_on"]} if record.get("trained_on") else {}),
         **further,
     }
-    save(out, prediction.image, sources, Description=f"{target.description}; {origin}", **about)
+    save(out, prediction.image, sources, **about)
     if out_sd:
-        title = f"Standard deviation of the error, in scaled units, of: {target.description}"
-        save(
-            out_sd, prediction.sd, sources, Description=f"{title}; {origin}", Uncertainty=record["uncertainty"], **about
-        )
+        about["Description"] = f"Standard deviation of the error, in scaled units, of: {about['Description']}"
+        save(out_sd, prediction.sd, sources, **about | {"Units": "1", "Uncertainty": record["uncertainty"]})

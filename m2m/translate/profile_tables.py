@@ -45,6 +45,8 @@ _OF_MEANS = {
     "r_atlas": "Pearson's r of atlas and measured",
     "r_second_measured": "Pearson's r of both measurements",
 }
+# Of the bundles, and so of what is made from their streamlines.
+LICENCE = "CC BY-SA 4.0: Yeh (2022), https://doi.org/10.1038/s41467-022-32595-4"
 PROFILE_COLUMNS, MEAN_COLUMNS = tuple(_OF_PROFILES), tuple(_OF_MEANS)
 # Columns that have the unit of the target.
 _IN_UNIT = {*MAPS, "low", "high", "added", *(f"error_{name}" for name in MAPS)}
@@ -75,7 +77,7 @@ def described(columns: Sequence[str], record: Mapping[str, Any]) -> dict[str, An
         "Model": record["model"],
         "WeightsSHA256": record["weights"],
         "TrainedOnSimulatedParticipants": record["simulated"],
-        "BundlesLicense": "CC BY-SA 4.0: Yeh (2022), https://doi.org/10.1038/s41467-022-32595-4",
+        "BundlesLicense": LICENCE,
     }
 
 

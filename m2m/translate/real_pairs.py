@@ -22,6 +22,7 @@ from m2m.io.bids import files_of, pair_map, unit_files
 from m2m.io.errors import DataError
 from m2m.io.files import read_json
 from m2m.io.masks import in_mask
+from m2m.io.modalities import MODALITIES
 from m2m.io.overwriting import require_outside
 from m2m.io.tables import write_table
 from m2m.io.unit_status import recorded, require_ok
@@ -211,8 +212,9 @@ def translate_pair(unit: Row, methods: Mapping[str, Method], root: Path) -> None
         pair = Prepared(Path(str(unit["t1w"])), mask, t1, brain, np.array(anat["grid_to_mni"]), forward)
         for row, method in methods.items():
             fa = np.where(brain.data, method(pair).data, 0).astype(np.float32)
-            about = f"Fractional anisotropy, from the T1 by {row}; research only, no clinical use"
-            save(outputs[row], Volume(fa, t1.affine), [at("t1w")], Description=about)
+            about = MODALITIES["fa"].sidecar(Method=row)
+            about["Description"] += f", from the T1 by {row}; research only, no clinical use"
+            save(outputs[row], Volume(fa, t1.affine), [at("t1w")], **about)
         record["excluded"] = [*anat["excluded"], *read_json(at("grid-status"))["excluded"]]
 
 

@@ -17,6 +17,8 @@ class Layout:
 
     Attributes
     ----------
+    streamlines : str
+        Extension of files of streamlines, by `tractography.format`.
     simulated : bool
         Whether the participants are simulated: their scans and ground truth are then below `root`.
     root, rawdata, truth : str
@@ -26,6 +28,7 @@ class Layout:
     """
 
     def __init__(self, config: Config):
+        self.streamlines = f".{config.tractography.format}"
         self.simulated = config.cohort.simulation is not None
         self.root = root = f"{config.results}/{config.dataset}"
         self.rawdata = f"{root}/rawdata" if self.simulated else str(config.cohort.bids_dir)
@@ -58,7 +61,11 @@ class Layout:
 
     def at(self, kind: str, root: str | None = None) -> str:
         """Pattern of one kind of file, in the dataset of results or in another."""
-        return bids.unit_path(self.root if root is None else root, kind)
+        return self._path(kind, root)
+
+    def _path(self, kind: str, root: str | None, *of_unit: str) -> str:
+        path = bids.unit_path(self.root if root is None else root, kind, *of_unit)
+        return path.removesuffix(".trx") + self.streamlines if path.endswith(".trx") else path
 
     def slices_at(self, name: str, root: str | None = None) -> str:
         """Pattern of one file of slices."""
@@ -88,8 +95,7 @@ class Layout:
         -------
         str
         """
-        root = self.root if root is None else root
-        return bids.unit_path(root, kind, bids.unit_folder(unit), unit)
+        return self._path(kind, root, bids.unit_folder(unit), unit)
 
     def of_units(self, kind: str, units: Sequence[str], root: str | None = None) -> list[str]:
         """Paths of one kind of file, for each of these units.

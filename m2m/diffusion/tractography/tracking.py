@@ -9,6 +9,7 @@ import typer
 from dipy.tracking.streamline import length
 from numpy.typing import NDArray
 
+from m2m import GENERATED_BY
 from m2m import options as sections
 from m2m.diffusion import density, dwi, tensors
 from m2m.diffusion.tractography import tractogram_figure
@@ -17,9 +18,11 @@ from m2m.diffusion.unmeasured import completed, unmeasured_samples
 from m2m.io import bids, volume
 from m2m.io.bids import files_of, unit_of
 from m2m.io.bvalues import B0_S_PER_MM2, B_TOLERANCE_S_PER_MM2
+from m2m.io.dataset_links import uri
 from m2m.io.errors import DataError
-from m2m.io.files import whole, write_text
+from m2m.io.files import whole, write_json, write_text
 from m2m.io.masks import in_mask
+from m2m.io.modalities import MODALITIES
 from m2m.io.unit_status import recorded, require_ok
 from m2m.io.volume import Volume
 from m2m.options.configured import section_of
@@ -150,24 +153,67 @@ def save_maps(field: Field, found: Tractogram, paths: dict[str, Path | None], so
     measures = tensors.measures(np.where(field.mask[..., None], field.tensor, 0))
     axes = {"EncodingAxis": 3, "Reference": "xyz", "AntipodalSymmetry": True, "FillValue": 0.0}
     vector = {"OrientationEncoding": axes | {"Type": "unit3vector"}}
+    model = {key: value for key, value in volume.fitted_as(sources[0]).items() if key == "Model"}
     maps: dict[str, tuple[NDArray, dict[str, Any]]] = {
-        "fa": (measures.fa, {"Description": "Fractional anisotropy, 0 to 1", "Units": "1"}),
-        "md": (measures.md, {"Description": "Mean diffusivity", "Units": "mm^2/s"}),
-        "v1": (measures.v1, {"Description": "First eigenvector, world axes"} | vector),
+        "fa": (measures.fa, MODALITIES["fa"].sidecar() | model),
+        "md": (measures.md, MODALITIES["md"].sidecar() | model),
+        "v1": (measures.v1, {"Description": "First eigenvector, world axes"} | vector | model),
     }
     if paths["tdi"]:
         count = density.count_map(found.streamlines, field.affine, field.mask.shape)
         per_seed = density.normalised(count, found.n_seeds, found.seeded_mm3, field.affine)
-        described = "Tract density: streamlines per voxel, divided by the number of seeds per voxel volume"
-        maps["tdi"] = (per_seed, {"Description": described, "Units": "1"})
+        tracking = {"model": found.model, "algorithm": found.algorithm, "act": found.act}
+        seeds = {"n_seeds": found.n_seeds, "seeded_mm3": round(found.seeded_mm3, 3)}
+        maps["tdi"] = (per_seed, MODALITIES["tdi"].sidecar(**tracking, **seeds))
     for name, (data, sidecar) in maps.items():
         if path := paths[name]:
             volume.save(path, Volume(data, field.affine), sources, **sidecar)
 
 
-def _save(found: Tractogram, tractogram: Path, figure_path: Path, weights: Path | None) -> None:
+def described(found: Tractogram, options: sections.Tractography, sources: list[str]) -> dict[str, Any]:
+    """Sidecar of a file of streamlines.
+
+    Parameters
+    ----------
+    found : Tractogram
+    options : Tractography
+    sources : list of str
+        URIs of the files that were tracked: tensors first.
+
+    Returns
+    -------
+    dict
+        The keys that BIDS extension proposal 46 requires; of what each but the first holds, its draft does not speak.
+    """
+    ends = {"FOD": options.mrtrix3.fod_cutoff} if found.model == "fod" else {"FA": options.stop_fa}
+    seeding = {"Type": "RandomPerElement", "Source": sources[0], "SeedsPerElement": options.seeds_per_voxel}
+    return {
+        "Description": "Whole-brain streamlines, one from each seed",
+        "Name": f"{options.backend} {found.algorithm}",
+        "Units": "mm",
+        "Sources": sources,
+        "SpatialReference": sources[0],
+        "GeneratedBy": GENERATED_BY,
+        "StreamlineSeeding": {
+            "Sources": [seeding],
+            "AcceptanceCriteria": [{"Metric": "FA", "Source": sources[0], "Threshold": options.seed_fa}],
+        },
+        "StreamlinePropagation": {
+            "Model": found.model,
+            "Algorithm": found.algorithm,
+            "StepMm": options.step_mm,
+            "MaxAngleDeg": options.max_angle_deg,
+            "RandomSeed": options.seed,
+        },
+        "StreamlineTermination": {"MinimumAmplitude": ends, "ACT": found.act},
+        "StreamlineAcceptanceCriteria": {"LengthMm": options.length_mm},
+        "StreamlineReconstructionDensity": {"Seeds": found.n_seeds, "SeededMm3": round(found.seeded_mm3, 3)},
+    }
+
+
+def _save(found: Tractogram, like: Field, tractogram: Path, figure_path: Path, weights: Path | None) -> None:
     """Save streamlines, their QC figure and, where asked for, their weights."""
-    density.save_tractogram(tractogram, found.streamlines)
+    density.save_tractogram(tractogram, found.streamlines, like.affine, like.mask.shape)
     with whole(figure_path) as temporary:
         tractogram_figure.draw(found.streamlines).save(temporary)
     if weights:
@@ -205,6 +251,7 @@ def main(
         files = files_of_synthetic(at, own("brain"))
     else:
         files = files_of_series(at, section)
+    files["tractogram"] = files["tractogram"].with_suffix(f".{section.format}")
     # Of a series, the volumes of the tensor fit are used again.
     fit = section_of("dti", config, dti_options, needed=False) if scan else sections.Dti()
     anatomy = Anatomy(five_tissue, t1w)
@@ -293,10 +340,15 @@ def track_unit(
     outputs = [p for p in (tractogram, figure_path, weights, *maps.values()) if p]
     with recorded("tractography", unit, status, outputs) as record:
         require_ok(*require)
+        # One of an earlier call with the other format would be read in the place of this one.
+        for suffix in density.FORMATS:
+            tractogram.with_suffix(suffix).unlink(missing_ok=True)
         with dwi.findings_about(scan[0] if scan else tensor):
             limits = fit.b0_threshold_s_per_mm2, fit.max_b_s_per_mm2, fit.b_tolerance_s_per_mm2
             field = load_field(tensor, mask, scan, *limits)
             found = track(field, section, threads, anatomy)
-        _save(found, tractogram, figure_path, weights)
+        _save(found, field, tractogram, figure_path, weights)
+        sources = [uri(path, tractogram) for path in (tensor, mask, *(scan or ()))]
+        write_json(tractogram.with_suffix(".json"), described(found, section, sources))
         save_maps(field, found, maps, [tensor, mask])
         record |= summary(found, section.backend)

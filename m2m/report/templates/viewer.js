@@ -83,7 +83,7 @@
     if (before in chosen.streamlines) lines.value = before;
     lines.disabled = lines.length < 2;
     showMap();
-    await showStreamlines();
+    await showTractogram();
     goTo(previous ?? chosen.extent.map(([low, high]) => (low + high) / 2));
   }
 
@@ -98,13 +98,26 @@
     viewer.updateGLVolume();
   }
 
+  // A tractogram of the participant has bundles of its own, and the one that was chosen stays if it is among them.
+  async function showTractogram() {
+    const bundles = part("bundle");
+    const before = bundles.value;
+    const names = Object.keys(subject().streamlines[part("streamlines").value] ?? {});
+    bundles.replaceChildren(new Option("all", ""), ...names.map((name) => new Option(name.replaceAll("_", " "), name)));
+    bundles.value = names.includes(before) ? before : "";
+    bundles.disabled = names.length < 2;
+    await showStreamlines();
+  }
+
   async function showStreamlines() {
     while (viewer.meshes.length) viewer.removeMesh(viewer.meshes[0]);
-    const wanted = part("streamlines").value;
+    const bundles = subject().streamlines[part("streamlines").value] ?? {};
+    const chosen = part("bundle").value;
+    const wanted = chosen ? [chosen] : Object.keys(bundles);
     // Streamlines lie inside the brain: they are drawn through the volume.
-    viewer.opts.meshXRay = wanted ? 0.8 : 0;
-    if (wanted) {
-      const buffer = await unpack(subject().streamlines[wanted]);
+    viewer.opts.meshXRay = wanted.length ? 0.8 : 0;
+    for (const name of wanted) {
+      const buffer = await unpack(bundles[name]);
       const mesh = await viewer.addMeshFromUrl({ url: "lines.tck", name: "lines.tck", buffer });
       viewer.setMeshProperty(mesh.id, "fiberColor", "Local");
       viewer.setMeshProperty(mesh.id, "fiberRadius", 0.4);
@@ -145,7 +158,8 @@
     part("subject").addEventListener("change", queued(showSubject));
     part("map").addEventListener("change", queued(showMap));
     part("opacity").addEventListener("input", queued(showMap));
-    part("streamlines").addEventListener("change", queued(showStreamlines));
+    part("streamlines").addEventListener("change", queued(showTractogram));
+    part("bundle").addEventListener("change", queued(showStreamlines));
     part("view").addEventListener("change", queued(
       () => viewer.setSliceType(views[part("view").value])));
     for (const axis of axes) {
