@@ -7,7 +7,7 @@ VERSIONS = {
     "group-maps": 1,
     "describe": 7,
     "index": 3,
-    "validate": 4,
+    "validate": 5,
     "folds": 1,
     "split": 3,
     "join-series": 1,
