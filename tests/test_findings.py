@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 from finding_texts import FURTHER, PACKAGE, of_module, texts
 
+from m2m.cohort import status
 from m2m.cohort.finding_codes import PAGE, code_of, codes_of, codes_of_unit, explanations
 from m2m.cohort.findings import finding, write_findings
 from m2m.io.errors import DataError, unexpected
 from m2m.io.tables import read_table
 
 ROOT = Path(__file__).parents[1]
+# A text with a semicolon of its own.
+AGES = "age is that of sessions.tsv, at the scan; the mean where several sessions take part"
 
 
 def test_every_text_of_a_finding_has_one_code_and_every_code_has_texts_that_the_package_has():
@@ -46,7 +49,7 @@ def test_each_text_as_it_is_filled_in_leads_to_its_own_code(code):
         ("no T1w in the dataset; DWI: bval is missing", ["missing-scan", "file-missing"]),
         ("stage dti failed: T1w: image is all zero, or all one value", ["voxel-values"]),
         ("mean FA 0.050 is outside 0.1 to 0.45; shift of 41.0 mm exceeds 30 mm", ["mean-fa", "registration-shift"]),
-        ("age is that of sessions.tsv, at the scan; the mean where several sessions take part", ["participants-values"]),
+        (AGES, ["participants-values"]),
         ("an older version's text", []),
         ("", []),
     ],
@@ -68,3 +71,16 @@ def test_a_finding_in_the_table_has_its_code(tmp_path):
         ("sub-01", "file-missing"),
         ("sub-02", "unexpected"),
     ]
+
+
+def test_the_status_leads_from_each_reason_to_its_page():
+    rows = [
+        {"state": "failed", "why": "dti: bval is missing"},
+        {"state": "excluded", "why": "validate: by consent"},
+        {"state": "waiting", "why": "dti has not run"},
+    ]
+    lines = status._explained(rows, [{"problem": "image is all zero, or all one value"}, {}])
+    named = ["file-missing", "voxel-values", "exclusion-table"]
+    assert [line.split()[0] for line in lines[1:]] == named
+    assert [line.rpartition(" ")[2] for line in lines[1:]] == [f"{PAGE}#{code}" for code in named]
+    assert status._explained(rows[2:], []) == []

@@ -1,7 +1,7 @@
 """Codes of findings, each explained: in docs/findings.md, in the report, and by name in `m2m status`.
 
-A code follows from the text of a problem, so that results of any version have one, wherever they hold a problem: tables,
-status files, reasons for an exclusion. `findings.toml` has the texts of each code.
+A code follows from the text of a problem, so that results of any version have one, wherever they hold a problem:
+tables, status files, reasons for an exclusion. `findings.toml` has the texts of each code.
 """
 
 import re

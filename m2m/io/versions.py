@@ -5,7 +5,7 @@ VERSIONS = {
     "participants": 1,
     "simulate": 2,
     "group-maps": 1,
-    "describe": 7,
+    "describe": 8,
     "index": 3,
     "validate": 5,
     "folds": 1,
@@ -44,7 +44,7 @@ VERSIONS = {
     "draw-pairs": 1,
     "tables": 3,
     "methods": 4,
-    "report": 9,
+    "report": 10,
     "report-downstream": 5,
     "report-fields": 5,
 }
