@@ -256,10 +256,10 @@ def data_page(text: str) -> str:
 def findings_page() -> str:
     """docs/findings.md: a section for each code of a finding."""
     text = (
-        f"{WRITTEN}\n# Findings\n\nWhat a scan or a participant was found to have, by its code: in the column `code` of "
-        "`cohort/cohort_status.tsv`, in the report\nand in `m2m status`. An error costs the unit a file, a note nothing; "
-        "the study goes on either way. A file that was mended in its place is\nread again by `snakemake ... cohort "
-        "--forcerun index`. To leave a participant out, name it in the table `cohort.exclude`.\n\n"
+        f"{WRITTEN}\n# Findings\n\nWhat a scan or a participant was found to have, by its code, which "
+        "`cohort/cohort_status.tsv`, the report and `m2m status` show.\nAn error costs a unit a file, a note nothing. "
+        "A file that was mended in its place is read again by `snakemake ... cohort --forcerun index`.\n"
+        "To leave a participant out, name it in the table `cohort.exclude`.\n\n"
     )
     for code, one in explanations().items():
         found = "".join(f"- {problem.replace('{}', '…')}\n" for problem in one.problems)
