@@ -98,7 +98,7 @@ def test_a_wrong_configuration_and_files_that_are_not_there_are_named(study, tmp
     assert any("report.viewer_bundle" in one and "there is no" in one for one in lines(output, "failure"))
 
 
-def test_a_full_disk_and_too_little_space_are_told_apart(tmp_path, monkeypatch):
+def test_a_full_disk_fails_and_too_little_space_is_a_warning(tmp_path, monkeypatch):
     assert doctor.disk(tmp_path / "results/of a study", 1).state == "OK"
     assert doctor.disk(tmp_path, 1e18).state == "warning"
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder: Usage)
