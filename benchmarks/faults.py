@@ -33,7 +33,8 @@ NOT_RESULTS = {"logs", "benchmarks", "training"}
 # are a figure of their own, which is on the report page too.
 TIMES = {
     ".jsonl": re.compile(rb'"seconds": [\d.e-]+'),
-    ".html": re.compile(rb'>\s*\d+\.\d\s*</td>|src="[^"]*" alt="Quality against time'),
+    ".html": re.compile(rb'>\s*\d+\.\d\s*</td>|src="[^"]*" alt="Quality against time|<p id="run-times">[^<]*'),
+    ".json": re.compile(rb'"run": {[^}]*}'),
 }
 FIGURE_OF_TIMES = "speed"
 LEFTOVER = re.compile(r"\.\d+\..+")

@@ -2,7 +2,8 @@
 
 A page is made of the command's own help, the table of stages in architecture.md, the docstrings of
 its rules, the models of `m2m.options` (as their JSON schema), and the References sections of the
-modules that do the work. The table of metrics in docs/data.md is made of their records.
+modules that do the work. The table of metrics in docs/data.md is made of their records, docs/findings.md of
+m2m/cohort/findings.toml.
 """
 
 import ast
@@ -17,6 +18,7 @@ import typer
 from pydantic import TypeAdapter
 
 from m2m import cli
+from m2m.cohort.finding_codes import explanations
 from m2m.evaluate.metric_records import METRICS
 from m2m.options import Config
 from m2m.options.imaging_options import MAPPERS
@@ -26,6 +28,7 @@ from m2m.options.trackers import TRACKERS
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "stages"
 DATA = ROOT / "docs" / "data.md"
+FINDINGS = ROOT / "docs" / "findings.md"
 WRITTEN = "<!-- Written by docs/stages.py: change the code, then `make docs`. -->\n"
 TYPES = {"integer": "whole number", "string": "text", "boolean": "true or false"}
 LIMITS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}"}
@@ -250,6 +253,21 @@ def data_page(text: str) -> str:
     return re.sub(pattern, lambda m: m[1] + metrics() + m[2], text, flags=re.S)
 
 
+def findings_page() -> str:
+    """docs/findings.md: a section for each code of a finding."""
+    text = (
+        f"{WRITTEN}\n# Findings\n\nWhat a scan or a participant was found to have, by its code, which "
+        "`cohort/cohort_status.tsv`, the report and `m2m status` show.\nAn error costs a unit a file, a note nothing. "
+        "A file that was mended in its place is read again by `snakemake ... cohort --forcerun index`.\n"
+        "To leave a participant out, name it in the table `cohort.exclude`.\n\n"
+    )
+    for code, one in explanations().items():
+        found = "".join(f"- {problem.replace('{}', '…')}\n" for problem in one.problems)
+        text += f"## {code}\n\n{one.what} {one.why}\n\n{found}\n*To mend it:* {one.mend}\n\n"
+        text += f"*To go on without:* {one.without}\n\n"
+    return text.rstrip() + "\n"
+
+
 if __name__ == "__main__":
     for old in PAGES.rglob("*.md"):
         old.unlink()
@@ -257,3 +275,4 @@ if __name__ == "__main__":
         (PAGES / name).parent.mkdir(parents=True, exist_ok=True)
         (PAGES / name).write_text(content)
     DATA.write_text(data_page(DATA.read_text()))
+    FINDINGS.write_text(findings_page())

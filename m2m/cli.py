@@ -33,6 +33,7 @@ COMMANDS = {
     "folds": ("m2m.cohort.folds:main", "Divide subjects into folds for cross-fitting."),
     "collect": ("m2m.cohort.collect:main", "List the slices that models are trained on."),
     "quality": ("m2m.cohort.quality:main", "Collect the status and quality measures of all participants."),
+    "doctor": ("m2m.cohort.doctor:main", "Check machine, configuration and dataset before the first run."),
     "status": ("m2m.cohort.status:main", "Print who is done, failed or excluded, and what is missing."),
     "join-series": ("m2m.diffusion.join_series:main", "Join diffusion series that differ by shell only."),
     "preprocess": (
@@ -95,7 +96,7 @@ COMMANDS = {
     "report": ("m2m.report:main", "Write the self-contained HTML report."),
 }
 # Commands for users; the workflow calls all others.
-USER_COMMANDS = ("init", "schema", "translate", "sample", "status", "models", "export")
+USER_COMMANDS = ("init", "doctor", "schema", "translate", "sample", "status", "models", "export")
 
 
 def phase(name: str) -> str:

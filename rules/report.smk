@@ -110,6 +110,7 @@ for PAGE, TASKS in tasks.pages.items():
             description=f"{files.root}/dataset_description.json",
         output:
             page=pages.page(PAGE),
+            summary=pages.summary(PAGE),
         log:
             log("report", PAGE),
         benchmark:

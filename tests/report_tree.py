@@ -34,6 +34,7 @@ TURN_DEG, MD_MM2_PER_S = {"measured": 0, "macro2micro": 10, "mean": 30, "t1": 0}
 MD_ERROR_MM2_PER_S = {"measured": 0, "macro2micro": 2e-5, "mean": 1e-4, "t1": 0}
 # Standard deviation of macro2micro's error.
 FA_ERROR = 0.02
+NO_DWI = "no DWI in the dataset"
 # The bundle that is missing in the mean map's tractogram.
 LACKING = 1
 SHAPE, SPACING_MM = (28, 34, 26), 6.0
@@ -239,7 +240,7 @@ def build(root, parts=PARTS, tasks=(TASK,)):
         for u, part in parts.items()
     ]
     quality.append(
-        {"unit": "sub-12", "participant_id": "sub-12", "state": "incomplete", "stage": "validate", "reason": "no DWI"}
+        {"unit": "sub-12", "participant_id": "sub-12", "state": "incomplete", "stage": "validate", "reason": NO_DWI}
     )
     write_table(root / "cohort/quality.tsv", quality, list(quality[0]))
     n = len(units)
@@ -252,7 +253,7 @@ def build(root, parts=PARTS, tasks=(TASK,)):
                 "unit": "sub-12",
                 "stage": "validate",
                 "severity": "error",
-                "problem": "has no DWI",
+                "problem": NO_DWI,
                 "file": "rawdata/sub-12",
                 "value": "none",
                 "remedy": "<add> the series & run again",

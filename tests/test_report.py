@@ -11,10 +11,11 @@ import report_tree as tree
 import yaml
 from PIL import Image
 
-from m2m.evaluate.metric_records import METRICS, REGIONS
+from m2m.cohort.finding_codes import explanations
+from m2m.evaluate.metric_records import METRICS, REGIONS, headlines
 from m2m.figures.figure_records import of_target
 from m2m.io.bids import unit_path
-from m2m.io.files import write_text
+from m2m.io.files import read_json, write_text
 from m2m.io.tables import read_table
 from m2m.options import Config, Evaluation, Task, load_config
 from m2m.report import page_figures, summary_text
@@ -156,7 +157,33 @@ def test_the_summary_states_the_participants_and_the_result_of_each_task(root, t
 
 
 def test_participants_that_are_not_used_are_listed_with_the_reason(page):
-    assert page.tables["left-out-table"][1:] == [["sub-12", "incomplete", "validate", "no DWI"]]
+    assert page.tables["left-out-table"][1:] == [["sub-12", "incomplete", "validate", tree.NO_DWI, "missing-scan"]]
+
+
+def test_a_finding_links_to_what_it_means_and_how_to_mend_it(page):
+    links = [attributes["href"] for tag, attributes in page.elements if tag == "a"]
+    assert links.count("#finding-missing-scan") == 2, "of the finding, and of the unit that is not used"
+    assert [a["id"] for _, a in page.elements if a.get("id", "").startswith("finding-")] == ["finding-missing-scan"]
+    assert explanations()["missing-scan"].mend.replace("`", "") in page.text.replace("`", "")
+
+
+def test_the_main_results_are_beside_the_page_for_programs(root, page):
+    content = read_json(root / "report.json")
+    assert content["participants"] == read_json(root / "cohort/flow.json") | {
+        "parts": {"train": 5, "validation": 1, "test": 6}
+    }
+    for task in tree.TASKS:
+        main = [
+            r for r in read_table(root / f"evaluate/{task}/summary.tsv") if (r["region"], r["metric"]) in headlines()
+        ]
+        assert len(content["tasks"][task]["metrics"]) == len(main) > 3
+        for row, written in zip(main, content["tasks"][task]["metrics"], strict=True):
+            assert [written[key] for key in ("mean", "low", "high")] == [float(row[k]) for k in ("mean", "low", "high")]
+        assert content["tasks"][task]["headline"] in page.text
+    items = {one["item"]: one for one in content["claim"]}
+    assert [*items] == [*range(1, 43)] and items[42]["state"] == "open" and "file" not in items[42]
+    assert items[20]["answer"].startswith("5 train, 1 validation and 6 test; hash of the split")
+    assert content["run"] is None, "no job was run"
 
 
 @pytest.mark.parametrize("task", tree.TASKS)
@@ -296,7 +323,7 @@ def test_the_page_states_the_participants_and_its_limitations(page):
         "n_failed",
         "n_excluded",
         "n_used",
-        "has no DWI",
+        tree.NO_DWI,
         "macro2micro: n_input",
         "Simulated participants: the results test the software",
         "Not a medical device",

@@ -133,8 +133,8 @@ def _none_found(unit: str, suffix: str, others: Mapping[str, str]) -> DataError:
         remedy = "set cohort.t1w_of_other_session: true to pair it with this session's DWI, or add this session's"
     else:
         remedy = "rename it if the reason is wrong, or add another"
-    place = "in this session" if only_sessions else "that is taken"
-    return DataError(f"no {name} {place}", file=next(iter(others)), value=value, remedy=f"{remedy}; {LOSS[suffix]}")
+    problem = f"no {name} in this session" if only_sessions else f"no {name} that is taken"
+    return DataError(problem, file=next(iter(others)), value=value, remedy=f"{remedy}; {LOSS[suffix]}")
 
 
 # -- T1w --------------------------------------------------------------------------------------------

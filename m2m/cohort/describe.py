@@ -19,6 +19,7 @@ from m2m.options.stage_flags import ConfigFile, Root
 NOT_BIDS = (
     *("benchmarks", "cohort", "encoders", "downstream", "evaluate", "figures", "labels", "logs"),
     *("low_res", "models", "rawdata", "real", "slices", "synthetic", "truth", "*.html", "*_status.json"),
+    *("report.json", "compare.json", "ablation.json", "fgdl.json"),
     *("*_dwimap.*", "*_dwiref.*", "*_tractogram.*", "*_field.*", "*_xfm.*"),
 )
 

@@ -1,9 +1,14 @@
 """Findings about the cohort, as rows of cohort_status.tsv."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
+from m2m.cohort.finding_codes import code_of
 from m2m.io.errors import DataError, Finding
+from m2m.io.tables import write_table
 
+COLUMNS = ("unit", "stage", "severity", "code", "problem", "file", "value", "remedy")
 # Of findings that are about no participant alone, in place of a unit.
 COHORT = "cohort"
 
@@ -30,3 +35,9 @@ def finding(unit: str, error: DataError, severity: str = "error") -> CohortFindi
     CohortFinding
     """
     return CohortFinding(unit, "validate", error.problem, error.file, error.value, error.remedy, severity)
+
+
+def write_findings(path: Path, findings: Iterable[CohortFinding]) -> None:
+    """Write cohort_status.tsv: one row for each finding, with its code."""
+    rows = ({**asdict(found), "code": code_of(found.problem)} for found in findings)
+    write_table(path, ({key: value or None for key, value in row.items()} for row in rows), COLUMNS)

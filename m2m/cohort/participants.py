@@ -279,7 +279,7 @@ def _missing_values(
             yield (
                 "error",
                 DataError(
-                    f"{column} is missing" if value is None else NO_AGE,
+                    f"{column} has no value" if value is None else NO_AGE,
                     file=table,
                     value=shown(value, table) if value else "n/a",
                     remedy=f"fill in {column}, or remove it from cohort.require",

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from m2m.cohort.finding_codes import PAGE, code_of, codes_of_unit, explanations
 from m2m.cohort.participants import Row
 from m2m.cohort.quality import NOT_RUN, STAGES, count_flow, outcome, read_statuses
 from m2m.cohort.split import load_split, part_by_participant
@@ -111,7 +112,18 @@ def _counts(rows: list[dict[str, str]], findings: list[Row]) -> list[str]:
         lines.append(f"  {'waiting':<11}{n:>5}  {why}")
     notes = sum(finding["severity"] == "note" for finding in findings)
     lines.append(f"in cohort_status.tsv: errors {len(findings) - notes}, notes {notes}")
-    return lines
+    return lines + _explained(rows, findings)
+
+
+def _explained(rows: list[dict[str, str]], findings: list[Row]) -> list[str]:
+    """Lines with the code of every finding and of every unit that is not used: what it is, and its page."""
+    codes = {code_of(finding.get("problem") or "") for finding in findings}
+    for row in rows:
+        stage, _, reason = row["why"].partition(": ")
+        codes.update(codes_of_unit({"state": row["state"], "stage": stage, "reason": reason}))
+    shown = {code: one for code, one in explanations().items() if code in codes}
+    lines = [f"  {code:<21}{one.what} {PAGE}#{code}" for code, one in shown.items()]
+    return ["what they are, and what to do:", *lines] if lines else []
 
 
 def describe_results(root: Path, list_all: bool = False) -> str:

@@ -171,14 +171,7 @@ def survey(root: Path, threads: int = 1) -> Survey:
     DataError
         It is no BIDS dataset, or has no T1w.
     """
-    remedy = "give the folder that holds sub-*/anat/*_T1w.nii.gz and sub-*/dwi/*_dwi.nii.gz"
-    if not root.is_dir():
-        raise DataError("BIDS dataset is not a folder", file=root, remedy=remedy)
-    if not any(path.is_dir() for path in root.glob("sub-*")):
-        raise DataError("is no BIDS dataset: it has no folder sub-*", file=root, remedy=remedy)
-    manifest = [dict.fromkeys(COLUMNS) | row for row in build_manifest(root, list_files(root))]
-    if not any(row["suffix"] == "T1w" for row in manifest):
-        raise DataError("BIDS dataset has no T1w", file=root, value=_counted(manifest), remedy=remedy)
+    manifest = listed_scans(root)
     table = root / "participants.tsv"
     participants = table if table.exists() else None
     units, needed = listed_units(manifest, participants, threads)
@@ -204,6 +197,25 @@ def survey(root: Path, threads: int = 1) -> Survey:
         phenotypes=find_phenotypes(known, dict.fromkeys(str(row["participant_id"]) for row in studied)),
         needed=needed,
     )
+
+
+def listed_scans(root: Path) -> list[Row]:
+    """List the scans of a BIDS dataset: rows of `m2m.cohort.index.COLUMNS`.
+
+    Raises
+    ------
+    DataError
+        It is no BIDS dataset, or has no T1w.
+    """
+    remedy = "give the folder that holds sub-*/anat/*_T1w.nii.gz and sub-*/dwi/*_dwi.nii.gz"
+    if not root.is_dir():
+        raise DataError("BIDS dataset is not a folder", file=root, remedy=remedy)
+    if not any(path.is_dir() for path in root.glob("sub-*")):
+        raise DataError("is no BIDS dataset: it has no folder sub-*", file=root, remedy=remedy)
+    manifest = [dict.fromkeys(COLUMNS) | row for row in build_manifest(root, list_files(root))]
+    if not any(row["suffix"] == "T1w" for row in manifest):
+        raise DataError("BIDS dataset has no T1w", file=root, value=_counted(manifest), remedy=remedy)
+    return manifest
 
 
 def high_b0(row: Row) -> float | None:

@@ -6,7 +6,6 @@ A finding of severity ``error`` excludes a file; a ``note`` excludes nothing.
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +13,7 @@ import typer
 
 from m2m.cohort.checks import Checked
 from m2m.cohort.choice import NAMES, choose_scan, path_of
-from m2m.cohort.findings import COHORT, CohortFinding, finding
+from m2m.cohort.findings import COHORT, CohortFinding, finding, write_findings
 from m2m.cohort.gradients import DEFAULT_FIT
 from m2m.cohort.participants import Row, check_participants, participant_id, read_participants, read_with_findings
 from m2m.cohort.scans import check_scans, copies
@@ -40,7 +39,6 @@ UNIT_COLUMNS = (
     "state",
     "reason",
 )
-STATUS_COLUMNS = ("unit", "stage", "severity", "problem", "file", "value", "remedy")
 USABLE = ("paired", "t1w-only", "dwi-only")
 
 
@@ -367,11 +365,7 @@ def main(
     fit = section_of("dti", config, dti_options, needed=False)
     rows, findings = validate(read_table(manifest), cohort, participants, threads, fit)
     write_table(units, rows, UNIT_COLUMNS)
-    write_table(
-        status,
-        ({k: v if v != "" else None for k, v in asdict(f).items()} for f in findings),
-        STATUS_COLUMNS,
-    )
+    write_findings(status, findings)
     for found in findings:
         print(f"{found.severity}: {found}")
     count = Counter(row["state"] for row in rows)

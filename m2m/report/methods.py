@@ -20,10 +20,8 @@ from m2m.io.tables import read_table
 from m2m.options import Config, Family, Task, Template
 from m2m.options.configured import figures_folder
 from m2m.options.downstream_options import FA, T1, fold_task
-from m2m.options.imaging_options import MAPPERS
-from m2m.options.preprocess_backends import PREPROCESS_BACKENDS
+from m2m.options.external_programs import suites
 from m2m.options.stage_flags import NeededConfig, PageName, Root
-from m2m.options.trackers import TRACKERS
 from m2m.report.jinja import templates
 from m2m.report.model_sentences import (
     fits,
@@ -60,12 +58,6 @@ def low_resolutions(tasks: Mapping[str, Task]) -> list[str]:
     return [
         f"{cropped[low_res.source]} (one in {low_res.factor} frequencies along each axis)" for low_res in kinds.values()
     ]
-
-
-def suites() -> dict[str, str]:
-    """Software suite of each external program that a backend may call."""
-    records = (*PREPROCESS_BACKENDS.values(), *TRACKERS.values(), *MAPPERS.values())
-    return {program: one.suite for one in records for program in one.programs}
 
 
 def program_versions(root: Path, units: Iterable[str]) -> dict[str, str]:

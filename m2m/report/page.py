@@ -3,13 +3,10 @@
 Every number in it is read from a table of the results; nothing is computed here.
 """
 
-import importlib.metadata
 import json
 import platform
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,9 +15,11 @@ import typer
 import yaml
 
 import m2m
+from m2m.cohort.finding_codes import codes_of, codes_of_unit, explanations
 from m2m.evaluate.metric_records import METRICS
 from m2m.figures.figure_records import of_page, of_target
 from m2m.io.files import read_json, write_text
+from m2m.io.installed import requirements, version_of
 from m2m.io.modalities import MODALITIES
 from m2m.io.tables import read_table
 from m2m.io.versions import VERSIONS
@@ -30,6 +29,7 @@ from m2m.options.stage_flags import ConfigFile, OptionalRoot, PageName
 from m2m.report.jinja import templates
 from m2m.report.model_sentences import inputs_in_short, inputs_sentence
 from m2m.report.page_figures import shown, subjects
+from m2m.report.report_json import run_times, write_summary
 from m2m.report.studies_page import compare_studies
 from m2m.report.summary_text import (
     COUNTS,
@@ -167,19 +167,12 @@ def versions() -> list[tuple[str, str]]:
 
     Packages of extras are listed only where they are installed.
     """
-    found = {}
-    for requirement in importlib.metadata.requires(m2m.DISTRIBUTION) or []:
-        match = re.match(r"([\w.-]+)(?:.*extra == \W?(\w+))?", requirement)
-        assert match is not None, requirement
-        name, extra = match.groups()
-        if extra not in OTHER_EXTRAS:
-            with suppress(importlib.metadata.PackageNotFoundError):
-                found[name] = importlib.metadata.version(name)
+    found = {name: version_of(name) for name, extra in requirements() if extra not in OTHER_EXTRAS}
     return [
         ("m2m", m2m.__version__),
         ("Python", platform.python_version()),
         ("system", f"{platform.system()} {platform.machine()}"),
-        *sorted(found.items()),
+        *sorted((name, version) for name, version in found.items() if version),
     ]
 
 
@@ -279,7 +272,7 @@ def main(
     ] = None,
     out: Annotated[Path, typer.Option(help="Page of --compare to write.")] = Path("studies.html"),
 ) -> None:
-    """Write the report, or a page of two finished studies side by side: one self-contained page."""
+    """Write the report, one self-contained page with its main results as JSON; or a page of two finished studies."""
     if compare:
         compare_studies(*compare, out)
         return
@@ -308,7 +301,7 @@ def write_page(
     section: Report,
     rois: Rois | None = None,
 ) -> None:
-    """Write the page of these tasks.
+    """Write the page of these tasks, and beside it the same name in .json for programs.
 
     Parameters
     ----------
@@ -330,8 +323,10 @@ def write_page(
     """
     cohort = root / "cohort"
     quality, findings = read_table(cohort / "quality.tsv"), read_table(cohort / "cohort_status.tsv")
+    reported = [row | {"codes": codes_of(row["problem"] or "")} for row in findings[:MAX_FINDINGS]]
     pages = subjects(root, quality, section.max_subject_pages)
-    left_out = [row for row in quality if row["state"] != "used"]
+    left_out = [row | {"codes": codes_of_unit(row)} for row in quality if row["state"] != "used"]
+    codes = {code for row in [*reported, *left_out[:MAX_FINDINGS]] for code in row["codes"]}
     folders = {row["unit"] or "": row["folder"] or "" for row in read_table(cohort / "units.tsv")}
     context = {
         "title": section.title,
@@ -346,13 +341,16 @@ def write_page(
         "flow": read_json(cohort / "flow.json"),
         "figures": shown(of_page(any(t.low_res for t in chosen.values())), figures_dir),
         "viewer": viewer(root, chosen, folders, section, rois),
-        "findings": findings[:MAX_FINDINGS],
+        "findings": reported,
+        "explained": {code: one for code, one in explanations().items() if code in codes},
         "n_findings": len(findings),
         "subjects": pages,
         "with_page": {page["unit"] for page in pages},
         "n_units": len(quality),
+        "run_times": run_times(root),
         **making(config_json, read_json(cohort / "split.json")["hash"], ""),
     }
     page = render("report.html.j2", context)
     write_text(out, page)
+    write_summary(root, context, out.with_suffix(".json"))
     print(f"wrote {out} ({len(page.encode()) / 1e6:.1f} MB)")

@@ -2,26 +2,25 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
 from m2m.cohort import describe
 from m2m.cohort.choice import choose_scan
-from m2m.cohort.findings import CohortFinding, finding
+from m2m.cohort.findings import CohortFinding, finding, write_findings
 from m2m.cohort.gradients import DEFAULT_FIT
 from m2m.cohort.index import COLUMNS, build_manifest, list_files
 from m2m.cohort.scans import check_scans
 from m2m.cohort.spellings import Row
-from m2m.cohort.validate import STATUS_COLUMNS, scans_left_out, sessions_of
+from m2m.cohort.validate import scans_left_out, sessions_of
 from m2m.io.bids import is_unit, measure, unit_folder, unit_path
 from m2m.io.dataset_links import require_inside
 from m2m.io.errors import DataError, unexpected
 from m2m.io.files import read_json
 from m2m.io.modalities import MODALITIES
 from m2m.io.overwriting import require_outside
-from m2m.io.tables import write_table
 from m2m.io.unit_status import recorded
 from m2m.models.validation_range import warning_of
 from m2m.options import Cohort
@@ -134,7 +133,7 @@ def translate_folder(
         failed += not ok
     bar.close()
     table = out / "cohort" / "cohort_status.tsv"
-    write_table(table, map(asdict, findings), STATUS_COLUMNS)
+    write_findings(table, findings)
     print(f"{len(units) - failed} of {len(units)} T1s translated, {failed} not: see {table}")
     return len(units) - failed, failed
 

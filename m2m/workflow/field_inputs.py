@@ -7,8 +7,9 @@ from snakemake.exceptions import WorkflowError
 
 from m2m.figures.figure_records import of_scope
 from m2m.io import bids
+from m2m.options.external_programs import tracts_needed
 from m2m.workflow.job_flags import repeated
-from m2m.workflow.task_inputs import Tasks, tensors_needed, tracts_needed
+from m2m.workflow.task_inputs import Tasks, tensors_needed
 
 FIGURES = list(of_scope("fields"))
 

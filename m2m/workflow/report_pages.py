@@ -26,6 +26,10 @@ class Pages:
         """Path of a report page."""
         return f"{self.files.root}/{page}.html"
 
+    def summary(self, page: str) -> str:
+        """Path of a report page's main results as JSON."""
+        return f"{self.files.root}/{page}.json"
+
     def figures(self, page: str) -> str:
         """Folder of a page's figures."""
         return figures_folder(self.files.root, page)

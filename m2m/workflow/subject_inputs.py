@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from m2m.io.errors import DataError
 from m2m.io.files import digest, file_digest
 from m2m.io.quoting import printable
 from m2m.options import Config, Template
+from m2m.options.external_programs import external_programs, tracts_needed
 from m2m.phantom import GROUP_MAPS, anatomy_of, labels, list_anatomies
 from m2m.workflow.cohort_tables import Cohort
 from m2m.workflow.results_layout import Layout
-from m2m.workflow.task_inputs import grid_maps, tracts_needed
+from m2m.workflow.task_inputs import grid_maps
 
 Wanted = str | list[str]
 # Columns of units.tsv with the files of a series, in the order of those in its column `joined`.
@@ -48,10 +50,7 @@ class Subjects:
 
     def commands(self) -> list[str]:
         """External programs that the chosen backends need."""
-        needed = [*self.config.preprocess.commands, *self.config.dti.mask.commands]
-        if tracts_needed(self.config):
-            needed += [*self.config.tractography.commands, *self.config.grid.commands]
-        return needed
+        return [*chain(*external_programs(self.config).values())]
 
     def labels(self) -> list[str]:
         """Labels of the simulated participants; empty where scans are on disk."""

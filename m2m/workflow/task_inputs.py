@@ -304,11 +304,6 @@ def grid_maps(config: Config) -> list[str]:
     return [MODALITIES[name].kind for name in on_grid(config.modalities)]
 
 
-def tracts_needed(config: Config) -> bool:
-    """Whether tasks need streamlines and their density."""
-    return "density" in natures(on_grid(config.modalities))
-
-
 def tensors_needed(config: Config) -> bool:
     """Whether tasks need tensors on the common grid."""
     return "tensor" in natures(on_grid(config.modalities))
