@@ -20,7 +20,7 @@ from m2m.io.masks import in_mask
 from m2m.io.modalities import MODALITIES
 from m2m.io.volume import Volume
 from m2m.options.training_options import Augmentation
-from m2m.structural.slices import PLANES, assemble, positions
+from m2m.structural.slices import PLANES, assemble, central, positions
 from m2m.train.augmentation import NONE, Draw, augmented
 from m2m.train.slice_checks import require_factor, require_grid_axes
 
@@ -281,8 +281,7 @@ class SliceBatches(Dataset):
         if key not in self._usable:
             mask = subject.open(plane)[:, subject.places("target_mask")[0]]
             usable = np.flatnonzero(mask.any(axis=(1, 2))).astype(np.int32)
-            edge = int((1 - self.central_share) / 2 * len(usable))
-            self._usable[key] = usable[edge : len(usable) - edge]
+            self._usable[key] = central(usable, self.central_share)
         return self._usable[key]
 
 
