@@ -51,7 +51,8 @@ FROM_FILE = {
     "predict-phenotype-cnn": ("downstream", "slices"),
     "downstream": ("downstream",),
     "draw-fields": ("render",),
-    "report": ("report",),
+    "tables": ("published",),
+    "report": ("report", "published"),
     "report-downstream": ("report",),
     "report-fields": ("report",),
 }

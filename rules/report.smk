@@ -55,6 +55,7 @@ rule tables_of_task:
         config=files.config,
         models=tasks.model_names,
         inputs=digests.models,
+        published=digests.published,
         version=VERSIONS["tables"],
     shell:
         "m2m tables --root {params.root:q} --config {params.config:q}"

@@ -372,7 +372,7 @@ def some_tasks(*names):
     return {name: TASKS[name] for name in names or TASKS}
 
 
-def write_page(root, simulated=True, title="A <study> & more", limit=60, tasks=TASKS):
+def write_page(root, simulated=True, title="A <study> & more", limit=60, tasks=TASKS, published=None):
     """Write the page of a study with a grey ramp as every figure; return its text."""
     names = paths_of_page({task: TASKS[task].target for task in tasks}, uses_low_res=False)
     for name in names:
@@ -388,5 +388,6 @@ def write_page(root, simulated=True, title="A <study> & more", limit=60, tasks=T
         root / "report.html",
         Report(title=title, max_subject_pages=limit),
         evaluation_options(root).rois,
+        published,
     )
     return (root / "report.html").read_text(encoding="utf-8")

@@ -112,6 +112,23 @@ def test_a_small_site_is_in_every_part_that_its_share_reaches():
         assert len(parts) == 3
 
 
+def test_participants_of_the_sites_to_test_on_are_the_test_part_with_their_families():
+    subjects = crowd(90, families=60, sites=3)
+    rows = split_participants(subjects, Split(test_sites=["site1"], validation=0.1, test=0.8))
+    related = {row["family_id"] for row in rows if row["site"] == "site1"}
+    expected = {row["participant_id"] for row in rows if row["family_id"] in related}
+    assert {row["site"] for row in rows if row["part"] == "test"} == {"site0", "site1", "site2"}
+    assert {row["participant_id"] for row in rows if row["part"] == "test"} == expected
+    assert {row["part"] for row in rows} == {"train", "validation", "test"}
+
+
+@pytest.mark.parametrize(("sites", "lost"), [(["elsewhere"], "test on"), (["A", "B"], "train on")])
+def test_sites_that_leave_a_part_empty_are_refused_with_those_that_there_are(sites, lost):
+    subjects = [{"participant_id": f"sub-{i}", "site": "AB"[i % 2]} for i in range(8)]
+    with pytest.raises(DataError, match=f"no participant to {lost}.*'A', 'B'"):
+        split_participants(subjects, Split(test_sites=sites))
+
+
 def test_the_seed_decides_and_the_order_of_the_table_does_not():
     subjects = crowd(60, families=50, sites=2)
     once = split_participants(subjects, Split(seed=1))

@@ -155,6 +155,16 @@ def test_without_a_label_image_there_is_no_concordance_and_a_message(study, caps
     assert {row["region"] for row in table(study, "summary")} == {"slice", "brain", "wm"}
 
 
+def test_metrics_for_the_literature_are_computed_where_they_are_asked_for(study):
+    tree.run_evaluation(study)
+    assert {row["metric"] for row in table(study, "summary")}.isdisjoint({"ms_ssim"})
+    tree.run_evaluation(study, options=Evaluation(ms_ssim=True, central_share=0.5))
+    summary = {(row["model"], row["region"], row["metric"]): row["mean"] for row in table(study, "summary")}
+    assert 0 < float(summary["macro2micro", "slice", "ms_ssim"]) < 1
+    whole, central, brain = (float(summary["macro2micro", r, "psnr"]) for r in ("slice", "central", "brain"))
+    assert brain < central < whole, "the less background, the lower"
+
+
 def test_labels_in_template_space_are_resampled_through_the_affine(study):
     shift = np.eye(4)
     shift[0, 3] = 2 * tree.SPACING_MM
@@ -246,12 +256,13 @@ def test_a_bundle_without_synthetic_streamlines_counts_as_zero(several):
     rows = read_table(several / "evaluate/t1-dti/mean/bundles.tsv")
     lost = value(rows, unit="sub-09", bundle=tree.BUNDLES[tree.LACKING])
     assert int(lost["reference_n"]) >= 5
-    assert (lost["synthetic_n"], lost["synthetic_volume_mm3"], lost["density_r"]) == ("0",) * 3
+    assert (lost["synthetic_n"], lost["synthetic_volume_mm3"], lost["density_r"], lost["dice"]) == ("0",) * 4
     assert lost["synthetic_length_mm"] is None
     own = [row for row in rows if row["unit"] == "sub-09"]
     metric = value(read_table(several / "evaluate/t1-dti/mean/metrics.tsv"), unit="sub-09", region="bundles")
     mean = np.mean([float(row["density_r"]) for row in own])
     assert float(metric["density_r"]) == pytest.approx(mean, rel=1e-4)
+    assert float(metric["bundle_dice"]) == pytest.approx(np.mean([float(row["dice"]) for row in own]), rel=1e-4)
 
 
 def test_measured_and_synthetic_streamlines_are_compared_in_the_space_of_the_t1(several):

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from m2m.diffusion.tensors import from_matrix
-from m2m.evaluate import metrics, rates, statistics
+from m2m.evaluate import metrics, multiscale, rates, statistics
 from m2m.evaluate.identification import correlation_across_participants, identified
+from m2m.evaluate.units import central_slices
 
 SHAPE = (24, 26, 5)
 
@@ -60,6 +62,31 @@ def test_two_empty_slices_are_equal_and_an_empty_one_is_not_equal_to_a_full_one(
 def test_ssim_of_a_slice_smaller_than_its_window_names_both_sizes():
     with pytest.raises(ValueError, match="at least 11 x 11 voxels, got 8 x 26"):
         metrics.ssim_map(np.zeros((8, 26, 2)), np.zeros((8, 26, 2)))
+
+
+@pytest.mark.parametrize(("side", "scales"), [(12, 1), (25, 2), (44, 3)])
+def test_ms_ssim_equals_monai_s_with_as_many_scales_as_hold_a_window(side, scales):
+    torch, monai = pytest.importorskip("torch"), pytest.importorskip("monai.metrics")
+    rng = np.random.default_rng(3)
+    reference = gaussian_filter(rng.random((side, side + 2, side + 1)), 2)
+    synthetic = np.clip(reference + rng.normal(0, 0.05, reference.shape), 0, 1)
+    weights = np.array(multiscale.WEIGHTS[:scales])
+    oracle = monai.MultiScaleSSIMMetric(spatial_dims=3, data_range=1.0, weights=tuple(weights / weights.sum()))
+    expected = oracle(*(torch.from_numpy(image)[None, None] for image in (synthetic, reference))).item()
+    assert multiscale.ms_ssim(reference, synthetic) == pytest.approx(expected, abs=1e-4)
+    assert expected < 0.999 and multiscale.ms_ssim(reference, reference) == pytest.approx(1)
+
+
+def test_ms_ssim_of_a_volume_smaller_than_its_window_names_both_sizes():
+    with pytest.raises(ValueError, match=r"at least 11 voxels along each axis, got \(12, 12, 8\)"):
+        multiscale.ms_ssim(np.zeros((12, 12, 8)), np.zeros((12, 12, 8)))
+
+
+def test_central_slices_are_whole_and_in_the_middle_of_the_brain():
+    brain = np.zeros((6, 7, 20), bool)
+    brain[2:4, 3, 5:15] = True
+    central = central_slices(brain, 0.34)
+    assert central.any((0, 1)).nonzero()[0].tolist() == [8, 9, 10, 11] and central.sum() == 4 * 42
 
 
 def test_nothing_outside_the_target_mask_changes_a_metric(images, mask):

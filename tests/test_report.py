@@ -17,7 +17,7 @@ from m2m.figures.figure_records import of_target
 from m2m.io.bids import unit_path
 from m2m.io.files import read_json, write_text
 from m2m.io.tables import read_table
-from m2m.options import Config, Evaluation, Task, load_config
+from m2m.options import Config, Evaluation, Published, Task, load_config
 from m2m.report import page_figures, summary_text
 from m2m.report.page import SUBJECT_METRICS, training_course
 
@@ -74,6 +74,21 @@ def text(root):
 @pytest.fixture(scope="module")
 def page(text):
     return Page(text)
+
+
+def test_published_values_stand_beside_those_of_the_task_they_are_of(root):
+    about = dict.fromkeys(("source", "data", "access", "preprocessing", "split"), "from <a paper>")
+    published = Published(**about, differences="d", values={tree.TASK: {"brain": {"ssim": {"U-Net": ".907"}}}})
+    try:
+        shown = Page(tree.write_page(root, published=published))
+    finally:
+        tree.write_page(root)
+    heading, row = shown.tables[f"published-table-{tree.TASK}"]
+    assert heading[:3] == ["region", "metric", "U-Net (published)"] and row[:3] == ["brain", "SSIM, higher", ".907"]
+    (model, *_), summary = heading[3:], shown.tables[f"summary-{tree.TASK}"]
+    (mean,) = (line[summary[0].index(model)] for line in summary if line[:2] == ["brain", "SSIM"])
+    assert numbers(row[3]) == numbers(mean)
+    assert "from <a paper>" in shown.text and not [name for name in shown.tables if "published-table-fa" in str(name)]
 
 
 def numbers(cell):

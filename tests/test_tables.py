@@ -7,6 +7,7 @@ import pytest
 from m2m.evaluate.metric_records import METRICS
 from m2m.evaluate.metric_tables import COMPARISON_COLUMNS, FLOW, SUMMARY_COLUMNS
 from m2m.io.tables import read_table, write_table
+from m2m.options import Published
 from m2m.report.paper_tables import unbeaten, write_tables
 
 MODELS = ("macro2micro", "pix2pix_2", "mean")
@@ -42,11 +43,28 @@ def pair(model, baseline, low, high, metric="ssim", region="brain", p_holm="0.01
     }
 
 
-def write(folder):
+PUBLISHED = Published(
+    source="Doe (2020)",
+    data="d",
+    access="a",
+    preprocessing="p",
+    split="s",
+    definitions={"ssim": "8 x 8 windows"},
+    differences="50 % background",
+    values={
+        "t1-fa": {
+            "brain": {"ssim": {"U-Net": ".907", "DDIM": "> 0.8"}, "mmd": {"U-Net": "0.1"}},
+            "slice": {"psnr": {"DDIM": "25"}},
+        }
+    },
+)
+
+
+def write(folder, *published):
     """Write both tables in both formats next to their sources."""
     sources = folder / "summary.tsv", folder / "comparison.tsv"
     outs = [path.with_suffix(suffix) for path in sources for suffix in (".md", ".tex")]
-    write_tables(*sources, INPUTS, outs)
+    write_tables(*sources, INPUTS, outs, *published)
 
 
 @pytest.fixture
@@ -70,6 +88,26 @@ def tables(tmp_path):
 
 def cells(line):
     return [cell.strip() for cell in line.strip(" |").split("|")]
+
+
+def test_published_values_stand_beside_the_models_with_what_must_be_known_of_them(tables):
+    alone = (tables / "summary.md").read_text()
+    write(tables, PUBLISHED, "t1-fa")
+    text = (tables / "summary.md").read_text()
+    assert text.startswith(alone) and (tables / "comparison.md").read_text().count("published") == 0
+    heading, _, *rows = (cells(line) for line in text[len(alone) :].splitlines() if line.startswith("|"))
+    assert heading == ["region", "metric", "U-Net (published)", "DDIM (published)", *MODELS]
+    assert [row[:4] for row in rows] == [
+        ["brain", "SSIM, higher", ".907", "> 0.8"],
+        ["brain", "mmd", "0.1", ""],
+        ["whole slices", "PSNR (dB), higher", "", "25"],
+    ]
+    assert rows[0][4] == "0.910 [0.900, 0.930]" and rows[1][4:] == rows[2][4:] == ["n/a"] * 3
+    assert "- Source: Doe (2020)\n" in text and "- Metrics: ssim: 8 x 8 windows\n" in text
+    tex = (tables / "summary.tex").read_text()
+    assert "% Differences: 50 % background\n" in tex and tex.count("begin{tabular}") == 2
+    write(tables, PUBLISHED, "t1-md")
+    assert (tables / "summary.md").read_text() == alone
 
 
 def test_every_mean_is_shown_with_its_interval_in_the_column_of_its_model(tables):

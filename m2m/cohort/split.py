@@ -163,6 +163,35 @@ def _fill_empty_parts(parts: dict[str, list[list[str]]]) -> None:
             parts[part].append(smallest)
 
 
+def of_sites(subjects: list[Row], sites: Sequence[str]) -> set[str]:
+    """Participants of some sites, and their families.
+
+    Parameters
+    ----------
+    subjects : list of dict
+        ``participant_id`` and, where known, ``site`` and ``family_id``.
+    sites : sequence of str
+
+    Returns
+    -------
+    set of str
+
+    Raises
+    ------
+    DataError
+        There is none, or no participant of another site.
+    """
+    families = {row["family_id"] for row in subjects if row.get("site") in sites and row.get("family_id")}
+    chosen = {_participant(row) for row in subjects if row.get("site") in sites or row.get("family_id") in families}
+    if not chosen or len(chosen) == len(subjects):
+        raise DataError(
+            f"split.test_sites leaves no participant to {'train on' if chosen else 'test on'}",
+            value=f"{list(sites)}; the column site has {sorted({row.get('site') or 'n/a' for row in subjects})}",
+            remedy="name some of the sites in participants.tsv, as they are written there",
+        )
+    return chosen
+
+
 def split_participants(subjects: list[Row], options: Split) -> list[Row]:
     """Divide participants into parts.
 
@@ -176,9 +205,16 @@ def split_participants(subjects: list[Row], options: Split) -> list[Row]:
     -------
     list of dict
         The same rows with ``part``, by participant.
+
+    Raises
+    ------
+    DataError
+        No participant, or every one, is of the sites that are to be tested on.
     """
-    sizes = part_sizes(len(subjects), options.validation, options.test)
-    parts = deal(groups_of(subjects, options.age_bins, options.seed), sizes)
+    external = of_sites(subjects, options.test_sites) if options.test_sites else set()
+    others = [row for row in subjects if _participant(row) not in external]
+    sizes = part_sizes(len(others), options.validation, 0 if external else options.test)
+    parts = deal(groups_of(others, options.age_bins, options.seed), sizes) | dict.fromkeys(external, "test")
     rows = [row | {"part": parts[_participant(row)]} for row in subjects]
     return sorted(rows, key=_participant)
 
@@ -270,6 +306,7 @@ def write_split(rows: list[Row], columns: list[str], table: Path, record: Path, 
             "fractions": {"validation": options.validation, "test": options.test},
             "counts": counts,
             "shaped_by": columns,
+            **({"test_sites": options.test_sites} if options.test_sites else {}),
         },
     )
     print(", ".join(f"{n} {part}" for part, n in counts.items()))

@@ -19,6 +19,7 @@ REGIONS = {
     "rois": "ROIs",
     "bundles": "bundles",
     "slice": "whole slices",
+    "central": "central slices",
     "truth": "brain, against the simulated truth",
 }
 
@@ -101,7 +102,9 @@ class Metric:
         return self.short or self.title
 
 
-_image = partial(Metric, regions=("slice", "brain", "wm", "truth"), source="m2m.evaluate.metrics:region_metrics")
+_image = partial(
+    Metric, regions=("slice", "central", "brain", "wm", "truth"), source="m2m.evaluate.metrics:region_metrics"
+)
 _spectrum = partial(Metric, regions=("brain",), source="m2m.evaluate.spectra:spectrum")
 _uncertainty = partial(Metric, regions=("brain",), source="m2m.evaluate.uncertainty_scores:compare_uncertainty")
 _rois = partial(Metric, regions=("rois",), source="m2m.evaluate.regions:agreement")
@@ -146,6 +149,9 @@ METRICS: dict[str, Metric] = {
         description="Pearson's r over voxels",
         panels=(Panel("brain", 4, _MAPS),),
     ),
+    "ms_ssim": Metric(
+        "MS-SSIM", 3, "higher", ("slice",), "of the volume, if asked for", source="m2m.evaluate.multiscale:ms_ssim"
+    ),
     "residual_r": Metric(
         "Pearson's r beyond the mean map",
         3,
@@ -157,12 +163,7 @@ METRICS: dict[str, Metric] = {
         panels=(Panel("brain", 16),),
     ),
     "lpips": Metric(
-        "LPIPS",
-        4,
-        "lower",
-        ("brain",),
-        "mean LPIPS of axial slices, where it can be computed",
-        pairs.lpips,
+        "LPIPS", 4, "lower", ("brain",), "mean LPIPS of axial slices, where it can be computed", pairs.lpips
     ),
     "histogram_distance": Metric(
         "distance of histograms",
@@ -315,6 +316,9 @@ METRICS: dict[str, Metric] = {
         description="Pearson's r of streamline counts over the voxels that either tractogram visits, mean of bundles",
         headlines={"bundles": "bundle density r"},
         panels=(Panel("bundles", 13),),
+    ),
+    "bundle_dice": _bundles(
+        "Dice of bundles", 3, "higher", description="overlap of the voxels that streamlines visit, mean of bundles"
     ),
     "identification": Metric(
         "identification rate",

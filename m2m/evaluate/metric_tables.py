@@ -24,6 +24,7 @@ BUNDLE_COLUMNS = (
     "reference_volume_mm3",
     "synthetic_volume_mm3",
     "density_r",
+    "dice",
 )
 SPECTRUM_COLUMNS = ("unit", "frequency_per_mm", "reference_power", "synthetic_power", "coherence")
 UNCERTAINTY_COLUMNS = ("unit", "curve", "x", "y")

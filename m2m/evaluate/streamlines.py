@@ -170,8 +170,8 @@ def compare_bundles(
     -------
     list of dict
         bundle, reference_n, synthetic_n, reference_length_mm, synthetic_length_mm, reference_volume_mm3,
-        synthetic_volume_mm3, density_r. A bundle without synthetic streamlines has volume and
-        density_r 0 and length NaN.
+        synthetic_volume_mm3, density_r, dice. A bundle without synthetic streamlines has volume,
+        density_r and dice 0 and length NaN.
     """
     pair = {"reference": (reference, region_of(reference, labels))}
     pair["synthetic"] = (synthetic, region_of(synthetic, labels))
@@ -185,13 +185,15 @@ def compare_bundles(
         }
         for key in ("n", "length_mm", "volume_mm3"):
             row |= {f"{kind}_{key}": getattr(bundle, key) for kind, bundle in bundles.items()}
-        row["density_r"] = density_r(bundles["reference"].count, bundles["synthetic"].count)
+        counts = bundles["reference"].count, bundles["synthetic"].count
+        row["density_r"] = density_r(*counts)
+        row["dice"] = measures.dice(*(count > 0 for count in counts))
         rows.append(row)
     return rows
 
 
 def agreement(bundles: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Compute Lin's concordance of lengths and of volumes, and mean density r, of one participant's bundles.
+    """Compute Lin's concordance of lengths and of volumes, mean density r and mean Dice of one participant's bundles.
 
     Lengths are compared over bundles that both tractograms have.
     """
@@ -201,9 +203,13 @@ def agreement(bundles: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         pairs = pairs.reshape(-1, 2)
         return measures.concordance(*pairs[np.isfinite(pairs).all(axis=1)].T)
 
-    values = [row["density_r"] for row in bundles if np.isfinite(row["density_r"])]
+    def mean(key: str) -> float:
+        values = [row[key] for row in bundles if np.isfinite(row[key])]
+        return float(np.mean(values)) if values else float("nan")
+
     return {
         "length_concordance": concordance("length_mm"),
         "volume_concordance": concordance("volume_mm3"),
-        "density_r": float(np.mean(values)) if values else float("nan"),
+        "density_r": mean("density_r"),
+        "bundle_dice": mean("dice"),
     }

@@ -18,6 +18,7 @@ from m2m.evaluate import regions as roi
 from m2m.evaluate import streamlines as tracts
 from m2m.evaluate.measured_maps import compared
 from m2m.evaluate.metric_records import measured
+from m2m.evaluate.multiscale import ms_ssim
 from m2m.evaluate.pairs import Pair
 from m2m.evaluate.perceptual import Perceptual
 from m2m.evaluate.spectra import spectrum
@@ -28,6 +29,7 @@ from m2m.io.errors import DataError
 from m2m.io.masks import in_mask
 from m2m.io.modalities import MODALITIES
 from m2m.options import Evaluation
+from m2m.structural.slices import central
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,8 @@ def evaluate_unit(unit: dict[str, str], comparison: Comparison) -> dict[str, lis
         "brain": brain,
         "wm": brain & in_mask(masks["wm"].data),
     }
+    if options.central_share < 1:
+        regions["central"] = central_slices(brain, options.central_share)
     a, b = (compared(comparison.target, image.data) for image in (reference, synthetic))
     values, similarity = measures.region_metrics(a.image, b.image, brain, regions)
     pair = Pair(
@@ -108,6 +112,8 @@ def evaluate_unit(unit: dict[str, str], comparison: Comparison) -> dict[str, lis
     )
     for region, numbers in measured(pair, modality.nature).items():
         values[region] |= numbers
+    if options.ms_ssim:
+        values["slice"]["ms_ssim"] = ms_ssim(np.where(brain, a.image, 0), np.where(brain, b.image, 0))
     if options.truth is not None and modality.truth:
         values["truth"] = against_truth(unit, synthetic, brain, comparison)
     curves = []
@@ -137,6 +143,24 @@ def evaluate_unit(unit: dict[str, str], comparison: Comparison) -> dict[str, lis
         "uncertainty": uncertainty,
     }
     return {name: [{"unit": unit["unit"], **row} for row in rows] for name, rows in tables.items()}
+
+
+def central_slices(brain: NDArray[np.bool_], share: float) -> NDArray[np.bool_]:
+    """Whole axial slices in the centre of the brain.
+
+    Parameters
+    ----------
+    brain : ndarray of bool, shape (X, Y, Z)
+    share : float
+        Fraction of the slices that meet the brain.
+
+    Returns
+    -------
+    ndarray of bool, shape (X, Y, Z)
+    """
+    region = np.zeros_like(brain)
+    region[..., central(np.flatnonzero(brain.any(axis=(0, 1))), share)] = True
+    return region
 
 
 def _roi_row(one: measures.Roi) -> dict[str, Any]:

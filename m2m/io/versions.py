@@ -32,7 +32,7 @@ VERSIONS = {
     "field": 4,
     "render": 2,
     "compare-fields": 1,
-    "evaluate": 5,
+    "evaluate": 6,
     "compare": 6,
     "compare-pairs": 1,
     "features": 1,

@@ -28,6 +28,7 @@ from m2m.options.model_parts import (
     UNetwork,
 )
 from m2m.options.preprocess_backends import Preprocess
+from m2m.options.published_options import Published
 from m2m.options.real_options import Real
 from m2m.options.rendering_options import HeldOut, Render, Report, SliceField
 from m2m.options.section import DataPath, Name, Section, problems
@@ -65,6 +66,7 @@ __all__ = [
     "Perceptual",
     "Phantom",
     "Preprocess",
+    "Published",
     "Real",
     "Render",
     "Report",
@@ -110,6 +112,7 @@ class Config(Section):
     downstream: Downstream = Downstream()
     real: Real = Real()
     install: Install = Install()
+    published: Published | None = Field(None, exclude_if=lambda value: value is None)
     report: Report = Report()
 
     # It changes how jobs run, not their results.
@@ -239,6 +242,12 @@ class Config(Section):
             if task.page in ("compare", "fgdl") and len(set(trained.values())) > 1:
                 without = sorted(m for m, mirrored in trained.items() if not mirrored)
                 raise ValueError(f"tasks.{name}: set mirror of all networks or of none; {without} have mirror: false")
+        return self
+
+    @model_validator(mode="after")
+    def _check_tasks_of_published(self) -> Self:
+        if self.published and (unknown := self.published.values.keys() - self.tasks.keys()):
+            raise ValueError(f"published.values names tasks {sorted(unknown)}, not in tasks: {sorted(self.tasks)}")
         return self
 
     @model_validator(mode="after")

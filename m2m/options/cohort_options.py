@@ -71,6 +71,12 @@ class Split(Section):
     seed: int = Field(1, description="Random seed of the split")
     validation: Fraction = Field(0.125, description="Fraction of participants in the validation part")
     test: Fraction = Field(0.33, description="Fraction of participants in the test part")
+    test_sites: tuple[str, ...] = Field(
+        (),
+        exclude_if=lambda value: not value,
+        description="Values of the column site of participants.tsv: their participants are the test part, for a test "
+        "on external sites, and `test` is not used",
+    )
     age_bins: PositiveInt = Field(4, description="Number of quantile bins of age for the stratification")
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ from m2m.io import bids
 from m2m.io.errors import DataError
 from m2m.io.files import read_json
 from m2m.io.modalities import MODALITIES
-from m2m.options import Cohort, Config, Downstream, Dti, Evaluation, Model, Phantom, Report, Task, Template
+from m2m.options import Cohort, Config, Downstream, Dti, Evaluation, Model, Phantom, Published, Report, Task, Template
 from m2m.options.downstream_options import ATLAS, FA, GIVEN, NOISE_FREE, T1, fold_task
 
 # Suffix of the title of each further report page.
@@ -71,6 +71,11 @@ class Written:
     def model(self, name: str) -> Any:
         """Section of one model."""
         return _validated(Model, self._named("models", name))
+
+    @property
+    def published(self) -> Published | None:
+        """Section of a published table; None without one."""
+        return self.section("published") if "published" in self.content else None
 
     @property
     def simulated(self) -> bool:

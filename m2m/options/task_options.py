@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
@@ -152,6 +152,16 @@ class Evaluation(Section):
         None,
         exclude_if=lambda value: value is None,
         description="Dataset of the ground-truth FA of the phantom, before simulated distortion; set by the workflow",
+    )
+    ms_ssim: bool = Field(
+        False,
+        exclude_if=lambda value: not value,
+        description="Whether MS-SSIM of whole volumes is computed, which takes as long as all other metrics together",
+    )
+    central_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0,
+        exclude_if=lambda value: value == 1,
+        description="Fraction of the brain's axial slices, from its centre, that are a region of the metrics; 1: none",
     )
     lpips_weights: Path | None = Field(
         None, description="Safetensors file of the weights of LPIPS (extra `lpips`); null: LPIPS is not computed"

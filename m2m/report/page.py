@@ -23,12 +23,13 @@ from m2m.io.installed import requirements, version_of
 from m2m.io.modalities import MODALITIES
 from m2m.io.tables import read_table
 from m2m.io.versions import VERSIONS
-from m2m.options import Report, Rois, Task, section_of
+from m2m.options import Published, Report, Rois, Task, section_of
 from m2m.options.configured import compared_by, figures_folder, read_config, titled
 from m2m.options.stage_flags import ConfigFile, OptionalRoot, PageName
 from m2m.report.jinja import templates
 from m2m.report.model_sentences import inputs_in_short, inputs_sentence
 from m2m.report.page_figures import shown, subjects
+from m2m.report.published_table import about, published_table
 from m2m.report.report_json import run_times, write_summary
 from m2m.report.studies_page import compare_studies
 from m2m.report.summary_text import (
@@ -205,7 +206,9 @@ def render(template: str, context: Mapping[str, Any]) -> str:
     return templates().get_template(template).render(context)
 
 
-def task_context(root: Path, figures: Path, name: str, tasks: Mapping[str, Task]) -> dict[str, Any]:
+def task_context(
+    root: Path, figures: Path, name: str, tasks: Mapping[str, Task], published: Published | None = None
+) -> dict[str, Any]:
     """Values of the page's section on one task.
 
     Parameters
@@ -218,6 +221,8 @@ def task_context(root: Path, figures: Path, name: str, tasks: Mapping[str, Task]
         Name of the task.
     tasks : mapping of str to Task
         All tasks of the page.
+    published : Published, optional
+        A published table, whose values are shown beside those of the task.
 
     Returns
     -------
@@ -259,6 +264,7 @@ def task_context(root: Path, figures: Path, name: str, tasks: Mapping[str, Task]
         "figures": shown(of_target(task.target), figures / name, f"{name}/"),
         "fitted": fitted,
         "labels": label_rows(root, name, models),
+        "published": None if published is None else published_table(published, name, summary, models).to_dict("split"),
     }
 
 
@@ -288,6 +294,7 @@ def main(
         root / f"{page}.html",
         titled(settings.section("report"), page),
         compared_by(settings.section("evaluation"), settings.simulation, root).rois,
+        settings.published,
     )
 
 
@@ -300,6 +307,7 @@ def write_page(
     out: Path,
     section: Report,
     rois: Rois | None = None,
+    published: Published | None = None,
 ) -> None:
     """Write the page of these tasks, and beside it the same name in .json for programs.
 
@@ -320,6 +328,8 @@ def write_page(
     section : Report
     rois : Rois, optional
         Of the evaluation, for the viewer.
+    published : Published, optional
+        A published table, whose values are shown beside those of its tasks.
     """
     cohort = root / "cohort"
     quality, findings = read_table(cohort / "quality.tsv"), read_table(cohort / "cohort_status.tsv")
@@ -331,7 +341,8 @@ def write_page(
     context = {
         "title": section.title,
         "simulated": simulated,
-        "tasks": [task_context(root, figures_dir, name, chosen) for name in chosen],
+        "tasks": [task_context(root, figures_dir, name, chosen, published) for name in chosen],
+        "about_published": about(published) if published else {},
         "subject_names": [METRICS[metric].title for metric in SUBJECT_METRICS],
         "parts": Counter(row["part"] for row in quality if row["state"] == "used" and row["part"]),
         "left_out": left_out[:MAX_FINDINGS],

@@ -14,9 +14,11 @@ from m2m.evaluate.metric_records import METRICS, REGIONS, in_report
 from m2m.io.files import write_text
 from m2m.io.quoting import printable
 from m2m.io.tables import read_table
+from m2m.options import Published
 from m2m.options.configured import fitted_model, read_config
 from m2m.options.stage_flags import NeededConfig, Root, TaskName
 from m2m.report.model_sentences import inputs_in_short
+from m2m.report.published_table import about, published_table
 from m2m.report.summary_text import (
     COUNTS,
     Row,
@@ -151,6 +153,33 @@ def latex(table: pd.DataFrame, marked: Sequence[set[str]] = ()) -> str:
     )
 
 
+def beside_published(
+    published: Published, task: str, summary: Sequence[Row], models: Sequence[str], as_latex: bool
+) -> str:
+    """Write published values beside those of a task, with what must be known of them; empty where there are none.
+
+    Parameters
+    ----------
+    published : Published
+    task : str
+    summary : rows of summary.tsv
+    models : sequence of str
+    as_latex : bool
+        LaTeX, otherwise Markdown.
+
+    Returns
+    -------
+    str
+    """
+    table = published_table(published, task, summary, models)
+    if table.empty:
+        return ""
+    notes = [f"{heading}: {text}" for heading, text in about(published).items()]
+    if as_latex:
+        return "\n" + "".join(f"% {note}\n" for note in notes) + latex(table)
+    return f"\n## Beside published values\n\n{markdown(table)}\n" + "".join(f"- {note}\n" for note in notes)
+
+
 def main(root: Root, task: TaskName, config: NeededConfig) -> None:
     """Write the summary and the comparison of a task as Markdown and LaTeX."""
     summary, comparison = (root / "evaluate" / task / f"{name}.tsv" for name in ("summary", "comparison"))
@@ -158,10 +187,17 @@ def main(root: Root, task: TaskName, config: NeededConfig) -> None:
     written = read_config(config)
     section = written.task(task)
     inputs = {model: inputs_in_short(fitted_model(written.model(model), section, model)) for model in section.models}
-    write_tables(summary, comparison, inputs, outs)
+    write_tables(summary, comparison, inputs, outs, written.published, task)
 
 
-def write_tables(summary: Path, comparison: Path, inputs: Mapping[str, str], out: Sequence[Path]) -> None:
+def write_tables(
+    summary: Path,
+    comparison: Path,
+    inputs: Mapping[str, str],
+    out: Sequence[Path],
+    published: Published | None = None,
+    task: str = "",
+) -> None:
     """Write the summary and the comparison of a task as Markdown and LaTeX.
 
     Parameters
@@ -172,6 +208,9 @@ def write_tables(summary: Path, comparison: Path, inputs: Mapping[str, str], out
         By model, in the order of the columns: the inputs of its network, the last row of the summary.
     out : sequence of Path
         Files named as their source, with .md or .tex.
+    published : Published, optional
+        A published table, of which values of this task follow the summary.
+    task : str
     """
     means, pairs = read_table(summary), read_table(comparison)
     models = list(inputs)
@@ -186,8 +225,8 @@ def write_tables(summary: Path, comparison: Path, inputs: Mapping[str, str], out
     }
     for path in out:
         table, bold, text = tables[path.stem]
-        if path.suffix == ".tex":
-            write_text(path, f"% {text}\n{latex(table, bold)}")
-        else:
-            write_text(path, f"{markdown(table, bold)}\n{text}\n")
+        content = f"% {text}\n{latex(table, bold)}" if path.suffix == ".tex" else f"{markdown(table, bold)}\n{text}\n"
+        if published is not None and path.stem == summary.stem:
+            content += beside_published(published, task, means, models, path.suffix == ".tex")
+        write_text(path, content)
     print(f"wrote {', '.join(map(str, out))}")

@@ -49,6 +49,25 @@ def extract(volume: NDArray, plane: str) -> NDArray:
     return np.flip(np.transpose(volume, _AXES[plane]), 1)
 
 
+def central(places: NDArray, share: float) -> NDArray:
+    """Keep the central ones of some slices.
+
+    Parameters
+    ----------
+    places : ndarray of int, shape (n,)
+        Indices of slices, in order.
+    share : float
+        Fraction to keep.
+
+    Returns
+    -------
+    ndarray of int
+        As many are left out at either end.
+    """
+    edge = int((1 - share) / 2 * len(places))
+    return places[edge : len(places) - edge]
+
+
 def assemble(slices: NDArray, plane: str) -> NDArray:
     """Stack all slices of one orientation to a volume: the inverse of `extract`.
 

@@ -20,7 +20,7 @@ from m2m.io.masks import in_mask
 from m2m.io.modalities import MODALITIES
 from m2m.io.volume import Volume
 from m2m.options.training_options import Augmentation
-from m2m.structural.slices import PLANES, SliceArray, assemble, open_slices, positions
+from m2m.structural.slices import PLANES, SliceArray, assemble, central, open_slices, positions
 from m2m.train.augmentation import NONE, Draw, augmented
 from m2m.train.slice_checks import require_box, require_factor, require_grid_axes
 
@@ -292,9 +292,7 @@ class SliceBatches(Dataset):
         """Slices that are drawn from, cached."""
         key = (subject.unit, plane)
         if key not in self._usable:
-            usable = subject.covered(plane)
-            edge = int((1 - self.central_share) / 2 * len(usable))
-            self._usable[key] = usable[edge : len(usable) - edge]
+            self._usable[key] = central(subject.covered(plane), self.central_share)
         return self._usable[key]
 
 

@@ -39,6 +39,7 @@ class Digests:
         simulation = config.cohort.simulation
         # These do not depend on wildcards: computed once.
         self.whole = ordered_digest(config)
+        self.published = ordered_digest(config.published)
         self.cohort = digest(configured.indexed_cohort(config.cohort))
         self.selection = digest(configured.selecting(config.dti))
         self.subject = digest(configured.simulated_participant(simulation)) if simulation else ""
