@@ -53,18 +53,33 @@ def test_octave_convolution_without_low_branch_is_a_plain_convolution():
     assert [name for name, _ in octave_conv.named_parameters()] == ["high_to_high.weight"]
 
 
-def test_octave_convolution_exchanges_the_branches_as_chen_defines():
-    conv = OctaveConv2d((4, 2), (3, 5))
-    high, low = torch.rand(2, 4, 8, 12), torch.rand(2, 2, 4, 6)
-    result = conv(Octave(high, low))
+def chen(conv: OctaveConv2d, high: torch.Tensor, low: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The definition of Chen et al. (2019), written plainly."""
+
+    def convolved(x: torch.Tensor, part: nn.Conv2d) -> torch.Tensor:
+        return F.conv2d(x, part.weight, padding=part.weight.shape[-1] // 2)
+
     pooled = high.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5))
-    from_low = F.conv2d(low, conv.low_to_high.weight, padding=1)
-    expected_high = F.conv2d(high, conv.high_to_high.weight, padding=1)
-    expected_high += from_low.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    expected_low = F.conv2d(low, conv.low_to_low.weight, padding=1)
-    expected_low += F.conv2d(pooled, conv.high_to_low.weight, padding=1)
-    torch.testing.assert_close(result.high, expected_high)
-    torch.testing.assert_close(result.low, expected_low)
+    from_low = convolved(low, conv.low_to_high).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    from_high = convolved(pooled, conv.high_to_low)
+    return convolved(high, conv.high_to_high) + from_low, convolved(low, conv.low_to_low) + from_high
+
+
+@pytest.mark.parametrize("kernel, exchange", [(3, None), (3, 1), (1, None)])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_octave_convolution_exchanges_the_branches_as_chen_defines(kernel, exchange, order):
+    torch.manual_seed(0)
+    conv = OctaveConv2d((4, 2), (3, 5), kernel, exchange=exchange).to(memory_format=order)
+    shapes = (2, 4, 8, 12), (2, 2, 4, 6)
+    given = [torch.rand(shape).contiguous(memory_format=order).requires_grad_() for shape in shapes]
+    results, expected = conv(Octave(*given)), chen(conv, *given)
+    wanted = [torch.rand_like(part) for part in expected]
+    leaves = [*given, *conv.parameters()]
+    for found, reference in zip(results, expected, strict=True):
+        torch.testing.assert_close(found, reference)
+    gradients = (torch.autograd.grad(parts, leaves, wanted) for parts in (results, expected))
+    for found, reference in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, reference)
 
 
 # 0.05 leaves the narrow levels without a low branch, and the wide ones with one.

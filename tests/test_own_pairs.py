@@ -12,6 +12,7 @@ from m2m.io.tables import read_table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import own_pairs
+import simulated_study
 
 UNITS = [f"sub-{i:04d}" for i in range(1, 6)]
 
@@ -24,7 +25,7 @@ def run(tmp_path, monkeypatch):
     for unit in UNITS:
         toy_study.write_slices(root, unit)
     training = {"steps": 3, "batch_size": 4, "threads": 1}
-    start = own_pairs.fit(root, tmp_path / "start", UNITS[:2], small("unet", training=training))
+    start = own_pairs.fit(root, tmp_path / "start", {"train": UNITS[:2]}, small("unet", training=training))
     monkeypatch.setattr(own_pairs, "cohort", lambda *_: UNITS)
     monkeypatch.setattr(own_pairs, "pool", lambda jobs, work, workers: [work(job) for job in jobs])
 
@@ -48,5 +49,5 @@ def test_each_number_of_pairs_has_three_arms_on_the_same_test_participants(run, 
     assert "| 0 | as it is |" in text and "| 2 | from random weights |" in text and "3 simulated test" in text
     assert (tmp_path / "own-pairs.png").stat().st_size > 10_000
 
-    monkeypatch.setattr(own_pairs, "fit_model", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(simulated_study, "fit_model", lambda *_, **__: pytest.fail("trained again"))
     assert run("--pairs", "0", "2") == rows
