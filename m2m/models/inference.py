@@ -126,7 +126,7 @@ def translate_volume(
     return Prediction(image, sds)
 
 
-def _place(to_mni: NDArray, shape: tuple[int, ...], places: NDArray[np.float32] | None) -> Place:
+def _place(to_mni: NDArray, shape: tuple[int, int, int], places: NDArray[np.float32] | None) -> Place:
     """Positions of slices of a volume: those given, or those by an affine transform."""
     return partial(positions, to_mni, shape) if places is None else partial(slices_at, places)
 
