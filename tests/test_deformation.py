@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from nibabel.affines import apply_affine
 from pydantic import ValidationError
 from scipy.spatial.transform import Rotation
@@ -21,8 +20,8 @@ from m2m.models.families import atlas_model, mean_model
 from m2m.models.inference import translate_volume
 from m2m.models.subject_images import TrainingImages
 from m2m.models.torch_engine import torch_engine
+from m2m.networks.octave import OctaveTranslator
 from m2m.networks.slice_inputs import SliceInputs
-from m2m.networks.translation import Translation
 from m2m.options import FAMILIES, Config, Deformation
 from m2m.structural import deformation
 from m2m.structural.displacement import jacobians, local_rotations, template_places
@@ -195,17 +194,6 @@ def test_places_of_a_rotation_are_those_of_the_same_affine(plane):
     assert template_places(displacement, affine, TO_MNI, directed=False).shape == (*SHAPE, 3)
 
 
-class PriorAlone(torch.nn.Module):
-    """A network that gives its prior back."""
-
-    def __init__(self, prior):
-        super().__init__()
-        self.inputs = SliceInputs(1, prior=prior)
-
-    def forward(self, source, plane, position):
-        return Translation(self.inputs(source, plane, position)[:, 1:])
-
-
 def test_a_deformed_prior_of_tensors_is_the_atlas_in_every_orientation_and_mirrored():
     affine, template = grid((5, 10, 20)), load_template("brain", SPACING_MM)
     displacement = turning(affine)[1] + bend(affine)
@@ -213,7 +201,8 @@ def test_a_deformed_prior_of_tensors_is_the_atlas_in_every_orientation_and_mirro
     values = np.float32([3.0, 0, 0, 1.0, 0.4, 0.3]) * np.ones((*template.shape, 1), np.float32)
     atlas = {"mean": values, "sd": values, "affine": template.affine}
     expected = predict_mean_map(atlas, affine, SHAPE, TO_MNI, displacement).image
-    run = torch_engine(PriorAlone(as_prior(values, SPACING_MM, "dti")))
+    inputs = SliceInputs(1, prior=as_prior(values, SPACING_MM, "dti"))
+    run = torch_engine(OctaveTranslator(inputs, (6, 8), out_channels=6, residual=True))  # as training begins
     views = {"context": 1, "planes": PLANES, "batch_size": 16, "mirror": MODALITIES["dti"].mirror}
     views["places"] = template_places(displacement, affine, TO_MNI, directed=True)
     found = translate_volume(run, np.ones(SHAPE, np.float32), TO_MNI @ affine, **views)

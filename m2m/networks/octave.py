@@ -232,7 +232,7 @@ class OctaveTranslator(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Initialise: the stem keeps the size of its input, residual branches and heads start small."""
+        """Initialise: the stem keeps the size of its input, residual branches and heads start small, or at 0."""
         for convolution in convolutions(self.stem):
             nn.init.kaiming_normal_(convolution.weight, a=0.2)
         for block in (module for module in self.modules() if isinstance(module, OctaveBlock)):
@@ -240,7 +240,7 @@ class OctaveTranslator(nn.Module):
                 convolution.weight.data *= 0.3
         for head in (self.high_head, self.low_head):
             assert head.bias is not None
-            nn.init.normal_(head.weight, std=0.01)
+            nn.init.normal_(head.weight, std=0.0 if self.residual else 0.01)
             nn.init.zeros_(head.bias)
 
     def forward(self, source: Tensor, plane: Tensor, position: Tensor) -> Translation:
