@@ -11,12 +11,14 @@ from m2m.io.volume import Volume, load, save
 from m2m.models.baselines import MeasuredMap, fit_mean_map, predict_mean_map
 from m2m.models.record import load_model
 from m2m.options import FAMILIES, Config, Deformation
+from m2m.structural.slices import positions, slices_at
 from m2m.translate.predict import Network, Subject, predict
 from m2m.translate.subject import main as synthesise
 
 OPTIONS = Deformation(radius=3).model_dump(mode="json")
 # Displacement of each participant, the same everywhere: as an affine could have it, too.
 SHIFTS = {f"sub-{i:02d}": np.array(shift) for i, shift in enumerate([(6, 0, 0), (0, -12, 3), (4, 4, 0), (-6, 0, 9)])}
+QUIET = {"adversarial": 0, "patch_adversarial": 0}
 NAMES = {"task": "t1-fa", "model": "atlas"}
 
 
@@ -104,6 +106,35 @@ def test_a_network_averaged_with_the_deformed_mean_map(root):
     inside = brain.data & (alone > 0) & (alone < 1)  # unclipped
     assert np.abs(deformed - alone)[inside].mean() > 0.02
     np.testing.assert_allclose(found[inside], (0.25 * alone + 0.75 * deformed)[inside], atol=2e-3)
+
+
+def test_a_network_s_inputs_follow_the_deformation_as_they_follow_the_same_affine(root):
+    small = {"widths": [6, 8], "context": 1, "position": True, "deformed": True, "residual": True}
+    section = FAMILIES["macro2micro"].SECTION.model_validate(
+        {"network": small, "losses": QUIET, "training": {"steps": 4, "batch_size": 2}}
+    )
+    config = {"dataset": "d", "models": {"atlas": section}, "tasks": {"t1-fa": {"models": ["atlas"]}}}
+    (root / "config.json").write_text(Config.model_validate(config).model_dump_json())
+    out = root / "models/t1-fa/atlas"
+    result = run(*train_arguments(root, out, section, "atlas"))
+    assert result.exit_code == 0, result.output
+    tensors, record = load_model(out / "model.safetensors", out / "model.json")
+    assert record["deformation"] == OPTIONS
+    (places,) = (np.load(path) for path in out.glob("training/*/places/sub-01_places.npy"))
+    expected = positions(translation(SHIFTS["sub-01"]) @ AFFINE, SHAPE, "axial", np.arange(SHAPE[2]))
+    np.testing.assert_allclose(slices_at(places, "axial", np.arange(SHAPE[2])), expected, atol=1e-3)
+
+    at = files_of("sub-03", root)
+    brain = Volume(load(at("brain")).data > 0, AFFINE)
+    by_affine = Subject(
+        load(at("t1w")), brain, translation(SHIFTS["sub-03"]), displacement=np.zeros((*SHAPE, 3), np.float32)
+    )
+    expected = predict(by_affine, tensors, record, Network()).image.data
+    synthesise(root, "sub-03", **NAMES, config=root / "config.json")
+    found = load(files_of("sub-03", root / "synthetic/t1-fa/atlas")("synth-fa")).data
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+    unmoved = predict(by_affine._replace(to_mni=np.eye(4)), tensors, record, Network()).image.data
+    assert np.abs(found - unmoved)[brain.data].mean() > 0.01, "the displacement matters"
 
 
 def test_a_failed_deformation_fails_the_translation_and_leaves_a_participant_out_of_training(root):

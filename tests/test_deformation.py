@@ -8,7 +8,7 @@ from nibabel.affines import apply_affine
 from pydantic import ValidationError
 from scipy.spatial.transform import Rotation
 
-from m2m.diffusion.tensors import from_matrix
+from m2m.diffusion.tensors import from_matrix, nearest_rotation, voxel_axes
 from m2m.io.bids import files_of
 from m2m.io.errors import DataError
 from m2m.io.files import read_json, write_json
@@ -17,12 +17,17 @@ from m2m.io.volume import Volume, load, resample, save
 from m2m.models import reference_map
 from m2m.models.baselines import MeasuredMap, fit_mean_map, predict_mean_map
 from m2m.models.families import atlas_model, mean_model
+from m2m.models.inference import translate_volume
 from m2m.models.subject_images import TrainingImages
+from m2m.models.torch_engine import torch_engine
+from m2m.networks.octave import OctaveTranslator
+from m2m.networks.slice_inputs import SliceInputs
 from m2m.options import FAMILIES, Config, Deformation
 from m2m.structural import deformation
-from m2m.structural.displacement import jacobians, local_rotations
+from m2m.structural.displacement import jacobians, local_rotations, template_places
+from m2m.structural.slices import PLANES, positions, slices_at
 from m2m.structural.template import load_template
-from m2m.train.closed_form import with_deformation
+from m2m.train.closed_form import as_prior, with_deformation
 from m2m.translate.displacements import displacement_of
 
 SPACING_MM = 5.0
@@ -174,6 +179,38 @@ def test_the_principal_direction_turns_with_the_displacement():
     np.testing.assert_allclose(
         found @ [[[rotation[:3, 0]]]][0][0][0], np.broadcast_to([1, 0, 0], (*SHAPE, 3)), atol=1e-6
     )
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_places_of_a_rotation_are_those_of_the_same_affine(plane):
+    affine = grid((5, 10, 20))
+    rotation, displacement = turning(affine)
+    places = template_places(displacement, affine, TO_MNI, directed=True)
+    found = slices_at(places, plane, np.array([8, 20]))
+    expected = positions(TO_MNI @ rotation @ affine, SHAPE, plane, np.array([8, 20]))
+    np.testing.assert_allclose(found[:, :3], expected, atol=1e-3)
+    axes = nearest_rotation(TO_MNI[:3, :3] @ rotation[:3, :3]) @ voxel_axes(affine)
+    np.testing.assert_allclose(found[0, 3:, 4, 6].reshape(3, 3), axes, atol=1e-5)
+    assert template_places(displacement, affine, TO_MNI, directed=False).shape == (*SHAPE, 3)
+
+
+def test_a_deformed_prior_of_tensors_is_the_atlas_in_every_orientation_and_mirrored():
+    affine, template = grid((5, 10, 20)), load_template("brain", SPACING_MM)
+    displacement = turning(affine)[1] + bend(affine)
+    # Left and right are alike, so that the mirrored head has the same.
+    values = np.float32([3.0, 0, 0, 1.0, 0.4, 0.3]) * np.ones((*template.shape, 1), np.float32)
+    atlas = {"mean": values, "sd": values, "affine": template.affine}
+    expected = predict_mean_map(atlas, affine, SHAPE, TO_MNI, displacement).image
+    inputs = SliceInputs(1, prior=as_prior(values, SPACING_MM, "dti"))
+    run = torch_engine(OctaveTranslator(inputs, (6, 8), out_channels=6, residual=True))  # as training begins
+    views = {"context": 1, "planes": PLANES, "batch_size": 16, "mirror": MODALITIES["dti"].mirror}
+    views["places"] = template_places(displacement, affine, TO_MNI, directed=True)
+    found = translate_volume(run, np.ones(SHAPE, np.float32), TO_MNI @ affine, **views)
+    middle = np.linalg.norm(points(affine) - points(affine).mean((0, 1, 2)), axis=-1) < 45
+    np.testing.assert_allclose(found.image[middle], expected[middle], atol=1e-4)
+    assert found.sds["views"][middle].max() < 1e-4, "every view has the same"
+    unturned = predict_mean_map(atlas, affine, SHAPE, TO_MNI).image
+    assert np.abs(unturned - expected)[middle].mean() > 0.1, "the deformation matters"
 
 
 def images(seed, measured=True):

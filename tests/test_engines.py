@@ -23,6 +23,7 @@ from m2m.models.record import Fit, load_model, save_model
 from m2m.models.torch_engine import torch_engine
 from m2m.networks.slice_inputs import TemplateMap
 from m2m.options import FAMILIES
+from m2m.structural.displacement import template_places
 from m2m.translate.packing import write_weights
 
 SHAPE = (21, 26, 23)
@@ -86,12 +87,17 @@ def maps(weights, engine):
     run = engine_of(tensors, record, weights, engine, "cpu")
     views = views_of(section, record["target"])
     low_res = low_res if record.get("low_res") else None
+    if section.window.deformed:
+        field = 5 * np.sin(np.stack(np.indices(SHAPE), axis=-1) / 4)
+        views["places"] = template_places(field, np.eye(4), TO_MNI, MODALITIES[record["target"]].directed)
     return translate_volume(run, t1, TO_MNI, batch_size=5, low_res=low_res, **views)
 
 
 OF_VOLUMES = [family for family in TRAINED if small(family).stack]
 CASES = [(family, {}, "fa") for family in TRAINED if family not in OF_VOLUMES]
 WITH_ALL = {"network": {"context": 3, "prior": True, "position": True}}
+DEFORMED = {"network": {"widths": [6, 8], "position": True, "deformed": True, "residual": True}}
+CASES += [("macro2micro", DEFORMED, target) for target in ("fa", "dti")]
 CASES += [("macro2micro", WITH_ALL, "fa"), ("unet", {"network": {"features": [4] * 5, **WITH_ALL["network"]}}, "dti")]
 
 

@@ -272,7 +272,7 @@ def test_the_axes_of_the_grid_follow_from_the_positions_of_a_slice(plane, mirror
     axes = grid_axes(position, torch.full((2,), PLANES.index(plane)))
     np.testing.assert_allclose(axes.numpy(), np.broadcast_to(expected, (2, 3, 3)), atol=1e-5)
     six = torch.randn(2, 6, 3, 4, generator=torch.Generator().manual_seed(1))
-    found = along_grid(six, axes)[1, :, 2, 3].numpy()
+    found = along_grid(six, axes[..., None, None])[1, :, 2, 3].numpy()
     np.testing.assert_allclose(found, tensors.rotate(six[1, :, 2, 3].numpy(), expected.T), atol=1e-5)
 
 

@@ -96,6 +96,11 @@ def test_what_cannot_be_deformed_is_refused():
     given = {"family": "unet", "network": {"prior": True}, "prior_map": "fa.nii.gz"}
     with pytest.raises(ValidationError, match="alternatives: a network keeps its prior"):
         FAMILIES["unet"].SECTION.model_validate(given | {"training": {"start_from": "pretrained"}})
+    for network in ({"deformed": True}, {"prior": True, "deformed": True}):
+        with pytest.raises(ValidationError, match="deformed needs"):
+            FAMILIES["unet"].SECTION.model_validate(model | {"network": network})
+    with pytest.raises(ValidationError, match="residual needs"):
+        FAMILIES["macro2micro"].SECTION.model_validate({"network": {"prior": False, "residual": True}})
     with pytest.raises(ValidationError, match="prior_map is a scalar map"):
         Config.model_validate({"dataset": "d", "models": {"net": given}, "tasks": tasks})
 
@@ -103,3 +108,5 @@ def test_what_cannot_be_deformed_is_refused():
 def test_options_that_are_off_change_no_fingerprint():
     written = FAMILIES["unet"].SECTION().model_dump(mode="json")
     assert "augment" not in written["training"] and not {"atlas_share", "prior_map", "mse"} & written.keys()
+    written = FAMILIES["macro2micro"].SECTION().model_dump(mode="json")
+    assert not {"deformed", "residual"} & written["network"].keys()

@@ -308,6 +308,11 @@ def test_the_deformation_is_made_for_the_models_that_use_it_only(study):
     assert tasks.deformation_needed() and not tasks.deformation_needed(["fa-tdi", *tasks.cross_fitted])
     reported = tasks.reported_deformations(wildcards())
     assert len(reported) == 3 and status.format("sub-03", "sub-03") in reported
+    network = {"prior": True, "deformed": True}
+    inputs = Study(models={"net": {"family": "unet", "network": network}}, tasks={"t1-dti": {"models": ["net"]}}).tasks
+    assert inputs.deformation_needed(["t1-dti"]) and inputs.deformation(
+        wildcards(model="net", task="t1-dti", unit="sub-03")
+    )
     none = Study(tasks={name: {"models": ["macro2micro", "mean", "t1"]} for name in ("t1-fa", "t1-dti")}).tasks
     assert not none.deformation_needed() and none.reported_deformations(wildcards()) == []
 

@@ -1,6 +1,7 @@
 """Apply a network to a whole volume: slices in batches, orientations fused. PyTorch is not needed."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,8 @@ from m2m.io.modalities import MODALITIES
 from m2m.models.fusion import Fuse, View, average
 from m2m.models.uncertainty import Prediction
 from m2m.options import Trained
-from m2m.structural.slices import PLANES, assemble, extract, positions
+from m2m.structural.displacement import MIRRORED
+from m2m.structural.slices import PLANES, assemble, extract, positions, slices_at
 
 
 class Slices(NamedTuple):
@@ -36,6 +38,8 @@ class Slices(NamedTuple):
 # What runs a network: from slices (N, context, H, W), their orientations (N,), an index in `PLANES`, and the MNI152 mm
 # of their pixels (N, 3, H, W). Low-resolution slices come after the others.
 Engine = Callable[[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]], Slices]
+# Positions of the pixels of slices, from their orientation and indices.
+Place = Callable[[str, NDArray[np.intp]], NDArray[np.float32]]
 
 
 def views_of(options: Trained, target: str) -> dict[str, Any]:
@@ -57,6 +61,7 @@ def translate_volume(
     low_res: NDArray[np.float32] | None = None,
     fuse: Fuse = average,
     whole: bool = False,
+    places: NDArray[np.float32] | None = None,
 ) -> Prediction:
     """Translate a volume slice by slice in each orientation, and fuse the results.
 
@@ -84,6 +89,9 @@ def translate_volume(
         the volume, three sums over views and a batch of slices, for any number of views.
     whole : bool
         Whether the network takes all slices of an orientation at once, as a volume.
+    places : ndarray, shape (X, Y, Z, 3) or (X, Y, Z, 12), or None
+        Of `m2m.structural.displacement.template_places`, for networks whose inputs follow the deformation; None:
+        by `to_mni`.
 
     Returns
     -------
@@ -97,22 +105,30 @@ def translate_volume(
     """
     if not source.any():
         raise DataError("the source is empty inside the brain", remedy="check the image and its brain mask")
-    volumes: list[tuple[NDArray, NDArray | None, NDArray, NDArray | None]] = [(source, low_res, to_mni, None)]
+    place = _place(to_mni, source.shape, places)
+    volumes: list[tuple[NDArray, NDArray | None, Place, NDArray | None]] = [(source, low_res, place, None)]
     if mirror is not None:
-        mirrored_to_mni, factors = mirror_affine(to_mni, len(source)), np.asarray(mirror, np.float32)
-        volumes.append((source[::-1], None if low_res is None else low_res[::-1], mirrored_to_mni, factors))
+        mirrored = None if places is None else places[::-1] * MIRRORED[: places.shape[-1]]
+        place = _place(mirror_affine(to_mni, len(source)), source.shape, mirrored)
+        low, factors = None if low_res is None else low_res[::-1], np.asarray(mirror, np.float32)
+        volumes.append((source[::-1], low, place, factors))
 
     def views() -> Iterator[View]:
-        for image, low, affine, factors in volumes:
+        for image, low, place, factors in volumes:
             for plane in planes:
                 at_once = len(extract(image, plane)) if whole else batch_size
-                view = _translate_plane(run, image, low, affine, plane, context, at_once)
+                view = _translate_plane(run, image, low, place, plane, context, at_once)
                 yield view if factors is None else _mirror_back(view, factors)
 
     image, sds = fuse(views(), source != 0)  # (X, Y, Z, C)
     if image.shape[-1] == 1:
         image, sds = image[..., 0], {name: sd[..., 0] for name, sd in sds.items()}
     return Prediction(image, sds)
+
+
+def _place(to_mni: NDArray, shape: tuple[int, int, int], places: NDArray[np.float32] | None) -> Place:
+    """Positions of slices of a volume: those given, or those by an affine transform."""
+    return partial(positions, to_mni, shape) if places is None else partial(slices_at, places)
 
 
 def _mirror_back(view: View, factors: NDArray[np.float32]) -> View:
@@ -132,7 +148,7 @@ def _translate_plane(
     run: Engine,
     source: NDArray[np.float32],
     low_res: NDArray[np.float32] | None,
-    to_mni: NDArray[np.float64],
+    place: Place,
     plane: str,
     context: int,
     batch_size: int,
@@ -153,8 +169,7 @@ def _translate_plane(
         if low_stack is not None:
             slices = np.concatenate([slices, low_stack[indices]], 1)  # (N, context + 1, H, W)
         orientation = np.full(len(indices), PLANES.index(plane), np.int64)
-        place = positions(to_mni, source.shape, plane, indices)
-        found.append(run(np.ascontiguousarray(slices), orientation, place))
+        found.append(run(np.ascontiguousarray(slices), orientation, place(plane, indices)))
     image, *sds = (
         None if parts[0] is None else _assemble_volume(np.concatenate(parts), filled, len(stack), plane)
         for parts in zip(*found, strict=True)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from m2m.io.errors import DataError
 from m2m.io.files import whole
+from m2m.io.modalities import MODALITIES
 from m2m.models.building import load_network
 from m2m.models.inference import Engine, Slices
 from m2m.models.onnx_engine import GRAPH, HASH, INPUTS, WEIGHTS, onnx_engine
@@ -66,8 +67,8 @@ def example(record: Mapping[str, Any], n: int, plane: int) -> tuple[NDArray, NDA
     source : ndarray, shape (n, channels, H, W)
         Neighbouring slices, and that of low resolution where the model has it.
     plane : ndarray of int, shape (n,)
-    position : ndarray, shape (n, 3, H, W)
-        MNI152 mm.
+    position : ndarray, shape (n, 3, H, W) or (n, 12, H, W)
+        MNI152 mm, and the axes of the grid where the network takes them.
     """
     x, y, z = shape = tuple(record["shape"])
     options = section_of(record)
@@ -77,7 +78,11 @@ def example(record: Mapping[str, Any], n: int, plane: int) -> tuple[NDArray, NDA
     source = np.random.default_rng(plane).random((n, channels, *size), np.float32)  # (n, channels, H, W)
     to_mni = np.diag([2.0, 2.0, 2.0, 1.0])
     to_mni[:3, 3] = 1 - np.array(shape)
-    return source, np.full(n, plane), positions(to_mni, (x, y, z), PLANES[plane], np.arange(n))
+    position = positions(to_mni, (x, y, z), PLANES[plane], np.arange(n))
+    if options.window.deformed and MODALITIES[record["target"]].directed:
+        axes = np.roll(np.eye(3, dtype=np.float32), 1, axis=0).reshape(1, 9, 1, 1)
+        position = np.concatenate([position, np.broadcast_to(axes, (n, 9, *size))], axis=1)
+    return source, np.full(n, plane), position
 
 
 def difference(run: Engine, expected: Engine, slices: tuple[NDArray, NDArray, NDArray]) -> float:

@@ -183,6 +183,8 @@ class OctaveTranslator(nn.Module):
         without gradient: training it does not change the image.
     entry : bool
         Whether the encoder has a block at the finest level, the most expensive block of all.
+    residual : bool
+        Whether the image is the sum of the prior, the last of the inputs, and of what the heads give.
 
     Raises
     ------
@@ -199,6 +201,7 @@ class OctaveTranslator(nn.Module):
         planes: int = 3,
         spread: bool = False,
         entry: bool = True,
+        residual: bool = False,
     ):
         super().__init__()
         if not 0 <= alpha < 1:
@@ -206,7 +209,7 @@ class OctaveTranslator(nn.Module):
         if len(widths) < 2 or min(widths) < 2:
             raise ValueError(f"widths must be two or more numbers of at least 2, got {widths}")
         levels = [(width - low_channels(width, alpha), low_channels(width, alpha)) for width in widths]
-        self.multiple = 2 ** len(levels)
+        self.multiple, self.residual = 2 ** len(levels), residual
         self.inputs = inputs
         self.stem = OctaveConv2d((inputs.channels, 0), levels[0])
         self.down = nn.ModuleList(OctaveConv2d(fine, coarse) for fine, coarse in pairwise(levels))
@@ -229,7 +232,7 @@ class OctaveTranslator(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Initialise: the stem keeps the size of its input, residual branches and heads start small."""
+        """Initialise: the stem keeps the size of its input, residual branches and heads start small, or at 0."""
         for convolution in convolutions(self.stem):
             nn.init.kaiming_normal_(convolution.weight, a=0.2)
         for block in (module for module in self.modules() if isinstance(module, OctaveBlock)):
@@ -237,7 +240,7 @@ class OctaveTranslator(nn.Module):
                 convolution.weight.data *= 0.3
         for head in (self.high_head, self.low_head):
             assert head.bias is not None
-            nn.init.normal_(head.weight, std=0.01)
+            nn.init.normal_(head.weight, std=0.0 if self.residual else 0.01)
             nn.init.zeros_(head.bias)
 
     def forward(self, source: Tensor, plane: Tensor, position: Tensor) -> Translation:
@@ -258,9 +261,9 @@ class OctaveTranslator(nn.Module):
             Image, low and high band, each (N, out_channels, H, W), in units of the target, unbounded.
         """
         height, width = source.shape[-2:]
-        channels = self.inputs(source, plane, position)  # (N, inputs.channels, H, W)
         pad = (0, -width % self.multiple, 0, -height % self.multiple)
-        x = self.stem(Octave(F.pad(channels, pad), None))  # (N, C0, H', W'), (N, c0, H'/2, W'/2)
+        channels = F.pad(self.inputs(source, plane, position), pad)  # (N, inputs.channels, H', W')
+        x = self.stem(Octave(channels, None))  # (N, C0, H', W'), (N, c0, H'/2, W'/2)
         x, skips = self.entry(x, plane) if self.entry else x, []
         for down, encode in zip(self.down, self.encode, strict=True):
             skips.append(x)  # (N, Ci, H'/2^i, W'/2^i), low at half of that
@@ -269,10 +272,14 @@ class OctaveTranslator(nn.Module):
             x = up(x).map(double) + skips.pop()  # (N, Ci, H'/2^i, W'/2^i), low at half
             x = decode(x, plane)  # (N, Ci, H'/2^i, W'/2^i), low at half
         x = x.map(activate)  # (N, C0, H', W'), (N, c0, H'/2, W'/2)
-        high = self.high_head(x.high)[..., :height, :width]  # (N, out, H, W)
+        high = self.high_head(x.high)  # (N, out, H', W')
         low = self.low_head(halve(x.high) if x.low is None else x.low)  # (N, out, H'/2, W'/2)
+        if self.residual:
+            prior = channels[:, -high.shape[1] :]  # (N, out, H', W')
+            low = low + halve(prior)
+            high = high + prior - F.interpolate(halve(prior), scale_factor=2, mode="bilinear")
         low = F.interpolate(low, scale_factor=2, mode="bilinear")  # (N, out, H', W')
-        low = low[..., :height, :width]  # (N, out, H, W)
+        high, low = high[..., :height, :width], low[..., :height, :width]  # (N, out, H, W)
         return Translation(low + high, low, high, self._log_sd(x, height, width))
 
     def _log_sd(self, x: Octave, height: int, width: int) -> Tensor | None:

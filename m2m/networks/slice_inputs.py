@@ -109,15 +109,16 @@ def along_grid(elements: Tensor, axes: Tensor) -> Tensor:
     ----------
     elements : Tensor, shape (N, 6, H, W)
         In the order of `m2m.diffusion.tensors`.
-    axes : Tensor, shape (N, 3, 3)
-        Of `grid_axes`.
+    axes : Tensor, shape (N, 3, 3, H, W) or (N, 3, 3, 1, 1)
+        Rotations, of each pixel or of a slice; each column is an axis of the grid.
 
     Returns
     -------
     Tensor, shape (N, 6, H, W)
     """
     full = elements[:, PLACES]  # (N, 3, 3, H, W)
-    rotated = torch.einsum("nai,nabhw,nbj->nijhw", axes, full, axes)
+    half = (full[:, :, :, None] * axes[:, None]).sum(2)  # (N, 3, 3, H, W)
+    rotated = (axes[:, :, :, None] * half[:, :, None]).sum(1)  # (N, 3, 3, H, W)
     return rotated[:, ROWS, COLUMNS]
 
 
@@ -156,17 +157,22 @@ class SliceInputs(nn.Module):
         source : Tensor, shape (N, context, H, W)
         plane : Tensor of int64, shape (N,)
             Orientations.
-        position : Tensor, shape (N, 3, H, W)
-            MNI152 mm.
+        position : Tensor, shape (N, 3, H, W) or (N, 12, H, W)
+            MNI152 mm; of a deformation and for tensors with the axes of the grid, as
+            `m2m.structural.displacement.template_places` gives them.
 
         Returns
         -------
         Tensor, shape (N, channels, H, W)
         """
-        parts = [source]
+        parts, place, axes = [source], position[:, :3], position[:, 3:]
         if self.position:
-            parts.append(wave_features(position))  # (N, 18, H, W)
+            parts.append(wave_features(place))  # (N, 18, H, W)
         if self.prior is not None:
-            prior = self.prior(position)  # (N, C, H, W)
-            parts.append(along_grid(prior, grid_axes(position, plane)) if self.prior.directed else prior)
+            prior = self.prior(place)  # (N, C, H, W)
+            if self.prior.directed and axes.shape[1]:
+                prior = along_grid(prior, axes.unflatten(1, (3, 3)))
+            elif self.prior.directed:
+                prior = along_grid(prior, grid_axes(place, plane)[..., None, None])
+            parts.append(prior)
         return torch.cat(parts, dim=1)

@@ -209,10 +209,18 @@ class Trained(Family):
             raise ValueError("prior_map and training.start_from are alternatives: a network keeps its prior")
         return self
 
+    @model_validator(mode="after")
+    def _check_deformed(self) -> Self:
+        if self.window.deformed and not (self.window.prior or self.window.position):
+            raise ValueError("network.deformed needs network.prior or network.position, whose places it deforms")
+        if self.window.deformed and self.training.augment.deform_px:
+            raise ValueError("network.deformed needs training.augment.deform_px: 0, which places do not follow")
+        return self
+
     @property
     def uses_deformation(self) -> bool:  # type: ignore[override]
-        """As `Family.uses_deformation`: to average the network's map with the deformed mean map."""
-        return self.atlas_share > 0
+        """As `Family.uses_deformation`: for the network's inputs, or an average with the deformed mean map."""
+        return self.window.deformed or self.atlas_share > 0
 
     @property
     def window(self) -> SliceWindow:
@@ -309,7 +317,8 @@ class Windowed(Trained):
 
     def takes(self, inputs: SliceWindow) -> bool:
         """As `Family.takes`: its section `network` has any inputs; a deformed or given prior must stay one."""
-        return inputs.prior or not (self.atlas_share or self.prior_map)
+        stays = inputs.prior or not (self.atlas_share or self.prior_map)
+        return stays and inputs.deformed == self.window.deformed
 
     def of_task(self, steps: int | None, losses: Mapping[str, float], inputs: SliceWindow | None) -> Self:
         """As `Family.of_task`."""

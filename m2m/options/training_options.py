@@ -119,6 +119,14 @@ class SliceWindow(Section):
     prior: bool = Field(
         False, description="Whether the training participants' mean map, in template space, is a further input"
     )
+    # Omitted where it is off: a further key would change the fingerprint of every model.
+    deformed: bool = Field(
+        False,
+        exclude_if=lambda value: not value,
+        description="Whether the places at which prior and template coordinates are read follow the deformation of "
+        "the template to the T1 (`m2m deform`), in place of the affine transform alone; a prior of tensors is turned "
+        "with it",
+    )
 
 
 class Correction(Section):

@@ -93,7 +93,8 @@ def window_of(window: SliceWindow, prior: str = MEAN_MAP, stack: int | None = No
         parts.append("the template coordinates of each pixel [@tancik2020]")
     if window.prior:
         parts.append(prior)
-    return join_names(parts)
+    deformed = ", read where the deformation of the template to the T1 [@avants2008] places each pixel"
+    return join_names(parts) + deformed * window.deformed
 
 
 def inputs_in_short(section: Family) -> str:
@@ -103,7 +104,7 @@ def inputs_in_short(section: Family) -> str:
     window = section.window
     n, prior = section.stack or window.context, "mean map" if section.prior_map is None else "given map"
     parts = [f"{n} slices" if n > 1 else "1 slice"]
-    parts += ["template coordinates"] * window.position + [prior] * window.prior
+    parts += ["template coordinates"] * window.position + [prior] * window.prior + ["deformed"] * window.deformed
     return ", ".join(parts) + ("; mirrored" if section.mirror else "; not mirrored")
 
 

@@ -336,7 +336,7 @@ def write_page(
     reported = [row | {"codes": codes_of(row["problem"] or "")} for row in findings[:MAX_FINDINGS]]
     pages = subjects(root, quality, section.max_subject_pages)
     left_out = [row | {"codes": codes_of_unit(row)} for row in quality if row["state"] != "used"]
-    codes = {code for row in [*reported, *left_out[:MAX_FINDINGS]] for code in row["codes"]}
+    codes = {code for row in [*reported, *left_out[:MAX_FINDINGS]] for code in row["codes"] or ()}
     folders = {row["unit"] or "": row["folder"] or "" for row in read_table(cohort / "units.tsv")}
     context = {
         "title": section.title,

@@ -12,11 +12,15 @@ Alexander et al. (2001), IEEE TMI 20:1131, https://doi.org/10.1109/42.963816 (fi
 from pathlib import Path
 
 import numpy as np
+from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
-from m2m.diffusion.tensors import nearest_rotation
+from m2m.diffusion.tensors import nearest_rotation, voxel_axes
 from m2m.io.errors import DataError
 from m2m.io.volume import Volume, load, resample, same_grid
+
+# Factors of the channels of `template_places` in the mirrored template.
+MIRRORED = np.array([-1, 1, 1, 1, -1, -1, -1, 1, 1, -1, 1, 1], np.float32)
 
 
 def load_displacement(path: Path, grid: Volume) -> Volume:
@@ -106,3 +110,31 @@ def local_rotations(displacement: NDArray, affine: NDArray, world: NDArray) -> N
         From the world axes of the image to those of the new grid.
     """
     return nearest_rotation(world[:3, :3] @ jacobians(displacement, affine)).swapaxes(-1, -2)
+
+
+def template_places(displacement: NDArray, affine: NDArray, to_mni: NDArray, directed: bool) -> NDArray[np.float32]:
+    """Places of a participant's voxels in the template, as a network with deformed inputs receives them.
+
+    Parameters
+    ----------
+    displacement : ndarray, shape (X, Y, Z, 3)
+        From the T1 to the template, world mm.
+    affine : ndarray, shape (4, 4)
+        Of its grid.
+    to_mni : ndarray, shape (4, 4)
+        From the T1's world mm to MNI152 mm.
+    directed : bool
+        Whether directions are needed, too: those of a map of tensors.
+
+    Returns
+    -------
+    ndarray, shape (X, Y, Z, 3) or (X, Y, Z, 12)
+        MNI152 mm; where directed followed by the elements, row by row, of the rotation (`local_rotations`) whose
+        columns are the axes of the grid along those of the template.
+    """
+    points = apply_affine(affine, np.moveaxis(np.indices(displacement.shape[:3]), 0, -1)) + displacement
+    places = apply_affine(to_mni, points).astype(np.float32)
+    if not directed:
+        return places
+    axes = local_rotations(displacement, affine, to_mni).swapaxes(-1, -2) @ voxel_axes(affine)
+    return np.concatenate([places, axes.reshape(*places.shape[:3], 9).astype(np.float32)], axis=-1)

@@ -130,6 +130,12 @@ def positions(
     return coordinates.astype(np.float32)
 
 
+def slices_at(volume: NDArray, plane: str, indices: NDArray[np.intp]) -> NDArray:
+    """Some slices of a volume of several channels, (X, Y, Z, C), beyond it the last; gives (n, C, H, W)."""
+    channels = (extract(channel, plane) for channel in np.moveaxis(volume, -1, 0))
+    return np.stack([np.take(channel, indices, axis=0, mode="clip") for channel in channels], axis=1)
+
+
 def normalise(
     volume: NDArray, mask: NDArray, percent: tuple[float, float]
 ) -> tuple[NDArray[np.float32], tuple[float, float]]:

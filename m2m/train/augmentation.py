@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from m2m.options.training_options import Augmentation
+from m2m.structural.displacement import MIRRORED
 
 # Knots of the random curve of intensities, scaled.
 KNOTS = np.array([-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5])
@@ -197,7 +198,7 @@ def mirror(sample: Mapping[str, NDArray], plane: str, factors: Sequence[int] = (
         Of the same shapes.
     """
     signs = np.asarray(factors, np.float32)[:, None, None]
-    position = sample["position"] * np.array([-1, 1, 1], np.float32)[:, None, None]
+    position = sample["position"] * MIRRORED[: len(sample["position"]), None, None]
     sample = {**sample, "target": sample["target"] * signs, "position": position}
     if "correction_input" in sample:  # channels of the target, then the source
         sample["correction_input"] = sample["correction_input"] * np.concatenate([signs, np.ones_like(signs[:1])])

@@ -5,7 +5,7 @@ one. Files are opened when a slice is read and closed again: memory does not gro
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from m2m.io.masks import in_mask
 from m2m.io.modalities import MODALITIES
 from m2m.io.volume import Volume
 from m2m.options.training_options import Augmentation
-from m2m.structural.slices import PLANES, SliceArray, assemble, central, open_slices, positions
+from m2m.structural.slices import PLANES, SliceArray, assemble, central, open_slices, positions, slices_at
 from m2m.train.augmentation import NONE, Draw, augmented
 from m2m.train.slice_checks import require_box, require_factor, require_grid_axes
 
@@ -42,6 +42,8 @@ class Subject:
         Content of ``<unit>_slices.json``.
     low_res : Path or None
         Folder of the low-resolution target, for a task that has it as an input.
+    deformed : callable or None
+        Memory-maps the places of its voxels in the deformed template (`m2m.train.deformed_places`).
     """
 
     unit: str
@@ -49,6 +51,7 @@ class Subject:
     folder: Path
     record: dict[str, Any]
     low_res: Path | None = None
+    deformed: Callable[[], NDArray[np.float32]] | None = None
 
     def open(self, plane: str) -> SliceArray:
         """Memory-map the array of an orientation."""
@@ -85,7 +88,9 @@ class Subject:
         return Volume(data, np.array(self.record["affine"]))
 
     def positions(self, plane: str, index: int) -> NDArray[np.float32]:
-        """MNI152 coordinates of the pixels of a slice, shape (3, H, W), mm."""
+        """MNI152 coordinates of the pixels of a slice, shape (3, H, W), mm; or its part of `deformed`."""
+        if self.deformed:
+            return slices_at(self.deformed(), plane, np.array([index]))[0]
         to_mni = np.array(self.record["grid_to_mni"]) @ np.array(self.record["affine"])
         return positions(to_mni, self.record["shape"], plane, np.array([index]))[0]
 
@@ -123,22 +128,19 @@ def find_subjects(
     factor : int, optional
         Downsampling factor of these slices.
     labels_dir : path, optional
-        Holds slices of the training part with corrected labels (`m2m apply-label-correction`), in
-        the same folders; validation uses the measured labels.
+        Holds slices of the training part with corrected labels (`m2m apply-label-correction`), in the same folders.
 
     Returns
     -------
     dict
         Subjects of ``train`` and of ``validation``, sorted by unit.
     dict
-        Number of units of these parts that are left out: their slices ``failed``, are
-        ``excluded``, or lack a modality (``incomplete``).
+        Number of units left out: their slices ``failed``, are ``excluded``, or lack a modality (``incomplete``).
 
     Raises
     ------
     DataError
-        The low-resolution slices have another factor; both grids are named. Or slices of tensors
-        were cut by an earlier version, along world axes.
+        As of `require_factor` and `require_grid_axes`.
     """
     needed = {*channels_of(source), *channels_of(target)}
     subjects: dict[str, list[Subject]] = {"train": [], "validation": []}
@@ -180,10 +182,9 @@ def find_subjects(
 class SliceBatches(Dataset):
     """Batches of training slices by step.
 
-    All slices of a batch have the same orientation (no padding). For each, a subject is drawn
-    uniformly, and then one of the subject's slices that have a voxel inside the target mask.
-
-    For a network of volumes each slice is a stack of consecutive ones. For augmentation see `augmented`.
+    All slices of a batch have the same orientation (no padding). For each, a subject is drawn uniformly, and then one
+    of the subject's slices that have a voxel inside the target mask, or a stack of consecutive ones for a network of
+    volumes. For augmentation see `augmented`.
 
     Parameters
     ----------
@@ -324,9 +325,9 @@ def read_slice(
     Returns
     -------
     dict
-        ``source`` (context, H, W), ``position`` (3, H, W) in MNI152 mm, ``target``
-        (channels, H, W), ``mask`` and ``brain`` (1, H, W); ``low_res`` (1, H, W) where there is one;
-        ``correction_input`` (correction_context, channels + 1, H, W): the masked target, then the source.
+        ``source`` (context, H, W), ``position`` (3 or 12, H, W), ``target`` (channels, H, W), ``mask`` and ``brain``
+        (1, H, W); ``low_res`` (1, H, W) where there is one; ``correction_input`` (correction_context, channels + 1,
+        H, W): the masked target, then the source.
     """
     array = subject.open(plane)
     window = array.read(index - context // 2, index + context // 2 + 1, subject.places(source))[:, 0]
@@ -362,8 +363,7 @@ def collate(samples: Sequence[Mapping[str, NDArray]], plane: str, units: Sequenc
     batch: Batch = {key: torch.from_numpy(np.stack([sample[key] for sample in samples])) for key in samples[0]}
     if "low_res" in batch:
         batch["source"] = torch.cat([batch["source"], batch.pop("low_res")], 1)
-    number = PLANES.index(plane)
-    return batch | {"plane": torch.full((len(samples),), number), "unit": list(units)}
+    return batch | {"plane": torch.full((len(samples),), PLANES.index(plane)), "unit": list(units)}
 
 
 def whole_subject(

@@ -25,6 +25,7 @@ from m2m.train.adversarial import Loop
 from m2m.train.checkpoint import Checkpoints
 from m2m.train.closed_form import as_prior, displacement_of, template_prior
 from m2m.train.dataset import SliceBatches, Subject, whole_subject
+from m2m.train.deformed_places import with_places
 from m2m.train.fine_tuning import Start
 from m2m.train.history import History
 from m2m.train.stepping import make_reproducible, require_finite
@@ -174,6 +175,9 @@ def fit_network(
     make_reproducible(training.seed, fabric.device)
     channels = len(MODALITIES[task.target].channels)
     deformations = root if options.uses_deformation else None
+    if deformations and options.window.deformed:
+        directed = MODALITIES[task.target].directed
+        subjects = with_places(subjects, directed, deformations, checkpoints.folder / "places")
     prior = prior_of_training(subjects["train"], task, options, start, deformations)
     loop = Loop(fabric, options, channels, encoder, prior, synthesis, start.tensors if start else None)
     best, done = None, 0
@@ -278,9 +282,10 @@ def predictor(
             batch_size=options.training.batch_size,
             fuse=fusion_of(options.fusion, device),
             low_res=subject.low_res_volume() if subject.low_res else None,
+            places=subject.deformed() if subject.deformed else None,
             **views_of(options, task.target),
         )
-        if root is None:
+        if root is None or not options.atlas_share:
             return prediction
         state = network.state_dict()
         tensors = {name: state[name].numpy(force=True) for name in (PRIOR, TO_VOXEL)}

@@ -60,7 +60,8 @@ def usage(record: Mapping[str, Any], context: int) -> dict[str, Any]:
             "its neighbours, as m2m.structural.slices cuts them; 0 and 1 are the percentiles "
             f"{record['t1_range_percent']} inside the brain, 0 outside",
             "plane": "(slices,) int64: index of the orientation in planes",
-            "position": "(slices, 3, H, W) float32: MNI152 mm of each pixel",
+            "position": "(slices, 3, H, W) float32: MNI152 mm of each pixel; where deformed is true, the channels of "
+            "m2m.structural.displacement.template_places, 12 for tensors",
         },
         "outputs": {
             "image": f"(slices, {len(MODALITIES[record['target']].channels)}, H, W), scaled as "
@@ -70,6 +71,7 @@ def usage(record: Mapping[str, Any], context: int) -> dict[str, Any]:
             "sample_sd": "if the network draws samples, whose mean image is: their standard deviation",
         },
         "atlas_share": record.get("options", {}).get("atlas_share", 0.0),
+        "deformed": record.get("options", {}).get("network", {}).get("deformed", False),
         "limits": "research only, no clinical use",
     }
 

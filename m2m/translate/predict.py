@@ -22,6 +22,7 @@ from m2m.models.reference_map import deformed_map
 from m2m.models.subject_images import SubjectImages
 from m2m.models.uncertainty import Prediction, deviation, on_line
 from m2m.options import Trained, section_of
+from m2m.structural.displacement import template_places
 from m2m.structural.slices import GRID_AXES, normalise
 from m2m.translate.displacements import displacement_of
 
@@ -120,9 +121,8 @@ class Translated(NamedTuple):
 def predict(subject: Subject, tensors: Tensors, record: Record, network: Network) -> Translated:
     """Predict the scaled target on the subject's grid, 0 outside the brain.
 
-    Networks and linear models are unbounded. Clipping to the limits of the target (0 to 1 for FA,
-    0 and more for a density) is part of every model; validation applies it too. Models predict
-    tensors along the axes of the grid; here they are rotated to world axes.
+    Networks and linear models are unbounded. Clipping to the limits of the target is part of every model; validation
+    applies it too. Models predict tensors along the axes of the grid; here they are rotated to world axes.
 
     Parameters
     ----------
@@ -135,8 +135,7 @@ def predict(subject: Subject, tensors: Tensors, record: Record, network: Network
     Returns
     -------
     Translated
-        Shape (X, Y, Z), or (X, Y, Z, 6) for tensors, along world axes. `unscaled` converts the image
-        to the unit of the target.
+        Shape (X, Y, Z), or (X, Y, Z, 6) for tensors, along world axes; `unscaled` converts it to the target's unit.
 
     Raises
     ------
@@ -205,6 +204,9 @@ def _by_network(options: Trained, subject: Subject, tensors: Tensors, record: Re
     views = views_of(options, record["target"])
     if network.planes:
         views["planes"] = network.planes
+    grid, directed = (subject.image.affine, subject.to_mni), MODALITIES[record["target"]].directed
+    if options.window.deformed:
+        views["places"] = template_places(subject.displacement_data(), *grid, directed)
     prediction = translate_volume(
         engine_of(tensors, record, network.weights, network.engine, network.device),
         subject.source(record),
@@ -216,7 +218,7 @@ def _by_network(options: Trained, subject: Subject, tensors: Tensors, record: Re
     )
     if not options.atlas_share:
         return prediction
-    atlas = deformed_map(tensors, subject.image.affine, subject.to_mni, subject.displacement_data())
+    atlas = deformed_map(tensors, *grid, subject.displacement_data())
     return with_atlas(prediction, atlas, options.atlas_share)
 
 
@@ -257,9 +259,8 @@ def predict_file(
     Raises
     ------
     DataError
-        A file cannot be used, an earlier stage failed, the spacing is not that of the model, a map
-        exceeds its limits, or the low-resolution map is missing, does not fit the grid or is not
-        an input of the model.
+        A file cannot be used, an earlier stage failed, the spacing is not that of the model, a map exceeds its
+        limits, or the low-resolution map is missing, does not fit the grid or is not an input of the model.
     """
     require_ok(anat_status)
     if brain is None:

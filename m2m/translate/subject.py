@@ -122,9 +122,10 @@ def translate_given(unit: str, root: Path, name: str, given: Given, deformation:
         Section of the study.
     """
     at = files_of(unit, root)
-    outputs = synthetic_files(root, GIVEN, name, unit, given.record["target"])
+    out, out_sd, status = synthetic_files(root, GIVEN, name, unit, given.record["target"])
+    inputs = at("t1w"), at("brain"), at("anat-status"), given.path
     field, require = (at("deformation"), [at("deform-status")]) if given.takes(deformation) else (None, [])
-    translate_unit(unit, GIVEN, at("t1w"), at("brain"), at("anat-status"), given.path, None, require, *outputs, field)
+    translate_unit(unit, GIVEN, *inputs, None, require, out, out_sd, status, field)
 
 
 def translate_unit(

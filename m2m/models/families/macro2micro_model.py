@@ -51,6 +51,7 @@ def build_network(
         planes=len(PLANES),
         spread=options.losses.log_sd > 0,
         entry=network.entry,
+        residual=network.residual,
     )
 
 

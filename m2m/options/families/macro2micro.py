@@ -1,8 +1,8 @@
 """Macro2Micro: an octave GAN, with corrected losses (Kim et al., arXiv:2412.11277)."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from m2m.options.family import Listed, Weighted
 from m2m.options.model_parts import Discriminators, Losses, Perceptual
@@ -20,6 +20,17 @@ class Network(SliceWindow):
     )
     alpha: float = Field(0.5, ge=0, lt=1, description="Fraction of channels in the low-frequency branch")
     entry: bool = Field(True, description="Whether the encoder has a block at the finest level")
+    residual: bool = Field(
+        False,
+        exclude_if=lambda value: not value,
+        description="Whether the network predicts the difference of the target from the prior",
+    )
+
+    @model_validator(mode="after")
+    def _check_residual(self) -> Self:
+        if self.residual and not self.prior:
+            raise ValueError("network.residual needs network.prior: true, which the difference is from")
+        return self
 
 
 class Macro2Micro(Weighted):
@@ -46,7 +57,8 @@ class Macro2Micro(Weighted):
         network = self.network
         widths = listed([str(width) for width in network.widths])
         octaves = f"a fraction of {network.alpha:g} of them at low frequency [@chen2019]"
-        return f"Its levels had {widths} channels, {octaves if network.alpha else 'none of them at low frequency'}."
+        text = f"Its levels had {widths} channels, {octaves if network.alpha else 'none of them at low frequency'}."
+        return text + " It predicted the difference from the mean map." * network.residual
 
 
 SECTION = Macro2Micro
