@@ -291,7 +291,9 @@ def track_unit(
     fit = fit or sections.Dti()
     maps = {"fa": fa, "md": md, "v1": v1, "tdi": tdi}
     outputs = [p for p in (tractogram, figure_path, weights, *maps.values()) if p]
-    with recorded("tractography", unit, status, outputs) as record:
+    images = (anatomy.five_tissue, anatomy.t1w) if anatomy else ()
+    inputs = [tensor, mask, *require, *(scan or ()), *filter(None, images)]
+    with recorded("tractography", unit, status, outputs, inputs) as record:
         require_ok(*require)
         with dwi.findings_about(scan[0] if scan else tensor):
             limits = fit.b0_threshold_s_per_mm2, fit.max_b_s_per_mm2, fit.b_tolerance_s_per_mm2
