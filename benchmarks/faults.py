@@ -29,9 +29,10 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 NOT_RESULTS = {"logs", "benchmarks", "training"}
-# Training times are in its log and, as minutes with one decimal, on the report page; run times of jobs
-# are a figure of their own, which is on the report page too.
+# Seconds of a translation are in its status; training times are in its log and, as minutes with one decimal, on the
+# report page; run times of translations are a figure of their own, which is on the report page too.
 TIMES = {
+    ".json": re.compile(rb'"seconds": [\d.e-]+'),
     ".jsonl": re.compile(rb'"seconds": [\d.e-]+'),
     ".html": re.compile(rb'>\s*\d+\.\d\s*</td>|src="[^"]*" alt="Quality against time|<p id="run-times">[^<]*'),
     ".json": re.compile(rb'"run": {[^}]*}'),

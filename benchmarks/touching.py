@@ -1,7 +1,8 @@
 """A stand-in for `m2m`: it computes nothing and writes an empty file for each output in its arguments.
 
 A folder with an `m2m` that runs this comes first on PATH. An output is an argument that looks like a
-file name and does not exist: Snakemake deletes a job's outputs before it starts, and its inputs exist.
+file name and does not exist: Snakemake deletes a job's outputs before it starts, or keeps those that are there for
+the stage, and its inputs exist.
 For stages that get a dataset and derive their files, a table here lists the files they write. Stages
 of the cohort whose tables the workflow reads are the real ones.
 """
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from m2m.cli import calls_in
 from m2m.io import bids
 from m2m.io.modalities import MODALITIES
 
@@ -98,10 +100,10 @@ def main() -> None:
         from m2m.cli import app
 
         app()
-    command, *arguments = sys.argv[1:]
-    touch(arguments)
-    if "--root" in arguments:
-        touch(written(command, arguments))
+    for command, *arguments in calls_in(sys.argv[1:]):
+        touch(arguments)
+        if "--root" in arguments:
+            touch(written(command, arguments))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The command line: one command per stage, imported only when called."""
 
 import importlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from textwrap import fill
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import m2m
-from m2m.io.errors import DataError, StorageError
+from m2m.io.errors import DataError, Kept, StorageError
 
 COMMANDS = {
     "init": ("m2m.cohort.initialise:main", "Write a study.yaml that fits a BIDS dataset."),
@@ -173,10 +174,32 @@ class _Command(TyperCommand):
         return super().parse_args(ctx, args)
 
 
+def calls_in(arguments: Sequence[str]) -> list[list[str]]:
+    """Divide a call for several participants at each ``+``: what stands before the first one is part of all calls."""
+    parts: list[list[str]] = [[]]
+    for argument in arguments:
+        if argument == "+":
+            parts.append([])
+        else:
+            parts[-1].append(argument)
+    shared, *own = parts
+    return [shared + part for part in own] or [shared]
+
+
 class _LazyGroup(TyperGroup):
     """Commands from a table, imported when called, so that help and small stages start fast."""
 
     # Contexts are typed Any: typer does not export the class that its own methods are typed with.
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **settings: Any) -> Any:
+        *calls, last = calls_in(sys.argv[1:] if args is None else args)
+        for call in calls:
+            try:
+                super().main(call, *more, **settings)
+            except SystemExit as end:
+                if end.code:
+                    raise
+        return super().main(last, *more, **settings)
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
@@ -208,8 +231,9 @@ class _LazyGroup(TyperGroup):
         return names + super(TyperGroup, self).shell_complete(ctx, incomplete)
 
     def invoke(self, ctx: Any) -> object:
-        with _one_line(ctx):
+        with _one_line(ctx), suppress(Kept):
             return super().invoke(ctx)
+        return None
 
     def format_help(self, ctx: Any, formatter: object) -> None:
         about = fill(m2m.__doc__ or "", 79)
@@ -236,4 +260,4 @@ def _print_version(wanted: bool) -> None:
 def _main(
     version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
 ) -> None:
-    """Run one stage."""
+    """Run one stage; `m2m STAGE SHARED + OWN + OWN` runs it for each participant's own options, in one process."""

@@ -34,7 +34,7 @@ from m2m.workflow.real_inputs import RealPairs
 from m2m.workflow.report_pages import Pages
 from m2m.workflow.results_layout import Layout
 from m2m.workflow.section_digests import Digests, ordered_digest
-from m2m.workflow.shards import Shards, growing
+from m2m.workflow.shards import TRANSLATED_TOGETHER, Shards, Together, growing
 from m2m.workflow.subject_inputs import Subjects
 from m2m.workflow.task_inputs import Tasks, grid_maps, tensors_needed
 from m2m.workflow.validation_inputs import Validation
@@ -65,6 +65,12 @@ real = RealPairs(CONFIG, files)
 pages = Pages(tasks)
 digests = Digests(CONFIG, files)
 shards = Shards(CONFIG.shard, snakemake_patches.parent_groups(workflow))
+# Units that share a job of a short stage, as the Slurm profile says: those with a T1, with DWI, with both.
+with_t1 = Together(cohort, CONFIG.shard, subjects.having("paired", "t1w-only"))
+with_dwi = Together(cohort, CONFIG.shard, subjects.having("paired", "dwi-only"))
+with_both = Together(cohort, CONFIG.shard, subjects.having("paired"))
+translated = Together(cohort, TRANSLATED_TOGETHER, tasks.translated_units)
+given = Together(cohort, TRANSLATED_TOGETHER, validation.described_units)
 at, log, bench = files.at, files.log, files.benchmark
 memory = minutes = growing  # MB, and minutes
 

@@ -78,23 +78,17 @@ if CONFIG.preprocess.backend != "none":
 rule dti:
     """Brain mask (median Otsu) and tensor fit (Chung et al. 2006, NeuroImage 33:531; DIPY)."""
     input:
-        dwi=subjects.corrected("dwi", "dwi"),
-        bval=subjects.corrected("bval", "bval"),
-        bvec=subjects.corrected("bvec", "bvec"),
-        mask=subjects.scan("dwi_mask"),
-        preprocessed=(
-            [] if CONFIG.preprocess.backend == "none" else at("preprocess-status")
-        ),
+        with_dwi.inputs(subjects.fitted),
     output:
-        fa=at("dwi-fa"),
-        md=at("dwi-md"),
-        ad=at("dwi-ad"),
-        rd=at("dwi-rd"),
-        v1=at("dwi-v1"),
-        tensor=at("dwi-tensor"),
-        mask=at("dwi-mask"),
-        b0=at("b0"),
-        status=at("dti-status"),
+        fa=with_dwi.output(at("dwi-fa")),
+        md=with_dwi.output(at("dwi-md")),
+        ad=with_dwi.output(at("dwi-ad")),
+        rd=with_dwi.output(at("dwi-rd")),
+        v1=with_dwi.output(at("dwi-v1")),
+        tensor=with_dwi.output(at("dwi-tensor")),
+        mask=with_dwi.output(at("dwi-mask")),
+        b0=with_dwi.output(at("b0")),
+        status=with_dwi.output(at("dti-status")),
     log:
         log("dti", "{folder}/{unit}"),
     benchmark:
@@ -105,19 +99,17 @@ rule dti:
         M2M_ENV
     resources:
         mem_mb=memory(3000),
-        runtime=minutes(60),
+        runtime=minutes(60 * with_dwi.size),
     params:
         root=files.dataset_root,
-        subject=subject_flags,
+        subjects=with_dwi.flags(subject_flags, subjects.fit_flags),
         config=files.config,
-        mask=flag("--supplied-mask", "mask"),
         low_res=[],
         options=digest(CONFIG.dti),
         version=VERSIONS["dti"],
     shell:
-        "m2m dti --root {params.root:q} {params.subject:q} --config {params.config:q}"
-        " --dwi {input.dwi:q} --bval {input.bval:q} --bvec {input.bvec:q}"
-        " {params.mask:q} {params.low_res:q} > {log:q} 2>&1"
+        "M2M_MADE_BY={params.version:q}-{params.options:q} m2m dti --root {params.root:q} --config {params.config:q}"
+        " {params.low_res:q} {params.subjects:q} > {log:q} 2>&1"
 
 
 rule track:

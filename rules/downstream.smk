@@ -5,15 +5,15 @@ if validation.given:
     rule translate_given:
         """Translation by weights from elsewhere, the same for all participants."""
         input:
-            source=at("t1w"),
-            brain=at("brain"),
-            anat=at("anat-status"),
+            source=given.inputs(at("t1w")),
+            brain=given.inputs(at("brain")),
+            anat=given.inputs(at("anat-status")),
             weights=validation.weights,
-            deformation=validation.deformation_of_given,
+            deformation=given.inputs(validation.deformation_of_given),
         output:
-            map=at("synth", files.given),
-            sd=at("synthsd", files.given),
-            status=at("synth-status", files.given),
+            map=given.output(at("synth", files.given)),
+            sd=given.output(at("synthsd", files.given)),
+            status=given.output(at("synth-status", files.given)),
         log:
             log("translate_given", "{weights}/{folder}/{unit}_{measure}"),
         benchmark:
@@ -23,18 +23,18 @@ if validation.given:
         conda:
             M2M_ENV
         resources:
-            # A model that deforms the template does so here, by the options of its own record.
+            # A model that deforms the template by other options than the study's does so here.
             mem_mb=memory(4000),
-            runtime=minutes(60),
+            runtime=minutes(360),
         params:
             root=files.dataset_root,
-            subject=subject_flags,
+            subjects=given.flags(subject_flags),
             config=files.config,
             folder=GIVEN,
             version=VERSIONS["translate"],
         shell:
-            "m2m synthesise --root {params.root:q} {params.subject:q} --config {params.config:q}"
-            " --task {params.folder:q} --model {wildcards.weights:q} > {log:q} 2>&1"
+            "M2M_MADE_BY={params.version:q} m2m synthesise --root {params.root:q} --config {params.config:q}"
+            " --task {params.folder:q} --model {wildcards.weights:q} {params.subjects:q} > {log:q} 2>&1"
 
 
 if validation.wanted:

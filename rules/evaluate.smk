@@ -41,11 +41,11 @@ rule evaluate_model:
     """
     input:
         synthetic=evaluating.test_synthesis,
-        mean=evaluating.mean_maps,
-        measured=evaluating.test_references,
+        mean=evaluating.evaluated_mean,
         units=files.units,
         split=files.split,
         split_record=files.split_record,
+        # It stands for the measured maps, after which it is made.
         quality=files.quality,
         record=tasks.model_records,
     output:

@@ -7,13 +7,12 @@ rule anat:
     Mattes et al. (2003) IEEE TMI 22:120 (mutual information); Fonov et al. (2011) NeuroImage 54:313.
     """
     input:
-        t1w=subjects.scan("t1w"),
-        mask=subjects.scan("t1w_mask"),
+        with_t1.inputs(subjects.prepared),
     output:
-        t1w=at("t1w"),
-        brain=at("brain"),
-        wm=at("wm"),
-        status=at("anat-status"),
+        t1w=with_t1.output(at("t1w")),
+        brain=with_t1.output(at("brain")),
+        wm=with_t1.output(at("wm")),
+        status=with_t1.output(at("anat-status")),
     log:
         log("anat", "{folder}/{unit}"),
     benchmark:
@@ -24,17 +23,16 @@ rule anat:
         M2M_ENV
     resources:
         mem_mb=memory(3000),
-        runtime=minutes(30),
+        runtime=minutes(30 * with_t1.size),
     params:
         root=files.dataset_root,
-        subject=subject_flags,
+        subjects=with_t1.flags(subject_flags, subjects.anat_flags),
         config=files.config,
-        mask=flag("--t1w-mask", "mask"),
         options=digest(CONFIG.anat),
         version=VERSIONS["anat"],
     shell:
-        "m2m anat --root {params.root:q} {params.subject:q} --config {params.config:q}"
-        " --t1w {input.t1w:q} {params.mask:q} > {log:q} 2>&1"
+        "M2M_MADE_BY={params.version:q}-{params.options:q} m2m anat --root {params.root:q} --config {params.config:q}"
+        " {params.subjects:q} > {log:q} 2>&1"
 
 
 if tasks.deformation_needed():
@@ -44,14 +42,14 @@ if tasks.deformation_needed():
         (Avants et al. 2008, Med Image Anal 12:26).
         """
         input:
-            t1w=at("t1w"),
-            brain=at("brain"),
-            anat=at("anat-status"),
+            t1w=with_t1.inputs(at("t1w")),
+            brain=with_t1.inputs(at("brain")),
+            anat=with_t1.inputs(at("anat-status")),
         output:
-            forward=at("deformation"),
-            inverse=at("inverse-deformation"),
-            figure=at("deform-figure"),
-            status=at("deform-status"),
+            forward=with_t1.output(at("deformation")),
+            inverse=with_t1.output(at("inverse-deformation")),
+            figure=with_t1.output(at("deform-figure")),
+            status=with_t1.output(at("deform-status")),
         log:
             log("deform", "{folder}/{unit}"),
         benchmark:
@@ -62,15 +60,16 @@ if tasks.deformation_needed():
             M2M_ENV
         resources:
             mem_mb=memory(4000),
-            runtime=minutes(30),
+            runtime=minutes(30 * with_t1.size),
         params:
             root=files.dataset_root,
-            subject=subject_flags,
+            subjects=with_t1.flags(subject_flags),
             config=files.config,
             options=digest(CONFIG.deformation),
             version=VERSIONS["deform"],
         shell:
-            "m2m deform --root {params.root:q} {params.subject:q} --config {params.config:q} > {log:q} 2>&1"
+            "M2M_MADE_BY={params.version:q}-{params.options:q} m2m deform --root {params.root:q}"
+            " --config {params.config:q} {params.subjects:q} > {log:q} 2>&1"
 
     # The same table, made after the deformations: an input of models that use them.
     use rule collect as collect_deformed with:
@@ -111,22 +110,22 @@ rule grid:
     job for all, since each job takes seconds on a cluster and memory in planning.
     """
     input:
-        **subjects.grid_inputs(),
+        with_both.inputs(subjects.grid_inputs),
         # The brain, the white matter and the other maps of the DWI are outputs of the same two jobs;
         # they are not listed, since each input makes planning slower.
-        t1w=at("t1w"),
-        anat=at("anat-status"),
-        fa=at("dwi-fa"),
-        dti=at("dti-status"),
+        t1w=with_both.inputs(at("t1w")),
+        anat=with_both.inputs(at("anat-status")),
+        fa=with_both.inputs(at("dwi-fa")),
+        dti=with_both.inputs(at("dti-status")),
     output:
-        **subjects.grid_outputs(),
-        target=at("target-mask"),
-        figure=at("qc"),
-        status=at("grid-status"),
-        axial=files.slices_at("axial.npy"),
-        coronal=files.slices_at("coronal.npy"),
-        sagittal=files.slices_at("sagittal.npy"),
-        record=files.slices_at("slices.json"),
+        maps=with_both.output(subjects.grid_outputs()),
+        target=with_both.output(at("target-mask")),
+        figure=with_both.output(at("qc")),
+        status=with_both.output(at("grid-status")),
+        axial=with_both.output(files.slices_at("axial.npy")),
+        coronal=with_both.output(files.slices_at("coronal.npy")),
+        sagittal=with_both.output(files.slices_at("sagittal.npy")),
+        record=with_both.output(files.slices_at("slices.json")),
     log:
         log("grid", "{folder}/{unit}"),
     benchmark:
@@ -137,47 +136,48 @@ rule grid:
         M2M_ENV
     resources:
         mem_mb=memory(3000),
-        runtime=minutes(30),
+        runtime=minutes(30 * with_both.size),
     params:
         root=files.dataset_root,
-        subject=subject_flags,
+        subjects=with_both.flags(subject_flags),
         config=files.config,
         maps=repeated("--maps", modalities.on_grid(CONFIG.modalities)),
         cut=repeated("--maps", modalities.in_slices(CONFIG.modalities)),
         options=[digest(CONFIG.grid), digest(CONFIG.slices)],
         version=[VERSIONS["grid"], VERSIONS["slices"]],
     shell:
-        "m2m grid --root {params.root:q} {params.subject:q} {params.maps:q} --config {params.config:q}"
-        " > {log:q} 2>&1 && "
-        "m2m slices --root {params.root:q} {params.subject:q} {params.cut:q} --config {params.config:q}"
-        " >> {log:q} 2>&1"
+        "M2M_MADE_BY={params.version[0]:q}-{params.options[0]:q} m2m grid --root {params.root:q} {params.maps:q}"
+        " --config {params.config:q} {params.subjects:q} > {log:q} 2>&1 && "
+        "M2M_MADE_BY={params.version[1]:q}-{params.options[1]:q} m2m slices --root {params.root:q} {params.cut:q}"
+        " --config {params.config:q} {params.subjects:q} >> {log:q} 2>&1"
 
 
 if CONFIG.low_resolutions:
 
     use rule dti as dti_low_res with:
+        input:
+            with_both.inputs(subjects.fitted),
         output:
-            fa=at("dwi-fa", files.low_res),
-            md=at("dwi-md", files.low_res),
-            ad=at("dwi-ad", files.low_res),
-            rd=at("dwi-rd", files.low_res),
-            v1=at("dwi-v1", files.low_res),
-            tensor=at("dwi-tensor", files.low_res),
-            mask=at("dwi-mask", files.low_res),
-            b0=at("b0", files.low_res),
-            status=at("dti-status", files.low_res),
+            fa=with_both.output(at("dwi-fa", files.low_res)),
+            md=with_both.output(at("dwi-md", files.low_res)),
+            ad=with_both.output(at("dwi-ad", files.low_res)),
+            rd=with_both.output(at("dwi-rd", files.low_res)),
+            v1=with_both.output(at("dwi-v1", files.low_res)),
+            tensor=with_both.output(at("dwi-tensor", files.low_res)),
+            mask=with_both.output(at("dwi-mask", files.low_res)),
+            b0=with_both.output(at("b0", files.low_res)),
+            status=with_both.output(at("dti-status", files.low_res)),
         log:
             log("dti", "{low_res}/{folder}/{unit}"),
         benchmark:
             bench("dti", "{low_res}/{folder}/{unit}")
         params:
             root=files.dataset_root,
-            subject=subject_flags,
+            subjects=with_both.flags(subject_flags, subjects.fit_flags),
             config=files.config,
-            mask=flag("--supplied-mask", "mask"),
             low_res=low_res_flag,
             options=digests.low_res_dti,
-            version=[VERSIONS["dti"], VERSIONS["simulate-low-res"]],
+            version=f"{VERSIONS['dti']}-{VERSIONS['simulate-low-res']}",
 
     rule simulate_low_res:
         """FA as from a fast scan: cropped k-space, of the series before the tensor fit or of the

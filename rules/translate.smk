@@ -1,79 +1,89 @@
-"""Translation of whole volumes; streamlines of synthetic tensors."""
+"""Translation of whole volumes, a shard of participants in a job; streamlines of synthetic tensors."""
 
 
 rule translate_volume:
-    """Translation of a whole volume; three orientations are averaged or fused (Kim et al., arXiv:2412.11277)."""
+    """Translation of whole volumes; three orientations are averaged or fused (Kim et al., arXiv:2412.11277)."""
     input:
-        source=tasks.source_image,
-        anat=at("anat-status"),
+        source=translated.inputs(tasks.source_image),
+        anat=translated.inputs(at("anat-status")),
         weights=tasks.model_weights,
-        low_res=tasks.low_res_image,
-        deformation=tasks.deformation,
+        low_res=translated.inputs(tasks.low_res_image),
+        deformation=translated.inputs(tasks.deformation),
     output:
-        map=at("synth", files.synthetic),
-        sd=at("synthsd", files.synthetic),
-        status=at("synth-status", files.synthetic),
+        map=translated.output(at("synth", files.synthetic)),
+        sd=translated.output(at("synthsd", files.synthetic)),
+        status=translated.output(at("synth-status", files.synthetic)),
     log:
         log("translate_volume", "{task}_{model}/{folder}/{unit}_{measure}"),
     benchmark:
         bench("translate_volume", "{task}_{model}/{folder}/{unit}_{measure}")
+    wildcard_constraints:
+        task="|".join(tasks.but_tensor) or NOTHING,
     conda:
         M2M_ENV
     resources:
         mem_mb=memory(3000),
-        runtime=minutes(30),
+        runtime=minutes(120),
     params:
         root=files.dataset_root,
-        subject=subject_flags,
+        subjects=translated.flags(subject_flags),
         config=files.config,
         version=VERSIONS["translate"],
     shell:
-        "m2m synthesise --root {params.root:q} {params.subject:q}"
-        " --config {params.config:q} --task {wildcards.task} --model {wildcards.model}"
-        " > {log:q} 2>&1"
+        "M2M_MADE_BY={params.version:q} m2m synthesise --root {params.root:q} --config {params.config:q}"
+        " --task {wildcards.task} --model {wildcards.model} {params.subjects:q} > {log:q} 2>&1"
 
 
 if tasks.tensor:
 
-    rule track_synthetic:
-        """FA, MD, V1 and streamlines of synthetic tensors, tracked as the measured ones are
-        (Garyfallidis et al. 2014, Front Neuroinform 8:8).
+    rule translate_tensor:
+        """As translate_volume, then FA, MD, V1 and streamlines of the synthetic tensors, tracked as the
+        measured ones are (Garyfallidis et al. 2014, Front Neuroinform 8:8).
         """
         input:
-            tensor=at("synth-tensor", files.synthetic),
-            brain=at("brain"),
+            source=translated.inputs(tasks.source_image),
+            anat=translated.inputs(at("anat-status")),
+            weights=tasks.model_weights,
+            low_res=translated.inputs(tasks.low_res_image),
+            deformation=translated.inputs(tasks.deformation),
         output:
-            fa=at("synth-fa", files.synthetic),
-            md=at("synth-md", files.synthetic),
-            v1=at("synth-v1", files.synthetic),
-            tdi=at("synth-tdi", files.synthetic),
-            tractogram=at("synth-tractogram", files.synthetic),
-            figure=at("tractography-figure", files.synthetic),
-            status=at("synth-tractography-status", files.synthetic),
+            map=translated.output(at("synth-tensor", files.synthetic)),
+            sd=translated.output(at("synthsd-tensor", files.synthetic)),
+            translation=translated.output(
+                at("synth-status", files.synthetic).replace(
+                    "{measure}", bids.measure("synth-tensor")
+                )
+            ),
+            fa=translated.output(at("synth-fa", files.synthetic)),
+            md=translated.output(at("synth-md", files.synthetic)),
+            v1=translated.output(at("synth-v1", files.synthetic)),
+            tdi=translated.output(at("synth-tdi", files.synthetic)),
+            tractogram=translated.output(at("synth-tractogram", files.synthetic)),
+            figure=translated.output(at("tractography-figure", files.synthetic)),
+            status=translated.output(at("synth-tractography-status", files.synthetic)),
         log:
-            log("track_synthetic", "{task}_{model}/{folder}/{unit}"),
+            log("translate_tensor", "{task}_{model}/{folder}/{unit}"),
         benchmark:
-            bench("track_synthetic", "{task}_{model}/{folder}/{unit}")
+            bench("translate_tensor", "{task}_{model}/{folder}/{unit}")
         wildcard_constraints:
             task="|".join(tasks.tensor),
         conda:
             TRACKER_ENV
         resources:
             mem_mb=memory(4000),
-            runtime=minutes(TRACKER.minutes),
+            runtime=minutes(120 + TRACKER.minutes),
         params:
             root=files.dataset_root,
-            subject=subject_flags,
+            subjects=translated.flags(subject_flags),
             maps=tasks.maps_flag,
             config=files.config,
-            options=digest(CONFIG.tractography),
-            version=VERSIONS["tractography"],
+            version=VERSIONS["translate"],
+            tracking=digest([digest(CONFIG.tractography), VERSIONS["tractography"]]),
         shell:
-            "m2m tractography --root {params.root:q} {params.subject:q}"
-            " --config {params.config:q} {params.maps:q} > {log:q} 2>&1"
-
-    # Both rules could make the FA of a task that predicts tensors.
-    ruleorder: track_synthetic > translate_volume
+            "M2M_MADE_BY={params.version:q} m2m synthesise --root {params.root:q} --config {params.config:q}"
+            " --task {wildcards.task} --model {wildcards.model} {params.subjects:q} > {log:q} 2>&1 && "
+            "M2M_MADE_BY={params.tracking:q} m2m tractography --root {params.root:q} --config {params.config:q}"
+            " {params.maps:q} {params.subjects:q} >> {log:q} 2>&1"
 
 
 if CONFIG.install.task and CONFIG.install.model:

@@ -123,6 +123,13 @@ def test_a_stage_receives_its_arguments(run):
     assert (result.exit_code, result.output.strip()) == (0, "6.0")
 
 
+def test_a_stage_runs_once_for_each_participant_s_own_arguments(run):
+    result = run("sum", "--scale", "2", "+", "1", "+", "4")
+    assert result.exit_code == 0 and result.output.split() == ["2.0", "8.0"]
+    failed = run("sum", "+", "1", "+", "--", "-1", "+", "4")
+    assert failed.exit_code == 1 and failed.stdout.split() == ["1.0"]  # what comes after it is not run
+
+
 def test_a_commands_help_names_the_command(run):
     result = run("sum", "--help")
     assert result.exit_code == 0

@@ -1,17 +1,16 @@
-"""Quality versus computation time: seconds of the jobs that made the evaluated maps."""
+"""Quality versus computation time: seconds of the translations that made the evaluated maps."""
 
 import pandas as pd
 import pytest
 
-from m2m.figures.draw import timed_units
-from m2m.figures.figure_records import TIMED as LIMIT
 from m2m.figures.speed import draw_speed, speed_rows
 from m2m.figures.study import Study
+from m2m.io.files import write_json
 from m2m.options import Task
 
-TIMES = "benchmarks/translate_volume/t1-fa_{0}/{1}/{1}_model-tensor_param-fa.tsv"
+STATUS = "synthetic/t1-fa/{0}/{1}/dwi/{1}_desc-synth_model-tensor_param-fa_status.json"
 SECONDS = {"full": (4.0, 10.0, 6.0), "small": (2.0,), "lost": ()}
-TIMED = {f"sub-{i}": f"sub-{i}" for i in range(4)}
+TESTED = {f"sub-{i}": f"sub-{i}" for i in range(4)}
 
 
 @pytest.fixture
@@ -39,17 +38,14 @@ def study(tmp_path):
     table.to_csv(folder / "summary.tsv", sep="\t", index=False)
     for model, seconds in SECONDS.items():
         for i, value in enumerate(seconds):
-            path = tmp_path / TIMES.format(model, f"sub-{i}")
-            path.parent.mkdir(parents=True)
-            path.write_text(f"s\th:m:s\tmax_rss\n{value}\t0:00:01\t90\n")
-    # A participant whose translations are not timed.
-    path = tmp_path / TIMES.format("full", "sub-9")
-    path.parent.mkdir()
-    path.write_text("s\n99\n")
-    return Study(tmp_path, "t1-fa", Task(models=tuple(SECONDS)), pd.DataFrame(), {}, TIMED)
+            write_json(tmp_path / STATUS.format(model, f"sub-{i}"), {"status": "ok", "seconds": value})
+    # One that failed, and one that is not in the test part.
+    write_json(tmp_path / STATUS.format("full", "sub-3"), {"status": "failed"})
+    write_json(tmp_path / STATUS.format("full", "sub-9"), {"status": "ok", "seconds": 99})
+    return Study(tmp_path, "t1-fa", Task(models=tuple(SECONDS)), pd.DataFrame(), TESTED)
 
 
-def test_a_model_is_drawn_at_the_median_time_of_its_jobs(study):
+def test_a_model_is_drawn_at_the_median_time_of_its_translations(study):
     assert [(r["model"], r["metric"], r["seconds"], r["n_timed"]) for r in speed_rows(study)] == [
         (model, metric, *times)
         for model, times in {"full": (6.0, 3), "small": (2.0, 1), "lost": (None, 0)}.items()
@@ -65,13 +61,3 @@ def test_no_number_of_other_data_stands_beside_the_models(study):
     for axes in draw_speed(speed_rows(study), study.models).axes:
         assert {text.get_text() for text in axes.texts} <= set("ab")
         assert sum(len(line.get_xdata()) for line in axes.lines if line.get_marker() not in ("None", "")) <= 3
-
-
-def test_the_first_test_participants_with_both_scans_are_timed():
-    def row(i, state="paired"):
-        return {"unit": f"sub-{i}", "folder": f"f-{i}", "participant_id": f"p-{i}", "state": state}
-
-    units = [row(0, "t1w-only"), row(1), *map(row, range(2, 50))]
-    parts = {row["participant_id"]: "test" for row in units} | {"p-1": "train"}
-    found = timed_units(units, parts)
-    assert found == {f"sub-{i}": f"f-{i}" for i in range(2, 2 + LIMIT)}

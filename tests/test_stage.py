@@ -1,15 +1,16 @@
 """What every stage shares: records of bad data, atomic files, digests, tables."""
 
 import json
+from contextlib import suppress
 
 import pytest
 from pydantic import ValidationError
 
 import m2m
-from m2m.io.errors import DataError
+from m2m.io.errors import DataError, Kept
 from m2m.io.files import digest, file_digest, read_json, whole, write_json, write_text
 from m2m.io.tables import read_table, write_table
-from m2m.io.unit_status import recorded, require_ok
+from m2m.io.unit_status import MADE_BY, recorded, require_ok
 from m2m.io.versions import VERSIONS
 from m2m.options import Mask, Split
 from m2m.options.section import parse_options
@@ -56,6 +57,46 @@ def test_good_data_leave_their_numbers_in_the_record(tmp_path):
         "fa_mean": 0.3,
     }
     assert not fa.exists()
+
+
+@pytest.fixture
+def translated(tmp_path, monkeypatch):
+    """Function that runs a stage for a T1, made by a version, and returns whether it did its work."""
+    t1, fa, status = (tmp_path / name for name in ("t1.nii", "fa.nii", "status.json"))
+    t1.touch()
+
+    def call(made_by="2"):
+        monkeypatch.setenv(MADE_BY, made_by)
+        with suppress(Kept), recorded("translate", "sub-01", status, [fa], [t1]):
+            fa.write_text("map")
+            call.done += 1
+        return call.done
+
+    call.done = 0
+    return call, t1, fa, status
+
+
+def test_results_are_kept_while_inputs_and_what_makes_them_are_the_same(translated):
+    call, t1, fa, _ = translated
+    assert call() == 1 and call() == 1
+    assert call("3") == 2 and call("3") == 2
+    fa.unlink()
+    assert call("3") == 3 and call("3") == 3
+    t1.touch()
+    assert call("3") == 3
+    t1.write_text("another scan")
+    assert call("3") == 4 and call("3") == 4
+    t1.unlink()
+    assert call("3") == 5 and call("3") == 6  # the stage says what is missing
+
+
+def test_by_hand_and_after_a_failure_results_are_made_again(translated):
+    call, _, _, status = translated
+    assert call() == 1
+    assert call("") == 2 and "made_by" not in read_json(status)
+    assert call("") == 3
+    write_json(status, read_json(status) | {"status": "failed"})
+    assert call() == 4
 
 
 def test_nan_among_the_numbers_is_an_error_not_a_record(tmp_path):

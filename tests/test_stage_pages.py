@@ -34,7 +34,7 @@ def test_each_command_has_a_page_that_the_index_names(pages):
 
 def test_a_page_has_the_rule_the_flags_the_options_and_the_citations(pages):
     page = pages["diffusion/dti.md"]
-    assert "| dti | unit | DWI | mask, FA, MD, AD, RD, V1, tensor, mean b0 |" in page
+    assert "| dti | shard | DWI | mask, FA, MD, AD, RD, V1, tensor, mean b0 |" in page
     assert "| `--bvec` | yes | Directions, FSL format |" in page
     assert "| `fit` | `WLS`, `OLS`, `NLLS`, `RESTORE` | `WLS` |" in page
     assert "| `bet_fraction` | number | `0.3` | ≥ 0; ≤ 1 |" in page, "of the section inside it"

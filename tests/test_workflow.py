@@ -200,13 +200,13 @@ def test_no_path_or_title_is_run_by_the_shell(tmp_path):
     assert {units[f"sub-{label}"]["state"] for label in ("$(touch 4)", "{unit}", r"x\nsub-01")} == {"failed"}
     run = snakemake(tmp_path, "-n", "-p", configfile=config)
     assert run.returncode == 0, run.stdout
-    commands = re.findall(r"^ *(?:Shell command: )?(?:trap '' TERM; )?(m2m .+)$", run.stdout, re.M)
+    commands = re.findall(r"^ *(?:Shell command: )?(?:trap '' TERM; |M2M_MADE_BY=[\w-]+ )?(m2m .+)$", run.stdout, re.M)
     called = {shlex.split(command)[1] for command in commands}
     assert {"anat", "dti", "tractography", "grid", "train", "synthesise", "report"} <= called
     for command in commands:
         # The command without its quoted arguments.
         bare = re.sub(r"""'[^']*'|"'"|\\.""", "", command)
-        assert re.fullmatch(r"[\w ./=|>&-]+", bare), command
+        assert re.fullmatch(r"[\w ./=|>&+-]+", bare), command
     assert not list(tmp_path.rglob("[1-4]"))
 
 

@@ -3,12 +3,13 @@
 from types import SimpleNamespace
 
 import pytest
+from snakemake.iocontainers import Wildcards
 
 from m2m.io.tables import write_table
 from m2m.options import Config
 from m2m.workflow.cohort_tables import Cohort, table
 from m2m.workflow.results_layout import Layout
-from m2m.workflow.shards import Shards, growing
+from m2m.workflow.shards import Shards, Together, growing
 
 
 class Checkpoint:
@@ -119,6 +120,52 @@ def test_participants_share_a_job_by_their_position_and_the_parent_is_recorded(c
 
 def test_without_shards_no_participant_shares_a_job(cohort):
     assert Shards(0, {}).of("participant", cohort.place) is None
+
+
+@pytest.fixture
+def by_four(cohort):
+    """Jobs for units with both scans, of four rows of units.tsv each."""
+    return Together(cohort, 4, lambda wildcards: cohort.units("paired"))
+
+
+def served(together, unit):
+    return [one["unit"] for one in together.served({"unit": unit, "folder": "", "model": "m"})]
+
+
+def test_a_job_serves_the_units_of_its_shard_and_is_named_after_the_first(by_four):
+    job = {"unit": "sub-02", "folder": "sub-02", "model": "m"}
+    assert by_four.leader(job) == {"unit": "sub-01_ses-1", "folder": "sub-01/ses-1", "model": "m"}
+    assert served(by_four, "sub-01_ses-1") == ["sub-01_ses-1", "sub-02"]
+    assert by_four.served(by_four.leader(job))[1] == job
+    assert served(by_four, "sub-04") == ["sub-04"]  # of the next shard
+    assert served(by_four, "sub-02") == ["sub-02"]  # such a job was asked for before the tables were there
+
+
+def test_inputs_and_flags_are_those_of_each_unit(by_four):
+    job = Wildcards(fromdict={"unit": "sub-01_ses-1", "folder": "sub-01/ses-1", "model": "m"})
+    assert by_four.inputs("{model}/{folder}/{unit}.nii")(job) == [
+        "m/sub-01/ses-1/sub-01_ses-1.nii",
+        "m/sub-02/sub-02.nii",
+    ]
+    assert by_four.inputs(lambda one: [])(job) == []
+    subject, further = (lambda one: ["--subject", one.unit[:6]]), (lambda one: ["--of", one.model])
+    assert by_four.flags(subject, further)(job) == [
+        "+",
+        "--subject",
+        "sub-01",
+        "--of",
+        "m",
+        "+",
+        "--subject",
+        "sub-02",
+        "--of",
+        "m",
+    ]
+
+
+def test_in_another_version_of_snakemake_a_job_serves_one_unit(by_four, monkeypatch):
+    monkeypatch.setattr("m2m.workflow.snakemake_patches.applies", lambda: False)
+    assert served(by_four, "sub-01_ses-1") == ["sub-01_ses-1"]
 
 
 def test_a_job_that_failed_gets_more_at_each_attempt():

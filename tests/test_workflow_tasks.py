@@ -142,13 +142,12 @@ def test_test_participants_are_evaluated_after_the_status_that_is_written_last(s
     assert made[1].endswith("desc-synthtractography_status.json")
     assert study.tasks.maps_flag(job) == ["--maps", f"{ROOT}/synthetic/t1-dti/mean"]
     assert len(study.evaluating.test_synthesis(wildcards(task="t1-fa", model="mean"))) == 1
-    assert study.evaluating.test_references(job)[0].endswith("param-tensor_dwimap.nii.gz")
 
 
 def test_the_mean_map_is_an_input_of_the_other_models_only(study):
     others = wildcards(task="t1-fa", model="macro2micro")
     assert study.evaluating.mean_model(others) == ["mean"]
-    assert len(study.evaluating.mean_maps(others)) == 1
+    assert study.evaluating.evaluated_mean(others) == [f"{ROOT}/evaluate/t1-fa/mean/metrics.tsv"]
     assert study.evaluating.mean_model(wildcards(task="t1-fa", model="mean")) == []
 
 

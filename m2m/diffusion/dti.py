@@ -268,7 +268,8 @@ def fit_unit(
     """
     maps_paths = {"fa": fa, "md": md, "ad": ad, "rd": rd, "v1": v1, "tensor": tensor}
     outputs = [*maps_paths.values(), mask, b0]
-    with recorded("dti", unit, status, outputs) as record, dwi.findings_about(dwi_path):
+    inputs = [dwi_path, bval, bvec, *filter(None, [supplied_mask, preprocess_status])]
+    with recorded("dti", unit, status, outputs, inputs) as record, dwi.findings_about(dwi_path):
         require_ok(*([preprocess_status] if preprocess_status else []))
         threshold, max_b = section.b0_threshold_s_per_mm2, section.max_b_s_per_mm2
         series = dwi.load(dwi_path, bval, bvec, threshold)

@@ -1,18 +1,18 @@
 """Draw the figures of the registry, each with its source data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from m2m.cohort.split import load_split, part_by_participant
 from m2m.evaluate.metric_tables import FLOW, load_tables
 from m2m.evaluate.subjects import test_units
-from m2m.figures.figure_records import TIMED, of_page, of_target
+from m2m.figures.figure_records import of_page, of_target
 from m2m.figures.study import Study
 from m2m.figures.style import SIMULATED, draw_all
 from m2m.figures.task_figures import Cohort
@@ -25,12 +25,6 @@ from m2m.options.section import Section
 from m2m.options.stage_flags import NeededConfig, PageName, Root
 
 DEFAULT_LIMITS: dict[str, Section] = {"dti": Dti(), "anat": Anat(), "grid": Grid()}
-
-
-def timed_units(units: Sequence[Mapping[str, Any]], parts: Mapping[str, str]) -> dict[str, str]:
-    """Folder of each unit whose translations are timed, as in the workflow's rule."""
-    tested = [row for row in units if row["state"] == "paired" and parts.get(row["participant_id"]) == "test"]
-    return {row["unit"]: row["folder"] for row in tested[:TIMED]}
 
 
 def draw_task(study: Study, out_dir: Path, note: str) -> str:
@@ -106,7 +100,6 @@ def draw_page(
     parts = part_by_participant(subjects)
     unit_rows, quality_rows = read_table(units), read_table(quality)
     folders = {u["unit"]: u["folder"] for u in test_units(unit_rows, parts, quality_rows)}
-    timed = timed_units(unit_rows, parts)
     studies = [
         Study(
             root,
@@ -114,7 +107,6 @@ def draw_page(
             task,
             load_tables(root, name, task.models, "metrics"),
             folders,
-            timed,
             (atlases or {}).get(name),
         )
         for name, task in tasks.items()

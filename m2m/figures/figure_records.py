@@ -11,8 +11,6 @@ from typing import Any, Literal
 from m2m.io.modalities import MODALITIES
 from m2m.options.downstream_options import compared_effects
 
-# Largest number of test participants whose translations are timed: Snakemake checks a file for each.
-TIMED = 30
 # Sections of pages that a figure may be in: of a task, of a study, of other pages.
 SECTIONS = ("maps", "metrics", "uncertainty", "training", "result", "cohort", "quality", "figures")
 
@@ -50,8 +48,6 @@ class FigureSpec:
     compares : {"", "measured", "pair"}
         measured: drawn only if a measured image is compared with one made from the T1. pair: also if there is no
         measured image, but the atlas.
-    timed : bool
-        Whether it shows the seconds of translations of `TIMED` test participants, measured by Snakemake.
     """
 
     title: str
@@ -66,7 +62,6 @@ class FigureSpec:
     needs: Literal["", "low_res", "phenotypes"] = ""
     rounded: bool = True
     compares: Literal["", "measured", "pair"] = ""
-    timed: bool = False
 
 
 _TASK = "m2m.figures.task_figures:"
@@ -164,13 +159,12 @@ FIGURES: dict[str, FigureSpec] = {
     ),
     "speed": FigureSpec(
         "Quality versus computation time",
-        "Metrics in the brain, with 95 % intervals, versus the median time of the jobs of this run that made these "
-        "maps: all views of a volume, mirrored ones where the model has them, program start, reading and writing.",
+        "Metrics in the brain, with 95 % intervals, versus the median time of the translations of this run that made "
+        "these maps: all views of a volume, mirrored ones where the model has them, reading and writing.",
         _TASK + "speed_figure",
         ("model", "metric", "seconds", "mean", "low", "high", "n_subjects", "n_timed"),
         section="metrics",
         targets=("fa",),
-        timed=True,
     ),
     "bundles": FigureSpec(
         "Streamlines by bundle",
@@ -373,11 +367,6 @@ def of_target(target: str) -> dict[str, FigureSpec]:
         for name, spec in of_scope("task").items()
         if (not spec.natures or nature in spec.natures) and (not spec.targets or target in spec.targets)
     }
-
-
-def is_timed(target: str) -> bool:
-    """Whether a figure of a task with this target shows the seconds of translations."""
-    return any(spec.timed for spec in of_target(target).values())
 
 
 def of_page(uses_low_res: bool) -> dict[str, FigureSpec]:

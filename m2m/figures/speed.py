@@ -1,4 +1,4 @@
-"""Quality versus computation time per volume: both are of the same job.
+"""Quality versus computation time per volume: both are of the same translation.
 
 Published values are not drawn: they are of other participants, grids, regions and machines.
 """
@@ -22,37 +22,31 @@ from m2m.figures.style import (
     marker,
     new_figure,
 )
-from m2m.io.bids import measure
+from m2m.io.bids import files_of, measure
+from m2m.io.files import read_json
 
 COLUMNS = FIGURES["speed"].columns
 METRICS = {"psnr": "PSNR in the brain (dB)", "ssim": "SSIM in the brain"}
 
 
-def job_seconds(study: Study, model: str) -> list[float]:
-    """Wall-clock seconds of jobs that translated a test participant's volume.
+def translation_seconds(study: Study, model: str) -> list[float]:
+    """Wall-clock seconds of each test participant's translation, reading and writing included.
 
-    These jobs made the maps that are evaluated, with all views of their model, mirrored ones included.
-    The seconds include program start, reading and writing, as measured by Snakemake: rules/report.smk
-    declares these files.
+    They made the maps that are evaluated, with all views of their model, mirrored ones included.
     """
-    training_task = study.task.training_task(study.name, model)
-    jobs = study.root / "benchmarks/translate_volume" / f"{training_task}_{model}"
-    name = f"{{}}/{{}}_{measure(study.target.synthetic)}.tsv"
-    paths = [jobs / name.format(folder, unit) for unit, folder in study.timed.items()]
-    return [_seconds(path) for path in sorted(paths) if path.exists()]
-
-
-def _seconds(path: Path) -> float:
-    return float(pd.read_csv(path, sep="\t")["s"].iloc[0])
+    root, name = study.root / "synthetic" / study.name / model, measure(study.target.synthetic)
+    paths = [Path(str(files_of(unit, root)("synth-status")).format(measure=name)) for unit in study.folders]
+    found = (read_json(path).get("seconds") for path in sorted(paths) if path.exists())
+    return [seconds for seconds in found if seconds is not None]
 
 
 def speed_rows(study: Study) -> list[dict[str, Any]]:
-    """Means and intervals of a task's models with the median seconds of the jobs that made their maps."""
+    """Means and intervals of a task's models with the median seconds of the translations that made their maps."""
     summary = pd.read_csv(study.root / "evaluate" / study.name / "summary.tsv", sep="\t")
     chosen = summary[(summary["region"] == "brain") & summary["metric"].isin(METRICS)]
     rows = []
     for model in study.models:
-        seconds = job_seconds(study, model)
+        seconds = translation_seconds(study, model)
         timed = {"n_timed": len(seconds), "seconds": float(np.median(seconds)) if seconds else None}
         own = chosen[chosen["model"] == model].to_dict("records")
         rows += [{key: row.get(key) for key in COLUMNS} | timed for row in own]

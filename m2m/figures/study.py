@@ -1,7 +1,7 @@
 """Inputs of the figures of one task."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -35,8 +35,6 @@ class Study:
         metrics.tsv of all models; units that could not be evaluated have a ``problem``.
     folders : dict of str to str
         Folder of each test unit.
-    timed : dict of str to str
-        Folder of each test unit whose translation is timed.
     atlas : str or None
         Model that is a map in template space, deformed to each T1.
     """
@@ -46,7 +44,6 @@ class Study:
     task: Task
     metrics: pd.DataFrame
     folders: dict[str, str]
-    timed: Mapping[str, str] = field(default_factory=dict)
     atlas: str | None = None
 
     @property

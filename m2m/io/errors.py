@@ -68,6 +68,10 @@ class StorageError(OSError):
     """The disk is full or does not respond: the job fails and can be retried."""
 
 
+class Kept(Exception):
+    """Raised in place of a stage's work where its results are there and up to date."""
+
+
 def unreadable(error: Exception, problem: str, path: str | Path, remedy: str) -> DataError:
     """Make a `DataError` for a file that cannot be read, unless the storage failed.
 

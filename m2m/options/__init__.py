@@ -119,7 +119,7 @@ class Config(Section):
     shard: NonNegativeInt = Field(
         0,
         exclude=True,
-        description="Number of participants whose short stages share one cluster job; set by the Slurm profile",
+        description="Number of participants whose short stages share one job; set by the Slurm profile",
     )
 
     @model_validator(mode="before")

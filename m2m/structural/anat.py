@@ -318,14 +318,14 @@ def prepare_unit(
     t1w_mask : path, optional
         Brain mask of the T1.
     """
-    with recorded("anat", unit, status, [out_t1w, out_brain, out_wm]) as record:
+    sources = [t1w, *filter(None, [t1w_mask])]
+    with recorded("anat", unit, status, [out_t1w, out_brain, out_wm], sources) as record:
         mask = load(t1w_mask) if t1w_mask else None
         try:
             found = prepare(load(t1w), mask, settings)
         except DataError as error:
             error.file = error.file or str(t1w)
             raise
-        sources = [t1w] + ([t1w_mask] if t1w_mask else [])
         save(out_t1w, found.t1, sources, SkullStripped=True)
         save(out_brain, found.brain, sources, dtype=np.uint8, Type="Brain")
         save(out_wm, found.wm, sources, dtype=np.uint8, Type="ROI")

@@ -262,7 +262,9 @@ def resample_unit(unit: str, files: Mapping[str, Path], maps: Sequence[Modality]
     written += [modality.kind for modality in maps]
     if "density" in {modality.nature for modality in maps}:
         statuses, written = [*statuses, "tractography-status"], [*written, "count"]
-    with recorded("grid", unit, files["grid-status"], [files[kind] for kind in written]) as record:
+    read = ["t1w", "brain", "wm", "dwi-fa", "dwi-mask", "dwi-v1", "b0", *(one.native for one in maps), *statuses]
+    inputs = [files[kind] for kind in read]
+    with recorded("grid", unit, files["grid-status"], [files[kind] for kind in written], inputs) as record:
         require_ok(*(files[kind] for kind in statuses))
         kinds = ("t1w", "brain", "dwi-fa", "dwi-mask")
         t1_grid, brain_grid, fa_dwi, mask_dwi = (load(files[kind]) for kind in kinds)

@@ -269,7 +269,8 @@ def deform_unit(unit: str, root: Path, settings: Deformation) -> None:
     """
     at = files_of(unit, root)
     outputs = at("deformation"), at("inverse-deformation"), at("deform-figure")
-    with recorded("deform", unit, at("deform-status"), outputs) as record:
+    inputs = at("t1w"), at("brain"), at("anat-status")
+    with recorded("deform", unit, at("deform-status"), outputs, inputs) as record:
         require_ok(at("anat-status"))
         t1, brain = load(at("t1w")), load(at("brain"))
         to_mni = np.array(read_json(at("anat-status"))["grid_to_mni"])
@@ -278,13 +279,12 @@ def deform_unit(unit: str, root: Path, settings: Deformation) -> None:
             "Units": "mm",
             "Description": "Displacements along the world axes (RAS+) of the T1, to be added to points of this grid",
         }
-        sources = [at("t1w"), at("brain")]
         directions = {
             "deformation": "from the T1 to the template, followed by grid_to_mni of the status of anat",
             "inverse-deformation": "from the template, by the inverse of grid_to_mni of the status of anat, to the T1",
         }
         for kind, field in (("deformation", found.forward), ("inverse-deformation", found.inverse)):
-            save(at(kind), Volume(field, t1.affine), sources, Direction=directions[kind], **about)
+            save(at(kind), Volume(field, t1.affine), inputs[:2], Direction=directions[kind], **about)
         with whole(at("deform-figure")) as temporary:
             qc_figure(t1, in_mask(brain.data), to_mni, found.forward).save(temporary, optimize=True)
         hashes = "".join(file_digest(at(kind)) for kind in directions)

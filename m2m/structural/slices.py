@@ -351,7 +351,8 @@ def cut(
     """
     statuses = files["anat-status"], files["grid-status"]
     measured = {name: files[resampled_modality(name).kind] for name in maps}
-    with recorded("slices", unit, record, outputs.values()) as content:
+    images = [files[kind] for kind in ("t1w", "brain", "target-mask")]
+    with recorded("slices", unit, record, outputs.values(), [*images, *measured.values(), *statuses]) as content:
         require_ok(*statuses)
         content["excluded"] = [r for path in statuses for r in read_json(path)["excluded"]]
         content["grid_to_mni"] = read_json(statuses[0])["grid_to_mni"]

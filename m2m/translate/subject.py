@@ -1,6 +1,9 @@
 """Translation in the workflow: one participant's image on the common grid, by a model of a task."""
 
+import functools
+import time
 from pathlib import Path
+from typing import Any
 
 from m2m.io import bids
 from m2m.io.bids import files_of, low_res_root, unit_of
@@ -128,6 +131,12 @@ def translate_given(unit: str, root: Path, name: str, given: Given, deformation:
     translate_unit(unit, GIVEN, *inputs, None, require, out, out_sd, status, field)
 
 
+@functools.lru_cache(maxsize=1)
+def _model(weights: Path, modified: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Load a model, once for all units of a call."""
+    return load_model(weights, weights.with_name("model.json"))
+
+
 def translate_unit(
     unit: str,
     task: str,
@@ -164,10 +173,13 @@ def translate_unit(
         Displacements of `m2m deform`, for a model that uses them.
     """
     network = Network(weights=weights)
-    tensors, about = load_model(weights, weights.with_name("model.json"))
+    tensors, about = _model(weights, weights.stat().st_mtime_ns)
     sources = [path for path in (source, brain, low_res, deformation, weights) if path]
-    with recorded("translate", unit, status, [out, out_sd]) as numbers:
+    inputs = [*sources, anat_status, *require]
+    with recorded("translate", unit, status, [out, out_sd], inputs) as numbers:
+        start = time.perf_counter()
         require_ok(*require)
         prediction = predict_file(source, brain, anat_status, tensors, about, network, low_res, deformation)
         save_maps(prediction, out, out_sd, sources, about, task)
         numbers |= {"task": task} | {key: about[key] for key in ("model", "weights")}
+        numbers["seconds"] = round(time.perf_counter() - start, 3)

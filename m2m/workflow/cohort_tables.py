@@ -64,7 +64,17 @@ class Cohort:
 
     def place(self, wildcards: Any) -> int:
         """Position of the wildcards' unit in the cohort's table."""
-        return _positions(self.files.units, modified(self.files.units))[wildcards.unit]
+        return self.position(wildcards.unit)
+
+    def position(self, unit: str) -> int:
+        """Position of a unit in the cohort's table."""
+        return _positions(self.files.units, modified(self.files.units))[unit]
+
+    def stamp(self) -> tuple[int, ...]:
+        """Times of the last changes of the tables: what is derived from them is valid until these change."""
+        self.checkpoints.split.get()
+        tables = (self.files.units, self.files.split, self.files.folds)
+        return tuple(modified(path) for path in tables if Path(path).exists())
 
     def units(self, *states: str) -> list[str]:
         """Names of the units in any of these states, in the table's order."""

@@ -1,14 +1,28 @@
 """Parameters of jobs: flags whose values depend on the job."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+# Pattern of a file, or input function.
+Wanted = str | Callable[[Any], str | list[str]]
 
 
 def subject_flags(wildcards: Any) -> list[str]:
     """`--subject` and, where the wildcards' unit has a session, `--session`."""
     subject, _, session = wildcards.unit.partition("_")
     return ["--subject", subject, *(["--session", session] if session else [])]
+
+
+def files(wanted: Wanted, wildcards: Any) -> list[str]:
+    """Files of one job, by a pattern or an input function."""
+    found = wanted.format(**vars(wildcards)) if isinstance(wanted, str) else wanted(wildcards)
+    return [found] if isinstance(found, str) else found
+
+
+def file_flags(wanted: Mapping[str, Wanted], wildcards: Any) -> list[str]:
+    """A flag before each file that there is."""
+    return [part for name, one in wanted.items() for part in repeated(name, files(one, wildcards))]
 
 
 def low_res_flag(wildcards: Any) -> list[str]:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from m2m.io import bids
-from m2m.io.modalities import MODALITIES
 from m2m.models.pretrained import starting_weights
 from m2m.workflow.task_inputs import Tasks
 
@@ -88,11 +87,6 @@ class Evaluating:
     def __init__(self, tasks: Tasks):
         self.tasks, self.config, self.files = tasks, tasks.config, tasks.files
 
-    def test_references(self, wildcards: Any) -> list[str]:
-        """Measured maps of the test units."""
-        kind = MODALITIES[self.tasks.target_of(wildcards)].kind
-        return self.files.of_units(kind, self.tasks.cohort.of_part("test"))
-
     def test_synthesis(self, wildcards: Any) -> list[str]:
         """Statuses of a model's predictions for the test units: stages write them last."""
         task, units = wildcards.task, self.tasks.cohort.of_part("test")
@@ -110,10 +104,7 @@ class Evaluating:
         found = [name for name in models if self.config.models[name].reference][:1]
         return found if found != [wildcards.model] else []
 
-    def mean_maps(self, wildcards: Any) -> list[str]:
-        """Volumes of the mean map for the test units."""
-        return [
-            path
-            for model in self.mean_model(wildcards)
-            for path in self.tasks.synthetic(wildcards.task, model, self.tasks.cohort.of_part("test"))
-        ]
+    def evaluated_mean(self, wildcards: Any) -> list[str]:
+        """Metrics of the mean map, which stand for its volumes of the test units."""
+        folder = self.files.evaluation.format(task=wildcards.task)
+        return [f"{folder}/{model}/metrics.tsv" for model in self.mean_model(wildcards)]

@@ -5,8 +5,7 @@ from typing import Any
 
 from snakemake.exceptions import WorkflowError
 
-from m2m.figures.figure_records import TIMED, is_timed, of_page, paths_of_page
-from m2m.io import bids
+from m2m.figures.figure_records import of_page, paths_of_page
 from m2m.options.configured import figures_folder
 from m2m.workflow.task_inputs import Tasks
 
@@ -71,26 +70,3 @@ class Pages:
     def last_figure(self, page: str) -> str:
         """Path of the figure that is drawn last."""
         return f"{self.figures(page)}/{self.last_of(page)}.png"
-
-    def translation_seconds(self, page: str) -> Callable[[Any], list[str]]:
-        """Input function: benchmarks of some test participants' translations, where a figure shows them.
-
-        A benchmark is a product of its rule, so it can be an input like any output.
-        """
-
-        def wanted(wildcards: Any) -> list[str]:
-            timed = [task for task, target in self.targets(page).items() if is_timed(target)]
-            return [
-                self.files.benchmark("translate_volume", f"{self.tasks.training_task(task, model)}_{model}/{name}")
-                for task in timed
-                for model in self.tasks.config.tasks[task].models
-                for name in self._translations(task)
-            ]
-
-        return wanted
-
-    def _translations(self, task: str) -> list[str]:
-        """Folder and name of the timed translations of a task."""
-        measure = bids.measure(self.tasks.synthetic_kind(task))
-        units = self.tasks.cohort.of_part("test")[:TIMED]
-        return [f"{bids.unit_folder(unit)}/{unit}_{measure}" for unit in units]

@@ -4,23 +4,29 @@ Everything here uses internal names that Snakemake may change. In another versio
 changed: the workflow then plans and runs the same jobs, more slowly, and warns once (`SKIPPED`).
 """
 
+import functools
 import gc
 from collections.abc import MutableMapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+from snakemake.io import get_flag_value
 from snakemake.logging import DefaultFilter, LogEvent, get_event
 
 from m2m import how_to_install
 
 # As in pyproject.toml: snakemake>=9.27,<9.28.
 WRITTEN_FOR = "9.27."
+# Flag of a rule's outputs; its value is a `shards.Together`.
+SHARD = "shard"
 SKIPPED = (
     "Snakemake {found} is not version {wanted}x, which m2m's changes of Snakemake were written for. "
     f"Without them, large cohorts take longer to plan. For the right one, {how_to_install('workflow')}."
 )
 
 
+@functools.cache
 def applies(found: str | None = None) -> bool:
     """Whether a version of Snakemake, by default the installed one, is the right one."""
     return (found or version("snakemake")).startswith(WRITTEN_FOR)
@@ -65,6 +71,61 @@ def look_at_ready_jobs_only_when_one_ends(workflow: Any) -> None:
     workflow.scheduler.job_rate_limiter = None
 
 
+def _modified(path: str) -> int:
+    """Time of the last change of a file, in ns; 0 where there is none."""
+    return Path(path).stat().st_mtime_ns if Path(path).exists() else 0
+
+
+def _shard(rule: Any) -> Any:
+    """What says which units a job of a rule serves; None where it is one unit, or none."""
+    return get_flag_value(rule.output[0], SHARD) if rule.output else None
+
+
+def let_jobs_serve_shards() -> None:
+    """Let a job of a rule with outputs of `shards.Together` make these outputs for all units of its shard.
+
+    Its wildcards are those of the shard's first unit. Kept outputs also keep their time, unless an input of another
+    unit is newer, since a job compares all its inputs with all its outputs.
+    """
+    from snakemake.dag import DAG
+    from snakemake.iocontainers import OutputFiles
+    from snakemake.rules import Rule
+
+    match, expand, check = Rule.get_wildcards, Rule.expand_output, DAG.check_and_touch_output
+    if expand.__module__ == __name__:  # a process that parses the workflow twice
+        return
+
+    def get_wildcards(self: Any, *arguments: Any, **further: Any) -> dict[str, str]:
+        found = match(self, *arguments, **further)
+        shard = _shard(self)
+        return shard.leader(found) if shard and found else found
+
+    def expand_output(self: Any, wildcards: dict[str, str]) -> tuple:
+        shard = _shard(self)
+        units = shard.expanded(wildcards) if shard and wildcards else []
+        if len(units) < 2:
+            return expand(self, wildcards)
+        files = [(file.apply_wildcards(one), file) for file in self.output for one in units]
+        output = OutputFiles(file for file, _ in files)
+        # Names of ranges of patterns become names of ranges of files.
+        n = len(units)
+        ranges = ((name, i, i + 1 if j is None else j) for name, (i, j) in self.output._get_names())
+        output._take_names((name, (n * i, n * j)) for name, i, j in ranges)
+        return output, dict(files)
+
+    async def check_and_touch_output(self: Any, job: Any, *arguments: Any, **further: Any) -> None:
+        if _shard(job.rule) and not self.workflow.touch:
+            newest = max(map(_modified, job.input), default=0)
+            for file in job.output:
+                if 0 < _modified(file) < newest:
+                    file.touch()
+            further["no_touch"] = True
+        await check(self, job, *arguments, **further)
+
+    Rule.get_wildcards, Rule.expand_output = get_wildcards, expand_output
+    DAG.check_and_touch_output = check_and_touch_output
+
+
 def parent_groups(workflow: Any) -> MutableMapping[str, str]:
     """Snakemake's record of the name with wildcards that each group's name was made from."""
     return workflow.parent_groupids if applies() else {}
@@ -80,6 +141,7 @@ def patch_plan() -> str:
     """Apply the changes for planning; return a warning where they are not made."""
     if applies():
         show_the_table_of_a_quiet_plan()
+        let_jobs_serve_shards()
         collect_garbage_rarely()
     return warning()
 

@@ -17,10 +17,10 @@ from m2m.options import Config, Template
 from m2m.options.external_programs import external_programs, tracts_needed
 from m2m.phantom import GROUP_MAPS, anatomy_of, labels, list_anatomies
 from m2m.workflow.cohort_tables import Cohort
+from m2m.workflow.job_flags import Wanted, file_flags
 from m2m.workflow.results_layout import Layout
 from m2m.workflow.task_inputs import grid_maps
 
-Wanted = str | list[str]
 # Columns of units.tsv with the files of a series, in the order of those in its column `joined`.
 SERIES = ("dwi", "bval", "bvec")
 
@@ -71,7 +71,7 @@ class Subjects:
             for scan in (f"anat/sub-{label}_T1w.nii.gz", f"dwi/sub-{label}_dwi.nii.gz")
         ]
 
-    def participants_table(self, wildcards: Any) -> Wanted:
+    def participants_table(self, wildcards: Any) -> str | list[str]:
         """The dataset's participants.tsv, where it has one."""
         path = f"{self.files.rawdata}/participants.tsv"
         return path if self.files.simulated or Path(path).exists() else []
@@ -93,7 +93,7 @@ class Subjects:
         found = {printable(name): _contents(path) for name, path in paths if path.is_file()}
         return digest(found) if found else ""
 
-    def exclusion_table(self, wildcards: Any) -> Wanted:
+    def exclusion_table(self, wildcards: Any) -> str | list[str]:
         """The user's table of exclusions, where given."""
         return str(self.config.cohort.exclude) if self.config.cohort.exclude else []
 
@@ -165,10 +165,18 @@ class Subjects:
 
         return wanted
 
-    def scan(self, column: str) -> Callable[[Any], Wanted]:
+    def having(self, *states: str) -> Callable[[Any], list[str]]:
+        """Input function: units in these states."""
+
+        def wanted(wildcards: Any) -> list[str]:
+            return self.cohort.units(*states)
+
+        return wanted
+
+    def scan(self, column: str) -> Callable[[Any], str | list[str]]:
         """Input function: a path from the unit's row, or an empty list; of joined series the joined file."""
 
-        def path(wildcards: Any) -> Wanted:
+        def path(wildcards: Any) -> str | list[str]:
             row = self.cohort.row(wildcards.unit)
             if column in SERIES and row.get("joined"):
                 return self.files.of_participant(f"joined-{column}", wildcards.unit)
@@ -186,10 +194,34 @@ class Subjects:
 
         return paths
 
-    def corrected(self, kind: str, column: str) -> Callable[[Any], Wanted] | str:
+    def corrected(self, kind: str, column: str) -> Wanted:
         """Input function: the preprocessed file where a backend is chosen, otherwise the raw one."""
         raw = self.config.preprocess.backend == "none"
         return self.scan(column) if raw else self.files.at(kind)
+
+    def fit_flags(self, wildcards: Any) -> list[str]:
+        """Flags of `m2m dti` for one unit, each with its file."""
+        files = {
+            "--dwi": self.corrected("dwi", "dwi"),
+            "--bval": self.corrected("bval", "bval"),
+            "--bvec": self.corrected("bvec", "bvec"),
+            "--supplied-mask": self.scan("dwi_mask"),
+        }
+        return file_flags(files, wildcards)
+
+    def fitted(self, wildcards: Any) -> list[str]:
+        """Input function: what tensors are fitted to, with the status of its corrections."""
+        corrected = self.config.preprocess.backend != "none"
+        status = [self.files.of_participant("preprocess-status", wildcards.unit)] if corrected else []
+        return [*self.fit_flags(wildcards)[1::2], *status]
+
+    def anat_flags(self, wildcards: Any) -> list[str]:
+        """Flags of `m2m anat` for one unit, each with its file."""
+        return file_flags({"--t1w": self.scan("t1w"), "--t1w-mask": self.scan("t1w_mask")}, wildcards)
+
+    def prepared(self, wildcards: Any) -> list[str]:
+        """Input function: the T1 that is prepared, and its mask."""
+        return self.anat_flags(wildcards)[1::2]
 
     def slice_records(self, wildcards: Any) -> list[str]:
         """Slice records of every participant with both scans."""
@@ -197,16 +229,15 @@ class Subjects:
 
     # -- the common grid ------------------------------------------------------------------------
 
-    def grid_inputs(self) -> dict[str, str]:
-        """Further inputs of the rule `grid`, where tasks need them."""
+    def grid_inputs(self, wildcards: Any) -> list[str]:
+        """Input function: further inputs of the rule `grid`, where tasks need them."""
         kinds = ("tractogram", "tractography-status") if tracts_needed(self.config) else ()
-        return {kind: self.files.at(kind) for kind in kinds}
+        return [self.files.of_participant(kind, wildcards.unit) for kind in kinds]
 
-    def grid_outputs(self) -> dict[str, str]:
+    def grid_outputs(self) -> list[str]:
         """Maps on the common grid: FA, and further maps that tasks need."""
-        streamlines = {"streamlines": "count"} if tracts_needed(self.config) else {}
-        kinds = {kind: kind for kind in grid_maps(self.config)} | streamlines
-        return {name: self.files.at(kind) for name, kind in kinds.items()}
+        kinds = [*grid_maps(self.config), *(["count"] if tracts_needed(self.config) else [])]
+        return [self.files.at(kind) for kind in kinds]
 
     # -- tracking -------------------------------------------------------------------------------
 

@@ -23,8 +23,8 @@ class Tasks:
     ----------
     pages : dict
         Tasks by report page; without those of the cross-fitting.
-    reported, cross_fitted, tensor : list of str
-        Tasks of the main report page; tasks of the cross-fitting; all tasks that predict tensors.
+    reported, cross_fitted, tensor, but_tensor : list of str
+        Tasks of the main report page; tasks of the cross-fitting; all tasks that predict tensors, and all others.
     """
 
     def __init__(self, config: Config, files: Layout, cohort: Cohort):
@@ -35,6 +35,7 @@ class Tasks:
         self.cross_fitted = self.pages.pop("downstream", [])
         self.reported = self.pages.get("report", [])
         self.tensor = self.predicting("tensor")
+        self.but_tensor = [name for name in config.tasks if name not in self.tensor]
 
     def predicting(self, nature: str) -> list[str]:
         """Tasks that predict maps of this nature."""
@@ -205,6 +206,10 @@ class Tasks:
             return self.cohort.of_fold(section.fold)
         needs_t1_only = MODALITIES[section.source].nature == "weighted" and not section.low_res
         return self.cohort.of_part("test") + (self.cohort.units("t1w-only") if needs_t1_only else [])
+
+    def translated_units(self, wildcards: Any) -> list[str]:
+        """As `units_to_translate`, of the wildcards' task."""
+        return self.units_to_translate(wildcards.task)
 
     def synthetic_kind(self, task: str) -> str:
         """Kind of the predicted files of a task."""

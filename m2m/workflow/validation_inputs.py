@@ -96,9 +96,13 @@ class Validation:
             return []
         return self.files.of_participant("deform-status", wildcards.unit)
 
+    def described_units(self, wildcards: Any) -> list[str]:
+        """Units that features are computed of."""
+        return self.cohort.units(*self.states)
+
     def described_maps(self, wildcards: Any) -> list[str]:
         """All maps that features are computed from; cross-fitted ones are of the participant's own fold."""
-        units, of_units = self.cohort.units(*self.states), self.files.of_units
+        units, of_units = self.described_units(wildcards), self.files.of_units
         names = ("t1", *dict.fromkeys(filter(None, self.measured_of().values())))
         kinds = [MODALITIES[name].kind for name in names]
         has_truth = NOISE_FREE in self.images()
@@ -128,7 +132,7 @@ class Validation:
     def cnn_tables(self, wildcards: Any) -> Sequence[str]:
         """Predictions by networks of whole volumes, where the cohort is large enough."""
         section = self.config.downstream
-        if len(self.cohort.units(*self.states)) < section.cnn.min_subjects:
+        if len(self.described_units(wildcards)) < section.cnn.min_subjects:
             return []
         return [
             f"{self.files.downstream}/cnn/{phenotype}/{name}.tsv"

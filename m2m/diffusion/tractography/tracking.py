@@ -338,7 +338,9 @@ def track_unit(
     fit = fit or sections.Dti()
     maps = {"fa": fa, "md": md, "v1": v1, "tdi": tdi}
     outputs = [p for p in (tractogram, figure_path, weights, *maps.values()) if p]
-    with recorded("tractography", unit, status, outputs) as record:
+    images = (anatomy.five_tissue, anatomy.t1w) if anatomy else ()
+    inputs = [tensor, mask, *require, *(scan or ()), *filter(None, images)]
+    with recorded("tractography", unit, status, outputs, inputs) as record:
         require_ok(*require)
         # One of an earlier call with the other format would be read in the place of this one.
         for suffix in density.FORMATS:
