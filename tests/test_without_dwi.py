@@ -14,6 +14,7 @@ from workflow import PLAN, planned, snakemake
 from m2m.cohort.folds import load_folds
 from m2m.cohort.quality import outcome_of_t1
 from m2m.downstream.analysis import pairs
+from m2m.downstream.prediction import BOUNDS
 from m2m.figures import style
 from m2m.figures.figure_records import of_validation
 from m2m.io.bids import files_of, measure
@@ -217,6 +218,15 @@ def test_each_input_tells_what_its_image_holds(root):
     found = {(row["input"], row["reference_input"]) for row in read_table(root / "downstream/comparison.tsv")}
     wanted = {("t1", "covariates"), ("mine", "t1"), ("t1+mine", "t1"), ("mine", "atlas"), ("mine", "covariates")}
     assert found == wanted | {("atlas", "t1"), ("t1+atlas", "t1"), ("atlas", "covariates")}
+
+
+def test_no_interval_reaches_beyond_what_a_metric_can_be(root):
+    rows = [row for row in read_table(root / "downstream/scores.tsv") if row["low"] is not None]
+    limits = {(row["metric"], float(row["low"]), float(row["high"])) for row in rows}
+    assert {metric for metric, _, high in limits if high == 1} >= {"auc", "balanced_accuracy"}
+    for metric, low, high in limits:
+        least, most = BOUNDS[metric]
+        assert least <= low <= high <= most, metric
 
 
 def test_nothing_is_stated_about_measured_maps(root):

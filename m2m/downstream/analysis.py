@@ -10,6 +10,7 @@ from m2m.downstream.effects import intraclass_correlation
 from m2m.downstream.image_tables import Row
 from m2m.downstream.inputs import COVARIATES, Subjects, combinations
 from m2m.downstream.prediction import (
+    BOUNDS,
     CHANCE,
     LINEAR,
     MAIN,
@@ -126,6 +127,7 @@ def score_rows(
                 return measure(target.y[index], predicted.of(index))
 
             estimate, fixed = intervals(value, predicted.folds, options)
+            low, high = np.clip(np.array([estimate.low, estimate.high], float), *BOUNDS[metric]).tolist()
             linear = predictor == LINEAR and metric == MAIN[target.kind]
             by_chance = permuted.get(name) if linear else None
             yield {
@@ -135,8 +137,8 @@ def score_rows(
                 "predictor": predictor,
                 "metric": metric,
                 "value": estimate.value,
-                "low": estimate.low,
-                "high": estimate.high,
+                "low": low,
+                "high": high,
                 "fixed_low": fixed.low,
                 "fixed_high": fixed.high,
                 "chance": CHANCE.get(metric),

@@ -312,6 +312,15 @@ METRICS: dict[Kind, dict[str, Callable[[NDArray, Predicted], float]]] = {
 }
 # Metric of the permutation test, and first in every table.
 MAIN = {"regression": "r2", "classification": "auc"}
+# Smallest and largest value of each metric, beyond which its interval by Student's t does not reach.
+BOUNDS = {
+    "mae": (0, np.inf),
+    "r2": (-np.inf, 1),
+    "r": (-1, 1),
+    "auc": (0, 1),
+    "balanced_accuracy": (0, 1),
+    "brier_skill": (-np.inf, 1),
+}
 CHANCE = {"r2": 0.0, "r": 0.0, "auc": 0.5, "balanced_accuracy": 0.5, "brier_skill": 0.0}
 
 
