@@ -32,10 +32,9 @@ NOT_RESULTS = {"logs", "benchmarks", "training"}
 # Seconds of a translation are in its status; training times are in its log and, as minutes with one decimal, on the
 # report page; run times of translations are a figure of their own, which is on the report page too.
 TIMES = {
-    ".json": re.compile(rb'"seconds": [\d.e-]+'),
+    ".json": re.compile(rb'"seconds": [\d.e-]+|"run": {[^}]*}'),
     ".jsonl": re.compile(rb'"seconds": [\d.e-]+'),
     ".html": re.compile(rb'>\s*\d+\.\d\s*</td>|src="[^"]*" alt="Quality against time|<p id="run-times">[^<]*'),
-    ".json": re.compile(rb'"run": {[^}]*}'),
 }
 FIGURE_OF_TIMES = "speed"
 LEFTOVER = re.compile(r"\.\d+\..+")

@@ -9,9 +9,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from m2m.cohort.checks import Checked
+from m2m.cohort.findings import COLUMNS
 from m2m.cohort.participants import check_participants, read_participants
 from m2m.cohort.scans import name_problem
-from m2m.cohort.validate import STATUS_COLUMNS, build_units
+from m2m.cohort.validate import build_units
 from m2m.io.bids import files_of, is_unit, require_name, slices_path, unit_folder, unit_name, unit_path
 from m2m.io.dataset_links import uri
 from m2m.io.errors import DataError
@@ -173,7 +174,7 @@ def test_any_bytes_for_a_table_or_a_json_file_are_read_or_refused(folder, conten
 def test_any_finding_is_written_to_the_table_and_read_again(folder, texts):
     found = [DataError(problem, file=file, value=value) for problem, file, value in texts]
     rows = [{"problem": one.problem, "file": one.file, "value": one.value} for one in found]
-    write_table(folder / "status.tsv", rows, STATUS_COLUMNS)
+    write_table(folder / "status.tsv", rows, COLUMNS)
     again = read_table(folder / "status.tsv")
     assert [{key: row[key] or "" for key in ("problem", "file", "value")} for row in again] == [
         {key: "" if value == "n/a" else value for key, value in row.items()} for row in rows

@@ -27,7 +27,7 @@ from m2m.workflow.calls import write_config
 from m2m.workflow.results_layout import Layout
 from m2m.workflow.section_digests import Digests, ordered_digest
 
-SECTIONS = set(Config.model_fields) - {"dataset", "results", "models", "tasks", "shard"}
+SECTIONS = set(Config.model_fields) - {"dataset", "results", "models", "tasks", "shard", "published"}
 
 
 @pytest.fixture(scope="module", params=["tests/config.yaml", "config.yaml", "config.paper.yaml"])
@@ -53,6 +53,7 @@ def test_models_and_tasks_from_the_file_are_those_of_the_configuration(config, w
     for page in {task.page for task in config.tasks.values()}:
         same = {name: task for name, task in config.tasks.items() if task.page == page}
         assert list(written.tasks(page).items()) == list(same.items())
+    assert written.published == config.published
     assert written.simulated == (config.cohort.source == "phantom") == bool(written.simulation)
 
 

@@ -82,10 +82,10 @@ def test_bands_of_the_spectrum_are_over_participants_by_the_logarithm():
     assert {row["n_subjects"] for row in found.values()} == {3}
 
 
-def test_curves_of_uncertainty_are_means_over_participants(tmp_path):
+def test_curves_of_uncertainty_are_means_over_participants():
     curves = [table(curve=name, x=0.5, y=float) for name in ("calibration", "retention", "oracle")]
     kind = SimpleNamespace(scaled="FA", kind="fa")
-    study = SimpleNamespace(models=("a",), look=kind, target=kind, synthetic_root=lambda model: tmp_path)
+    study = SimpleNamespace(models=("a",), look=kind, target=kind, deviations=lambda subject, model: None)
     subject = SimpleNamespace(rank="median", unit="sub-02", folder="sub-02")
     _, rows = draw_uncertainty(study, pd.concat(curves), [subject])
     found = [(row["curve"], row["y"], row["n_subjects"]) for row in rows]

@@ -4,7 +4,6 @@ import html
 import json
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 import report_tree as tree
@@ -17,7 +16,7 @@ from m2m.figures.figure_records import of_target
 from m2m.io.bids import unit_path
 from m2m.io.files import read_json, write_text
 from m2m.io.tables import read_table
-from m2m.options import Config, Evaluation, Published, Task, load_config
+from m2m.options import Config, Published, Task, load_config
 from m2m.report import page_figures, summary_text
 from m2m.report.page import SUBJECT_METRICS, training_course
 
@@ -383,30 +382,3 @@ def test_a_figure_of_streamlines_is_shown_next_to_the_slices(tmp_path):
     pages = {page["unit"]: page["figures"] for page in page_figures.subjects(root, quality, 9)}
     assert [len(pages[unit]) for unit in ("sub-01", "sub-02")] == [1, 2]
     assert "streamlines" in pages["sub-02"][1][0]
-
-
-def test_a_study_without_test_subjects_still_has_its_page(tmp_path):
-    root = tree.build(tmp_path / "ds", {"sub-01": "train", "sub-02": "validation"}, tree.TASKS)
-    for task in tree.TASKS:
-        tree.run_evaluation(root, task=task)
-    page = Page(tree.write_page(root))
-    assert page.text.count("Nothing to evaluate") == len(tree.TASKS)
-    assert "sub-01" in page.text
-
-
-def test_a_study_without_regions_states_it(tmp_path):
-    root = tree.build(tmp_path / "ds", {"sub-01": "train", "sub-02": "test"}, ["t1-dti"])
-    tree.run_evaluation(root, options=Evaluation(), task="t1-dti")
-    text = Page(tree.write_page(root, tasks=["t1-dti"])).text
-    assert "ROI concordance was not computed" in text
-    assert "Streamlines were not compared by bundle" in text
-
-
-def test_views_of_a_field_are_shown_where_they_were_made(tmp_path):
-    row = {"unit": "sub-01", "state": "used", "part": "test", "reason": None}
-    assert page_figures.subjects(tmp_path, [row], 5)[0]["figures"] == []
-    path = Path(unit_path(tmp_path, "field-stills", "sub-01", "sub-01"))
-    path.parent.mkdir(parents=True)
-    Image.linear_gradient("L").save(path)
-    ((description, uri),) = page_figures.subjects(tmp_path, [row], 5)[0]["figures"]
-    assert "field of tract density" in description and uri.startswith("data:image/jpeg")

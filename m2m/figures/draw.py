@@ -20,7 +20,6 @@ from m2m.io.files import read_json
 from m2m.io.tables import read_table
 from m2m.options import Anat, Dti, Grid, Task
 from m2m.options.configured import Written, figures_folder, read_config, split_of
-from m2m.options.families.atlas import Atlas
 from m2m.options.section import Section
 from m2m.options.stage_flags import NeededConfig, PageName, Root
 
@@ -59,7 +58,8 @@ def main(
 
 def atlas_of(written: Written, task: Task) -> str | None:
     """Name the task's model that is a map in template space, deformed to each T1, if there is one."""
-    return next((name for name in task.models if isinstance(written.model(name), Atlas)), None)
+    models = {name: written.model(name) for name in task.models}
+    return next((name for name, model in models.items() if model.uses_deformation and not model.trained), None)
 
 
 def draw_page(

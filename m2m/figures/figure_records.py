@@ -183,6 +183,7 @@ FIGURES: dict[str, FigureSpec] = {
             "reference_volume_mm3",
             "synthetic_volume_mm3",
             "density_r",
+            "dice",
         ),
         section="metrics",
         natures=("tensor",),
