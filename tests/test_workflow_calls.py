@@ -104,7 +104,7 @@ def test_snakemake_is_changed_only_in_the_version_it_was_written_for():
 
 
 def test_another_version_is_not_changed(monkeypatch):
-    monkeypatch.setattr(snakemake_patches, "applies", lambda: False)
+    monkeypatch.setattr(snakemake_patches, "applies", lambda found=None: False)
     monkeypatch.setattr(snakemake_patches, "version", lambda name: "9.28.0")
     before, limiter = DefaultFilter.filter, object()
     workflow = SimpleNamespace(scheduler=SimpleNamespace(job_rate_limiter=limiter))

@@ -88,7 +88,7 @@ def let_jobs_serve_shards() -> None:
     Its wildcards are those of the shard's first unit. Kept outputs also keep their time, unless an input of another
     unit is newer, since a job compares all its inputs with all its outputs.
     """
-    importlib.import_module("snakemake.workflow")  # first, since the modules import each other
+    importlib.import_module("snakemake.api")  # first, as its program does: the modules import each other
     from snakemake.dag import DAG
     from snakemake.iocontainers import OutputFiles
     from snakemake.rules import Rule
