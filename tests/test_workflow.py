@@ -48,7 +48,7 @@ def test_the_study_of_misaligned_labels_is_planned_over_the_demo(tmp_path):
     run = snakemake(tmp_path, "fgdl", *PLAN, "--configfile", "config.yaml", "tests/misaligned.yaml")
     assert run.returncode == 0, run.stdout
     jobs = planned(run.stdout)
-    assert jobs["measure_label_correction"] == jobs["apply_label_correction"] == 1 and jobs["train_model"] == 13
+    assert jobs["measure_label_correction"] == jobs["apply_label_correction"] == 1 and jobs["train_model"] == 14
 
 
 def test_the_comparison_on_many_participants_is_planned_over_the_demo(tmp_path):
