@@ -21,6 +21,7 @@ from m2m.io.bids import files_of, measure
 from m2m.io.errors import DataError
 from m2m.io.files import file_digest, read_json, write_json
 from m2m.io.tables import read_table, write_table
+from m2m.io.unit_status import MADE_BY
 from m2m.io.volume import Volume, load, resample, save
 from m2m.models import pretrained
 from m2m.models.given_weights import given_weights
@@ -193,6 +194,19 @@ def test_a_t1_is_translated_by_given_weights(tmp_path):
     np.testing.assert_allclose(load(of_weights("synth-fa")).data[inside], (0.1 + 0.5 * scaled)[inside], atol=1e-4)
     assert read_json(str(of_weights("synth-status")).format(measure=measure("fa")))["weights"] == file_digest(weights)
     assert files_of(FAILED, tmp_path / "synthetic/downstream/mine")("synth-fa").stat().st_size == 0
+
+
+def test_a_map_is_kept_until_the_record_of_its_model_changes(tmp_path, monkeypatch):
+    write_scans(tmp_path)
+    record = write_line(tmp_path / "weights", spacing_mm=6.0).with_name("model.json")
+    config = tmp_path / "config.json"
+    config.write_text(Config.model_validate(configuration(tmp_path)).model_dump_json())
+    call = ("--root", tmp_path, "--config", config, "--task", "downstream", "--model", "mine", "--subject", NAMES[2])
+    monkeypatch.setenv(MADE_BY, "1")
+    assert "keeps" not in run("synthesise", *call).output
+    assert "translate keeps what it made" in run("synthesise", *call).output
+    write_json(record, read_json(record) | {"trained_on": "others"})  # options that no weight depends on stand there
+    assert "keeps" not in run("synthesise", *call).output
 
 
 def test_the_studys_deformation_is_taken_where_its_options_are_those_of_the_weights(tmp_path, monkeypatch):

@@ -262,8 +262,8 @@ def resample_unit(unit: str, files: Mapping[str, Path], maps: Sequence[Modality]
     written += [modality.kind for modality in maps]
     if "density" in {modality.nature for modality in maps}:
         statuses, written = [*statuses, "tractography-status"], [*written, "count"]
-    read = ["t1w", "brain", "wm", "dwi-fa", "dwi-mask", "dwi-v1", "b0", *(one.native for one in maps), *statuses]
-    inputs = [files[kind] for kind in read]
+    read = ["t1w", "brain", "wm", "dwi-fa", "dwi-mask", "dwi-v1", "b0", *statuses]
+    inputs = [files[kind] for kind in read] + [density.tractogram_file(files[one.native]) for one in maps]
     with recorded("grid", unit, files["grid-status"], [files[kind] for kind in written], inputs) as record:
         require_ok(*(files[kind] for kind in statuses))
         kinds = ("t1w", "brain", "dwi-fa", "dwi-mask")

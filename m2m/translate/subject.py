@@ -175,7 +175,7 @@ def translate_unit(
     network = Network(weights=weights)
     tensors, about = _model(weights, weights.stat().st_mtime_ns)
     sources = [path for path in (source, brain, low_res, deformation, weights) if path]
-    inputs = [*sources, anat_status, *require]
+    inputs = [*sources, weights.with_name("model.json"), anat_status, *require]
     with recorded("translate", unit, status, [out, out_sd], inputs) as numbers:
         start = time.perf_counter()
         require_ok(*require)
