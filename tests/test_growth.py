@@ -139,6 +139,15 @@ def test_a_deleted_map_is_made_again_by_a_job_that_writes_no_other(finished):
     assert not run(finished, "translate")
 
 
+def test_a_stage_that_is_forced_makes_all_its_results_again(finished):
+    root = finished / "results/growing"
+    maps = [*root.glob("sub-*/dwi/*_desc-dti_status.json"), *root.glob("synthetic/t1-fa/t1/sub-*/dwi/*_status.json")]
+    before = {path: path.stat().st_mtime_ns for path in maps}
+    run(finished, "--forcerun", "dti", "translate_volume")
+    assert len(maps) > len(SUBJECTS) and all(path.stat().st_mtime_ns != before[path] for path in maps)
+    assert not run(finished)
+
+
 def test_a_test_participant_s_grid_job_that_was_killed_before_its_slices_runs_again(finished):
     """Behind a checkpoint Snakemake does not check for incomplete files."""
     root = finished / "results/growing"

@@ -131,7 +131,8 @@ def test_the_right_version_is_changed_once(monkeypatch):
 def test_a_run_has_no_limit_of_jobs_a_second_and_a_name():
     workflow = SimpleNamespace(
         parent_groupids={},
-        scheduler=SimpleNamespace(job_rate_limiter=object(), _executor=SimpleNamespace(run_uuid="run-8")),
+        dag=None,
+        scheduler=SimpleNamespace(job_rate_limiter=object(), run=None, _executor=SimpleNamespace(run_uuid="run-8")),
     )
     snakemake_patches.patch_run(workflow)
     assert workflow.scheduler.job_rate_limiter is None

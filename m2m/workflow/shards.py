@@ -79,7 +79,8 @@ class Together:
     units of their shard. In a Snakemake of another version each job serves one unit.
 
     The stage is called once, with flags for each unit. It makes what is missing or out of date and keeps the rest
-    (`io.unit_status.MADE_BY`), so Snakemake must not delete these outputs: they are flagged `update`.
+    (`io.unit_status.MADE_BY`), so Snakemake must not delete these outputs: they are flagged `update`. What the user
+    forces is made again (`snakemake_patches.let_stages_make_forced_results_again`).
 
     Parameters
     ----------
@@ -135,7 +136,8 @@ class Together:
 
     def output(self, pattern: str | list[str]) -> Any:
         """One or several outputs of each unit of a job."""
-        return flag(flag(pattern, "update"), snakemake_patches.SHARD, self)
+        kept = flag(pattern, "update") if snakemake_patches.applies() else pattern
+        return flag(kept, snakemake_patches.SHARD, self)
 
     def inputs(self, wanted: Wanted) -> Callable[[Any], list[str]]:
         """Input function: files of each unit of a job, by a pattern or an input function of one unit."""

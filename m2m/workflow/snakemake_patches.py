@@ -9,6 +9,7 @@ import gc
 import importlib
 from collections.abc import MutableMapping
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,26 @@ def let_jobs_serve_shards() -> None:
     DAG.check_and_touch_output = check_and_touch_output
 
 
+def let_stages_make_forced_results_again(workflow: Any) -> None:
+    """Remove the records of a shard's results before a job that makes them again whatever their inputs.
+
+    A stage keeps results whose inputs are the same (`m2m.io.unit_status`). Where the user forces a job, or its rule or
+    its environment has changed, the results are wanted anew.
+    """
+    run, dag = workflow.scheduler.run, workflow.dag
+
+    def run_anew(jobs: Any, *arguments: Any, **further: Any) -> None:
+        for job in chain.from_iterable(one.jobs if one.is_group() else [one] for one in jobs):
+            reason = dag.reason(job)
+            if _shard(job.rule) and (reason.forced or reason.code_changed or reason.software_stack_changed):
+                for file in job.output:
+                    if file.endswith(".json"):
+                        Path(file).unlink(missing_ok=True)
+        run(jobs, *arguments, **further)
+
+    workflow.scheduler.run = run_anew
+
+
 def parent_groups(workflow: Any) -> MutableMapping[str, str]:
     """Snakemake's record of the name with wildcards that each group's name was made from."""
     return workflow.parent_groupids if applies() else {}
@@ -152,3 +173,4 @@ def patch_run(workflow: Any) -> None:
     """Apply the changes for running, when a run starts."""
     if applies():
         look_at_ready_jobs_only_when_one_ends(workflow)
+        let_stages_make_forced_results_again(workflow)
