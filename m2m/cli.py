@@ -237,14 +237,13 @@ class _LazyGroup(TyperGroup):
 
     def format_help(self, ctx: Any, formatter: object) -> None:
         about = fill(m2m.__doc__ or "", 79)
-        typer.echo(f"Usage: m2m COMMAND [OPTIONS]\n{about}")
+        typer.echo(f"Usage: m2m COMMAND [OPTIONS or --help], m2m --version, m2m --install-completion\n{about}")
         for name in USER_COMMANDS:
             typer.echo(f"  {name:<12}{COMMANDS[name][1]}")
         typer.echo("Stages, which the workflow calls, by phase:")
         for group, names in PHASES.items():
             start = f"  {group:<12}"
             typer.echo(fill(" ".join(names), 79, initial_indent=start, subsequent_indent=" " * 14))
-        typer.echo("`m2m COMMAND --help` describes one. Also: `--version`, `--install-completion`")
 
 
 app = typer.Typer(cls=_LazyGroup, pretty_exceptions_enable=False, no_args_is_help=True)
