@@ -13,7 +13,7 @@ from m2m.io.files import read_json
 from m2m.io.qc import Panel, draw
 from m2m.io.volume import Volume, load, resample, save
 from m2m.models.uncertainty import SMALLEST, Prediction, mean_deviations
-from m2m.models.validation_range import NUMBERS, joined, outside, ranges_of, warning_of
+from m2m.models.validation_range import NUMBERS, joined, margin, outside, ranges_of, warning_of
 from m2m.options import Anat
 from m2m.structural.anat import Anatomy, prepare
 from m2m.structural.slices import normalise
@@ -72,6 +72,16 @@ def test_a_value_counts_where_it_is_unusual_and_far_beyond_the_range():
         assert not outside({name: 0.1}, ranges) and not outside({name: 3.9}, ranges), "within half a width"
     near, far = (outside({"asymmetry": value}, ranges)[0] for value in (4.5, 9.0))
     assert near.widths == 0.75 and not near.far and far.far and "far outside" in far.problem
+
+
+@pytest.mark.parametrize("n_subjects", [5, 12, 50, 200])
+def test_few_sound_participants_are_flagged_whatever_the_range_is_over(rng, n_subjects):
+    """Of normally distributed numbers, three standard deviations leave .13 %; a range over few is uncertain."""
+    validated, new = rng.normal(size=(4000, n_subjects)), rng.normal(size=(4000, 100))
+    low, high = validated.min(axis=1, keepdims=True), validated.max(axis=1, keepdims=True)
+    beyond = (new > high + margin(n_subjects) * (high - low)).mean()
+    assert 0.001 < beyond < 0.03
+    assert margin(n_subjects) > margin(n_subjects + 1) > 0 == margin(100_000)
 
 
 def test_few_participants_and_a_record_without_ranges_are_no_range():

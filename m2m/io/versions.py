@@ -22,7 +22,7 @@ VERSIONS = {
     "collect": 1,
     "quality": 2,
     "encoder": 1,
-    "train": 6,
+    "train": 7,
     "measure-label-correction": 3,
     "apply-label-correction": 2,
     "translate": 6,

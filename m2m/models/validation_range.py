@@ -8,14 +8,17 @@ model changes. docs/experiments/outside.md has the numbers of real T1s.
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from m2m.io.errors import DataError
 
-# Widths of a range beyond its end, from which a value is outside, and far outside.
-MARGIN, FAR = 0.5, 2.0
+# Standard deviations from the mean beyond which a value is outside, as `margin` estimates them from a range.
+OUTSIDE_SDS = 3.0
+# Widths of a range beyond its end, from which a value is far outside.
+FAR = 2.0
 # A range over fewer participants is not compared with.
 FEWEST = 5
 # Most participants of a part that ranges are taken over.
@@ -194,6 +197,25 @@ def joined(
     }
 
 
+def margin(n_subjects: int) -> float:
+    """How far beyond the end of its range a value is outside: the less, the more participants the range is over.
+
+    Parameters
+    ----------
+    n_subjects : int
+        Participants that the range is over, at least 2.
+
+    Returns
+    -------
+    float
+        Widths of the range from its end to `OUTSIDE_SDS` standard deviations from the mean, where the number is
+        normally distributed: the range of so many is then twice the expected largest one of them wide (Blom 1958,
+        Statistical Estimates and Transformed Beta-Variables). Not below 0.
+    """
+    largest = NormalDist().inv_cdf((n_subjects - 0.375) / (n_subjects + 0.25))
+    return max(0.0, (OUTSIDE_SDS - largest) / (2 * largest))
+
+
 def outside(numbers: Mapping[str, float], ranges: Mapping[str, Mapping[str, float]]) -> list[Outside]:
     """Numbers that lie outside of the ranges of a model's participants.
 
@@ -218,6 +240,6 @@ def outside(numbers: Mapping[str, float], ranges: Mapping[str, Mapping[str, floa
         width = max(high - low, number.least_width)
         below, above = (low - value) / width, (value - high) / width
         beyond = {"low": below, "high": above, "both": max(below, above)}[number.unusual]
-        if n >= FEWEST and beyond > MARGIN:
+        if n >= FEWEST and beyond > margin(int(n)):
             found.append(Outside(name, number, value, low, high, beyond, int(n)))
     return sorted(found, key=lambda one: (-one.widths, one.name))

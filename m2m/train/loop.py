@@ -215,7 +215,8 @@ def fit_network(
         best = {"step": training.steps, "value": None, "weights": loop.weights()}
     weights = {n: w for n, w in best["weights"].items() if not n.startswith(CORRECTION)}
     loop.ema.load_state_dict(weights)
-    fitted = evenly(subjects["train"], training.validation_subjects)
+    # Without validation participants, training participants are translated in their place.
+    fitted = subjects["train"] if validation_set else evenly(subjects["train"], training.validation_subjects)
     predict = predictor(loop.ema, fabric, task, options, deformations)
     validation, uncertainty, ranges = validate_model(
         {"train": fitted, "validation": validation_set}, task, predict, deformations
