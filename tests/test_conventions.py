@@ -44,10 +44,13 @@ def test_the_hosted_checks_are_those_of_ci_run_and_nothing_else():
     assert called == {"run": "bash .ci/run"}
 
 
-def test_the_last_of_the_checks_is_the_test_runner():
-    lines = [line for line in (ROOT / ".ci/run").read_text().splitlines() if line.startswith("run ")]
-    assert "-m pytest" in lines[-1]
-    assert any("--cov" in line for line in lines[:-1]), "coverage is printed before"
+def test_the_last_of_the_checks_that_is_printed_is_the_test_runner():
+    script = (ROOT / ".ci/run").read_text()
+    (last,) = re.findall(r'^run (.+) > "\$printed" 2>&1 &$', script, re.M)
+    assert "-m pytest -m end_to_end" in last and script.endswith('cat "$printed"\nexit "$status"\n')
+    called = re.findall(r"^run make (\w+)(.*) \|\| status=\$\?$", script, re.M)
+    assert [target for target, _ in called] == ["test", "lint", "site"]
+    assert "--cov" in called[0][1], "coverage is printed before"
 
 
 def test_the_hooks_of_a_commit_are_lint_s_commands_in_the_environment_s_own_tools():
