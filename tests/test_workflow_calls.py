@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from snakemake.exceptions import WorkflowError
+from snakemake.jobs import Job
 from snakemake.logging import DefaultFilter, LogEvent
 from snakemake.settings.enums import Quietness
 from workflow import CHECKOUT
@@ -126,6 +127,16 @@ def test_the_right_version_is_changed_once(monkeypatch):
     table = logging.makeLogRecord({"event": LogEvent.RUN_INFO})
     assert changed(DefaultFilter({Quietness.PROGRESS}, False, False, True, False), table)
     assert not changed(DefaultFilter({Quietness.PROGRESS}, False, False, False, False), table)
+
+
+def test_only_an_environment_by_a_function_needs_a_job_s_parameters():
+    snakemake_patches.find_environments_without_parameters()
+    found = Job.conda_env_spec.fget
+    rule = SimpleNamespace(conda_env="m2m.yaml", expand_conda_env=lambda *arguments: arguments)
+    assert found(SimpleNamespace(rule=rule, wildcards_dict={})) == ({},)
+    rule.conda_env = print
+    job = SimpleNamespace(rule=rule, wildcards_dict={}, params=["one"], input=["a.nii"], _conda_env_spec=None)
+    assert found(job) == ({}, ["one"], ["a.nii"])
 
 
 def test_a_run_has_no_limit_of_jobs_a_second_and_a_name():

@@ -56,10 +56,17 @@ class Cohort:
 
     def __init__(self, files: Layout, checkpoints: Any):
         self.files, self.checkpoints = files, checkpoints
+        self._made: set[str] = set()
+
+    def _need(self, checkpoint: str) -> None:
+        """Stop Snakemake's planning where a checkpoint has not run; asked once, since this is slow."""
+        if checkpoint not in self._made:
+            getattr(self.checkpoints, checkpoint).get()
+            self._made.add(checkpoint)
 
     def row(self, unit: str) -> Row:
         """Row of one unit; a job on a cluster parses only the row of its own participant."""
-        self.checkpoints.split.get()
+        self._need("split")
         return _row(self.files.units, modified(self.files.units), unit)
 
     def place(self, wildcards: Any) -> int:
@@ -72,13 +79,13 @@ class Cohort:
 
     def stamp(self) -> tuple[int, ...]:
         """Times of the last changes of the tables: what is derived from them is valid until these change."""
-        self.checkpoints.split.get()
+        self._need("split")
         tables = (self.files.units, self.files.split, self.files.folds)
         return tuple(modified(path) for path in tables if Path(path).exists())
 
     def units(self, *states: str) -> list[str]:
         """Names of the units in any of these states, in the table's order."""
-        self.checkpoints.split.get()
+        self._need("split")
         return [row["unit"] or "" for row in table(self.files.units) if row["state"] in states]
 
     def paired(self, subjects: set[str]) -> list[str]:
@@ -91,12 +98,12 @@ class Cohort:
 
     def of_part(self, *parts: str) -> list[str]:
         """Paired units whose participant is in any of these parts of the split."""
-        self.checkpoints.split.get()
+        self._need("split")
         rows = table(self.files.split)
         return self.paired({row["participant_id"] or "" for row in rows if row["part"] in parts})
 
     def of_fold(self, fold: int | str, inside: bool = True) -> list[str]:
         """Paired units whose participant is in a fold, or, where not `inside`, in the other folds."""
-        self.checkpoints.folds.get()
+        self._need("folds")
         rows = table(self.files.folds)
         return self.paired({row["participant_id"] or "" for row in rows if (row["fold"] == str(fold)) == inside})
