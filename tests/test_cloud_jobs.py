@@ -50,7 +50,7 @@ else:
 """
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def executor():
     """The executor of both profiles."""
     if importlib.util.find_spec("snakemake_executor_plugin_cluster_generic") is None:
@@ -58,7 +58,7 @@ def executor():
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(executor, tmp_path):
     """The repository, by links, with stand-ins of the programs that submit."""
     for part in PARTS:
         (tmp_path / part).symlink_to(CHECKOUT / part)
