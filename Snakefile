@@ -9,6 +9,10 @@ if not workflow.overwrite_configfiles:
     configfile: "config.yaml"
 
 
+# For `--sdm apptainer`: the image that envs/m2m.def describes, in the folder that Snakemake is called from.
+container: "m2m.sif"
+
+
 include: "rules/common.smk"
 include: "rules/phantom.smk"
 include: "rules/cohort.smk"

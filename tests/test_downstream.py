@@ -280,7 +280,7 @@ def test_the_page_states_what_was_found_and_what_not(root):
     addresses = [v for _, a in page.elements for k, v in a.items() if k in ("src", "href") and v]
     titles = [f"{spec.title}." for spec in of_scope("downstream").values()]
     assert len(titles) == 6 and all(title in page.text for title in titles)
-    assert addresses and all(a.startswith(("data:image/png;base64,", "#")) for a in addresses)
+    assert addresses and all(a.startswith(("data:image/webp;base64,", "#")) for a in addresses)
     assert len(page.tables["scores-table"]) == 1 + len(table(root, "scores"))
 
 

@@ -139,7 +139,7 @@ def test_report_is_one_page_that_asks_for_nothing(tiny):
     page = (tiny / "report.html").read_text()
     assert "Simulated participants" in page
     assert 'src="http' not in page and "url(http" not in page
-    assert 'id="viewer-data"' in page and len(page) < 25e6
+    assert 'id="viewer-data"' in page and len(page) <= 10e6
 
 
 @pytest.mark.parametrize("folder", ["rawdata", "", "synthetic/t1-fa/macro2micro"])

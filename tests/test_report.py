@@ -161,13 +161,16 @@ def test_the_summary_states_the_participants_and_the_result_of_each_task(root, t
     assert "13 in the dataset, 12 used: 5 train, 1 validation, 6 test" in summary
     assert "0 failed, 0 excluded, 1 incomplete (list with reasons)" in summary
     for task in tree.TASKS:
-        (ssim,) = [
-            summary_text.printed(row["mean"], 3)
-            for row in read_table(root / f"evaluate/{task}/summary.tsv")
-            if (row["model"], row["region"], row["metric"]) == ("macro2micro", "brain", "ssim")
-        ]
-        assert f"macro2micro reaches a brain SSIM of {ssim}" in summary
+        table = read_table(root / f"evaluate/{task}/summary.tsv")
+        ssim = {
+            row["model"]: summary_text.printed(row["mean"], 3)
+            for row in table
+            if (row["region"], row["metric"]) == ("brain", "ssim")
+        }
+        assert f"macro2micro reaches a brain SSIM of {ssim['macro2micro']}" in summary
+        assert f"Mean map: mean, {ssim['mean']}; atlas: none among the models." in summary
     assert "compared with mean better in 3 of 3 main metrics; compared with t1 better in 3 of 3." in summary
+    assert "Ceiling: not known" in summary and "Not for clinical use" in summary
 
 
 def test_participants_that_are_not_used_are_listed_with_the_reason(page):
@@ -363,9 +366,9 @@ def test_a_failed_unit_comes_first_with_its_reason_and_pages_are_limited(root):
 def test_a_large_image_is_downsampled(tmp_path):
     path = tmp_path / "large.png"
     Image.effect_noise((2400, 1600), 60).save(path)
-    assert len(page_figures.data_uri(path, 1000, "JPEG")) < path.stat().st_size / 5
+    assert len(page_figures.data_uri(path, 1000)) < path.stat().st_size / 5
     write_text(tmp_path / "failed.png", "")
-    assert page_figures.data_uri(tmp_path / "failed.png", 1000, "JPEG") is None
+    assert page_figures.data_uri(tmp_path / "failed.png", 1000) is None
 
 
 def test_the_configuration_in_the_page_is_the_one_of_the_study(text):

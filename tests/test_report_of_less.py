@@ -35,4 +35,4 @@ def test_views_of_a_field_are_shown_where_they_were_made(tmp_path):
     path.parent.mkdir(parents=True)
     Image.linear_gradient("L").save(path)
     ((description, uri),) = page_figures.subjects(tmp_path, [row], 5)[0]["figures"]
-    assert "field of tract density" in description and uri.startswith("data:image/jpeg")
+    assert "field of tract density" in description and uri.startswith("data:image/webp")

@@ -57,3 +57,30 @@ def test_too_few_participants_and_no_significant_difference_are_distinguished():
     tile = {"leads": [{"baseline": name, "verdict": verdict} for name, verdict in leads.items()]}
     texts = [row["text"] for row in summary_text.standings([tile, tile])]
     assert texts == ["too few subjects", "not significantly different in any of 2"]
+
+
+def test_the_mean_map_and_the_atlas_stand_beside_the_result_and_a_missing_one_is_named():
+    rows = [
+        {"model": model, "region": region, "metric": "ssim", "mean": mean}
+        for model, region, mean in (("mean", "wm", "0.1"), ("mean", "brain", "0.8124"), ("unet", "brain", "0.9"))
+    ]
+    found = summary_text.references(rows, {"mean map": "mean", "atlas": ""})
+    assert found == [
+        {"role": "mean map", "model": "mean", "value": "0.812"},
+        {"role": "atlas", "model": "", "value": ""},
+    ]
+
+
+def test_the_ceiling_is_the_range_over_participants_who_were_measured_twice():
+    names = ("map", "region", "metric", "value")
+    rows = [
+        dict(zip(names, row, strict=True))
+        for row in (
+            ("second-measurement", "brain", "ssim", "0.87"),
+            ("second-measurement", "brain", "ssim", "0.8012"),
+            ("second-measurement", "wm", "ssim", "0.2"),
+            ("constant", "brain", "ssim", "0.3"),
+        )
+    ]
+    assert summary_text.ceiling(rows) == {"n": 2, "low": "0.801", "high": "0.870"}
+    assert summary_text.ceiling(rows[2:]) is None

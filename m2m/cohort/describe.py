@@ -18,7 +18,7 @@ from m2m.options.stage_flags import ConfigFile, Root
 # part of BIDS. The validator ignores a folder only where its name here has no final slash.
 NOT_BIDS = (
     *("benchmarks", "cohort", "encoders", "downstream", "evaluate", "figures", "labels", "logs"),
-    *("low_res", "models", "rawdata", "real", "slices", "synthetic", "truth", "*.html", "*_status.json"),
+    *("low_res", "models", "rawdata", "real", "slices", "synthetic", "truth", "*.html", "*_files", "*_status.json"),
     *("report.json", "compare.json", "ablation.json", "fgdl.json"),
     *("*_dwimap.*", "*_dwiref.*", "*_tractogram.*", "*_field.*", "*_xfm.*"),
 )

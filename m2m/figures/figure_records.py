@@ -28,8 +28,6 @@ class FigureSpec:
         source table.
     columns : tuple of str
         Of the source table.
-    form : {"PNG", "JPEG"}
-        Format in the page: PNG for lines and text, JPEG for images.
     scope : {"task", "page", "downstream", "fields", "pairs"}
         Object that it is drawn from: `m2m.figures.study.Study`, `m2m.figures.task_figures.Cohort`,
         `m2m.figures.downstream_figures.Validation`, `m2m.figures.field_views.Shown`,
@@ -54,7 +52,6 @@ class FigureSpec:
     caption: str
     draw: str
     columns: tuple[str, ...]
-    form: Literal["PNG", "JPEG"] = "PNG"
     scope: Literal["task", "page", "downstream", "fields", "pairs"] = "task"
     section: str = "figures"
     natures: tuple[str, ...] = ()
@@ -75,7 +72,6 @@ FIGURES: dict[str, FigureSpec] = {
         "model, and its synthetic map next to the measured map.",
         _TASK + "overview_figure",
         ("unit", "shown", "plane", "position_mm", "mean"),
-        form="JPEG",
         section="maps",
     ),
     "panel": FigureSpec(
@@ -86,7 +82,6 @@ FIGURES: dict[str, FigureSpec] = {
         "axial slices only.",
         _TASK + "panel_figure",
         ("rank", "unit", "plane", "position_mm", "column", "mean", "mean_absolute_error"),
-        form="JPEG",
         section="maps",
     ),
     "projections": FigureSpec(
@@ -97,7 +92,6 @@ FIGURES: dict[str, FigureSpec] = {
         "more streamlines.",
         _TASK + "projections_figure",
         ("rank", "unit", "shown", "plane", "column", "quantity", "value"),
-        form="JPEG",
         section="maps",
         natures=("density", "tensor"),
     ),
@@ -207,7 +201,6 @@ FIGURES: dict[str, FigureSpec] = {
         "of the first model, on one scale, for the median test participant.",
         _TASK + "uncertainty_figure",
         ("model", "unit", "curve", "x", "y", "n_subjects"),
-        form="JPEG",
         section="uncertainty",
     ),
     "training": FigureSpec(
@@ -337,7 +330,6 @@ FIGURES: dict[str, FigureSpec] = {
         "brain. No network was trained on these participants.",
         "m2m.figures.pair_panels:draw_pairs",
         ("unit", "position_mm", "column", "mean", "mean_absolute_error", "r"),
-        form="JPEG",
         scope="pairs",
     ),
 }

@@ -79,6 +79,16 @@ class Report(Section):
 
     title: str = Field("m2m", description="Title of the report pages")
     max_subject_pages: PositiveInt = Field(60, description="Maximum number of participants with their own section")
+    max_page_mb: PositiveFloat = Field(
+        10.0,
+        description="Largest size of a page in MB; the viewer's data, then the images of a larger one are in a folder "
+        "beside it",
+    )
+    watts_per_core: PositiveFloat = Field(
+        12.0,
+        description="Power of a busy core in W, for the estimate of the energy: a processor's thermal design power "
+        "divided by its cores (Lannelongue et al. 2021 take 12 for one that they do not know)",
+    )
     viewer_subjects: NonNegativeInt = Field(
         3,
         description="Number of test participants in the page's image viewer, evenly spaced from the best to the "

@@ -11,7 +11,7 @@ from m2m.downstream.inputs import COVARIATES
 from m2m.downstream.prediction import LINEAR, MAIN
 from m2m.evaluate.statistics import ALPHA
 from m2m.figures.figure_records import of_validation
-from m2m.io.files import read_json, write_text
+from m2m.io.files import read_json
 from m2m.io.tables import read_table
 from m2m.models.given_weights import given_in, targets_of
 from m2m.options import Report
@@ -20,6 +20,7 @@ from m2m.options.downstream_options import ATLAS, NOISE_FREE, T1, with_measured
 from m2m.options.stage_flags import NeededConfig, Root
 from m2m.report.page import making, render
 from m2m.report.page_figures import shown
+from m2m.report.page_files import save_page
 from m2m.report.summary_text import Row, interval, printed
 
 METRICS = {
@@ -326,5 +327,4 @@ def write_page(
             **making(config_json, record["folds_hash"], "downstream"),
         },
     )
-    write_text(out, page)
-    print(f"wrote {out} ({len(page.encode()) / 1e6:.1f} MB)")
+    save_page(out, page, section.max_page_mb)

@@ -14,12 +14,13 @@ import typer
 
 from m2m.figures.figure_records import of_scope
 from m2m.io.bids import participant_of, unit_folder, unit_path
-from m2m.io.files import read_json, write_text
+from m2m.io.files import read_json
 from m2m.options import Report
 from m2m.options.configured import figures_folder, read_config, split_of
 from m2m.options.stage_flags import NeededConfig, Root
 from m2m.report.page import making, render
 from m2m.report.page_figures import shown
+from m2m.report.page_files import save_page
 
 FIELD = "field"
 METRICS = {"psnr": ("PSNR (dB)", 2), "ssim": ("SSIM", 3), "pearson": ("Pearson's r", 3)}
@@ -146,5 +147,4 @@ def write_page(
         **making(config_json, read_json(split_record)["hash"], "render"),
     }
     page = render("fields.html.j2", context)
-    write_text(out, page)
-    print(f"wrote {out} ({len(page.encode()) / 1e6:.1f} MB)")
+    save_page(out, page, section.max_page_mb)

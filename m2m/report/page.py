@@ -1,4 +1,4 @@
-"""One self-contained HTML page: results by task, cohort, quality control, provenance.
+"""One HTML page: results by task, cohort, quality control, provenance.
 
 Every number in it is read from a table of the results; nothing is computed here.
 """
@@ -18,7 +18,7 @@ import m2m
 from m2m.cohort.finding_codes import codes_of, codes_of_unit, explanations
 from m2m.evaluate.metric_records import METRICS
 from m2m.figures.figure_records import of_page, of_target
-from m2m.io.files import read_json, write_text
+from m2m.io.files import read_json
 from m2m.io.installed import requirements, version_of
 from m2m.io.modalities import MODALITIES
 from m2m.io.tables import read_table
@@ -29,11 +29,13 @@ from m2m.options.stage_flags import ConfigFile, OptionalRoot, PageName
 from m2m.report.jinja import templates
 from m2m.report.model_sentences import inputs_in_short, inputs_sentence
 from m2m.report.page_figures import shown, subjects
+from m2m.report.page_files import save_page
 from m2m.report.published_table import about, published_table
 from m2m.report.report_json import run_times, write_summary
 from m2m.report.studies_page import compare_studies
 from m2m.report.summary_text import (
     COUNTS,
+    ceiling,
     comparison_rows,
     counts_by_model,
     headlines,
@@ -42,6 +44,7 @@ from m2m.report.summary_text import (
     overview,
     overview_row,
     printed,
+    references,
     sentence,
     summary_rows,
     task_titles,
@@ -86,6 +89,7 @@ def model_rows(root: Path, name: str, task: Task) -> list[dict[str, Any]]:
             rows.append(
                 {"task": training_task, "model": model, "validation": validation, **steps_and_minutes}
                 | {"inputs": inputs_in_short(section), "reference": section.reference}
+                | {"atlas": section.uses_deformation and not section.trained}
                 | {key: record.get(key) for key in keys}
             )
     return rows
@@ -239,7 +243,7 @@ def task_context(
     participants = subject_rows(root, name, models)
     regions, metrics = ({one[key] for one in summary} for key in ("region", "metric"))
     fitted = model_rows(root, name, task)
-    mean_map = next((str(one["model"]) for one in fitted if one["reference"]), "")
+    mean_map, atlas = (next((str(one["model"]) for one in fitted if one[key]), "") for key in ("reference", "atlas"))
     return {
         "name": name,
         "title": title,
@@ -248,6 +252,7 @@ def task_context(
         "measured": measured(task.target),
         "tiles": tiles,
         "overview": row,
+        "references": references(summary, {"mean map": mean_map, "atlas": atlas}),
         "headline": sentence(tiles, models[0], row["n"]),
         "inputs": {one["model"]: one["inputs"] for one in fitted},
         "inputs_sentence": inputs_sentence({one["model"]: one["inputs"] for one in fitted}),
@@ -331,7 +336,7 @@ def write_page(
     published : Published, optional
         A published table, whose values are shown beside those of its tasks.
     """
-    cohort = root / "cohort"
+    cohort, pairs = root / "cohort", root / "real" / "metrics.tsv"
     quality, findings = read_table(cohort / "quality.tsv"), read_table(cohort / "cohort_status.tsv")
     reported = [row | {"codes": codes_of(row["problem"] or "")} for row in findings[:MAX_FINDINGS]]
     pages = subjects(root, quality, section.max_subject_pages)
@@ -358,10 +363,10 @@ def write_page(
         "subjects": pages,
         "with_page": {page["unit"] for page in pages},
         "n_units": len(quality),
-        "run_times": run_times(root),
+        "run_times": run_times(root, section.watts_per_core),
+        "ceiling": ceiling(read_table(pairs) if pairs.exists() else []),
         **making(config_json, read_json(cohort / "split.json")["hash"], ""),
     }
     page = render("report.html.j2", context)
-    write_text(out, page)
+    save_page(out, page, section.max_page_mb)
     write_summary(root, context, out.with_suffix(".json"))
-    print(f"wrote {out} ({len(page.encode()) / 1e6:.1f} MB)")

@@ -4,6 +4,7 @@ References
 ----------
 CLAIM, the checklist for artificial intelligence in medical imaging: Mongan, Moy & Kahn (2020), Radiol Artif Intell
 2:e200029, https://doi.org/10.1148/ryai.2020200029.
+Energy of computations: Lannelongue, Grealey & Inouye (2021), Adv Sci 8:2100707, https://doi.org/10.1002/advs.202100707.
 """
 
 from collections.abc import Mapping
@@ -64,19 +65,24 @@ CLAIM = (
 )
 
 
-def run_times(root: Path) -> dict[str, float] | None:
-    """Time of all jobs whose benchmarks Snakemake left, each as it ran last.
+def run_times(root: Path, watts_per_core: float) -> dict[str, float] | None:
+    """Time of all jobs whose benchmarks Snakemake left, each as it ran last, and an estimate of their energy.
+
+    Nothing is metered: the counters of a processor (RAPL) are of the whole machine, and root alone may read them.
 
     Parameters
     ----------
     root : Path
         The derivative dataset.
+    watts_per_core : float
+        Power of a busy core, in W.
 
     Returns
     -------
     dict or None
-        ``jobs``, ``cpu_seconds``, ``wall_seconds`` (summed over jobs, which may run at the same time); None where
-        there is no benchmark. Jobs too short to be sampled have no CPU time.
+        ``jobs``, ``cpu_seconds``, ``wall_seconds`` (summed over jobs, which may run at the same time),
+        ``watts_per_core``, ``cpu_kwh`` (of the CPU seconds at this power, two digits); None where there is no
+        benchmark. Jobs too short to be sampled have no CPU time.
     """
     rows = [row for path in (root / "benchmarks").rglob("*.tsv") for row in read_table(path)]
     seconds = {"cpu_seconds": "cpu_time", "wall_seconds": "s"}
@@ -85,7 +91,11 @@ def run_times(root: Path) -> dict[str, float] | None:
         for name, column in seconds.items():
             with suppress(TypeError, ValueError):  # NA
                 total[name] += float(row.get(column) or "")
-    return {name: round(value, 1) for name, value in total.items()} if rows else None
+    if not rows:
+        return None
+    kwh = float(f"{total['cpu_seconds'] * watts_per_core / 3.6e6:.2g}")
+    times = {name: round(value, 1) for name, value in total.items()}
+    return times | {"watts_per_core": watts_per_core, "cpu_kwh": kwh}
 
 
 def main_results(root: Path, name: str, task: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,6 +175,7 @@ def write_summary(root: Path, page: Mapping[str, Any], out: Path) -> None:
         "split_hash": page["split_hash"],
         "participants": {key: page["flow"][key] for key in COUNTS if key in page["flow"]} | {"parts": page["parts"]},
         "tasks": {task["name"]: main_results(root, task["name"], task) for task in page["tasks"]},
+        "ceiling": page["ceiling"],
         "run": page["run_times"],
         "claim": checklist(page),
     }

@@ -1,6 +1,6 @@
 """Numbers of the tables as sentences and cells: nothing is computed here except verdicts.
 
-Every function takes rows of summary.tsv or comparison.tsv and returns texts of the page.
+Every function takes rows of a table of results and returns texts of the page.
 """
 
 from collections import Counter
@@ -12,6 +12,7 @@ from m2m.evaluate.metric_records import headlines as main_results
 from m2m.evaluate.statistics import ALPHA
 from m2m.io.modalities import MODALITIES
 from m2m.options import Task
+from m2m.options.real_options import SECOND
 
 Row = Mapping[str, str | None]
 COUNTS = ("n_input", "n_failed", "n_excluded", "n_incomplete", "n_used")
@@ -206,6 +207,46 @@ def sentence(tiles: Sequence[Mapping[str, Any]], model: str, n_subjects: str) ->
     ]
     subjects = f"On {n_subjects} test participant{'' if n_subjects == '1' else 's'}, {model} "
     return subjects + ("; it ".join(parts) if parts else "has no baseline to be compared with") + "."
+
+
+def references(summary: Sequence[Row], models: Mapping[str, str]) -> list[dict[str, str]]:
+    """Brain SSIM of the models that a network must exceed, the mean map and the atlas.
+
+    Parameters
+    ----------
+    summary : rows of summary.tsv
+    models : mapping of str to str
+        Model that is each of these references; empty where the task has none.
+
+    Returns
+    -------
+    list of dict
+        role, model, value (empty where the task has none, or nothing was evaluated).
+    """
+    digits = METRICS["ssim"].digits
+    values = {
+        r["model"]: printed(r["mean"], digits) for r in summary if (r["region"], r["metric"]) == ("brain", "ssim")
+    }
+    return [{"role": role, "model": model, "value": values.get(model, "")} for role, model in models.items()]
+
+
+def ceiling(pairs: Sequence[Row]) -> dict[str, Any] | None:
+    """Brain SSIM that a second measurement of FA reaches, of the real pairs that have one.
+
+    Parameters
+    ----------
+    pairs : rows of real/metrics.tsv
+
+    Returns
+    -------
+    dict or None
+        n (participants' sessions), low and high (texts, of the smallest and largest value); None where none has two.
+    """
+    wanted = (SECOND, "brain", "ssim")
+    found = [row["value"] for row in pairs if (row["map"], row["region"], row["metric"]) == wanted]
+    values = sorted(float(value) for value in found if value is not None)
+    low, high = (printed(str(end), METRICS["ssim"].digits) for end in (values[0], values[-1])) if values else ("", "")
+    return {"n": len(values), "low": low, "high": high} if values else None
 
 
 def identification(summary: Sequence[Row], comparison: Sequence[Row], model: str, reference: str) -> str:
