@@ -191,18 +191,18 @@ def test_same_seed_gives_the_same_files(dataset, tmp_path):
 
 def test_a_scanner_changes_the_scans_and_not_the_participant(dataset, tmp_path):
     own = {"dwi_spacing_mm": 10.0, "n_directions": 9, "b_s_per_mm2": 700.0, "snr": 10.0, "t1_contrast": 2.0}
-    options = json.dumps(json.loads(SMALL) | {"n_subjects": 40, "scanners": {"one": own, "two": {}}})
+    options = json.dumps(json.loads(SMALL) | {"n_subjects": 40, "scanners": {"one": own, "two": {}, "three": {}}})
     assert _run("participants", tmp_path, options=options).exit_code == 0
     rows = read_table(tmp_path / "rawdata" / "participants.tsv")
     without = read_table(dataset / "rawdata" / "participants.tsv")
     assert [row["age"] for row in rows[:2]] == [row["age"] for row in without]
-    assert 10 < [row["site"] for row in rows].count("one") < 30
-    for site in ("one", "two"):
-        (subject,) = (row["participant_id"] for row in rows[:2] if row["site"] == site)
+    sites = [row["site"] for row in rows]
+    assert sites[:2] == ["one", "three"] and all(7 < sites.count(site) < 20 for site in ("one", "two", "three"))
+    for subject, site in zip(("sub-0001", "sub-0002"), sites, strict=False):
         assert _run("simulate", tmp_path, "--subject", subject, options=options).exit_code == 0
         here, there = (_paths(root, subject.removeprefix("sub-")) for root in (tmp_path, dataset))
         scan = nib.load(here["dwi"])
-        assert (here["dwi"].read_bytes() == there["dwi"].read_bytes()) is (site == "two")
+        assert (here["dwi"].read_bytes() == there["dwi"].read_bytes()) is (site == "three")
         assert scan.shape[3] == (10 if site == "one" else 7)
         assert scan.header.get_zooms()[0] == pytest.approx(10 if site == "one" else 8)
         sidecars = [json.loads(p["truth-fa"].with_suffix("").with_suffix(".json").read_text()) for p in (here, there)]
