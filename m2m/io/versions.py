@@ -37,7 +37,7 @@ VERSIONS = {
     "compare-pairs": 1,
     "features": 1,
     "predict-phenotype-cnn": 3,
-    "downstream": 7,
+    "downstream": 8,
     "figures": 10,
     "draw-downstream": 7,
     "draw-fields": 5,
@@ -45,6 +45,6 @@ VERSIONS = {
     "tables": 3,
     "methods": 4,
     "report": 10,
-    "report-downstream": 5,
+    "report-downstream": 6,
     "report-fields": 5,
 }
