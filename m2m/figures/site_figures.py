@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from m2m.downstream.features import BIN
 from m2m.downstream.prediction import CHANCE, MAIN
 from m2m.figures.downstream_figures import LOWEST, NAMES, Validation, grid_of
-from m2m.figures.style import MUTED, PALETTE, Drawn, empty_figure, legend_above, letter, letters, marker
+from m2m.figures.style import INK, MUTED, PALETTE, Drawn, empty_figure, legend_above, letter, letters, marker
 from m2m.options.downstream_options import T1
 
 HOW = {"none": "before", "combat": "harmonised"}
@@ -54,10 +54,9 @@ def _draw_features(axes: Axes, own: pd.DataFrame, sites: list[str]) -> None:
         groups = [own.loc[own["site"] == site, column].to_numpy() for site in sites]
         for place, values in enumerate(groups):
             x = place + APART * (i - 0.5) + np.linspace(-0.1, 0.1, len(values))
-            axes.plot(x, np.sort(values), linestyle="", marker=marker(i), markersize=1.8, alpha=0.6, color=PALETTE[i])
-        x = np.arange(len(sites)) + APART * (i - 0.5)
-        means = [values.mean() for values in groups]
-        axes.plot(x, means, linestyle="", marker="_", markersize=11, color=PALETTE[i], label=label)
+            once = label if place == 0 else None
+            axes.plot(x, np.sort(values), linestyle="", marker=marker(i), markersize=2, color=PALETTE[i], label=once)
+            axes.plot(x[[0, -1]], [values.mean()] * 2, color=INK)
     axes.axhline(0, color=MUTED, linewidth=0.8, linestyle="--")
     axes.set_xticks(np.arange(len(sites)), sites, rotation=90 if len(sites) > MANY else 0)
     axes.set_ylabel("mean over regions (SD before)")
