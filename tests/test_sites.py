@@ -210,7 +210,12 @@ def root(tmp_path_factory):
         "t1-fa.mine": fa[:, :4] + 0.02 * rng.standard_normal((N, 4)),
     }
     features = pd.DataFrame(
-        {"unit": names, "participant_id": names, "fold": 1 + np.arange(N) % FOLDS, "brain_volume_ml": rng.normal(1200, 90, N)}
+        {
+            "unit": names,
+            "participant_id": names,
+            "fold": 1 + np.arange(N) % FOLDS,
+            "brain_volume_ml": rng.normal(1200, 90, N),
+        }
         | {f"{image}:region{i}": values[:, i] for image, values in images.items() for i in range(values.shape[1])}
     )
     (root / "downstream").mkdir()
@@ -287,7 +292,7 @@ def test_harmonised_features_are_written_and_differ_less_between_sites(root):
 
 def test_the_figure_and_the_page_show_what_harmonisation_did(root):
     rows = read_table(root / "figures/harmonisation.tsv")
-    of_features, of_scores = ([row for row in rows if bool(row["metric"]) is scored] for scored in (False, True))
+    of_features, of_scores = ([row for row in rows if bool(row["harmonise"]) is scored] for scored in (False, True))
     assert len(of_features) == 3 * N and {row["harmonise"] for row in of_scores} == {"none", "combat"}
     assert set(of_validation(MEASURED_OF, True)) - set(of_validation(MEASURED_OF)) == {"harmonisation"}
     page = Page((root / "downstream.html").read_text(encoding="utf-8"))

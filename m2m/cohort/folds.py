@@ -42,7 +42,7 @@ def groups_of_sites(subjects: list[Row]) -> list[list[str]]:
             f"downstream.folds_by is site, and {len(without)} of {len(subjects)} participants have none",
             file="participants.tsv",
             value=", ".join(without),
-            remedy="complete the column site, have them left out (cohort.require: [site]), or set folds_by to participant",
+            remedy="complete the column site, have them left out (cohort.require: [site]), or have no folds_by",
         )
     groups: list[tuple[set, list[str]]] = []
     for row in sorted(subjects, key=lambda row: row["participant_id"] or ""):

@@ -18,8 +18,8 @@ from m2m.cohort.participants import known_participants
 from m2m.cohort.quality import count_flow, outcome_of_t1
 from m2m.downstream import analysis, image_tables, site_tables
 from m2m.downstream.inputs import Subjects, combinations, load_participants
-from m2m.downstream.phenotype_cnn import read_predictions
 from m2m.downstream.permutation import Permuted, permutation_test
+from m2m.downstream.phenotype_cnn import read_predictions
 from m2m.downstream.prediction import LINEAR
 from m2m.downstream.targets import RefusedTarget, Target, read_target
 from m2m.evaluate.metric_tables import printed
@@ -169,7 +169,7 @@ def rows_of(
     widths = {name: x.shape[1] for name, x in combinations(subjects).items()}
     wanted = list(analysis.pairs(measured_of))
     effects = list(image_tables.effect_rows(target, subjects))
-    found_by = {options.harmonise: found}
+    found_by: dict[str, analysis.Found] = {options.harmonise: found}
     if options.harmonise != "none":
         as_they_are = replace(subjects, preserved=None)
         found_by = {"none": analysis.predict_all(target, as_they_are, {}, options, (LINEAR,)), **found_by}

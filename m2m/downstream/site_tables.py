@@ -19,9 +19,7 @@ from m2m.options.downstream_options import NOISE_FREE
 ALL = "all sites"
 
 
-def site_rows(
-    target: Target, subjects: Subjects, found_by: Mapping[str, Found], options: Downstream
-) -> Iterator[Row]:
+def site_rows(target: Target, subjects: Subjects, found_by: Mapping[str, Found], options: Downstream) -> Iterator[Row]:
     """Yield each metric of the linear predictor among the participants of each site, and among all.
 
     Parameters
@@ -96,12 +94,12 @@ def harmonised_rows(subjects: Subjects) -> Iterator[Row]:
 def harmonisation_record(subjects: Subjects) -> dict[str, Any]:
     """Describe a harmonisation: participants of each site, columns preserved, sites left as they are in each fold."""
     sites, counts = np.unique(subjects.sites, return_counts=True)
-    left = {
-        fold: sorted(set(subjects.sites[subjects.folds == fold]) - set(fitted_sites(subjects.sites[subjects.folds != fold])))
-        for fold in np.unique(subjects.folds).tolist()
-    }
+    left = {}
+    for fold in np.unique(subjects.folds).tolist():
+        test = subjects.folds == fold
+        left[fold] = sorted(set(subjects.sites[test].tolist()) - set(fitted_sites(subjects.sites[~test])))
     return {
         "sites": dict(zip(sites.tolist(), counts.tolist(), strict=True)),
         "preserved": sorted(subjects.preserved or {}),
-        "left_as_they_are": {fold: [str(site) for site in names] for fold, names in left.items() if names},
+        "left_as_they_are": {fold: names for fold, names in left.items() if names},
     }

@@ -1,8 +1,5 @@
 """Figure of what harmonisation did: features by site, and scores by site, before and after."""
 
-from collections.abc import Iterator
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -10,6 +7,7 @@ from matplotlib.axes import Axes
 from m2m.downstream.features import BIN
 from m2m.downstream.prediction import CHANCE, MAIN
 from m2m.figures.downstream_figures import LOWEST, NAMES, Validation, grid_of
+from m2m.figures.figure_records import FIGURES
 from m2m.figures.style import INK, MUTED, PALETTE, Drawn, empty_figure, legend_above, letter, letters, marker
 from m2m.options.downstream_options import T1
 
@@ -69,18 +67,20 @@ def _draw_scores(axes: Axes, own: pd.DataFrame, places: list[tuple[str, str]], c
         y = np.arange(len(places)) + APART * (i - 0.5)
         extent = [(rows["value"] - rows["low"]).fillna(0), (rows["high"] - rows["value"]).fillna(0)]
         axes.errorbar(
-            rows["value"], y, xerr=extent, linestyle="", marker=marker(i), markersize=3, elinewidth=0.8, color=PALETTE[i]
+            rows["value"],
+            y,
+            xerr=extent,
+            linestyle="",
+            marker=marker(i),
+            markersize=3,
+            elinewidth=0.8,
+            color=PALETTE[i],
         )
     axes.axvline(chance, color=MUTED, linewidth=0.8, linestyle="--")
     axes.set_xlim(left=max(LOWEST, axes.get_xlim()[0]))
     axes.set_yticks(np.arange(len(places)), [f"{name}, {site}" for name, site in places])
     axes.invert_yaxis()
     axes.set_xlabel(NAMES[metric])
-
-
-def _score_rows(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    columns = ["target", "input", "site", "harmonise", "metric", "value", "low", "high", "n_subjects"]
-    yield from table[columns].to_dict("records")
 
 
 def draw_harmonisation(validation: Validation) -> Drawn:
@@ -104,4 +104,5 @@ def draw_harmonisation(validation: Validation) -> Drawn:
         axes.set_title(target)
         letter(axes, mark)
     legend_above(figure, panels[0])
-    return figure, [*means.to_dict("records"), *_score_rows(scores)]
+    columns = [c for c in FIGURES["harmonisation"].columns if c in scores]
+    return figure, [*means.to_dict("records"), *scores[columns].to_dict("records")]

@@ -18,7 +18,8 @@ from m2m.io import bids
 from m2m.io.errors import DataError
 from m2m.io.files import read_json
 from m2m.io.modalities import MODALITIES
-from m2m.options import Cohort, Config, Downstream, Dti, Evaluation, Model, Phantom, Published, Report, Split, Task, Template
+from m2m.options import Cohort, Config, Downstream, Dti, Evaluation, Model, Phantom, Published, Report, Task, Template
+from m2m.options.cohort_options import Split
 from m2m.options.downstream_options import ATLAS, FA, GIVEN, NOISE_FREE, T1, fold_task
 
 # Suffix of the title of each further report page.

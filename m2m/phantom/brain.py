@@ -355,8 +355,8 @@ def simulate_t1(
     intensity += detail
     intensity[white] += T1_INTENSITY[WHITE] * T1_PER_MYELIN * myelin * tissue[white, WHITE]
     if contrast != 1:
-        white_value = np.float32(T1_INTENSITY[WHITE])
-        intensity = white_value * (intensity.clip(0) / white_value) ** np.float32(contrast)
+        relative = intensity.clip(0) / T1_INTENSITY[WHITE]
+        intensity = (T1_INTENSITY[WHITE] * relative**contrast).astype(np.float32)
     t1 = np.zeros(shape, dtype=np.float32)
     t1.reshape(-1)[head] = intensity
     t1 *= signal.bias_field(rng, shape, BIAS_SD)
