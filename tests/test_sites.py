@@ -175,7 +175,7 @@ def test_harmonisation_refuses_what_it_cannot_separate():
         loaded(np.full(N, "alpha"), ages, sexes, fa)
     field = np.where(sites == "alpha", "3", "1.5")
     subjects = loaded(sites, ages, sexes, fa, preserve=["field"], field=field)
-    with pytest.raises(DataError, match=r"cannot be told from the sites.*downstream\.preserve"):
+    with pytest.raises(DataError, match=r"cannot be separated from the sites.*downstream\.preserve"):
         subjects.harmoniser("fa")(fa, np.ones(N, bool))
 
 

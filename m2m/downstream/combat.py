@@ -104,7 +104,7 @@ def fit_combat(x: NDArray, sites: NDArray[np.str_], preserved: NDArray) -> Comba
     design = np.hstack([of_site, (z - z.mean(axis=0))[:, varies]])
     if np.linalg.matrix_rank(design / np.linalg.norm(design, axis=0)) < design.shape[1]:
         raise DataError(
-            "a preserved column cannot be told from the sites, or from another one",
+            "a preserved column cannot be separated from the sites, or from another one",
             value=", ".join(names),
             remedy="take a column of downstream.preserve away that is the same within each site",
         )

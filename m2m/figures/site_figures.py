@@ -60,7 +60,7 @@ def _draw_features(axes: Axes, own: pd.DataFrame, sites: list[str]) -> None:
     axes.set_ylabel("mean over regions (SD before)")
 
 
-def _draw_scores(axes: Axes, own: pd.DataFrame, places: list[tuple[str, str]], chance: float, metric: str) -> None:
+def _draw_scores(axes: Axes, own: pd.DataFrame, places: list[tuple[str, str]], metric: str) -> None:
     """Score of each site from each input, before and after."""
     for i, how in enumerate(HOW):
         rows = own[own["harmonise"] == how].set_index(["input", "site"]).reindex(places)
@@ -76,7 +76,7 @@ def _draw_scores(axes: Axes, own: pd.DataFrame, places: list[tuple[str, str]], c
             elinewidth=0.8,
             color=PALETTE[i],
         )
-    axes.axvline(chance, color=MUTED, linewidth=0.8, linestyle="--")
+    axes.axvline(CHANCE[metric], color=MUTED, linewidth=0.8, linestyle="--")
     axes.set_xlim(left=max(LOWEST, axes.get_xlim()[0]))
     axes.set_yticks(np.arange(len(places)), [f"{name}, {site}" for name, site in places])
     axes.invert_yaxis()
@@ -91,18 +91,15 @@ def draw_harmonisation(validation: Validation) -> Drawn:
     images, sites = list(dict.fromkeys(means["input"])), sorted(set(means["site"]))
     scores = scores[scores["metric"].isin(MAIN.values()) & scores["input"].isin(images)]
     places = list(dict.fromkeys(zip(scores["input"], scores["site"], strict=True)))
-    panels_of = len(images) + len(validation.kinds)
-    figure, panels = grid_of(panels_of, 2, max(50, 14 + 4 * len(places)))
-    for axes, mark, image in zip(panels, letters(), images, strict=False):
+    figure, panels = grid_of(len(images) + len(validation.kinds), 2, max(50, 14 + 4 * len(places)))
+    for axes, mark in zip(panels, letters(), strict=False):
+        letter(axes, mark)
+    for axes, image in zip(panels, images, strict=False):
         _draw_features(axes, means[means["input"] == image], sites)
         axes.set_title(image)
-        letter(axes, mark)
-    marks = list(zip(panels, letters(), strict=False))[len(images) :]
-    for (axes, mark), (target, kind) in zip(marks, validation.kinds.items(), strict=True):
-        metric = MAIN[kind]
-        _draw_scores(axes, scores[scores["target"] == target], places, CHANCE[metric], metric)
+    for axes, (target, kind) in zip(panels[len(images) :], validation.kinds.items(), strict=True):
+        _draw_scores(axes, scores[scores["target"] == target], places, MAIN[kind])
         axes.set_title(target)
-        letter(axes, mark)
     legend_above(figure, panels[0])
     columns = [c for c in FIGURES["harmonisation"].columns if c in scores]
     return figure, [*means.to_dict("records"), *scores[columns].to_dict("records")]
