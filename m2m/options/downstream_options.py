@@ -97,7 +97,7 @@ class Downstream(Section):
         "none",
         exclude_if=lambda value: value == "none",
         description="combat: features of images are harmonised over sites, fitted to the training folds of each "
-
+        "prediction alone; a site that these lack stays as it is. The volumes of `cnn` are not harmonised",
     )
     preserve: tuple[str, ...] = Field(
         (),
