@@ -65,6 +65,9 @@ def test_harmonisation_over_scanners_is_planned_over_the_validation(tmp_path):
     assert run.returncode == 0, run.stdout
     jobs = planned(run.stdout)
     assert jobs["simulate"] == 120 and jobs["predict_phenotypes"] == 1
+    contents = [yaml.safe_load((CHECKOUT / file).read_text()) for file in (*files[:2], "tests/sites-null.yaml")]
+    phantom = Config.model_validate(functools.reduce(merged, contents)).cohort.phantom
+    assert phantom.effects.fa_per_decade == 0 and list(phantom.scanners) == ["north", "east", "south"]
 
 
 def write_config(folder, **changes):
