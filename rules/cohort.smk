@@ -160,7 +160,7 @@ if tasks.cross_fitted:
             folder=output_folder,
             number=CONFIG.downstream.folds,
             config=files.config,
-            options=digest(CONFIG.split),
+            options=digests.folds,
             version=VERSIONS["folds"],
         shell:
             "m2m folds --config {params.config:q} --split {input.split:q}"
@@ -194,7 +194,7 @@ if CONFIG.downstream.without_dwi:
             number=CONFIG.downstream.folds,
             participants=flag("--participants", "participants"),
             config=files.config,
-            options=digest(CONFIG.split),
+            options=digests.folds,
             sessions=subjects.session_tables,
             version=VERSIONS["folds"],
         shell:

@@ -18,7 +18,6 @@ from m2m.workflow import (
     field_inputs,
     real_inputs,
     snakemake_patches,
-    validation_inputs,
 )
 from m2m.workflow.cohort_tables import Cohort
 from m2m.workflow.field_inputs import Fields

@@ -118,9 +118,7 @@ if validation.wanted:
             participants=subjects.participants_table,
         output:
             record=f"{files.downstream}/downstream.json",
-            tables=expand(
-                f"{files.downstream}/{{table}}.tsv", table=validation_inputs.TABLES
-            ),
+            tables=validation.tables,
         log:
             log("predict_phenotypes", "predict_phenotypes"),
         benchmark:

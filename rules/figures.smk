@@ -129,9 +129,7 @@ if validation.wanted:
         """Figures of the biological validation, with their source data as TSV."""
         input:
             features=f"{files.downstream}/features.tsv",
-            tables=expand(
-                f"{files.downstream}/{{table}}.tsv", table=validation_inputs.TABLES
-            ),
+            tables=validation.tables,
             record=f"{files.downstream}/downstream.json",
             participants=subjects.participants_table,
         output:

@@ -170,9 +170,7 @@ if validation.wanted:
     rule page_of_downstream:
         """One HTML page of the biological validation."""
         input:
-            tables=expand(
-                f"{files.downstream}/{{table}}.tsv", table=validation_inputs.TABLES
-            ),
+            tables=validation.tables,
             record=f"{files.downstream}/downstream.json",
             figures=expand(
                 f"{files.root}/figures/downstream/{{name}}.png",

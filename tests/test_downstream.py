@@ -14,7 +14,7 @@ from m2m.downstream.phenotype_cnn import load_volumes, predict, predict_phenotyp
 from m2m.downstream.targets import read_target
 from m2m.figures import style
 from m2m.figures.downstream_figures import draw_validation
-from m2m.figures.figure_records import of_scope
+from m2m.figures.figure_records import of_validation
 from m2m.io.bids import unit_path
 from m2m.io.errors import DataError
 from m2m.io.files import digest, read_json, write_json
@@ -86,10 +86,10 @@ def tree(root):
     write_table(cohort / "folds.tsv", own, ("participant_id", "fold"))
     write_json(cohort / "folds.json", {"hash": digest(read_table(cohort / "folds.tsv"))})
     about = [
-        {"participant_id": p, "age": a, "sex": s, "height": 170 if p == names[0] else None}
-        for p, a, s in zip(names, ages, sexes, strict=True)
+        {"participant_id": p, "age": a, "sex": s, "height": 170 if p == names[0] else None, "site": "AB"[i // (N // 2)]}
+        for i, (p, a, s) in enumerate(zip(names, ages, sexes, strict=True))
     ]
-    write_table(root / "participants.tsv", about, ("participant_id", "age", "sex", "height"))
+    write_table(root / "participants.tsv", about, ("participant_id", "age", "sex", "height", "site"))
     for fold in set(folds):
         others = [p for p, f in zip(names, folds, strict=True) if f != fold]
         record = {"train_participants": others[3:], "validation_participants": others[:3]}
@@ -261,7 +261,7 @@ def test_a_refused_phenotype_trains_no_network(root):
     assert read_table(root / "downstream/cnn/height/t1.tsv") == []
 
 
-@pytest.mark.parametrize("name", of_scope("downstream"))
+@pytest.mark.parametrize("name", of_validation(MEASURED_OF))
 def test_each_figure_has_its_numbers(root, name):
     assert (root / "figures" / f"{name}.png").stat().st_size > 0
     assert (root / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
@@ -278,7 +278,7 @@ def test_the_page_states_what_was_found_and_what_not(root):
     assert "Simulated participants prove nothing about biology" in page.text
     assert "A <study>" in page.text
     addresses = [v for _, a in page.elements for k, v in a.items() if k in ("src", "href") and v]
-    titles = [f"{spec.title}." for spec in of_scope("downstream").values()]
+    titles = [f"{spec.title}." for spec in of_validation(MEASURED_OF).values()]
     assert len(titles) == 6 and all(title in page.text for title in titles)
     assert addresses and all(a.startswith(("data:image/webp;base64,", "#")) for a in addresses)
     assert len(page.tables["scores-table"]) == 1 + len(table(root, "scores"))

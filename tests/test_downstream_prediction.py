@@ -7,15 +7,14 @@ from sklearn.metrics import roc_auc_score
 
 from m2m.downstream import analysis
 from m2m.downstream.effects import hedges_g, intraclass_correlation, slope
+from m2m.downstream.permutation import permutation_test, ridge_out_of_fold
 from m2m.downstream.prediction import (
     CHANCE,
     METRICS,
     PREDICTORS,
     Predicted,
     area_within_folds,
-    permutation_test,
     predict_out_of_fold,
-    ridge_out_of_fold,
 )
 from m2m.downstream.targets import RefusedTarget, Target, read_target
 from m2m.evaluate.statistics import bootstrap_over_participants, over_folds

@@ -260,8 +260,8 @@ def test_the_versions_of_external_programs_are_those_that_ran(tmp_path):
     assert "FSL 3.0.3, MRtrix3 3.0.10 and 3.0.6" in text
 
 
-def write_downstream(folder, scores, refused=(), changes=None):
-    """Write the records of a biological validation, then its text and references."""
+def write_downstream(folder, scores, refused=(), changes=None, **more):
+    """Write the records of a biological validation, with more in them, then its text and references."""
     write(folder)
     config = Config.model_validate(merged(BASE, changes or {}))
     tasks = {name: task for name, task in config.tasks.items() if task.fold}
@@ -276,7 +276,7 @@ def write_downstream(folder, scores, refused=(), changes=None):
         "n_subjects": 123,
         "refused": dict.fromkeys(refused, "it is the same for every participant"),
     }
-    write_json(folder / "downstream/downstream.json", record)
+    write_json(folder / "downstream/downstream.json", record | more)
     columns = ("target", "kind", "input", "predictor")
     rows = [dict(zip(columns, row, strict=True)) for row in scores]
     write_table(folder / "downstream/scores.tsv", rows, columns)
@@ -313,3 +313,17 @@ def test_a_validation_describes_methods_only_for_numbers_or_only_for_classes(tmp
     assert "Of 123 participants age was predicted" in numbers
     nothing, _ = write_downstream(tmp_path / "nothing", [], refused=["age", "sex"])
     assert "Of 123" not in nothing and "nadeau2003" not in nothing
+
+
+def test_a_validation_describes_sites_and_their_harmonisation(tmp_path):
+    changes = {
+        "downstream": {"harmonise": "combat", "folds_by": "site"},
+        "cohort": {"phantom": {"scanners": {"north": {}, "south": {"snr": 9}}}},
+    }
+    about = {"sites": {"north": 60, "south": 63}, "preserved": ["age", "sex"]}
+    text, bib = write_downstream(tmp_path, [*AGE, *SEX], changes=changes, harmonised=about)
+    assert "harmonised over 2 sites by ComBat [@johnson2007; @fortin2018]" in text
+    assert "effects of age and sex preserved, except of the predicted column" in text
+    assert "with families kept together and whole sites in one fold." in text
+    assert "assigned at random to one of 2 scanners (north and south)" in text
+    assert sorted(cited(text)) == entries(bib)

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from m2m.cli import app
 from m2m.diffusion import tensors
 from m2m.io.bids import files_of
+from m2m.io.tables import read_table
 from m2m.options import Effects, Phantom
 from m2m.phantom import anatomy, brain, individuals, labels, signal, simulate
 from m2m.phantom.bundles import BUNDLES, NAMES
@@ -186,6 +187,39 @@ def test_same_seed_gives_the_same_files(dataset, tmp_path):
     assert _run("simulate", tmp_path, "--subject", "sub-0001").exit_code == 0
     for name, path in _paths(dataset, "0001").items():
         assert path.read_bytes() == _paths(tmp_path, "0001")[name].read_bytes(), name
+
+
+def test_a_scanner_changes_the_scans_and_not_the_participant(dataset, tmp_path):
+    own = {"dwi_spacing_mm": 10.0, "n_directions": 9, "b_s_per_mm2": 700.0, "snr": 10.0, "t1_contrast": 2.0}
+    options = json.dumps(json.loads(SMALL) | {"n_subjects": 40, "scanners": {"one": own, "two": {}, "three": {}}})
+    assert _run("participants", tmp_path, options=options).exit_code == 0
+    rows = read_table(tmp_path / "rawdata" / "participants.tsv")
+    without = read_table(dataset / "rawdata" / "participants.tsv")
+    assert [row["age"] for row in rows[:2]] == [row["age"] for row in without]
+    sites = [row["site"] for row in rows]
+    assert sites[:2] == ["one", "three"] and all(7 < sites.count(site) < 20 for site in ("one", "two", "three"))
+    for subject, site in zip(("sub-0001", "sub-0002"), sites, strict=False):
+        assert _run("simulate", tmp_path, "--subject", subject, options=options).exit_code == 0
+        here, there = (_paths(root, subject.removeprefix("sub-")) for root in (tmp_path, dataset))
+        scan = nib.load(here["dwi"])
+        assert (here["dwi"].read_bytes() == there["dwi"].read_bytes()) is (site == "three")
+        assert scan.shape[3] == (10 if site == "one" else 7)
+        assert scan.header.get_zooms()[0] == pytest.approx(10 if site == "one" else 8)
+        sidecars = [json.loads(p["truth-fa"].with_suffix("").with_suffix(".json").read_text()) for p in (here, there)]
+        assert sidecars[0]["BundleFibreFA"] == sidecars[1]["BundleFibreFA"]
+        t1s = [nib.load(paths["t1w"]).get_fdata() for paths in (here, there)]
+        grey = (t1s[1] > 500) & (t1s[1] < 700)
+        darker = t1s[0][grey].mean() / t1s[1][grey].mean()
+        assert darker < 0.8 if site == "one" else darker == 1
+
+
+def test_participants_of_a_scanner_have_its_ages(tmp_path):
+    scanners = {"young": {"age_years": [8, 12]}, "old": {"age_years": [70, 80]}}
+    options = json.dumps({"n_subjects": 20, "scanners": scanners})
+    assert _run("participants", tmp_path, options=options).exit_code == 0
+    for row in read_table(tmp_path / "rawdata" / "participants.tsv"):
+        low, high = scanners[row["site"]]["age_years"]
+        assert low <= float(row["age"]) <= high
 
 
 def test_the_ground_truth_is_at_the_head_s_position_in_t1(dataset):

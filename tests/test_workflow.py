@@ -59,6 +59,17 @@ def test_the_comparison_on_many_participants_is_planned_over_the_demo(tmp_path):
     assert jobs["simulate"] == 56 and jobs["train_model"] == 10
 
 
+def test_harmonisation_over_scanners_is_planned_over_the_validation(tmp_path):
+    files = [f"tests/{name}.yaml" for name in ("downstream", "sites", "sites-left-out")]
+    run = snakemake(tmp_path, "results/sites/downstream/harmonised.tsv", *PLAN, "--configfile", *files)
+    assert run.returncode == 0, run.stdout
+    jobs = planned(run.stdout)
+    assert jobs["simulate"] == 120 and jobs["predict_phenotypes"] == 1
+    contents = [yaml.safe_load((CHECKOUT / file).read_text()) for file in (*files[:2], "tests/sites-null.yaml")]
+    phantom = Config.model_validate(functools.reduce(merged, contents)).cohort.phantom
+    assert phantom.effects.fa_per_decade == 0 and list(phantom.scanners) == ["north", "east", "south"]
+
+
 def write_config(folder, **changes):
     config = yaml.safe_load((CHECKOUT / "tests/config.yaml").read_text()) | changes
     path = folder / "config.yaml"

@@ -16,12 +16,46 @@ from m2m.io.errors import DataError
 from m2m.io.files import digest, write_json
 from m2m.io.tables import read_table, write_table
 from m2m.options import Split
-from m2m.options.configured import section_of
+from m2m.options.configured import read_config, section_of
 from m2m.options.stage_flags import ConfigFile
 
 
-def fold_participants(subjects: list[Row], n_folds: int, options: Split) -> dict[str, str]:
-    """Assign participants to folds, equally in number and in each stratum.
+def groups_of_sites(subjects: list[Row]) -> list[list[str]]:
+    """Participants of each site, the largest first; sites that share a family are together.
+
+    Parameters
+    ----------
+    subjects : list of dict
+        ``participant_id``, ``site`` and, where known, ``family_id``.
+
+    Returns
+    -------
+    list of list of str
+
+    Raises
+    ------
+    DataError
+        A participant's site is not known.
+    """
+    if without := [row["participant_id"] or "" for row in subjects if not row.get("site")]:
+        raise DataError(
+            f"downstream.folds_by is site, and {len(without)} of {len(subjects)} participants have none",
+            file="participants.tsv",
+            value=", ".join(without),
+            remedy="complete the column site, have them left out (cohort.require: [site]), or have no folds_by",
+        )
+    groups: list[tuple[set, list[str]]] = []
+    for row in sorted(subjects, key=lambda row: row["participant_id"] or ""):
+        keys = {(key, row[key]) for key in ("site", "family_id") if row.get(key)}
+        joined = [group for group in groups if group[0] & keys]
+        groups = [group for group in groups if group not in joined]
+        members = [subject for _, others in joined for subject in others]
+        groups.append((keys.union(*(names for names, _ in joined)), [*members, row["participant_id"] or ""]))
+    return sorted((members for _, members in groups), key=lambda members: (-len(members), min(members)))
+
+
+def fold_participants(subjects: list[Row], n_folds: int, options: Split, by_site: bool = False) -> dict[str, str]:
+    """Assign participants to folds, equally in number and in each stratum; or whole sites.
 
     Parameters
     ----------
@@ -30,6 +64,8 @@ def fold_participants(subjects: list[Row], n_folds: int, options: Split) -> dict
     n_folds : int
     options : Split
         `validation` and `test` are not used.
+    by_site : bool
+        Whether all participants of a site are in one fold.
 
     Returns
     -------
@@ -38,7 +74,7 @@ def fold_participants(subjects: list[Row], n_folds: int, options: Split) -> dict
     """
     n = len(subjects)
     sizes = {str(k + 1): n * (k + 1) // n_folds - n * k // n_folds for k in range(n_folds)}
-    return deal(groups_of(subjects, options.age_bins, options.seed), sizes)
+    return deal(groups_of_sites(subjects) if by_site else groups_of(subjects, options.age_bins, options.seed), sizes)
 
 
 def split_of_fold(subjects: list[Row], folds: dict[str, str], fold: str, options: Split) -> list[Row]:
@@ -90,13 +126,14 @@ def main(
         subjects = load_split(split, split_record)
     elif units:
         subjects, _ = subjects_of_units(units, ("paired", "t1w-only"), participants)
-    folds = fold_participants(subjects, number, chosen)
+    by_site = config is not None and read_config(config).section("downstream").folds_by == "site"
+    folds = fold_participants(subjects, number, chosen, by_site)
     if (found := len(set(folds.values()))) < number:
         raise DataError(
-            f"too few participants or families: they fill {found} of {number} folds only",
+            f"too few {'sites' if by_site else 'participants or families'}: they fill {found} of {number} folds only",
             file=split or units or "",
             value=f"{len(subjects)} participants",
-            remedy="reduce downstream.folds, or add participants",
+            remedy=f"reduce downstream.folds, or add {'sites' if by_site else 'participants'}",
         )
     columns = [column for column in subjects[0] if column not in ("participant_id", "part")]
     for fold in map(str, range(1, number + 1)) if split else ():

@@ -6,6 +6,7 @@ what they were trained on, and is passed on to the page.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 
 from m2m.cohort.participants import known_participants
 from m2m.cohort.quality import count_flow, outcome_of_t1
-from m2m.downstream import analysis, image_tables
+from m2m.downstream import analysis, image_tables, site_tables
 from m2m.downstream.inputs import Subjects, combinations, load_participants
+from m2m.downstream.permutation import Permuted, permutation_test
 from m2m.downstream.phenotype_cnn import read_predictions
-from m2m.downstream.prediction import Permuted, permutation_test
+from m2m.downstream.prediction import LINEAR
 from m2m.downstream.targets import RefusedTarget, Target, read_target
 from m2m.evaluate.metric_tables import printed
 from m2m.io.files import file_digest, read_json, write_json
@@ -93,6 +95,19 @@ COLUMNS = {
     "transfer": ("target", "trained_on", "applied_to", "metric", "value", "n_subjects"),
     "agreement": ("target", "measured", "synthetic", "icc", "icc_corrected", "n_subjects"),
     "embedding": ("image", "participant_id", "pc1", "pc2", "share1", "share2"),
+    "sites": (
+        "target",
+        "input",
+        "harmonise",
+        "site",
+        "metric",
+        "value",
+        "low",
+        "high",
+        "fixed_low",
+        "fixed_high",
+        "n_subjects",
+    ),
 }
 
 
@@ -112,7 +127,15 @@ def permutation_tests(target: Target, subjects: Subjects, options: Downstream) -
     """
     known = subjects.of(target.subjects)
     return {
-        name: permutation_test(target.kind, x, target.y, known.folds, options.permutations, options.seed)
+        name: permutation_test(
+            target.kind,
+            x,
+            target.y,
+            known.folds,
+            options.permutations,
+            options.seed,
+            known.harmoniser(name, target.name),
+        )
         for name, x in combinations(known).items()
     }
 
@@ -146,6 +169,10 @@ def rows_of(
     widths = {name: x.shape[1] for name, x in combinations(subjects).items()}
     wanted = list(analysis.pairs(measured_of))
     effects = list(image_tables.effect_rows(target, subjects))
+    found_by: dict[str, analysis.Found] = {options.harmonise: found}
+    if options.harmonise != "none":
+        as_they_are = replace(subjects, preserved=None)
+        found_by = {"none": analysis.predict_all(target, as_they_are, {}, options, (LINEAR,)), **found_by}
     return {
         "predictions": list(analysis.prediction_rows(target, found)),
         "scores": list(analysis.score_rows(target, found, permuted, widths, options)),
@@ -155,6 +182,7 @@ def rows_of(
         "recovery": list(image_tables.recovery_rows(effects, measured_of)),
         "transfer": list(analysis.transfer_rows(target, subjects, measured_of, options)),
         "agreement": list(analysis.agreement_rows(target, found, measured_of)),
+        "sites": list(site_tables.site_rows(target, subjects, found_by, options)),
     }
 
 
@@ -248,7 +276,8 @@ def predict_phenotypes(
     """
     described = pd.read_csv(features, sep="\t", dtype={"fold": str})
     phenotypes = known_participants(participants, described[["unit", "participant_id"]].to_dict("records"))
-    subjects = load_participants(described, phenotypes, chosen.covariates)
+    harmonised = chosen.harmonise != "none"
+    subjects = load_participants(described, phenotypes, chosen.covariates, chosen.preserve if harmonised else None)
     rows: dict[str, list[image_tables.Row]] = {name: [] for name in COLUMNS}
     refused: dict[str, str] = {}
     for name, kind in chosen.targets.items():
@@ -265,6 +294,9 @@ def predict_phenotypes(
     rows["embedding"] = list(image_tables.embedding_rows(subjects))
     for name, columns in COLUMNS.items():
         write_table(out_dir / f"{name}.tsv", printed(rows[name]), columns)
+    if harmonised:
+        features_of = printed(site_tables.harmonised_rows(subjects))
+        write_table(out_dir / "harmonised.tsv", features_of, tuple(features_of[0]))
     write_json(
         out_dir / "downstream.json",
         {
@@ -277,5 +309,6 @@ def predict_phenotypes(
             "n_dropped_features": subjects.n_dropped,
             "given": {name: about_given(one, subjects.names) for name, one in (given or {}).items()},
             "flow": flow,
+            **({"harmonised": site_tables.harmonisation_record(subjects)} if harmonised else {}),
         },
     )

@@ -1,6 +1,6 @@
 """Tables about phenotypes: predictions from each input, their scores, comparison, calibration and agreement."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,7 @@ from scipy import stats
 from m2m.downstream.effects import intraclass_correlation
 from m2m.downstream.image_tables import Row
 from m2m.downstream.inputs import COVARIATES, Subjects, combinations
+from m2m.downstream.permutation import Permuted
 from m2m.downstream.prediction import (
     BOUNDS,
     CHANCE,
@@ -16,7 +17,6 @@ from m2m.downstream.prediction import (
     MAIN,
     METRICS,
     PREDICTORS,
-    Permuted,
     Predicted,
     are_probabilities,
     baseline_of,
@@ -36,7 +36,13 @@ Measure = Callable[[NDArray, Predicted], float]
 CALIBRATION_BINS = 5
 
 
-def predict_all(target: Target, subjects: Subjects, volumes: Mapping[str, NDArray], options: Downstream) -> Found:
+def predict_all(
+    target: Target,
+    subjects: Subjects,
+    volumes: Mapping[str, NDArray],
+    options: Downstream,
+    predictors: Sequence[str] = PREDICTORS,
+) -> Found:
     """Predict one phenotype out of fold, by input and predictor.
 
     Parameters
@@ -46,6 +52,7 @@ def predict_all(target: Target, subjects: Subjects, volumes: Mapping[str, NDArra
     volumes : mapping of str to ndarray
         Predictions of networks from volumes, by input; see `m2m.downstream.phenotype_cnn`.
     options : Downstream
+    predictors : sequence of str
 
     Returns
     -------
@@ -55,10 +62,17 @@ def predict_all(target: Target, subjects: Subjects, volumes: Mapping[str, NDArra
     known = subjects.of(target.subjects)
     found = {
         (name, predictor): predict_out_of_fold(
-            predictor, target.kind, x, target.y, known.folds, known.families, options.seed
+            predictor,
+            target.kind,
+            x,
+            target.y,
+            known.folds,
+            known.families,
+            options.seed,
+            harmonise=known.harmoniser(name, target.name),
         )
         for name, x in combinations(known).items()
-        for predictor in PREDICTORS
+        for predictor in predictors
     }
     baseline = baseline_of(target.kind, target.y, known.folds)
     return found | {(name, CNN): Predicted(values, baseline, known.folds) for name, values in volumes.items()}
@@ -91,6 +105,11 @@ def intervals(
     """
     fixed = bootstrap_over_participants(statistic, len(folds), options.bootstrap, options.seed)
     return over_folds(statistic, folds), fixed
+
+
+def bounded(estimate: Estimate, metric: str) -> list[float]:
+    """Limits of a metric's interval, within what it can be; NaN where there is none."""
+    return np.clip(np.array([estimate.low, estimate.high], float), *BOUNDS[metric]).tolist()
 
 
 def score_rows(
@@ -127,7 +146,7 @@ def score_rows(
                 return measure(target.y[index], predicted.of(index))
 
             estimate, fixed = intervals(value, predicted.folds, options)
-            low, high = np.clip(np.array([estimate.low, estimate.high], float), *BOUNDS[metric]).tolist()
+            low, high = bounded(estimate, metric)
             linear = predictor == LINEAR and metric == MAIN[target.kind]
             by_chance = permuted.get(name) if linear else None
             yield {
@@ -256,6 +275,7 @@ def transfer_rows(
                 known.families,
                 options.seed,
                 tables[applied],
+                known.harmoniser(synthetic, target.name),
             )
             for metric, measure in METRICS[target.kind].items():
                 yield {

@@ -8,8 +8,6 @@ References
 ----------
 Varma and Simon (2006), Bias in error estimation when using cross-validation for model selection,
 BMC Bioinformatics 7:91, https://doi.org/10.1186/1471-2105-7-91.
-Ojala and Garriga (2010), Permutation tests for studying classifier performance, J Mach Learn Res
-11:1833-1863.
 Hastie, Tibshirani, Friedman (2009), The Elements of Statistical Learning (ridge, kernels).
 """
 
@@ -29,12 +27,19 @@ from sklearn.svm import SVC, SVR
 from m2m.evaluate.metrics import pearson
 
 Kind = Literal["regression", "classification"]
+# Harmonises features, shape (participants, features), by the participants who are True, shape (participants,).
+Harmonise = Callable[[NDArray, NDArray[np.bool_]], NDArray]
 LINEAR, KERNEL = "linear", "kernel"
 PREDICTORS = (LINEAR, KERNEL)
 INNER_FOLDS = 3
 ALPHAS = np.logspace(-1, 4, 11)
 COSTS = np.logspace(-3, 1, 5)
 KERNEL_COSTS = np.logspace(-1, 2, 4)
+
+
+def unchanged(x: NDArray, train: NDArray[np.bool_]) -> NDArray:
+    """Leave features as they are."""
+    return x
 
 
 def inner_folds(kind: Kind, y: NDArray, groups: NDArray, seed: int) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
@@ -171,6 +176,7 @@ def predict_out_of_fold(
     groups: NDArray,
     seed: int,
     applied_to: NDArray | None = None,
+    harmonise: Harmonise = unchanged,
 ) -> Predicted:
     """Fit to all folds but one, predict that one, for each.
 
@@ -187,6 +193,8 @@ def predict_out_of_fold(
     applied_to : ndarray, shape (participants, features), optional
         Features of the predicted participants, in place of `x`: to apply a predictor fitted to
         measured FA to synthetic FA.
+    harmonise : Harmonise
+        Fitted to the training participants, and applied to all.
 
     Returns
     -------
@@ -203,8 +211,12 @@ def predict_out_of_fold(
     values = np.full(baseline.shape, np.nan)
     for fold in np.unique(folds):
         test, train = folds == fold, folds != fold
-        model = predictor(name, kind, y[train], groups[train], seed).fit(x[train], y[train])
-        values[test] = scores(model, (x if applied_to is None else applied_to)[test])
+        model = predictor(name, kind, y[train], groups[train], seed)
+        features = harmonise(x, train)
+        model.fit(features[train], y[train])
+        if applied_to is not None:
+            features = harmonise(applied_to, train)
+        values[test] = scores(model, features[test])
     return Predicted(values, baseline, folds)
 
 
@@ -322,78 +334,3 @@ BOUNDS = {
     "brier_skill": (-np.inf, 1),
 }
 CHANCE = {"r2": 0.0, "r": 0.0, "auc": 0.5, "balanced_accuracy": 0.5, "brier_skill": 0.0}
-
-
-def ridge_out_of_fold(x: NDArray, targets: NDArray, folds: NDArray) -> NDArray[np.float64]:
-    """Predict many targets of each participant by ridge regression fitted to the other folds.
-
-    Each target has its own penalty, chosen by leave-one-out in closed form.
-
-    Parameters
-    ----------
-    x : ndarray, shape (participants, features)
-    targets : ndarray, shape (participants, targets)
-    folds : ndarray, shape (participants,)
-
-    Returns
-    -------
-    ndarray, shape (participants, targets)
-    """
-    values = np.full(targets.shape, np.nan)
-    for fold in np.unique(folds):
-        test, train = folds == fold, folds != fold
-        model = make_pipeline(StandardScaler(), RidgeCV(ALPHAS, alpha_per_target=True))
-        values[test] = model.fit(x[train], targets[train]).predict(x[test])
-    return values
-
-
-class Permuted(NamedTuple):
-    """Result of a permutation test.
-
-    Attributes
-    ----------
-    p : float
-        (1 + permutations at least as good) / (1 + permutations).
-    low, high : float
-        Bounds of the middle 95 % of the permutations' scores.
-    """
-
-    p: float
-    low: float
-    high: float
-
-
-def permutation_test(kind: Kind, x: NDArray, y: NDArray, folds: NDArray, n_permutations: int, seed: int) -> Permuted:
-    """Test by permutations whether features and phenotype are independent, with ridge regression.
-
-    The whole nested cross-validation runs again for each permutation; classes are predicted through
-    their indicators.
-
-    Parameters
-    ----------
-    kind : {'regression', 'classification'}
-    x : ndarray, shape (participants, features)
-    y, folds : ndarray, shape (participants,)
-    n_permutations, seed : int
-
-    Returns
-    -------
-    Permuted
-        All NaN without permutations.
-    """
-    if not n_permutations:
-        return Permuted(*[float("nan")] * 3)
-    rng = np.random.default_rng(seed)
-    permuted = np.stack([y, *(rng.permutation(y) for _ in range(n_permutations))])  # (1 + n, participants)
-    classes = np.unique(y) if kind == "classification" else [None]
-    targets = np.stack([permuted if c is None else (permuted == c) * 1.0 for c in classes], axis=-1)
-    predicted = ridge_out_of_fold(x, np.concatenate(targets, axis=-1), folds)  # (participants, (1 + n) C)
-    predicted = predicted.reshape(len(y), len(permuted), len(classes))
-    measure = METRICS[kind][MAIN[kind]]
-    found = []
-    for i, values in enumerate(permuted):
-        own = predicted[:, i] if kind == "classification" else predicted[:, i, 0]
-        found.append(measure(values, Predicted(own, baseline_of(kind, values, folds), folds)))
-    by_chance = np.array(found[1:])
-    p = (1 + int((by_chance >= found[0]).sum())) / (1 + n_permutations)
-    return Permuted(p, *np.quantile(by_chance, (0.025, 0.975)).tolist())

@@ -68,7 +68,7 @@ class Validation:
 
     def table(self, name: str) -> pd.DataFrame:
         """Read one table."""
-        return pd.read_csv(self.folder / f"{name}.tsv", sep="\t", dtype={"fold": str})
+        return pd.read_csv(self.folder / f"{name}.tsv", sep="\t", dtype={"fold": str, "site": str})
 
     @property
     def numbers(self) -> list[str]:
@@ -369,7 +369,7 @@ def draw_validation(
     validation = Validation(folder, measured, kinds, subjects)
     note = f"{record['n_subjects']} participants, {record['options']['folds']} folds"
     draw_all(
-        figures := of_validation(measured),
+        figures := of_validation(measured, "harmonised" in record),
         validation,
         out_dir,
         f"{SIMULATED}.  {note}" if simulated else note,

@@ -43,9 +43,9 @@ class FigureSpec:
         no phenotype could be predicted.
     rounded : bool
         Whether the numbers of its table are rounded to six significant digits.
-    compares : {"", "measured", "pair"}
+    compares : {"", "measured", "pair", "sites"}
         measured: drawn only if a measured image is compared with one made from the T1. pair: also if there is no
-        measured image, but the atlas.
+        measured image, but the atlas. sites: drawn only if features are harmonised over sites.
     """
 
     title: str
@@ -58,7 +58,7 @@ class FigureSpec:
     targets: tuple[str, ...] = ()
     needs: Literal["", "low_res", "phenotypes"] = ""
     rounded: bool = True
-    compares: Literal["", "measured", "pair"] = ""
+    compares: Literal["", "measured", "pair", "sites"] = ""
 
 
 _TASK = "m2m.figures.task_figures:"
@@ -303,6 +303,17 @@ FIGURES: dict[str, FigureSpec] = {
         ("image", "participant_id", "sex", "site", "pc1", "pc2", "share1", "share2"),
         scope="downstream",
     ),
+    "harmonisation": FigureSpec(
+        "What harmonisation did",
+        "Top: mean over regions of each participant's features, in standard deviations before harmonisation; each "
+        "participant's are harmonised as the other folds say, bars are means of sites. Bottom: scores of the linear "
+        "predictor among all participants and among those of each site, with 95 % intervals where there are enough "
+        "folds; dashed: chance level.",
+        "m2m.figures.site_figures:draw_harmonisation",
+        ("target", "input", "site", "participant_id", "before", "after", "harmonise", "value", "low", "high"),
+        compares="sites",
+        **_DOWNSTREAM,
+    ),
     "held_out": FigureSpec(
         "Held-out slices",
         "One in every few slices of a measured map is kept; the values predicted between them are compared with "
@@ -340,15 +351,18 @@ def of_scope(scope: str) -> dict[str, FigureSpec]:
     return {name: spec for name, spec in FIGURES.items() if spec.scope == scope}
 
 
-def of_validation(measured_of: Mapping[str, str | None]) -> dict[str, FigureSpec]:
+def of_validation(measured_of: Mapping[str, str | None], harmonised: bool = False) -> dict[str, FigureSpec]:
     """Figures of the biological validation, by name.
 
     Parameters
     ----------
     measured_of : mapping of str to (str or None)
         Measured image of each one that is made from the T1; None where there is none.
+    harmonised : bool
+        Whether features are harmonised over sites.
     """
     there = {"": True, "measured": any(measured_of.values()), "pair": bool(compared_effects(measured_of))}
+    there["sites"] = harmonised
     return {name: spec for name, spec in of_scope("downstream").items() if there[spec.compares]}
 
 

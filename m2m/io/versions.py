@@ -37,7 +37,7 @@ VERSIONS = {
     "compare-pairs": 1,
     "features": 1,
     "predict-phenotype-cnn": 3,
-    "downstream": 7,
+    "downstream": 8,
     "figures": 10,
     "draw-downstream": 7,
     "draw-fields": 5,

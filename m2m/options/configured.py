@@ -19,6 +19,7 @@ from m2m.io.errors import DataError
 from m2m.io.files import read_json
 from m2m.io.modalities import MODALITIES
 from m2m.options import Cohort, Config, Downstream, Dti, Evaluation, Model, Phantom, Published, Report, Task, Template
+from m2m.options.cohort_options import Split
 from m2m.options.downstream_options import ATLAS, FA, GIVEN, NOISE_FREE, T1, fold_task
 
 # Suffix of the title of each further report page.
@@ -293,6 +294,11 @@ def fitted_task(task: Task) -> dict[str, Any]:
 def simulated_participant(simulation: Phantom | Template) -> dict[str, Any]:
     """Options that a simulated participant depends on: all but the number of participants."""
     return simulation.model_dump(mode="json", exclude={"n_subjects"})
+
+
+def dividing(split: Split, downstream: Downstream) -> dict[str, Any]:
+    """Options that the folds depend on, beside their number."""
+    return split.model_dump(mode="json") | ({"by": "site"} if downstream.folds_by == "site" else {})
 
 
 def indexed_cohort(cohort: Any) -> dict[str, Any]:

@@ -86,6 +86,25 @@ class Downstream(Section):
         None, description="Optimiser steps of each cross-fitted network; null: as in its task"
     )
     folds: int = Field(5, ge=2, description="Number of folds, for the cross-fitting of networks and for the predictors")
+    folds_by: Literal["participant", "site"] = Field(
+        "participant",
+        exclude_if=lambda value: value == "participant",
+        description="What is divided into folds: participants, or whole sites (column site of participants.tsv), so "
+        "that networks and predictors know no participant of a site that they predict; with as many folds as sites, "
+        "leave-one-site-out",
+    )
+    harmonise: Literal["none", "combat"] = Field(
+        "none",
+        exclude_if=lambda value: value == "none",
+        description="combat: features of images are harmonised over sites, fitted to the training folds of each "
+        "prediction alone; a site that these lack stays as it is. The volumes of `cnn` are not harmonised",
+    )
+    preserve: tuple[str, ...] = Field(
+        (),
+        exclude_if=lambda value: not value,
+        description="Columns of participants.tsv whose effects harmonisation keeps, such as age and sex where sites "
+        "differ in them; never the predicted one. Leave out what a predicted one can be read from",
+    )
     covariates: tuple[str, ...] = Field(
         ("site",),
         description="Columns of participants.tsv that, with brain volume, form a baseline without images",

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from m2m.options.section import DataPath, Fraction, Range, Section
+from m2m.options.section import DataPath, Fraction, Name, Range, Section
 
 
 class FibreEffects(Section):
@@ -66,11 +66,37 @@ class Simulation(Section):
     effects: FibreEffects = FibreEffects()
 
 
+class Scanner(Section):
+    """What one of several scanners does otherwise than `cohort.phantom` says; null: as there."""
+
+    dwi_spacing_mm: PositiveFloat | None = Field(None, description="Voxel size of the DWI")
+    b_s_per_mm2: PositiveFloat | None = Field(None, description="b-value of the diffusion-weighted volumes")
+    n_directions: Annotated[int, Field(ge=6)] | None = Field(None, description="Number of diffusion directions")
+    snr: PositiveFloat | None = Field(None, description="Signal-to-noise ratio of the b=0 volumes")
+    t1_contrast: PositiveFloat | None = Field(None, description="Contrast of the T1")
+    age_years: Range | None = Field(None, description="Range of ages of its participants")
+
+
 class Phantom(Simulation):
     """Participants simulated from the MNI152 anatomy."""
 
     age_years: Range = Field((20.0, 80.0), description="Range of ages")
     effects: Effects = Effects()
+    t1_contrast: PositiveFloat = Field(
+        1.0,
+        exclude_if=lambda value: value == 1,
+        description="Exponent of the T1's intensities, relative to white matter: above 1, grey matter is darker",
+    )
+    scanners: dict[Name, Scanner] = Field(
+        {},
+        exclude_if=lambda value: not value,
+        description="Scanners by name: each participant is assigned to one at random, which is the column site of "
+        "participants.tsv; empty: one scanner, and no such column",
+    )
+
+    def of_scanner(self, name: str | None) -> "Phantom":
+        """Section of the participants of one scanner; of all where there are no scanners."""
+        return self.model_copy(update=self.scanners[name].model_dump(exclude_none=True)) if name else self
 
 
 class T1Variation(Section):

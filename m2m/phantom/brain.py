@@ -316,7 +316,12 @@ def simulate_diffusion(
 
 
 def simulate_t1(
-    brain: Brain, affine: NDArray, shape: tuple[int, int, int], rng: np.random.Generator, snr: float
+    brain: Brain,
+    affine: NDArray,
+    shape: tuple[int, int, int],
+    rng: np.random.Generator,
+    snr: float,
+    contrast: float = 1.0,
 ) -> NDArray[np.float32]:
     """Simulate a T1-weighted image on a grid in T1 world space.
 
@@ -329,6 +334,8 @@ def simulate_t1(
     rng : numpy.random.Generator
     snr : float
         Signal-to-noise ratio of white matter.
+    contrast : float
+        Exponent of intensities relative to white matter.
 
     Returns
     -------
@@ -347,6 +354,9 @@ def simulate_t1(
     detail = anatomy.sample(brain.template.detail[None], brain.template.affine, mni)[:, 0]
     intensity += detail
     intensity[white] += T1_INTENSITY[WHITE] * T1_PER_MYELIN * myelin * tissue[white, WHITE]
+    if contrast != 1:
+        relative = intensity.clip(0) / T1_INTENSITY[WHITE]
+        intensity = (T1_INTENSITY[WHITE] * relative**contrast).astype(np.float32)
     t1 = np.zeros(shape, dtype=np.float32)
     t1.reshape(-1)[head] = intensity
     t1 *= signal.bias_field(rng, shape, BIAS_SD)

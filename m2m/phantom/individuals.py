@@ -14,7 +14,10 @@ from scipy.special import expit, logit
 from m2m.options import Phantom, Simulation
 from m2m.phantom.bundles import BUNDLES
 
-STREAMS = ("demography", "body", "shape", "microstructure", "pose", "t1", "dwi", "distortion", "oblique", "variation")
+STREAMS = (
+    *("demography", "body", "shape", "microstructure", "pose", "t1", "dwi", "distortion", "oblique", "variation"),
+    "scanner",
+)
 # Centre of the field of view in scanner coordinates (mm), the same for all participants.
 CENTRE_MM = (0.0, -16.0, 4.0)
 
@@ -128,6 +131,12 @@ def _in_ball(rng: np.random.Generator, radius: float) -> NDArray[np.float64]:
     """Draw a vector, shape (3,), uniform in length up to the radius and in direction."""
     direction = rng.standard_normal(3)
     return radius * rng.uniform() * direction / np.linalg.norm(direction)
+
+
+def scanner_of(options: Phantom, label: str) -> str | None:
+    """Draw the scanner of a participant; None where there are no scanners."""
+    names = sorted(options.scanners)
+    return str(stream(options.seed, label, "scanner").choice(names)) if names else None
 
 
 def demography(options: Phantom, label: str) -> tuple[float, str]:

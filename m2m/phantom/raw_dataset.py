@@ -36,6 +36,7 @@ COLUMNS = {
     "age": {"Description": "Age at the scan", "Units": "year"},
     "sex": {"Description": "Sex", "Levels": {"F": "female", "M": "male"}},
     "family_id": {"Description": "Whose T1 the participant is made of"},
+    "site": {"Description": "Simulated scanner, by its name in cohort.phantom.scanners"},
 }
 
 
@@ -55,17 +56,21 @@ def _known(table: Path) -> dict[str, Row]:
 
 def participants_of(section: Simulation) -> list[dict[str, Any]]:
     """Rows of participants.tsv; participants of one anatomy are a family, which the split keeps together."""
+    rows: list[dict[str, Any]] = []
     if isinstance(section, Template):
         anatomies = list_anatomies(section.anatomies)
-        rows: list[dict[str, Any]] = []
         for label in labels(section.n_subjects):
             path, age, sex = known_participant(section, label, anatomies)
             family = path.name.partition("_")[0].removeprefix("sub-")
             rows.append({"participant_id": f"sub-{label}", "age": age, "sex": sex, "family_id": family})
         return rows
     assert isinstance(section, Phantom)
-    drawn = ((label, *individuals.demography(section, label)) for label in labels(section.n_subjects))
-    return [{"participant_id": f"sub-{label}", "age": age, "sex": sex} for label, age, sex in drawn]
+    for label in labels(section.n_subjects):
+        site = individuals.scanner_of(section, label)
+        age, sex = individuals.demography(section.of_scanner(site), label)
+        row = {"participant_id": f"sub-{label}", "age": age, "sex": sex}
+        rows.append(row | ({"site": site} if site else {}))
+    return rows
 
 
 def bundle_names(section: Simulation) -> tuple[str, ...]:

@@ -131,7 +131,7 @@ def of_phantom(section: Phantom, label: str) -> Made:
     head = brain.make_brain(individual, load_template(), section)
 
     def t1(affine: NDArray, shape: tuple[int, int, int], rng: np.random.Generator) -> NDArray:
-        return brain.simulate_t1(head, affine, shape, rng, section.t1_snr)
+        return brain.simulate_t1(head, affine, shape, rng, section.t1_snr, section.t1_contrast)
 
     sizes = {
         "AffineVolumeOverTemplate": individual.brain_volume,
@@ -295,6 +295,7 @@ def simulate_participant(
         assert group is not None
         made = of_template(section, label, group)
     else:
+        section = section.of_scanner(individuals.scanner_of(section, label))
         made = of_phantom(section, label)
     pose = made.head.individual.pose
 

@@ -222,6 +222,24 @@ TABLES: dict[str, tuple[str, str, dict[str, int | None]]] = {
             "n_subjects": None,
         },
     ),
+    "sites": (
+        "Predictions by site",
+        "Of the linear predictor, among the participants of each site; harmonise: how features were harmonised over "
+        "sites. Intervals as in the table of predictions, where enough folds have participants of the site.",
+        {
+            "target": None,
+            "input": None,
+            "harmonise": None,
+            "site": None,
+            "metric": None,
+            "value": 3,
+            "low": 3,
+            "high": 3,
+            "fixed_low": 3,
+            "fixed_high": 3,
+            "n_subjects": None,
+        },
+    ),
     "recovery": (
         "Recovery of regional effects",
         f"Reference {NOISE_FREE}: noise-free maps of simulated participants.",
@@ -316,6 +334,7 @@ def write_page(
             "compared": with_measured(measured_of),
             "given": record.get("given", {}),
             "atlas": ATLAS in measured_of,
+            "harmonised": record.get("harmonised"),
             "cnn": any(row["predictor"] == "cnn" for row in tables["scores"]),
             "targets": {
                 name: list(sentences(name, tables, measured_of))
@@ -323,7 +342,7 @@ def write_page(
                 if name not in record["refused"]
             },
             "tables": arranged(tables),
-            "figures": shown(of_validation(measured_of), figures_dir, "downstream/"),
+            "figures": shown(of_validation(measured_of, "harmonised" in record), figures_dir, "downstream/"),
             **making(config_json, record["folds_hash"], "downstream"),
         },
     )

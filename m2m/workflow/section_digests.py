@@ -41,6 +41,7 @@ class Digests:
         self.whole = ordered_digest(config)
         self.published = ordered_digest(config.published)
         self.cohort = digest(configured.indexed_cohort(config.cohort))
+        self.folds = digest(configured.dividing(config.split, config.downstream))
         self.selection = digest(configured.selecting(config.dti))
         self.subject = digest(configured.simulated_participant(simulation)) if simulation else ""
         self.evaluation = digest(configured.compared_by(config.evaluation, simulation, files.root))

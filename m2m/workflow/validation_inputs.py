@@ -24,6 +24,7 @@ TABLES = (
     "transfer",
     "agreement",
     "embedding",
+    "sites",
 )
 
 
@@ -65,9 +66,15 @@ class Validation:
         """The measured image of each image that is made from the T1; None where there is none."""
         return measured_of(self.config.downstream, self.config.tasks.__getitem__, targets_of(self.given))
 
+    @property
+    def tables(self) -> list[str]:
+        """Paths of the tables."""
+        harmonised = self.config.downstream.harmonise != "none"
+        return [f"{self.files.downstream}/{name}.tsv" for name in (*TABLES, *["harmonised"] * harmonised)]
+
     def figures(self) -> list[str]:
         """Names of the figures."""
-        return list(of_validation(self.measured_of()))
+        return list(of_validation(self.measured_of(), self.config.downstream.harmonise != "none"))
 
     def images(self) -> dict[str, dict[str, Any]]:
         """Modality, path and network of each image; {fold} where each fold has its own file."""
