@@ -65,12 +65,37 @@ class Simulation(Section):
     )
     effects: FibreEffects = FibreEffects()
 
+    @property
+    def sessions(self) -> tuple[str, ...]:
+        """Sessions of each participant; none where there is one visit."""
+        return ()
+
+
+class Visits(Section):
+    """Several visits of each simulated participant, each with its own T1 and DWI."""
+
+    number: Annotated[int, Field(ge=2)] = Field(2, description="Visits of each participant, sessions 1, 2, …")
+    years: NonNegativeFloat = Field(2.0, description="Years between two visits; 0: all on one day")
+    fa_per_year_sd: NonNegativeFloat = Field(
+        0.005,
+        description="Standard deviation between participants of the annual change of bundle FA, which comes on top of "
+        "that of their age; its part in the T1 contrast is `effects.t1_share`",
+    )
+
 
 class Phantom(Simulation):
     """Participants simulated from the MNI152 anatomy."""
 
-    age_years: Range = Field((20.0, 80.0), description="Range of ages")
+    age_years: Range = Field((20.0, 80.0), description="Range of ages, at the first visit")
     effects: Effects = Effects()
+    visits: Visits | None = Field(
+        None, exclude_if=lambda value: value is None, description="Several visits; empty: one, without a session"
+    )
+
+    @property
+    def sessions(self) -> tuple[str, ...]:
+        """Sessions of each participant; none where there is one visit."""
+        return tuple(f"ses-{number + 1}" for number in range(self.visits.number)) if self.visits else ()
 
 
 class T1Variation(Section):
