@@ -19,7 +19,8 @@ from m2m.evaluate.visit_statistics import (
     visit_rows,
     within_subject_variation,
 )
-from m2m.evaluate.visits import compare_visits
+from m2m.evaluate.visits import PAIR_COLUMNS, VISIT_COLUMNS, compare_visits
+from m2m.figures.visit_figure import draw_visits, visit_figure_rows
 from m2m.io.files import write_json
 from m2m.io.tables import read_table, write_table
 from m2m.options import Evaluation
@@ -124,3 +125,24 @@ def test_the_stage_writes_both_tables_and_empty_ones_without_repeats(tmp_path, s
     assert len(pairs) == 4 * 2 * 3 and {pair["interval"] for pair in pairs} == {"retest"}
     (cv,) = [row for row in rows if (row["image"], row["roi"], row["metric"]) == ("m2m", "cc", "within_cv")]
     assert (cv["value"], cv["n_subjects"], cv["n_used"]) == ("0", "4", "8")
+
+
+def test_the_figure_shows_changes_of_visits_years_apart_and_icc_of_visits_of_one_day(tmp_path):
+    table = values({MEASURED: lambda n: -0.01 * n, "m2m": lambda n: -0.005 * n})
+    both = [
+        Visits(f"sub-0{n}", interval, years, f"sub-0{n}_ses-1", f"sub-0{n}_ses-2")
+        for interval, years in (("change", 2.0), ("retest", 0.0))
+        for n in range(6)
+    ]
+    pairs = values_of_pairs(table, both)
+    folder = tmp_path / "evaluate/t1-fa"
+    write_table(folder / "visit_pairs.tsv", pairs.to_dict("records"), PAIR_COLUMNS)
+    write_table(folder / "visits.tsv", [{"task": "t1-fa", **row} for row in visit_rows(pairs)], VISIT_COLUMNS)
+    rows = visit_figure_rows(tmp_path, ["t1-fa"])
+    shown = {(row["panel"], row["interval"], row["image"]) for row in rows}
+    assert shown == {("change", "change", "m2m"), ("icc", "retest", "m2m"), ("icc", "retest", MEASURED)}
+    left, right = draw_visits(rows, {"t1-fa": "FA"}).axes
+    (dots,) = [line for line in left.lines if line.get_linestyle() == "None" and len(line.get_xdata())]
+    np.testing.assert_allclose(dots.get_ydata(), dots.get_xdata() / 2, atol=1e-12)
+    assert len(dots.get_xdata()) == 6
+    assert [label.get_text() for label in right.get_yticklabels()] == ["cc", "cst"]

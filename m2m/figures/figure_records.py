@@ -231,9 +231,9 @@ FIGURES: dict[str, FigureSpec] = {
         "Two visits of each participant",
         "A line for each task. Left: change of the mean over all regions between two visits of a test participant, in "
         "the map of each model and, for simulated participants, in the noise-free map, versus the measured change; "
-        "dashed: equal changes. Right: agreement of the two visits of each region, ICC(2,1) with 95 % intervals over "
-        "participants; of visits of one day (retest) where there are any, otherwise of those years apart, whose "
-        "ICC also falls with what has changed.",
+        "dashed: equal changes. Right: agreement of the two visits of each region, ICC(2,1), with 95 % intervals in the "
+        "figure's table; of visits of one day where there are any, otherwise of visits years apart, whose ICC also falls "
+        "with what has changed.",
         _TASK + "visits_figure",
         (
             "task",

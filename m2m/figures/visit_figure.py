@@ -15,6 +15,7 @@ from m2m.figures.style import DOUBLE_MM, INK, MUTED, colours, legend_above, lett
 HEIGHT_MM = 68
 # Height of the dots of all images of one region, in units of the distance of two regions.
 SPREAD = 0.7
+WHEN = {"retest": "of one day", "change": "years apart", "unknown": "at unknown times"}
 
 
 def visit_figure_rows(root: Path, tasks: Sequence[str]) -> list[dict[str, Any]]:
@@ -85,7 +86,7 @@ def _draw_changes(axes: Axes, table: pd.DataFrame, images: Sequence[str], region
     for i, image in enumerate(images):
         own = table[table["image"] == image]
         axes.plot(own["measured_change"], own["change"], **_look(i, images), markersize=3, alpha=0.8)
-    axes.set_xlabel(f"change of measured {regional}{_intervals(table)}")
+    axes.set_xlabel(f"change of measured {regional}, visits {_when(table)}")
     axes.set_ylabel(f"change of {regional} in each map")
 
 
@@ -96,16 +97,15 @@ def _draw_icc(axes: Axes, table: pd.DataFrame, images: Sequence[str]) -> None:
         own, look = table[table["image"] == image], _look(i, images)
         offset = SPREAD * ((i + 0.5) / len(images) - 0.5)
         places = np.array([regions.index(roi) for roi in own["roi"]], float) + offset
-        axes.hlines(places, own["low"], own["high"], color=look["color"], linewidth=0.6)
         axes.plot(own["icc"], places, **look, markersize=2.4, label=image)
-    axes.set_yticks(range(len(regions)), regions)
+    axes.set_yticks(range(len(regions)), regions, fontsize=5.5)
     axes.invert_yaxis()
-    axes.set_xlim(-1, 1.05)
-    axes.set_xlabel(f"ICC(2,1) of the visits{_intervals(table)}")
+    axes.grid(axis="y", color="#eeeeee", linewidth=0.5)
+    axes.set_xlabel(f"ICC(2,1) of the visits, {_when(table)}")
 
 
-def _intervals(table: pd.DataFrame) -> str:
-    return f" ({', '.join(dict.fromkeys(table['interval']))})"
+def _when(table: pd.DataFrame) -> str:
+    return WHEN[next(iter(table["interval"]))]
 
 
 def _look(index: int, images: Sequence[str]) -> dict[str, Any]:
