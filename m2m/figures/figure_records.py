@@ -230,25 +230,11 @@ FIGURES: dict[str, FigureSpec] = {
     "visits": FigureSpec(
         "Two visits of each participant",
         "A line for each task. Left: change of the mean over all regions between two visits of a test participant, in "
-        "the map of each model and, for simulated participants, in the noise-free map, versus the measured change; "
-        "dashed: equal changes. Right: agreement of the two visits of each region, ICC(2,1), with 95 % intervals in the "
-        "figure's table; of visits of one day where there are any, otherwise of visits years apart, whose ICC also falls "
-        "with what has changed.",
+        "each map and, if simulated, the noise-free one, versus the measured change; dashed: equal changes. Right: "
+        "ICC(2,1) of the two visits of each region; of visits of one day where there are any, otherwise of visits years "
+        "apart, whose ICC also falls with what has changed. Intervals are in visits.tsv.",
         _TASK + "visits_figure",
-        (
-            "task",
-            "panel",
-            "interval",
-            "image",
-            "participant_id",
-            "roi",
-            "measured_change",
-            "change",
-            "icc",
-            "low",
-            "high",
-            "n_subjects",
-        ),
+        ("task", "panel", "interval", "image", "participant_id", "roi", "measured_change", "change", "icc"),
         scope="page",
         section="result",
         needs="visits",
