@@ -231,8 +231,8 @@ FIGURES: dict[str, FigureSpec] = {
         "Two visits of each participant",
         "A line for each task. Left: change of the mean over all regions between two visits of a test participant, in "
         "each map and, if simulated, the noise-free one, versus the measured change; dashed: equal changes. Right: "
-        "ICC(2,1) of the two visits of each region; of visits of one day where there are any, otherwise of visits years "
-        "apart, whose ICC also falls with what has changed. Intervals are in visits.tsv.",
+        "ICC(2,1) of the two visits of each region; of visits of one day where there are any, otherwise of visits "
+        "years apart, whose ICC also falls with what has changed. Intervals are in visits.tsv.",
         _TASK + "visits_figure",
         ("task", "panel", "interval", "image", "participant_id", "roi", "measured_change", "change", "icc"),
         scope="page",

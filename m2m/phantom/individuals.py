@@ -206,9 +206,9 @@ def changed(options: Phantom, label: str, visit: int, fa: NDArray, myelin: NDArr
     if not options.visits or not visit:
         return fa, myelin
     years, share = visit * options.visits.years, options.effects.t1_share
-    seen, hidden = years * options.visits.fa_per_year_sd * stream(options.seed, label, "change").standard_normal(2)
-    shift = (np.sqrt(share) * seen + np.sqrt(1 - share) * hidden) / (fa * (1 - fa))
-    return expit(logit(fa) + shift), myelin + np.sqrt(share) * seen / fa
+    visible, hidden = years * options.visits.fa_per_year_sd * stream(options.seed, label, "change").standard_normal(2)
+    shift = (np.sqrt(share) * visible + np.sqrt(1 - share) * hidden) / (fa * (1 - fa))
+    return expit(logit(fa) + shift), myelin + np.sqrt(share) * visible / fa
 
 
 def oblique_axes(options: Simulation, label: str, visit: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
