@@ -81,6 +81,7 @@ COMMANDS = {
     "render": ("m2m.field.render_views:main", "Render a field: turntable and still views."),
     "evaluate": ("m2m.evaluate:main", "Compare one model's volumes with the measured ones."),
     "compare": ("m2m.evaluate:compare", "Compare models on the same subjects."),
+    "compare-visits": ("m2m.evaluate.visits:main", "Compare the visits of each participant."),
     "compare-pairs": ("m2m.evaluate.compare_pairs:main", "Compare maps of real pairs with the measured ones."),
     "compare-fields": ("m2m.evaluate.compare_fields:main", "Compare fields with interpolation."),
     "features": ("m2m.downstream.features:main", "Compute regional means and histograms of every participant's maps."),

@@ -107,6 +107,38 @@ rule compare_models:
         " --task {wildcards.task} > {log:q} 2>&1"
 
 
+if CONFIG.evaluation.visits:
+
+    rule compare_visits:
+        """Change within participants; ICC(2,1) (Shrout & Fleiss 1979, Psychol Bull 86:420) and variation of repeats."""
+        input:
+            rois=tasks.models_of("evaluate/{task}/{model}/rois.tsv"),
+            flow=files.flow,
+        output:
+            visits=f"{files.evaluation}/visits.tsv",
+            pairs=f"{files.evaluation}/visit_pairs.tsv",
+        log:
+            log("compare_visits", "{task}"),
+        benchmark:
+            bench("compare_visits", "{task}")
+        conda:
+            M2M_ENV
+        resources:
+            mem_mb=memory(2000),
+            runtime=minutes(60),
+        params:
+            root=files.dataset_root,
+            config=files.config,
+            bids_dir=files.rawdata,
+            models=tasks.model_names,
+            options=digests.evaluation,
+            sessions=subjects.session_tables,
+            version=VERSIONS["compare-visits"],
+        shell:
+            "m2m compare-visits --root {params.root:q} --config {params.config:q}"
+            " --task {wildcards.task} --bids-dir {params.bids_dir:q} > {log:q} 2>&1"
+
+
 rule compare_pairs:
     """Real pairs beside an atlas and a second measurement (attenuation: Spearman 1904, Am J Psychol 15:72)."""
     input:

@@ -80,6 +80,7 @@ for PAGE, TASKS in tasks.pages.items():
             tasks.every_model("evaluate/{task}/{model}/metrics.tsv", TASKS),
             tasks.every_fit("models/{task}/{model}/metrics.jsonl", TASKS),
             tasks.every_task("evaluate/{task}/comparison.tsv", TASKS),
+            pages.visits(PAGE),
             units=files.units,
             split=files.split,
             record=files.split_record,

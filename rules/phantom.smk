@@ -32,27 +32,21 @@ if files.simulated:
             " > {log:q} 2>&1"
 
     rule simulate:
-        """One participant's raw T1w and DWI from the MNI152 anatomy and a multi-tensor model.
+        """One participant's raw T1w and DWI of every visit, from the MNI152 anatomy and a multi-tensor model.
 
         Fonov et al. (2011) NeuroImage 54:313; Garyfallidis et al. (2014) Front Neuroinform 8:8.
         """
         input:
             subjects.parts_of_participant,
         output:
-            **subjects.further_truth(),
-            t1w=f"{files.rawdata}/sub-{{participant}}/anat/sub-{{participant}}_T1w.nii.gz",
-            dwi=f"{files.rawdata}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.nii.gz",
-            bval=f"{files.rawdata}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.bval",
-            bvec=f"{files.rawdata}/sub-{{participant}}/dwi/sub-{{participant}}_dwi.bvec",
-            truth_fa=bids.unit_path(
-                files.truth, "truth-fa", "sub-{participant}", "sub-{participant}"
-            ),
-            truth_tensor=bids.unit_path(
-                files.truth, "truth-tensor", "sub-{participant}", "sub-{participant}"
-            ),
-            truth_bundles=bids.unit_path(
-                files.truth, "truth-bundles", "sub-{participant}", "sub-{participant}"
-            ),
+            **subjects.further_simulated(),
+            t1w=subjects.simulated_scan("anat", "T1w.nii.gz"),
+            dwi=subjects.simulated_scan("dwi", "dwi.nii.gz"),
+            bval=subjects.simulated_scan("dwi", "dwi.bval"),
+            bvec=subjects.simulated_scan("dwi", "dwi.bvec"),
+            truth_fa=subjects.simulated_truth("truth-fa"),
+            truth_tensor=subjects.simulated_truth("truth-tensor"),
+            truth_bundles=subjects.simulated_truth("truth-bundles"),
         log:
             log("simulate", "sub-{participant}"),
         benchmark:

@@ -6,7 +6,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from m2m.downstream import analysis
-from m2m.downstream.effects import hedges_g, intraclass_correlation, slope
+from m2m.downstream.effects import hedges_g
 from m2m.downstream.permutation import permutation_test, ridge_out_of_fold
 from m2m.downstream.prediction import (
     CHANCE,
@@ -17,7 +17,7 @@ from m2m.downstream.prediction import (
     predict_out_of_fold,
 )
 from m2m.downstream.targets import RefusedTarget, Target, read_target
-from m2m.evaluate.statistics import bootstrap_over_participants, over_folds
+from m2m.evaluate.statistics import bootstrap_over_participants, intraclass_correlation, over_folds, slope
 from m2m.report.downstream_page import verdict
 
 N, FEATURES = 100, 12

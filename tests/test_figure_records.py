@@ -58,6 +58,7 @@ def test_each_target_has_its_figures_and_a_further_scalar_map_has_those_of_fa_bu
     assert set(of_target("tdi")) == EVERY | {"projections"}
     assert set(of_target("dti")) == EVERY | {"projections", "bundles"}
     assert set(of_target("md")) == EVERY | {"bundle_profiles"}
+    assert list(of_page(False, visits=True)) == ["visits", "quality", "flow"]
     assert list(of_page(True)) == ["ratio", "quality", "flow"] and list(of_page(False)) == ["quality", "flow"]
     assert len(FIGURES) == sum(len(of_scope(s)) for s in ("task", "page", "downstream", "fields", "pairs"))
 

@@ -3,6 +3,7 @@
 import csv
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import date
 from io import StringIO
 from pathlib import Path
 from typing import Any, cast
@@ -141,6 +142,20 @@ def _take_ages_of_sessions(
             value=f"{len(changed)} participants, such as {changed[0]}",
             remedy="nothing to do; remove the column age of sessions.tsv if it is wrong",
         )
+
+
+def visit_times(path: Path) -> dict[str, tuple[date | None, float | None]]:
+    """Day (``acq_time``) and age (years) of each session of a sessions.tsv; None where it is not known."""
+    rows, columns, _ = _read_rows(path)
+    map_cells(rows, columns, path)
+    return {_session(row): (_day(row.get("acq_time")), age_of(row)) for row in rows}
+
+
+def _day(text: str | None) -> date | None:
+    try:
+        return date.fromisoformat((text or "")[:10])
+    except ValueError:
+        return None
 
 
 def _session(row: Row) -> str:

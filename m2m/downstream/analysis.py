@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from m2m.downstream.effects import intraclass_correlation
 from m2m.downstream.image_tables import Row
 from m2m.downstream.inputs import COVARIATES, Subjects, combinations
 from m2m.downstream.permutation import Permuted
@@ -24,7 +23,14 @@ from m2m.downstream.prediction import (
 )
 from m2m.downstream.targets import Target
 from m2m.evaluate.rates import rate
-from m2m.evaluate.statistics import Estimate, bootstrap_over_participants, holm, over_folds, student_mean
+from m2m.evaluate.statistics import (
+    Estimate,
+    bootstrap_over_participants,
+    holm,
+    intraclass_correlation,
+    over_folds,
+    student_mean,
+)
 from m2m.options import Downstream
 from m2m.options.downstream_options import ATLAS, T1, with_measured
 

@@ -9,10 +9,11 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from m2m.downstream.effects import hedges_g, slope
+from m2m.downstream.effects import hedges_g
 from m2m.downstream.features import BIN
 from m2m.downstream.inputs import Subjects
 from m2m.downstream.targets import Target
+from m2m.evaluate.statistics import slope
 from m2m.options.downstream_options import FA, NOISE_FREE, with_measured
 
 Row = dict[str, Any]

@@ -13,6 +13,8 @@ https://doi.org/10.1214/aos/1176345462.
 Nadeau and Bengio (2003), Inference for the generalization error, Mach Learn 52:239-281,
 https://doi.org/10.1023/A:1024068626366.
 Holm (1979), A simple sequentially rejective multiple test procedure, Scand J Stat 6:65-70.
+Shrout and Fleiss (1979), Intraclass correlations, Psychol Bull 86:420-428, https://doi.org/10.1037/0033-2909.86.2.420.
+McGraw and Wong (1996), Psychol Methods 1:30-46, https://doi.org/10.1037/1082-989X.1.1.30.
 Bland and Altman (1986), Lancet 327:307-310, https://doi.org/10.1016/S0140-6736(86)90837-8.
 """
 
@@ -279,3 +281,49 @@ def limits_of_agreement(differences: ArrayLike) -> tuple[float, float, float]:
     bias = float(values.mean())
     reach = 1.96 * float(values.std(ddof=1)) if values.size > 1 else float("nan")
     return bias, bias - reach, bias + reach
+
+
+def slope(x: ArrayLike, y: ArrayLike) -> Estimate:
+    """Change of y for each unit of x: least squares, interval by Student's t.
+
+    Parameters
+    ----------
+    x, y : array_like, shape (participants,)
+
+    Returns
+    -------
+    Estimate
+        NaN where x does not vary.
+    """
+    predictor, response = np.asarray(x, float), np.asarray(y, float)
+    n = len(predictor)
+    if n < 2 or np.ptp(predictor) == 0:
+        return Estimate(float("nan"), None, None, n)
+    line = stats.linregress(predictor, response)
+    if n < MIN_SUBJECTS:
+        return Estimate(float(line.slope), None, None, n)
+    reach = stats.t.ppf(0.975, n - 2) * line.stderr
+    return Estimate(float(line.slope), float(line.slope - reach), float(line.slope + reach), n)
+
+
+def intraclass_correlation(values: NDArray) -> float:
+    """ICC(A,1): absolute agreement of two or more measurements of the same participants.
+
+    Parameters
+    ----------
+    values : ndarray, shape (participants, measurements)
+
+    Returns
+    -------
+    float
+        ICC(2,1) of Shrout and Fleiss; NaN where no value differs from another.
+    """
+    n, k = values.shape
+    mean = values.mean()
+    rows, columns = values.mean(axis=1), values.mean(axis=0)
+    ms_rows = k * ((rows - mean) ** 2).sum() / (n - 1)
+    ms_columns = n * ((columns - mean) ** 2).sum() / (k - 1)
+    residual = values - rows[:, None] - columns + mean
+    ms_error = (residual**2).sum() / ((n - 1) * (k - 1))
+    spread = ms_rows + (k - 1) * ms_error + k * (ms_columns - ms_error) / n
+    return float((ms_rows - ms_error) / spread) if spread else float("nan")

@@ -53,6 +53,7 @@ def main(
         threads,
         {name: settings.section(name) for name in ("dti", "anat", "grid")},
         {name: atlas_of(settings, task) for name, task in tasks.items()},
+        settings.section("evaluation").visits,
     )
 
 
@@ -75,6 +76,7 @@ def draw_page(
     threads: int = 1,
     sections: Mapping[str, Section] | None = None,
     atlases: Mapping[str, str | None] | None = None,
+    visits: bool = False,
 ) -> None:
     """Draw the figures of these tasks.
 
@@ -95,6 +97,8 @@ def draw_page(
         dti, anat and grid of the configuration, with the limits of quality numbers; default: their defaults.
     atlases : mapping of str to (str or None), optional
         By task: its model of `atlas_of`.
+    visits : bool
+        Whether visits are compared.
     """
     subjects = load_split(split, split_record)
     parts = part_by_participant(subjects)
@@ -126,5 +130,5 @@ def draw_page(
     # The page depends on the last of these figures, so it is drawn last: then all figures exist.
     uses_low_res = any(study.task.low_res for study in studies)
     cohort = Cohort(root, studies, unit_rows, subjects, quality_rows, sections or DEFAULT_LIMITS)
-    draw_all(figures := of_page(uses_low_res), cohort, out_dir, note)
+    draw_all(figures := of_page(uses_low_res, visits), cohort, out_dir, note)
     print(f"wrote {out_dir}/{list(figures)[-1]}.pdf, .svg, .png, .tsv")

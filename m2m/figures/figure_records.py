@@ -38,9 +38,9 @@ class FigureSpec:
         Natures of targets that have it; empty: all.
     targets : tuple of str
         Targets that have it; empty: all.
-    needs : {"", "low_res", "phenotypes"}
+    needs : {"", "low_res", "phenotypes", "visits"}
         low_res: drawn only if a task has a low-resolution input. phenotypes: contains a message if
-        no phenotype could be predicted.
+        no phenotype could be predicted. visits: drawn only if visits are compared.
     rounded : bool
         Whether the numbers of its table are rounded to six significant digits.
     compares : {"", "measured", "pair", "sites"}
@@ -56,7 +56,7 @@ class FigureSpec:
     section: str = "figures"
     natures: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
-    needs: Literal["", "low_res", "phenotypes"] = ""
+    needs: Literal["", "low_res", "phenotypes", "visits"] = ""
     rounded: bool = True
     compares: Literal["", "measured", "pair", "sites"] = ""
 
@@ -220,6 +220,18 @@ FIGURES: dict[str, FigureSpec] = {
         section="result",
         needs="low_res",
     ),
+    "visits": FigureSpec(
+        "Two visits of each participant",
+        "A line for each task. Left: change of the mean over all regions between two visits of a test participant, in "
+        "each map and, if simulated, the noise-free one, versus the measured change; dashed: equal changes. Right: "
+        "ICC(2,1) of the two visits of each region; of visits of one day where there are any, otherwise of visits "
+        "years apart, whose ICC also falls with what has changed. Intervals are in visits.tsv.",
+        _TASK + "visits_figure",
+        ("task", "panel", "interval", "image", "participant_id", "roi", "measured_change", "change", "icc"),
+        scope="page",
+        section="result",
+        needs="visits",
+    ),
     "quality": FigureSpec(
         "Quality numbers and their limits",
         "Every number that a scan is checked by, for each participant and session that has it; dashed: limits in the "
@@ -376,12 +388,13 @@ def of_target(target: str) -> dict[str, FigureSpec]:
     }
 
 
-def of_page(uses_low_res: bool) -> dict[str, FigureSpec]:
-    """Figures of a study, by name, with or without those that need a task with a low-resolution input."""
-    return {name: spec for name, spec in of_scope("page").items() if uses_low_res or spec.needs != "low_res"}
+def of_page(uses_low_res: bool, visits: bool = False) -> dict[str, FigureSpec]:
+    """Figures of a study, by name, with or without those that need a low-resolution input or compared visits."""
+    there = {"": True, "low_res": uses_low_res, "visits": visits}
+    return {name: spec for name, spec in of_scope("page").items() if there[spec.needs]}
 
 
-def paths_of_page(targets: Mapping[str, str], uses_low_res: bool) -> list[str]:
+def paths_of_page(targets: Mapping[str, str], uses_low_res: bool, visits: bool = False) -> list[str]:
     """Paths of all figures below a study's folder: its own figures, and those of each task."""
     of_tasks = [f"{task}/{name}" for task, target in targets.items() for name in of_target(target)]
-    return [*of_page(uses_low_res), *of_tasks]
+    return [*of_page(uses_low_res, visits), *of_tasks]

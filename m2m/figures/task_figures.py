@@ -26,6 +26,7 @@ from m2m.figures.study import Study
 from m2m.figures.style import Drawn, empty_figure
 from m2m.figures.training_curves import draw_training, read_curves
 from m2m.figures.uncertainty_maps import draw_uncertainty
+from m2m.figures.visit_figure import draw_visits, visit_figure_rows
 from m2m.options.section import Section
 
 NO_TEST_SUBJECT = "No test participant was evaluated: nothing to show."
@@ -76,6 +77,14 @@ def ratio_figure(cohort: Cohort) -> Drawn:
     """Quality versus the ratio of resolutions, over all tasks of a study."""
     rows = ratio_rows(cohort.root, {study.name: study.task for study in cohort.studies})
     return (draw_ratio(rows), rows) if rows else (empty_figure(NO_TEST_SUBJECT), [])
+
+
+def visits_figure(cohort: Cohort) -> Drawn:
+    """Change within participants, and ICC of each region, of each task."""
+    rows = visit_figure_rows(cohort.root, [study.name for study in cohort.studies])
+    if not rows:
+        return empty_figure("No test participant has two visits with regional means: nothing to show."), []
+    return draw_visits(rows, {study.name: study.look.regional for study in cohort.studies}), rows
 
 
 def panel_figure(study: Study) -> Drawn:

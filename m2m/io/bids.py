@@ -25,7 +25,7 @@ _SUBJECT, _SESSION = (re.compile(rf"{name}-[A-Za-z0-9]+\Z") for name in ("sub", 
 # Names of datasets, tasks and models are names of folders, and values of wildcards.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9-]*$"
 # Snakemake's patterns have a {wildcard} in place of a label or name.
-_WILDCARD = re.compile(r"(sub-)?\{(folder|unit|participant)\}\Z")
+_WILDCARD = re.compile(r"(sub-)?\{(folder|unit|participant)\}([/_]ses-[A-Za-z0-9]+)?\Z")
 
 
 def unit_name(participant: str, session: str | None = None) -> str:

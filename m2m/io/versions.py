@@ -34,6 +34,7 @@ VERSIONS = {
     "compare-fields": 1,
     "evaluate": 6,
     "compare": 6,
+    "compare-visits": 1,
     "compare-pairs": 1,
     "features": 1,
     "predict-phenotype-cnn": 3,

@@ -65,6 +65,23 @@ class Simulation(Section):
     )
     effects: FibreEffects = FibreEffects()
 
+    @property
+    def sessions(self) -> tuple[str, ...]:
+        """Sessions of each participant; none where there is one visit."""
+        return ()
+
+
+class Visits(Section):
+    """Several visits of each simulated participant, each with its own T1 and DWI."""
+
+    number: Annotated[int, Field(ge=2)] = Field(2, description="Visits of each participant, sessions 1, 2, …")
+    years: NonNegativeFloat = Field(2.0, description="Years between two visits; 0: all on one day")
+    fa_per_year_sd: NonNegativeFloat = Field(
+        0.005,
+        description="Standard deviation between participants of the annual change of bundle FA, which comes on top of "
+        "that of their age; its part in the T1 contrast is `effects.t1_share`",
+    )
+
 
 class Scanner(Section):
     """What one of several scanners does otherwise than `cohort.phantom` says; null: as there."""
@@ -80,7 +97,7 @@ class Scanner(Section):
 class Phantom(Simulation):
     """Participants simulated from the MNI152 anatomy."""
 
-    age_years: Range = Field((20.0, 80.0), description="Range of ages")
+    age_years: Range = Field((20.0, 80.0), description="Range of ages, at the first visit")
     effects: Effects = Effects()
     t1_contrast: PositiveFloat = Field(
         1.0,
@@ -93,10 +110,18 @@ class Phantom(Simulation):
         description="Scanners by name: each participant is assigned to one at random, which is the column site of "
         "participants.tsv; empty: one scanner, and no such column",
     )
+    visits: Visits | None = Field(
+        None, exclude_if=lambda value: value is None, description="Several visits; empty: one, without a session"
+    )
 
     def of_scanner(self, name: str | None) -> "Phantom":
         """Section of the participants of one scanner; of all where there are no scanners."""
         return self.model_copy(update=self.scanners[name].model_dump(exclude_none=True)) if name else self
+
+    @property
+    def sessions(self) -> tuple[str, ...]:
+        """Sessions of each participant; none where there is one visit."""
+        return tuple(f"ses-{number + 1}" for number in range(self.visits.number)) if self.visits else ()
 
 
 class T1Variation(Section):

@@ -158,6 +158,12 @@ class Evaluation(Section):
         exclude_if=lambda value: not value,
         description="Whether MS-SSIM of whole volumes is computed, which takes as long as all other metrics together",
     )
+    visits: bool = Field(
+        False,
+        exclude_if=lambda value: not value,
+        description="Whether the visits of each participant are compared: change within participants, test-retest. For "
+        "cohorts with several sessions a participant",
+    )
     central_share: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0,
         exclude_if=lambda value: value == 1,

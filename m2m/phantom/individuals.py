@@ -16,7 +16,7 @@ from m2m.phantom.bundles import BUNDLES
 
 STREAMS = (
     *("demography", "body", "shape", "microstructure", "pose", "t1", "dwi", "distortion", "oblique", "variation"),
-    "scanner",
+    *("scanner", "change"),
 )
 # Centre of the field of view in scanner coordinates (mm), the same for all participants.
 CENTRE_MM = (0.0, -16.0, 4.0)
@@ -101,7 +101,7 @@ class Individual(Drawn):
     ventricles: float
 
 
-def stream(seed: int, label: str, name: str) -> np.random.Generator:
+def stream(seed: int, label: str, name: str, visit: int = 0) -> np.random.Generator:
     """Create a participant's random generator for one purpose.
 
     Parameters
@@ -111,12 +111,14 @@ def stream(seed: int, label: str, name: str) -> np.random.Generator:
         Digits.
     name : str
         One of `STREAMS`.
+    visit : int
+        The first one is 0.
 
     Returns
     -------
     numpy.random.Generator
     """
-    return np.random.default_rng([seed, int(label), STREAMS.index(name)])
+    return np.random.default_rng([seed, int(label), STREAMS.index(name), *([visit] if visit else [])])
 
 
 def rigid(rotation_deg: NDArray, shift_mm: NDArray) -> NDArray[np.float64]:
@@ -193,14 +195,27 @@ def fibres(
     return expit(logit(typical) + shift), effects.in_t1 * systematic / typical + visible
 
 
-def oblique_axes(options: Simulation, label: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def changed(options: Phantom, label: str, visit: int, fa: NDArray, myelin: NDArray) -> tuple[NDArray, NDArray]:
+    """FA of each kind of fibre and myelin at a visit: a change that all kinds share, and that differs by participant.
+
+    As in `fibres`, a part of the change also changes myelin, and so the T1.
+    """
+    if not options.visits or not visit:
+        return fa, myelin
+    years, share = visit * options.visits.years, options.effects.t1_share
+    visible, hidden = years * options.visits.fa_per_year_sd * stream(options.seed, label, "change").standard_normal(2)
+    shift = (np.sqrt(share) * visible + np.sqrt(1 - share) * hidden) / (fa * (1 - fa))
+    return expit(logit(fa) + shift), myelin + np.sqrt(share) * visible / fa
+
+
+def oblique_axes(options: Simulation, label: str, visit: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Draw the axes of the fields of view of T1 and DWI, shape (3, 3) each: columns in world axes."""
-    rng = stream(options.seed, label, "oblique")
+    rng = stream(options.seed, label, "oblique", visit)
     t1, dwi = (Rotation.from_rotvec(_in_ball(rng, options.oblique_deg), degrees=True) for _ in range(2))
     return t1.as_matrix(), dwi.as_matrix()
 
 
-def draw_pose(options: Simulation, label: str) -> Pose:
+def draw_pose(options: Simulation, label: str, visit: int = 0) -> Pose:
     """Draw the position of a head in the scanner, its motion between the scans, and their fields of view.
 
     Parameters
@@ -208,23 +223,25 @@ def draw_pose(options: Simulation, label: str) -> Pose:
     options : Simulation
     label : str
         Digits.
+    visit : int
+        The first one is 0.
 
     Returns
     -------
     Pose
     """
-    rng = stream(options.seed, label, "pose")
+    rng = stream(options.seed, label, "pose", visit)
     pose = rigid(HEAD_TURN_DEG * rng.standard_normal(3), HEAD_SHIFT_MM * rng.standard_normal(3))
     motion = rigid(_in_ball(rng, options.motion_deg), _in_ball(rng, options.motion_mm))
-    t1_axes, dwi_axes = oblique_axes(options, label)
+    t1_axes, dwi_axes = oblique_axes(options, label, visit)
     in_scanner = np.eye(4)
     in_scanner[:3, :3] = t1_axes
     in_scanner[:3, 3] = np.array(CENTRE_MM) - t1_axes @ np.array(CENTRE_MM)
     return Pose(np.asarray(np.linalg.inv(in_scanner @ pose), dtype=np.float64), motion, t1_axes, dwi_axes)
 
 
-def draw(options: Phantom, label: str) -> Individual:
-    """Draw a participant.
+def draw(options: Phantom, label: str, visit: int = 0) -> Individual:
+    """Draw a participant; between visits they age, the FA changes, and the head lies differently.
 
     Parameters
     ----------
@@ -232,6 +249,8 @@ def draw(options: Phantom, label: str) -> Individual:
         `n_subjects` has no effect.
     label : str
         Digits, as in `m2m.phantom.labels`.
+    visit : int
+        The first one is 0.
 
     Returns
     -------
@@ -239,6 +258,7 @@ def draw(options: Phantom, label: str) -> Individual:
     """
     effects = options.effects
     age_years, sex = demography(options, label)
+    age_years += visit * options.visits.years if options.visits else 0
     rng = stream(options.seed, label, "body")
     decades = (age_years - 20) / 10
     brain_volume = (
@@ -256,6 +276,7 @@ def draw(options: Phantom, label: str) -> Individual:
     size[:3, :3] = np.eye(3) + stretch - np.eye(3) * np.trace(stretch) / 3
     size[:3, :3] *= (brain_volume / np.linalg.det(size[:3, :3])) ** (1 / 3)
     fa, myelin = microstructure(stream(options.seed, label, "microstructure"), options, age_years, sex)
-    pose = draw_pose(options, label)
+    fa, myelin = changed(options, label, visit, fa, myelin)
+    pose = draw_pose(options, label, visit)
     to_brain = np.asarray(np.linalg.inv(size) @ pose.from_scanner, dtype=np.float64)
     return Individual(label, age_years, sex, to_brain, pose, fa, myelin, float(brain_volume), float(ventricles))

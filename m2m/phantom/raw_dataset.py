@@ -137,6 +137,13 @@ def write_tables(
     )
 
 
+def write_sessions(path: Path, section: Phantom, label: str) -> None:
+    """Write the sessions.tsv of a participant with several visits: the age at each."""
+    ages = [individuals.draw(section, label, visit).age_years for visit in range(len(section.sessions))]
+    rows = ({"session_id": name, "age": f"{age:g}"} for name, age in zip(section.sessions, ages, strict=True))
+    write_table(path, rows, ("session_id", "age"))
+
+
 def distortion(section: Simulation) -> str:
     """Describe the distortion of the DWI."""
     mm = section.distortion_mm

@@ -11,7 +11,7 @@ import typer
 from numpy.typing import NDArray
 
 from m2m import __version__
-from m2m.io.bids import files_of, unit_of
+from m2m.io.bids import files_of, unit_folder, unit_of
 from m2m.io.errors import DataError
 from m2m.io.files import whole
 from m2m.io.volume import Volume, save
@@ -25,7 +25,7 @@ from m2m.phantom.bundles import NAMES
 from m2m.phantom.group_maps import load_group_maps
 from m2m.phantom.group_streamlines import load_segments
 from m2m.phantom.individuals import CENTRE_MM
-from m2m.phantom.raw_dataset import distortion, known_participant, write_tables
+from m2m.phantom.raw_dataset import distortion, known_participant, write_sessions, write_tables
 
 OPTIONS_HELP = "JSON of the section `cohort.phantom` or `cohort.template`"
 # Field of view (mm), the same for all participants.
@@ -125,9 +125,9 @@ class Made:
     described: dict[str, Any]
 
 
-def of_phantom(section: Phantom, label: str) -> Made:
-    """Make a participant from the MNI152 anatomy."""
-    individual = individuals.draw(section, label)
+def of_phantom(section: Phantom, label: str, visit: int = 0) -> Made:
+    """Make a participant from the MNI152 anatomy, as they are at a visit."""
+    individual = individuals.draw(section, label, visit)
     head = brain.make_brain(individual, load_template(), section)
 
     def t1(affine: NDArray, shape: tuple[int, int, int], rng: np.random.Generator) -> NDArray:
@@ -248,18 +248,26 @@ def simulate(
     config: ConfigFile = None,
     options: Annotated[str | None, typer.Option(help=OPTIONS_HELP)] = None,
 ) -> None:
-    """Simulate one participant: raw T1w and DWI, and the ground truth in the DWI's voxels."""
-    name = unit_of(subject)
-    label = name.removeprefix("sub-")
+    """Simulate one participant: raw T1w and DWI, and the ground truth in the DWI's voxels; of every visit."""
+    label = unit_of(subject).removeprefix("sub-")
     if not label.isdecimal():
         raise typer.BadParameter(f"--subject must be sub- and digits, got {subject!r}")
-    raw, truth = root / "rawdata" / name, files_of(name, root / "truth")
+    section = simulation_of(config, options)
+    for visit, session in enumerate(section.sessions or [None]):
+        simulate_visit(root, section, label, visit, session)
+    if isinstance(section, Phantom) and section.sessions:
+        write_sessions(root / f"rawdata/sub-{label}/sub-{label}_sessions.tsv", section, label)
+
+
+def simulate_visit(root: Path, section: Phantom | Template, label: str, visit: int, session: str | None) -> None:
+    """Simulate one participant's scans of one visit, the first being 0, below the derivative dataset."""
+    name = unit_of(f"sub-{label}", session)
+    raw, truth = root / "rawdata" / unit_folder(name), files_of(name, root / "truth")
     dwi, bval, bvec = (raw / f"dwi/{name}_dwi.{suffix}" for suffix in ("nii.gz", "bval", "bvec"))
     maps = truth("truth-fa"), truth("truth-tensor"), truth("truth-bundles")
-    section = simulation_of(config, options)
     displacement = truth("truth-displacement") if section.distortion_mm else None
     t1w = raw / f"anat/{name}_T1w.nii.gz"
-    simulate_participant(label, t1w, dwi, bval, bvec, *maps, section, displacement, root / "truth")
+    simulate_participant(label, t1w, dwi, bval, bvec, *maps, section, displacement, root / "truth", visit)
 
 
 def simulate_participant(
@@ -274,6 +282,7 @@ def simulate_participant(
     section: Phantom | Template,
     truth_displacement: Path | None = None,
     group: Path | None = None,
+    visit: int = 0,
 ) -> None:
     """Simulate one participant's scans and their ground truth.
 
@@ -290,17 +299,19 @@ def simulate_participant(
         Displacement field of the distorted DWI, written; needed where there is a distortion.
     group : path, optional
         Folder of the group's maps; needed where participants are made of real parts.
+    visit : int
+        The first one is 0.
     """
     if isinstance(section, Template):
         assert group is not None
         made = of_template(section, label, group)
     else:
         section = section.of_scanner(individuals.scanner_of(section, label))
-        made = of_phantom(section, label)
+        made = of_phantom(section, label, visit)
     pose = made.head.individual.pose
 
     affine, shape = grid(section.t1_spacing_mm, axes=pose.t1_axes)
-    t1 = made.t1(affine, shape, individuals.stream(section.seed, label, "t1"))
+    t1 = made.t1(affine, shape, individuals.stream(section.seed, label, "t1", visit))
     save(t1w, Volume(np.rint(t1 * T1_UNIT), affine), dtype=np.int16, **SCANNER, Description="Simulated; no skull")
 
     affine, shape = grid(section.dwi_spacing_mm, flip_x=True, axes=pose.dwi_axes)
@@ -316,7 +327,7 @@ def simulate_participant(
         _save_displacement(truth_displacement, distorted, affine_in_t1, shape)
     series = np.zeros((int(np.prod(shape)), len(bvals)), dtype=np.float32)
     series[measured.inside] = measured.signal
-    rng = individuals.stream(section.seed, label, "dwi")
+    rng = individuals.stream(section.seed, label, "dwi", visit)
     series = signal.add_rician_noise(series, 1 / section.snr, rng)
     save(
         dwi,

@@ -290,6 +290,7 @@ def main(
     if root is None or config is None:
         raise typer.BadParameter("give --root and --config, or --compare and two folders of results")
     settings = read_config(config)
+    evaluation = compared_by(settings.section("evaluation"), settings.simulation, root)
     write_page(
         root,
         settings.tasks(page),
@@ -298,8 +299,9 @@ def main(
         config.read_text(encoding="utf-8"),
         root / f"{page}.html",
         titled(settings.section("report"), page),
-        compared_by(settings.section("evaluation"), settings.simulation, root).rois,
+        evaluation.rois,
         settings.published,
+        evaluation.visits,
     )
 
 
@@ -313,6 +315,7 @@ def write_page(
     section: Report,
     rois: Rois | None = None,
     published: Published | None = None,
+    visits: bool = False,
 ) -> None:
     """Write the page of these tasks, and beside it the same name in .json for programs.
 
@@ -335,6 +338,8 @@ def write_page(
         Of the evaluation, for the viewer.
     published : Published, optional
         A published table, whose values are shown beside those of its tasks.
+    visits : bool
+        Whether visits were compared.
     """
     cohort, pairs = root / "cohort", root / "real" / "metrics.tsv"
     quality, findings = read_table(cohort / "quality.tsv"), read_table(cohort / "cohort_status.tsv")
@@ -355,7 +360,7 @@ def write_page(
         "overview": overview(),
         "count_names": COUNTS,
         "flow": read_json(cohort / "flow.json"),
-        "figures": shown(of_page(any(t.low_res for t in chosen.values())), figures_dir),
+        "figures": shown(of_page(any(t.low_res for t in chosen.values()), visits), figures_dir),
         "viewer": viewer(root, chosen, folders, section, rois),
         "findings": reported,
         "explained": {code: one for code, one in explanations().items() if code in codes},

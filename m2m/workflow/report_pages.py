@@ -58,14 +58,23 @@ class Pages:
         """Whether a task of a page has a low resolution."""
         return any(self.tasks.config.tasks[name].low_res for name in self.targets(page))
 
+    @property
+    def compares_visits(self) -> bool:
+        """Whether the visits of each participant are compared."""
+        return self.tasks.config.evaluation.visits
+
+    def visits(self, page: str) -> list[str]:
+        """Tables of the visits of a page's tasks; none where visits are not compared."""
+        return self.tasks.every_task("evaluate/{task}/visits.tsv", self.targets(page)) if self.compares_visits else []
+
     def figures_of(self, page: str) -> list[str]:
         """Names of a page's figures below its folder, except the last one."""
-        found = paths_of_page(self.targets(page), self.uses_low_res(page))
+        found = paths_of_page(self.targets(page), self.uses_low_res(page), self.compares_visits)
         return [name for name in found if name != self.last_of(page)]
 
     def last_of(self, page: str) -> str:
         """Name of the figure that is drawn last: when it exists, all figures exist."""
-        return list(of_page(self.uses_low_res(page)))[-1]
+        return list(of_page(self.uses_low_res(page), self.compares_visits))[-1]
 
     def last_figure(self, page: str) -> str:
         """Path of the figure that is drawn last."""

@@ -66,10 +66,24 @@ class Subjects:
     def raw_scans(self, wildcards: Any) -> list[str]:
         """All simulated scans; a dataset on disk is listed by the stage itself."""
         return [
-            f"{self.files.rawdata}/sub-{label}/{scan}"
+            path.format(participant=label)
             for label in self.labels()
-            for scan in (f"anat/sub-{label}_T1w.nii.gz", f"dwi/sub-{label}_dwi.nii.gz")
+            for path in (*self.simulated_scan("anat", "T1w.nii.gz"), *self.simulated_scan("dwi", "dwi.nii.gz"))
         ]
+
+    def simulated_units(self) -> list[tuple[str, str]]:
+        """Folder and name of each unit of a simulated participant, with the wildcard ``participant``."""
+        simulation, name = self.config.cohort.simulation, "sub-{participant}"
+        sessions = simulation.sessions if simulation else ()
+        return [(f"{name}/{session}", f"{name}_{session}") for session in sessions] or [(name, name)]
+
+    def simulated_scan(self, folder: str, suffix: str) -> list[str]:
+        """Raw files of a simulated participant, one for each visit."""
+        return [f"{self.files.rawdata}/{place}/{folder}/{unit}_{suffix}" for place, unit in self.simulated_units()]
+
+    def simulated_truth(self, kind: str) -> list[str]:
+        """Ground truth of a simulated participant, one file for each visit."""
+        return [bids.unit_path(self.files.truth, kind, *unit) for unit in self.simulated_units()]
 
     def participants_table(self, wildcards: Any) -> str | list[str]:
         """The dataset's participants.tsv, where it has one."""
@@ -106,13 +120,14 @@ class Subjects:
             raise WorkflowError(f"cohort.bids_dir: there is no folder {folder}.")
         return sorted(printable(path.name) for path in folder.glob("sub-*"))
 
-    def further_truth(self) -> dict[str, str]:
-        """Further ground truth of simulated participants with distortion: its displacement."""
-        simulation = self.config.cohort.simulation
-        if simulation is None or not simulation.distortion_mm:
-            return {}
-        name = "sub-{participant}"
-        return {"displacement": bids.unit_path(self.files.truth, "truth-displacement", name, name)}
+    def further_simulated(self) -> dict[str, list[str]]:
+        """Further files of simulated participants: the displacement of distortion, the table of several visits."""
+        simulation, found = self.config.cohort.simulation, {}
+        if simulation and simulation.distortion_mm:
+            found["displacement"] = self.simulated_truth("truth-displacement")
+        if simulation and simulation.sessions:
+            found["sessions"] = [f"{self.files.rawdata}/sub-{{participant}}/sub-{{participant}}_sessions.tsv"]
+        return found
 
     @cached_property
     def anatomies(self) -> list[Path]:
