@@ -1,6 +1,7 @@
 """Visits of test participants: change within participants, and test-retest, of measured and of synthetic maps."""
 
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -71,7 +72,7 @@ def main(
 
 def times_of_units(units: Sequence[str], bids_dir: Path) -> Times:
     """Day and age of each unit, from the sessions.tsv of its participant."""
-    found = {}
+    found: dict[str, tuple[date | None, float | None]] = {}
     for participant in dict.fromkeys(map(participant_of, units)):
         table = bids_dir / participant / f"{participant}_sessions.tsv"
         times = visit_times(table) if table.is_file() else {}
