@@ -5,23 +5,13 @@ References
 Hedges (1981), J Educ Stat 6:107-128, https://doi.org/10.3102/10769986006002107.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-
-@dataclass(frozen=True)
-class Effect:
-    """A value, its 95 % interval, and the number of participants."""
-
-    value: float
-    low: float
-    high: float
-    n_subjects: int
+from m2m.evaluate.statistics import Estimate
 
 
-def hedges_g(a: ArrayLike, b: ArrayLike) -> Effect:
+def hedges_g(a: ArrayLike, b: ArrayLike) -> Estimate:
     """Standardised difference of the means of a and b, corrected for few participants.
 
     The interval is normal, with the large-sample variance of Hedges (1981).
@@ -36,4 +26,4 @@ def hedges_g(a: ArrayLike, b: ArrayLike) -> Effect:
     pooled = np.sqrt(((n - 1) * x.var(ddof=1) + (m - 1) * y.var(ddof=1)) / freedom)
     g = (1 - 3 / (4 * freedom - 1)) * (x.mean() - y.mean()) / pooled
     reach = 1.96 * np.sqrt((n + m) / (n * m) + g**2 / (2 * (n + m)))
-    return Effect(float(g), float(g - reach), float(g + reach), n + m)
+    return Estimate(float(g), float(g - reach), float(g + reach), n + m)
