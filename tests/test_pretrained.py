@@ -1,9 +1,11 @@
 """Weights that are installed with m2m: packed in half precision, found by name, used where none are given."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from cohort_tree import dataset
 from line_model import run, write_line
 from PIL import Image
@@ -310,3 +312,14 @@ def test_weights_that_are_shipped_are_whole(name):
     if section_of(record).trained:
         run_by_onnx = onnx_engine(folder / "model.onnx", weights, record, "cpu")
         assert run_by_onnx(*example(record, 2, 0)).image.std() > 0.01
+
+
+def test_the_tutorial_s_network_for_own_pairs_is_that_of_the_installed_weights():
+    """Else the layers of the weights would not fit."""
+    tutorial = (Path(__file__).parents[1] / "docs/tutorial.md").read_text()
+    (lines,) = re.findall(r"^    models:\n      own:\n((?:        .+\n)+)", tutorial, re.M)
+    given = yaml.safe_load(lines)
+    record = read_json(pretrained.FOLDER / "t1-fa" / "model.json")
+    assert given["training"]["start_from"] == "pretrained"
+    own, theirs = section_of({"options": given}), section_of(record)
+    assert own.network == theirs.network and own.losses == theirs.losses and own.discriminators == theirs.discriminators
