@@ -113,9 +113,17 @@ def intervals(
     return over_folds(statistic, folds), fixed
 
 
-def bounded(estimate: Estimate, metric: str) -> list[float]:
-    """Limits of a metric's interval, within what it can be; NaN where there is none."""
-    return np.clip(np.array([estimate.low, estimate.high], float), *BOUNDS[metric]).tolist()
+def score(metric: str, estimate: Estimate, fixed: Estimate) -> Row:
+    """Columns of a metric: its value, and the limits of `intervals` within what it can be; NaN where there is none."""
+    low, high = np.clip(np.array([estimate.low, estimate.high], float), *BOUNDS[metric]).tolist()
+    return {
+        "metric": metric,
+        "value": estimate.value,
+        "low": low,
+        "high": high,
+        "fixed_low": fixed.low,
+        "fixed_high": fixed.high,
+    }
 
 
 def score_rows(
@@ -152,7 +160,6 @@ def score_rows(
                 return measure(target.y[index], predicted.of(index))
 
             estimate, fixed = intervals(value, predicted.folds, options)
-            low, high = bounded(estimate, metric)
             linear = predictor == LINEAR and metric == MAIN[target.kind]
             by_chance = permuted.get(name) if linear else None
             yield {
@@ -160,12 +167,7 @@ def score_rows(
                 "kind": target.kind,
                 "input": name,
                 "predictor": predictor,
-                "metric": metric,
-                "value": estimate.value,
-                "low": low,
-                "high": high,
-                "fixed_low": fixed.low,
-                "fixed_high": fixed.high,
+                **score(metric, estimate, fixed),
                 "chance": CHANCE.get(metric),
                 "chance_low": by_chance and by_chance.low,
                 "chance_high": by_chance and by_chance.high,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2m.downstream.analysis import Found, bounded, intervals
+from m2m.downstream.analysis import Found, intervals, score
 from m2m.downstream.combat import fitted_sites
 from m2m.downstream.image_tables import Row
 from m2m.downstream.inputs import Subjects
@@ -49,19 +49,12 @@ def site_rows(target: Target, subjects: Subjects, found_by: Mapping[str, Found],
                     ) -> float:
                         return f(target.y[own[index]], p.of(own[index]))
 
-                    estimate, fixed = intervals(value, predicted.folds[members], options)
-                    low, high = bounded(estimate, metric)
                     yield {
                         "target": target.name,
                         "input": name,
                         "harmonise": harmonise,
                         "site": site,
-                        "metric": metric,
-                        "value": estimate.value,
-                        "low": low,
-                        "high": high,
-                        "fixed_low": fixed.low,
-                        "fixed_high": fixed.high,
+                        **score(metric, *intervals(value, predicted.folds[members], options)),
                         "n_subjects": len(members),
                     }
 

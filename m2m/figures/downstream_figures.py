@@ -11,6 +11,7 @@ import pandas as pd
 import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from m2m.cohort.participants import known_participants
 from m2m.cohort.spellings import cell, number
@@ -107,6 +108,21 @@ def grid_of(n: int, columns: int, height_mm: float) -> tuple[Figure, list[Axes]]
     return figure, panels[:n]
 
 
+def dots_with_intervals(axes: Axes, rows: pd.DataFrame, y: NDArray, place: int, label: str = "") -> None:
+    """Draw values of a table with their intervals, each at its height; marker and colour are those of a place."""
+    axes.errorbar(
+        rows["value"],
+        y,
+        xerr=[rows["value"] - rows["low"], rows["high"] - rows["value"]],
+        linestyle="",
+        marker=marker(place),
+        markersize=3,
+        elinewidth=0.8,
+        color=PALETTE[place],
+        label=label,
+    )
+
+
 def draw_scores(validation: Validation) -> Drawn:
     """Scores of each input for each phenotype, with intervals over participants and chance level."""
     table = validation.table("scores")
@@ -119,18 +135,7 @@ def draw_scores(validation: Validation) -> Drawn:
         for i, predictor in enumerate(predictors):
             rows = own[own["predictor"] == predictor].set_index("input").reindex(inputs)
             y = np.arange(len(inputs)) + 0.22 * (i - (len(predictors) - 1) / 2)
-            extent = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
-            axes.errorbar(
-                rows["value"],
-                y,
-                xerr=extent,
-                linestyle="",
-                marker=marker(i),
-                markersize=3,
-                elinewidth=0.8,
-                color=PALETTE[i],
-                label=predictor,
-            )
+            dots_with_intervals(axes, rows, y, i, predictor)
         axes.axvline(CHANCE[MAIN[kind]], color=MUTED, linewidth=0.8, linestyle="--")
         axes.set_xlim(left=max(LOWEST, axes.get_xlim()[0]))
         axes.set_yticks(np.arange(len(inputs)), inputs)

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from m2m.downstream.features import BIN
 from m2m.downstream.prediction import CHANCE, MAIN
-from m2m.figures.downstream_figures import LOWEST, NAMES, Validation, grid_of
+from m2m.figures.downstream_figures import LOWEST, NAMES, Validation, dots_with_intervals, grid_of
 from m2m.figures.figure_records import FIGURES
 from m2m.figures.style import INK, MUTED, PALETTE, Drawn, empty_figure, legend_above, letter, letters, marker
 from m2m.options.downstream_options import T1
@@ -65,17 +65,7 @@ def _draw_scores(axes: Axes, own: pd.DataFrame, places: list[tuple[str, str]], m
     for i, how in enumerate(HOW):
         rows = own[own["harmonise"] == how].set_index(["input", "site"]).reindex(places)
         y = np.arange(len(places)) + APART * (i - 0.5)
-        extent = [(rows["value"] - rows["low"]).fillna(0), (rows["high"] - rows["value"]).fillna(0)]
-        axes.errorbar(
-            rows["value"],
-            y,
-            xerr=extent,
-            linestyle="",
-            marker=marker(i),
-            markersize=3,
-            elinewidth=0.8,
-            color=PALETTE[i],
-        )
+        dots_with_intervals(axes, rows, y, i)
     axes.axvline(CHANCE[metric], color=MUTED, linewidth=0.8, linestyle="--")
     axes.set_xlim(left=max(LOWEST, axes.get_xlim()[0]))
     axes.set_yticks(np.arange(len(places)), [f"{name}, {site}" for name, site in places])
