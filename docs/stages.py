@@ -80,7 +80,8 @@ def kind(schema: Mapping[str, Any]) -> str:
         return f"list of {kind(schema['items'])}"
     named = schema.get("patternProperties", {"": schema.get("additionalProperties")})
     if entry := next(iter(named.values())):
-        return f"by name: {kind(entry)}"
+        one = kind(entry)
+        return f"by name: ({one})" if " or " in one else f"by name: {one}"
     return TYPES.get(schema["type"], schema["type"])
 
 

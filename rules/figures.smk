@@ -38,17 +38,17 @@ rule figures_of_fields:
 
 
 rule figures_of_pairs:
-    """Real pairs: T1, measured FA, synthetic FA, the atlas and their differences."""
+    """Real pairs: T1, measured and synthetic map, the atlas and their differences."""
     input:
         pairs=f"{real.root}/pairs.tsv",
     output:
         figures=expand(
-            f"{files.figures}/{{name}}.{{extension}}",
+            f"{real.figures}/{{name}}.{{extension}}",
             name=real_inputs.FIGURES,
             extension=["pdf", "svg", "tsv"],
         ),
         png=report(
-            expand(f"{files.figures}/{{name}}.png", name=real_inputs.FIGURES),
+            expand(f"{real.figures}/{{name}}.png", name=real_inputs.FIGURES),
             category="Figures",
         ),
     log:

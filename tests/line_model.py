@@ -41,7 +41,7 @@ def write_line(folder, intercept=0.0, slope=1.0, **changes):
         "fingerprint": "f",
     } | changes
     n_channels = len(MODALITIES[record["target"]].channels)
-    tensors = {"intercept": np.full(n_channels, intercept), "slope": np.full(n_channels, slope)}
+    tensors = {"intercept": np.zeros(n_channels) + intercept, "slope": np.zeros(n_channels) + slope}
     fit, names = Fit(tensors, None, UNCERTAINTY), ("model.safetensors", "model.json", "card.md")
     save_model(fit, record, *(folder / name for name in names))
     return folder / "model.safetensors"

@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 from line_model import run, write_line
+from nibabel.affines import from_matvec
+from scipy.spatial.transform import Rotation
 
+from m2m.diffusion import tensors
 from m2m.io.bids import files_of
 from m2m.io.files import file_digest, read_json, write_json
+from m2m.io.modalities import MODALITIES
 from m2m.io.tables import write_table
 from m2m.io.volume import Volume, load, save
 from m2m.models.record import load_model
@@ -72,6 +76,40 @@ def test_pairs_on_another_grid_and_maps_that_do_not_rise_are_refused(pairs):
     assert not (pairs / "out").exists()
     result = run("calibrate", "--root", pairs / "none", "--weights", falling, "--out", pairs / "out")
     assert result.exit_code == 1 and "m2m translate-pairs" in result.output
+
+
+def test_tensors_have_a_line_for_mean_diffusivity_and_a_factor_for_the_rest(pairs, rng):
+    """Measured tensors on a grid that is oblique to the world; those of the network have their directions."""
+    network = np.array([0.2, 0.3, -0.1, 0.5, 0.15, -0.4])  # log D - log 0.7e-3 per unit of T1, along the grid
+    turn = Rotation.from_euler("xyz", [10, -20, 15], degrees=True).as_matrix()
+    affine = AFFINE @ from_matvec(turn)
+    mean, rest = tensors.isotropic_and_rest(network)
+    for unit in ("sub-1", "sub-2"):
+        at, into = files_of(unit, pairs / "real"), files_of(unit, pairs / "real-dti")
+        for kind in ("t1w", "brain", "target-mask"):
+            save(into(kind), Volume(load(at(kind)).data, affine))
+        write_json(into("anat-status"), read_json(at("anat-status")))
+        t1 = load(at("t1w")).data[..., None]
+        log = tensors.of_parts(0.1 + 0.7 * mean * t1[..., 0], 0.6 * rest * t1)
+        dti = MODALITIES["dti"]
+        measured = dti.unscale(dti.to_world_axes(log, affine))
+        measured[5, 5] = 0  # not measured
+        save(into("tensor"), Volume(measured.astype(np.float32), affine))
+    (pairs / "real-dti" / PAIRS).write_bytes((pairs / "real" / PAIRS).read_bytes())
+    weights = write_line(pairs / "tensors", 0.0, network, target="dti", axes="grid")
+    result = run("calibrate", "--root", pairs, "--weights", weights, "--out", pairs / "out")
+    assert result.exit_code == 0, result.output
+    tensors_of, record = load_model(pairs / "out/model.safetensors", pairs / "out/model.json")
+    line = record["calibration"]
+    assert (line["intercept"], line["slope"], line["anisotropy"]) == pytest.approx((0.1, 0.7, 0.6), abs=1e-3)
+    assert "for mean log diffusivity, and 0.6" in (pairs / "out/model_card.md").read_text().replace("\n", " ")
+    t1, brain = (load(files_of("sub-1", pairs / "real-dti")(kind)) for kind in ("t1w", "brain"))
+    found = predict(Subject(t1, Volume(brain.data > 0, affine), np.eye(4)), tensors_of, record, Network())
+    measured = load(files_of("sub-1", pairs / "real-dti")("tensor")).data
+    inside = (brain.data > 0) & measured.any(-1)
+    np.testing.assert_allclose(
+        MODALITIES["dti"].unscale(found.image.data)[inside], measured[inside], rtol=5e-3, atol=1e-6
+    )
 
 
 def test_contrast_moves_the_slope_towards_equal_deviations_and_keeps_the_mean(pairs):

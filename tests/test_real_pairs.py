@@ -1,6 +1,7 @@
 """Real pairs: what repeated measurements allow, lines, bundles, and the stages on made-up scans."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,12 +15,14 @@ from m2m.evaluate import compare_pairs
 from m2m.evaluate.bundle_means import BundlePoints, bundle_means, points_in_t1
 from m2m.evaluate.ceiling import expected_of_perfect
 from m2m.evaluate.compare_pairs import Moments
+from m2m.evaluate.measured_maps import compared
 from m2m.evaluate.metrics import pearson, psnr
 from m2m.figures import pair_panels
 from m2m.io.bids import files_of, pair_map
 from m2m.io.errors import DataError
 from m2m.io.files import read_json
 from m2m.io.masks import in_mask
+from m2m.io.modalities import MODALITIES
 from m2m.io.tables import read_table
 from m2m.io.volume import Volume, load, save
 from m2m.models.pretrained import compared_weights
@@ -131,10 +134,10 @@ def test_a_study_may_be_of_pairs_alone():
 
 def test_weights_are_paths_or_names_of_installed_ones(tmp_path):
     path = str(tmp_path / "model.safetensors")
-    assert compared_weights({"mine": path}) == {"mine": tmp_path / "model.safetensors"}
+    assert compared_weights({"mine": path}, "fa") == {"mine": tmp_path / "model.safetensors"}
     assert Real(weights={"mine": path, "other": "t1-fa"}).weight_files == [path]
     with pytest.raises(DataError, match="no weights named"):
-        compared_weights({"other": "no-such-weights"})
+        compared_weights({"other": "no-such-weights"}, "fa")
 
 
 # -- the stages ---------------------------------------------------------------------------------------
@@ -186,9 +189,9 @@ def study(tmp_path_factory):
     return root, config
 
 
-def of(root, unit, **wanted):
+def of(root, unit, folder="real", **wanted):
     """Values of the table, by metric."""
-    table = pd.read_csv(root / "real/metrics.tsv", sep="\t")
+    table = pd.read_csv(root / folder / "metrics.tsv", sep="\t")
     for column, value in ({"unit": unit} | wanted).items():
         table = table[table[column] == value]
     return dict(zip(table["metric"], table["value"], strict=True))
@@ -200,7 +203,7 @@ def test_each_pair_is_listed_and_a_bad_one_has_its_problem(study):
     assert {row["second_dwi"] for row in (rows["sub-1"], rows["sub-2"])} == {None, rows["sub-1"]["second_dwi"]}
     assert {rows["sub-1"][key] for key in ("dwi", "second_dwi")} == {"sub-1_dwi.nii.gz", "sub-1_dir-PA_dwi.nii.gz"}
     assert not rows["sub-1"]["problem"] and not rows["sub-2"]["problem"] and rows["sub-3"]["problem"]
-    assert pair_map(study[0] / "real", "sub-3", "atlas-syn").stat().st_size == 0
+    assert pair_map(study[0] / "real", "sub-3", "atlas-syn", "fa").stat().st_size == 0
 
 
 def test_the_table_has_every_row_and_a_second_measurement_beside_its_ceiling(study):
@@ -227,7 +230,7 @@ def test_rows_are_what_the_files_give(study):
         if unit == "sub-1":
             again = files_of(unit, pairs / "second_measurement")
             inside &= in_mask(load(again("target-mask")).data)
-        return load(at("fa")).data, load(pair_map(pairs, unit, "atlas-syn")).data, inside
+        return load(at("fa")).data, load(pair_map(pairs, unit, "atlas-syn", "fa")).data, inside
 
     (fa, syn, inside), (other_fa, other_syn, other) = images("sub-1"), images("sub-2")
     assert of(root, "sub-1", map="atlas-syn", region="brain")["mae"] == pytest.approx(
@@ -252,7 +255,7 @@ def test_rows_are_what_the_files_give(study):
 def test_weights_of_another_grid_are_translated_on_it(study):
     at = files_of("sub-2", study[0] / "real")
     t1, brain = load(at("t1w")).data, in_mask(load(at("brain")).data)
-    fa = load(pair_map(study[0] / "real", "sub-2", "a-line")).data
+    fa = load(pair_map(study[0] / "real", "sub-2", "a-line", "fa")).data
     inside = ndimage.binary_erosion(brain, iterations=2)  # the brains of both grids differ at the edge
     assert pearson(t1[inside], fa[inside]) > 0.9 and not fa[~brain].any()
 
@@ -265,6 +268,37 @@ def test_the_figure_has_a_row_of_panels_for_each_pair(study):
     assert rows["column"].tolist() == 2 * shown
     one = rows[(rows["unit"] == "sub-1") & (rows["column"] == "atlas, SyN")]["r"].item()
     assert one == pytest.approx(of(root, "sub-1", map="atlas-syn", region="brain")["pearson"], abs=1e-4)
+
+
+@pytest.mark.parametrize("target", ["tdi", "dti"])
+def test_other_maps_than_fa_are_compared_in_a_folder_of_their_own(study, tmp_path, target):
+    real, modality = json.loads(study[1].read_text())["real"], MODALITIES[target]
+    slope = 0.25 if modality.nature != "tensor" else np.array([0.1, 0, 0, 0.4, 0, 0])
+    line = write_line(tmp_path / "line", 0.2, slope, target=target, axes="grid", spacing_mm=6.0, shape=[32, 40, 36])
+    made = Path(real["bids_dir"])
+    for name in ("dataset_description.json", "sub-2"):
+        (tmp_path / "raw").mkdir(exist_ok=True)
+        (tmp_path / "raw" / name).symlink_to(made / name)
+    about = {"bids_dir": str(tmp_path / "raw"), "reference_map": None, "weights": {"line": str(line)}}
+    config, root = write_config(tmp_path, **real | about | {"target": target}), tmp_path / "results"
+    for stage in (real_pairs, compare_pairs, pair_panels):
+        stage.main(root, config)
+    at = files_of("sub-2", root / f"real-{target}")
+    inside = in_mask(load(at("target-mask")).data)
+    measured, found = (
+        load(at(modality.kind)).data,
+        load(pair_map(at("t1w").parents[2], "sub-2", "line", modality.kind)).data,
+    )
+    a, b = (
+        compared(target, np.where(inside.reshape(*inside.shape, *[1] * (m.ndim - 3)), m, 0)) for m in (measured, found)
+    )
+    numbers = of(root, "sub-2", f"real-{target}", map="line", region="brain")
+    assert numbers["mae"] == pytest.approx(np.abs(a.image - b.image)[inside].mean(), rel=1e-4)
+    assert ("v1_angle" in numbers) == (target == "dti")
+    assert f"measured {modality.title} of 1 participant" in (root / f"real-{target}/metrics.md").read_text()
+    assert (root / f"figures/real-{target}/pairs.png").stat().st_size
+    if target == "tdi":
+        assert read_json(at("tractography-status"))["status"] == "ok" and measured.max() > 1
 
 
 def test_regions_are_compared_where_there_are_labels(study, tmp_path):

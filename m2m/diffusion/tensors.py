@@ -76,6 +76,19 @@ def _compose(evals: NDArray, evecs: NDArray) -> NDArray:
     return from_matrix(np.einsum("...ik,...k,...jk->...ij", evecs, evals, evecs, optimize=True))
 
 
+def isotropic_and_rest(six: NDArray) -> tuple[NDArray, NDArray]:
+    """Split tensors, shape (..., 6): a third of their trace, shape (...), and the rest, without a trace."""
+    mean = six[..., DIAGONAL].mean(axis=-1)
+    return mean, of_parts(-mean, six)
+
+
+def of_parts(mean: NDArray, rest: NDArray) -> NDArray:
+    """Inverse of `isotropic_and_rest`."""
+    six = np.array(rest)
+    six[..., DIAGONAL] += mean[..., None]
+    return six
+
+
 def rotate(six: NDArray, rotation: NDArray) -> NDArray:
     """Rotate tensors, shape (..., 6), or their logarithms, by matrices, shape (3, 3) or (..., 3, 3): R D R'."""
     return _combined(six, _rotated_elements(rotation))

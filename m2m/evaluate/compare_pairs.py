@@ -1,8 +1,8 @@
 """Maps of real pairs compared with the measured ones: voxels, regions, bundles; what repeated measurements allow.
 
 Beside the methods stand the T1 itself, a constant, a second measurement of the participant and what a map without error
-is expected to reach (`m2m.evaluate.ceiling`). A row ``<map>, line`` is the map scaled by the least-squares line of
-measured FA on the map in all voxels of the other participants.
+is expected to reach (`m2m.evaluate.ceiling`). A row ``<map>, line`` is the image scaled by the least-squares line of
+the measured image on it in all voxels of the other participants; `m2m.evaluate.measured_maps` defines images.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +19,7 @@ from m2m.evaluate.bundle_means import bundle_means, points_in_t1
 from m2m.evaluate.ceiling import expected_of_perfect
 from m2m.evaluate.metric_tables import printed
 from m2m.evaluate.pair_tables import markdown
+from m2m.evaluate.pairs import DIRECTED_FA
 from m2m.evaluate.real_pair import RealPair, compared_units, load_pair, methods_of
 from m2m.io.bids import files_of
 from m2m.io.files import read_json, write_text
@@ -87,7 +88,7 @@ class Lines:
         return None if line is None else line[0] * image + line[1]
 
     def constant(self, unit: str) -> float | None:
-        """Mean measured FA of the other participants; None where there are none."""
+        """Mean of the measured images of the other participants; None where there are none."""
         n, _, y, *_ = total(self.of[T1]).without(self.of[T1][unit]).sums
         return float(y / n) if n else None
 
@@ -96,37 +97,53 @@ def gather(pairs: Iterator[RealPair]) -> Lines:
     """Read every participant once for the sums of its maps and of its T1."""
     found: dict[str, dict[str, Moments]] = {}
     for pair in pairs:
-        for name, image in (pair.maps | {T1: pair.t1.data}).items():
-            found.setdefault(name, {})[pair.unit] = Moments.of(image[pair.target], pair.fa[pair.target])
+        for name, image in _with_t1(pair).items():
+            found.setdefault(name, {})[pair.unit] = Moments.of(image[pair.target], pair.measured.image[pair.target])
     return Lines(found)
 
 
+def _with_t1(pair: RealPair) -> dict[str, NDArray]:
+    """Images of every method and of the T1."""
+    return {name: one.image for name, one in pair.maps.items()} | {T1: pair.t1.data}
+
+
 def images_of(pair: RealPair, lines: Lines) -> dict[str, NDArray]:
-    """Every map of a participant that stands in its table, in that order."""
-    images: dict[str, NDArray] = dict(pair.maps)
-    for name, image in (pair.maps | {T1: pair.t1.data}).items():
+    """Every image of a participant that stands in its table, in that order."""
+    images: dict[str, NDArray] = {name: one.image for name, one in pair.maps.items()}
+    for name, image in _with_t1(pair).items():
         if (scaled := lines.scaled(name, pair.unit, image)) is not None:
             images[f"{name}, line"] = scaled
     if (mean := lines.constant(pair.unit)) is not None:
-        images[CONSTANT] = np.full(pair.fa.shape, mean)
+        images[CONSTANT] = np.full(pair.target.shape, mean)
     if pair.second is not None:
-        images[SECOND] = pair.second
+        images[SECOND] = pair.second.image
     return {name: np.where(pair.target, image, 0) for name, image in images.items()}
 
 
 def voxel_rows(pair: RealPair, images: Mapping[str, NDArray]) -> Rows:
     """Metrics of each map in the measured brain and in white matter, and of a map without error."""
-    regions = {"brain": pair.target, "wm": pair.wm}
+    regions, measured = {"brain": pair.target, "wm": pair.wm}, pair.measured.image
     rows = []
     for name, image in images.items():
-        values, _ = measures.region_metrics(pair.fa, image, pair.target, regions)
+        values, _ = measures.region_metrics(measured, image, pair.target, regions)
         for region, mask in regions.items():
-            values[region]["bias"] = measures.mean_error(pair.fa, image, mask)
+            values[region]["bias"] = measures.mean_error(measured, image, mask)
+            values[region] |= angle(pair, name, mask)
         rows += _tidy(pair.unit, name, values)
     if pair.second is not None:
-        expected = {region: expected_of_perfect(pair.fa, pair.second, mask) for region, mask in regions.items()}
+        second = pair.second.image
+        expected = {region: expected_of_perfect(measured, second, mask) for region, mask in regions.items()}
         rows += _tidy(pair.unit, PERFECT, expected)
     return rows
+
+
+def angle(pair: RealPair, name: str, region: NDArray[np.bool_]) -> dict[str, float]:
+    """Median angle, degrees, between principal directions where measured FA is above `DIRECTED_FA`, of tensor maps."""
+    other = pair.second if name == SECOND else pair.maps.get(name)
+    if other is None or other.tensor is None or pair.measured.tensor is None:
+        return {}
+    directed = region & (pair.measured.image > DIRECTED_FA)
+    return {"v1_angle": measures.median_angle_deg(pair.measured.tensor.v1, other.tensor.v1, directed)}
 
 
 def _tidy(unit: str, name: str, values: Mapping[str, Mapping[str, float]]) -> Rows:
@@ -177,13 +194,13 @@ class Compared:
 
     def means(self, pair: RealPair, row: dict[str, str], images: Mapping[str, NDArray]) -> dict[str, dict[str, Any]]:
         """Means of each map over regions and over bundles, by table and map."""
-        at, found = files_of(pair.unit, self.root), {}
+        at, measured, found = files_of(pair.unit, self.root), pair.measured.image, {}
         if self.labels_of is not None:
             about = self.labels_of(row, pair.t1), pair.target, self.names, self.min_voxels
-            found["rois"] = {name: measures.roi_means(pair.fa, image, *about) for name, image in images.items()}
+            found["rois"] = {name: measures.roi_means(measured, image, *about) for name, image in images.items()}
         to_mni = np.array(read_json(at("anat-status"))["grid_to_mni"])
         points = points_in_t1(self.bundles, to_mni, load(at("inverse-deformation")))
-        found["bundles"] = bundle_means(pair.fa, images, Volume(pair.target, pair.t1.affine), points)
+        found["bundles"] = bundle_means(measured, images, Volume(pair.target, pair.t1.affine), points)
         return found
 
 
@@ -205,7 +222,8 @@ def compare_pair(pair: RealPair, row: dict[str, str], lines: Lines, by: Compared
 def main(root: Root, config: NeededConfig) -> None:
     """Compare maps of real pairs with the measured ones, beside the T1, a constant and a second measurement."""
     written = read_config(config)
-    compare_pairs(root / "real", written.section("real"), written.section("evaluation"))
+    section = written.section("real")
+    compare_pairs(root / section.folder, section, written.section("evaluation"))
 
 
 def compare_pairs(root: Path, section: Real, evaluation: Evaluation) -> None:
@@ -220,15 +238,17 @@ def compare_pairs(root: Path, section: Real, evaluation: Evaluation) -> None:
         With the least number of voxels of a region.
     """
     units, methods = compared_units(root), methods_of(section)
-    lines = gather(load_pair(root, row, methods) for row in units)
+    lines = gather(load_pair(root, row, methods, section.target) for row in units)
     names, labels_of = roi.roi_names(section.rois.labels), roi.roi_source(section.rois, root)
     by = Compared(root, labels_of, names, evaluation.min_roi_voxels, load_bundles())
     tables: dict[str, Rows] = {name: [] for name in COLUMNS}
     for row in units:
-        found = compare_pair(load_pair(root, row, methods), {k: str(v) for k, v in row.items()}, lines, by)
+        found = compare_pair(
+            load_pair(root, row, methods, section.target), {k: str(v) for k, v in row.items()}, lines, by
+        )
         for name, rows in found.items():
             tables[name] += rows
     for name, columns in COLUMNS.items():
         write_table(root / f"{name}.tsv", printed(tables[name]), columns)
-    write_text(root / "metrics.md", markdown(tables["metrics"], section.spacing_mm))
+    write_text(root / "metrics.md", markdown(tables["metrics"], section.spacing_mm, section.target))
     print(f"wrote {', '.join(f'{name}.tsv' for name in COLUMNS)} and metrics.md to {root}")

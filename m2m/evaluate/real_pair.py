@@ -1,4 +1,4 @@
-"""A real pair as `m2m translate-pairs` wrote it: T1, measured FA, a second measurement, and FA by every method."""
+"""A real pair as `m2m translate-pairs` wrote it: T1, measured map, a second measurement, and a map by every method."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.evaluate.measured_maps import Compared, compared
 from m2m.io.bids import files_of, pair_map
 from m2m.io.errors import DataError
 from m2m.io.files import read_json
 from m2m.io.masks import in_mask
+from m2m.io.modalities import MODALITIES
 from m2m.io.tables import read_table
 from m2m.io.volume import Volume, load, require_same_grid
 from m2m.models.pretrained import compared_weights
@@ -28,27 +30,28 @@ class RealPair:
     t1 : Volume
         Brain-extracted, divided by its median in white matter.
     target, wm : ndarray of bool, shape (X, Y, Z)
-        Where FA was measured, in every series that is compared; white matter of the T1 in it.
-    fa : ndarray, shape (X, Y, Z)
-        Measured, 0 outside `target`.
-    second : ndarray, shape (X, Y, Z), or None
-        FA of another series of the participant.
-    maps : dict of str to ndarray, shape (X, Y, Z)
-        FA by each method.
+        Where the map was measured, in every series that is compared; white matter of the T1 in it.
+    measured : Compared
+        Map of the participant, 0 outside `target`.
+    second : Compared or None
+        That of another series of the participant.
+    maps : dict of str to Compared
+        That by each method.
     """
 
     unit: str
     t1: Volume
     target: NDArray[np.bool_]
     wm: NDArray[np.bool_]
-    fa: NDArray[np.float32]
-    second: NDArray[np.float32] | None
-    maps: dict[str, NDArray[np.float32]]
+    measured: Compared
+    second: Compared | None
+    maps: dict[str, Compared]
 
 
 def methods_of(section: Real) -> list[str]:
     """Names of the methods, in the order of the tables: weights, then the atlas where there is a reference map."""
-    return [*compared_weights(section.weights), *((ATLAS_AFFINE, ATLAS_SYN) if section.reference_map else ())]
+    atlas = (ATLAS_AFFINE, ATLAS_SYN) if section.reference_map else ()
+    return [*compared_weights(section.weights, section.target), *atlas]
 
 
 def compared_units(root: Path) -> list[dict[str, str | None]]:
@@ -67,7 +70,7 @@ def compared_units(root: Path) -> list[dict[str, str | None]]:
     raise DataError("no pair can be compared", file=root / PAIRS, remedy="see the column `problem`")
 
 
-def load_pair(root: Path, row: dict[str, str | None], methods: Sequence[str]) -> RealPair:
+def load_pair(root: Path, row: dict[str, str | None], methods: Sequence[str], target: str) -> RealPair:
     """Load a participant of the pairs.
 
     Parameters
@@ -77,6 +80,8 @@ def load_pair(root: Path, row: dict[str, str | None], methods: Sequence[str]) ->
     row : dict
         Of pairs.tsv.
     methods : sequence of str
+    target : str
+        Modality that is compared.
 
     Returns
     -------
@@ -87,17 +92,21 @@ def load_pair(root: Path, row: dict[str, str | None], methods: Sequence[str]) ->
     DataError
         A file is missing, or was made before on another grid.
     """
-    unit = str(row["unit"])
-    at = files_of(unit, root)
-    t1, wm, target, fa = (load(at(kind)) for kind in ("t1w", "wm", "target-mask", "fa"))
-    maps = {name: load(pair_map(root, unit, name)) for name in methods}
-    for name, image in {"measured FA": fa, **maps}.items():
+    unit, modality = str(row["unit"]), MODALITIES[target]
+    at, again = files_of(unit, root), files_of(unit, root / SECOND_FOLDER)
+    t1, wm, mask, measured = (load(at(kind)) for kind in ("t1w", "wm", "target-mask", modality.kind))
+    maps = {name: load(pair_map(root, unit, name, modality.kind)) for name in methods}
+    for name, image in {f"measured {modality.title}": measured, **maps}.items():
         require_same_grid(t1, image, f"{unit}, T1 and {name}")
-    inside, second = in_mask(target.data), None
-    again = files_of(unit, root / SECOND_FOLDER)
+    inside, second = in_mask(mask.data), None
     if row["second_dwi"] and read_json(again("grid-status"))["status"] == "ok":
-        second = load(again("fa")).data
+        second = load(again(modality.kind))
         inside = inside & in_mask(load(again("target-mask")).data)
+
+    def within(image: Volume) -> Compared:
+        outside = ~inside.reshape(*inside.shape, *[1] * (image.data.ndim - 3))
+        return compared(target, np.where(outside, 0, image.data))
+
     white = in_mask(wm.data)
     level = float(np.median(t1.data[white])) if white.any() else 1.0
     return RealPair(
@@ -105,7 +114,7 @@ def load_pair(root: Path, row: dict[str, str | None], methods: Sequence[str]) ->
         Volume(t1.data / level, t1.affine),
         inside,
         inside & white,
-        np.where(inside, fa.data, 0),
-        second,
-        {name: np.where(inside, image.data, 0) for name, image in maps.items()},
+        within(measured),
+        None if second is None else within(second),
+        {name: within(image) for name, image in maps.items()},
     )

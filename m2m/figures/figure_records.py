@@ -348,8 +348,8 @@ FIGURES: dict[str, FigureSpec] = {
     ),
     "pairs": FigureSpec(
         "Real pairs",
-        "T1 and measured FA of real participants, FA of the first weights and of the atlas, deformed to the T1, and "
-        "their differences from measured FA, in the axial slice through the middle of what was measured; r in the "
+        "T1 and measured map of real participants, map of the first weights and of the atlas, deformed to the T1, and "
+        "their differences from the measured one, in the axial slice through the middle of what was measured; r in the "
         "brain. No network was trained on these participants.",
         "m2m.figures.pair_panels:draw_pairs",
         ("unit", "position_mm", "column", "mean", "mean_absolute_error", "r"),

@@ -1,4 +1,4 @@
-"""Real pairs: T1, measured FA, and FA by methods with their differences, a row of panels for each participant."""
+"""Real pairs: T1, measured map, and maps by methods with their differences, a row of panels for each participant."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from m2m.evaluate.real_pair import RealPair, compared_units, load_pair, methods_
 from m2m.figures.figure_records import of_scope
 from m2m.figures.panel import placing
 from m2m.figures.style import DOUBLE_MM, MUTED, Drawn, draw_all, empty_figure, new_figure
-from m2m.figures.views import LOOKS, crop, cut, draw_scale, windows
+from m2m.figures.views import DIRECTIONS, LOOKS, Look, crop, cut, draw_scale, windows
 from m2m.options.configured import figures_folder, read_config
-from m2m.options.real_options import ATLAS_SYN, SECOND
+from m2m.options.real_options import ATLAS_AFFINE, ATLAS_SYN, SECOND
 from m2m.options.stage_flags import NeededConfig, Root
 
 # Participants that fit on a page, and methods beside the measured map.
@@ -35,44 +35,60 @@ class Pairs:
     pairs : sequence of RealPair
     methods : sequence of str
         Those that are shown.
+    target : str
+        Modality that is compared.
     """
 
     pairs: Sequence[RealPair]
     methods: Sequence[str]
+    target: str
+
+    @property
+    def look(self) -> Look:
+        """Colours and scale of the images."""
+        return LOOKS[self.target]
+
+    @property
+    def measured(self) -> str:
+        """Title of the measured map."""
+        return f"measured {self.look.title}"
 
 
 class Image(NamedTuple):
-    """One panel: title, image, colours, and whether it is a difference."""
+    """One panel: title, values, what is shown of them, its colours, and whether it is a difference."""
 
     title: str
+    values: NDArray
     shown: NDArray
     style: Mapping[str, Any]
     difference: bool = False
 
 
 def shown_methods(methods: Sequence[str], pairs: Sequence[RealPair]) -> list[str]:
-    """Methods that fit in a row: the first weights, the deformed atlas, and in place of one a second measurement."""
-    weights = [name for name in methods if not name.startswith("atlas-")][:1]
-    atlas = [ATLAS_SYN] if ATLAS_SYN in methods else []
+    """Methods that fit in a row: the first weights, the deformed atlas or others, and then a second measurement."""
+    shown = [name for name in methods if name != ATLAS_AFFINE]
+    if ATLAS_SYN in shown[1:]:
+        shown = [shown[0], ATLAS_SYN]
     again = [SECOND] if any(pair.second is not None for pair in pairs) else []
-    return [*weights, *atlas, *again][:MOST_METHODS]
+    return [*shown, *again][:MOST_METHODS]
 
 
-def columns_of(pair: RealPair, methods: Sequence[str]) -> list[Image | None]:
+def columns_of(pair: RealPair, study: Pairs) -> list[Image | None]:
     """Panels of a participant, from left to right; None where it has no such map."""
-    look, bright = LOOKS["fa"], float(np.percentile(pair.t1.data[pair.t1.data > 0], 99.5))
+    look, bright = study.look, float(np.percentile(pair.t1.data[pair.t1.data > 0], 99.5))
     images: list[Image | None] = [
-        Image("T1", pair.t1.data, {"cmap": "gray", "vmin": 0, "vmax": bright}),
-        Image("measured FA", pair.fa, look.style),
+        Image("T1", pair.t1.data, pair.t1.data, {"cmap": "gray", "vmin": 0, "vmax": bright}),
+        Image(study.measured, pair.measured.image, look.render(pair.measured), look.style),
     ]
-    maps = pair.maps | ({} if pair.second is None else {SECOND: np.where(pair.target, pair.second, 0)})
-    for name in methods:
+    maps = pair.maps | ({} if pair.second is None else {SECOND: pair.second})
+    for name in study.methods:
         title = TITLES.get(name, name)
         if name not in maps:
             images += [None, None]
             continue
-        images.append(Image(title, maps[name], look.style))
-        images.append(Image(f"{title}: difference", maps[name] - pair.fa, look.error_style, True))
+        images.append(Image(title, maps[name].image, look.render(maps[name]), look.style))
+        error = maps[name].image - pair.measured.image
+        images.append(Image(f"{title}: difference", error, error, look.error_style, True))
     return images
 
 
@@ -87,7 +103,11 @@ def draw_pairs(study: Pairs) -> Drawn:
     tall = side * float(size[1] / size[0])
     height = TOP_MM + (tall + 2 * GAP_MM) * len(study.pairs) + FOOT_MM
     figure, place, rows = new_figure(DOUBLE_MM, height, layout=None), placing(height), []
-    titles = ["T1", "measured FA", *(text for name in study.methods for text in (TITLES.get(name, name), "difference"))]
+    titles = [
+        "T1",
+        study.measured,
+        *(text for name in study.methods for text in (TITLES.get(name, name), "difference")),
+    ]
     for column, title in enumerate(titles):
         x = LEFT_MM + column * (side + GAP_MM) + side / 2
         figure.text(x / DOUBLE_MM, 1 - (TOP_MM - 2) / height, title, fontsize=7, ha="center")
@@ -96,7 +116,7 @@ def draw_pairs(study: Pairs) -> Drawn:
         middle = 1 - (y + tall / 2) / height
         figure.text(4 / DOUBLE_MM, middle, pair.unit, rotation=90, ha="center", va="center", fontsize=7)
         k = int(centre[2])
-        for column, image in enumerate(columns_of(pair, study.methods)):
+        for column, image in enumerate(columns_of(pair, study)):
             x = LEFT_MM + column * (side + GAP_MM)
             axes = figure.add_axes(place(x, y, side, tall))
             axes.set_axis_off()
@@ -107,10 +127,13 @@ def draw_pairs(study: Pairs) -> Drawn:
             axes.imshow(part, origin="lower", aspect="auto", interpolation="bilinear", **image.style)
             rows.append(_row(pair, image, k))
             if column >= 2 and not image.difference:
-                text = f"r {pearson(pair.fa[pair.target], image.shown[pair.target]):.2f}"
+                text = f"r {pearson(pair.measured.image[pair.target], image.values[pair.target]):.2f}"
                 axes.text(0.02, 0.01, text, transform=axes.transAxes, color="white", fontsize=6, va="bottom")
-    look = LOOKS["fa"]
-    draw_scale(figure.add_axes(place(30, height - 17, 45, 2)), look.style, look.scale)
+    look = study.look
+    if look.style:
+        draw_scale(figure.add_axes(place(30, height - 17, 45, 2)), look.style, look.scale)
+    else:
+        figure.text(30 / DOUBLE_MM, 13 / height, DIRECTIONS, fontsize=5.5, color=MUTED, va="bottom")
     draw_scale(figure.add_axes(place(105, height - 17, 45, 2)), look.error_style, f"map minus measured {look.scale}")
     figure.text(0.5, 4.2 / height, LEFT, fontsize=5.5, color=MUTED, ha="center", va="bottom")
     return figure, rows
@@ -119,24 +142,24 @@ def draw_pairs(study: Pairs) -> Drawn:
 def _row(pair: RealPair, image: Image, k: int) -> dict[str, Any]:
     """Source data of a panel: its mean in the slice, or of a difference the mean absolute value; r in the brain."""
     mask = pair.target[..., k]
-    values = image.shown[..., k][mask]
+    values = image.values[..., k][mask]
     found = float(np.abs(values).mean() if image.difference else values.mean())
     position = pair.t1.affine[2] @ [*(np.array(pair.target.shape[:2]) / 2), k, 1]
     about = {"unit": pair.unit, "position_mm": round(float(position), 2), "column": image.title}
     about["mean_absolute_error" if image.difference else "mean"] = round(found, 5)
-    if not image.difference and image.shown is not pair.fa:
-        about["r"] = round(pearson(pair.fa[pair.target], image.shown[pair.target]), 4)
+    if not image.difference and image.values is not pair.measured.image:
+        about["r"] = round(pearson(pair.measured.image[pair.target], image.values[pair.target]), 4)
     return about
 
 
 def main(root: Root, config: NeededConfig) -> None:
-    """Draw real pairs: T1, measured FA, FA by weights and by the atlas, with their differences from measured FA."""
+    """Draw real pairs: T1, measured map, maps by weights and by the atlas, with their differences from the measured."""
     written = read_config(config)
-    folder, methods = root / "real", methods_of(written.section("real"))
-    draw(folder, methods, Path(figures_folder(root, "report")))
+    section = written.section("real")
+    draw(root / section.folder, methods_of(section), section.target, Path(figures_folder(root, section.page)))
 
 
-def draw(root: Path, methods: Sequence[str], out_dir: Path) -> None:
+def draw(root: Path, methods: Sequence[str], target: str, out_dir: Path) -> None:
     """Draw the figure of real pairs.
 
     Parameters
@@ -145,10 +168,12 @@ def draw(root: Path, methods: Sequence[str], out_dir: Path) -> None:
         Dataset of the pairs.
     methods : sequence of str
         In the order of the tables.
+    target : str
+        Modality that is compared.
     out_dir : Path
         Folder of the figures.
     """
-    pairs = [load_pair(root, row, methods) for row in compared_units(root)[:MOST_PAIRS]]
+    pairs = [load_pair(root, row, methods, target) for row in compared_units(root)[:MOST_PAIRS]]
     figures = of_scope("pairs")
-    draw_all(figures, Pairs(pairs, shown_methods(methods, pairs)), out_dir, CASES)
+    draw_all(figures, Pairs(pairs, shown_methods(methods, pairs), target), out_dir, CASES)
     print(f"wrote {', '.join(figures)} to {out_dir}, as .pdf, .svg, .png, .tsv")

@@ -208,8 +208,11 @@ KINDS = {
     "synth": ("dwi", "space-T1w_desc-synth_{measure}_dwimap.nii.gz"),
     "synthsd": ("dwi", "space-T1w_desc-synthsd_{measure}_dwimap.nii.gz"),
     "synth-status": ("dwi", "desc-synth_{measure}_status.json"),
-    # FA of a real pair by another method; {method} as in `pair_map`.
-    "pair-fa": ("dwi", "space-T1w_desc-{method}_model-tensor_param-fa_dwimap.nii.gz"),
+    # Map of a real pair by another method; {method} as in `pair_map`.
+    **{
+        f"pair-{param}": ("dwi", f"space-T1w_desc-{{method}}_model-{model}_param-{param}_dwimap.nii.gz")
+        for param, model in MAPS.items()
+    },
     "pair-status": ("dwi", bids_name("status", ".json", desc="pair")),
     "synth-tractogram": ("dwi", bids_name("tractogram", ".trx", space="T1w", desc="synth")),
     "synth-tractography-status": ("dwi", bids_name("status", ".json", desc="synthtractography")),
@@ -271,9 +274,9 @@ def files_of(unit: str, root: str | Path) -> Callable[[str], Path]:
     return find
 
 
-def pair_map(root: str | Path, unit: str, method: str) -> Path:
-    """Path of a real pair's FA by a method, such as ``atlas-syn``: BIDS labels have no hyphens."""
-    return Path(str(files_of(unit, root)("pair-fa")).format(method=method.replace("-", "")))
+def pair_map(root: str | Path, unit: str, method: str, kind: str) -> Path:
+    """Path of a real pair's map, such as ``fa``, by a method, such as ``atlas-syn``: BIDS labels have no hyphens."""
+    return Path(str(files_of(unit, root)(f"pair-{kind}")).format(method=method.replace("-", "")))
 
 
 def low_res_root(root: str | Path, kind: str) -> Path:

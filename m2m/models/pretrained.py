@@ -67,14 +67,16 @@ def _between(source: str, target: str) -> dict[str, tuple[Path, str]]:
     }
 
 
-def compared_weights(given: Mapping[str, str] | None) -> dict[str, Path]:
+def compared_weights(given: Mapping[str, str] | None, target: str) -> dict[str, Path]:
     """Find the weights that are compared on real pairs.
 
     Parameters
     ----------
     given : mapping of str to str, or None
         As in the section `real`: path or name of installed weights, by row; None: all that are installed and
-        predict FA from a T1.
+        predict the target from a T1.
+    target : str
+        Modality.
 
     Returns
     -------
@@ -87,7 +89,7 @@ def compared_weights(given: Mapping[str, str] | None) -> dict[str, Path]:
         No weights of this name are installed.
     """
     if given is None:
-        return {name: path for name, (path, _) in _between("t1", "fa").items()}
+        return {name: path for name, (path, _) in _between("t1", target).items()}
     return {row: weights_of(name) for row, name in given.items()}
 
 

@@ -75,7 +75,7 @@ STARTED = """
   those of this model, and its licence holds for these weights, too."""
 CALIBRATED = (
     " Predictions and their deviations are on a line that was fitted to measured maps of {n_subjects} participants "
-    "outside the training: {intercept:.4f} + {slope:.4f} times the network's."
+    "outside the training: {intercept:.4f} + {slope:.4f} times the network's{anisotropy}."
 )
 SIMULATED = (
     "**These participants are simulated**: the numbers show that the software works, and say nothing about real brains."
@@ -180,10 +180,17 @@ def model_card(record: Mapping[str, Any]) -> str:
         "validation": validation,
         "method": record["uncertainty"]["method"],
         "part": "" if record["uncertainty"]["part"] == "pairs" else f" of the {record['uncertainty']['part']} part",
-        "calibration": CALIBRATED.format(**record["calibration"]) if record.get("calibration") else "",
+        "calibration": _calibrated(record["calibration"]) if record.get("calibration") else "",
         "n_fitted": record["uncertainty"]["n_subjects"],
     }
     return CARD.format(**facts)
+
+
+def _calibrated(line: Mapping[str, float]) -> str:
+    """Sentence of the line to measured maps."""
+    factor = line.get("anisotropy")
+    about = "" if factor is None else f" for mean log diffusivity, and {factor:.4f} times the network's for the rest"
+    return CALIBRATED.format(**dict(line) | {"anisotropy": about})
 
 
 def load_model(weights_path: str | Path, record_path: str | Path) -> tuple[dict[str, NDArray], dict[str, Any]]:

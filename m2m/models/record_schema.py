@@ -125,6 +125,8 @@ class Calibration(Section):
 
     intercept: Finite
     slope: float = Field(gt=0, le=100)
+    # Of tensors: factor of what is left of the log tensor without its mean diffusivity.
+    anisotropy: float | None = Field(None, gt=0, le=100, exclude_if=lambda value: value is None)
     n_subjects: Count
 
 

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from m2m.diffusion import tensors
+
 # Candidate that every model has: the same value everywhere.
 CONSTANT = "constant"
 # Lower limit of a candidate, in scaled units (1 is the range of FA).
@@ -83,7 +85,8 @@ def on_line(prediction: Prediction, calibration: Mapping[str, float] | None) -> 
     ----------
     prediction : Prediction
     calibration : mapping or None
-        ``intercept`` and ``slope``; None: the prediction stays as it is.
+        ``intercept`` and ``slope``; of tensors, whose mean log diffusivity these scale, also ``anisotropy``, the factor
+        of the rest. None: the prediction stays as it is.
 
     Returns
     -------
@@ -93,7 +96,11 @@ def on_line(prediction: Prediction, calibration: Mapping[str, float] | None) -> 
         return prediction
     intercept, slope = calibration["intercept"], calibration["slope"]
     sds = {name: slope * sd for name, sd in prediction.sds.items()}
-    return Prediction(intercept + slope * prediction.image, sds)
+    factor = calibration.get("anisotropy")
+    if factor is None:
+        return Prediction(intercept + slope * prediction.image, sds)
+    mean, rest = tensors.isotropic_and_rest(prediction.image)
+    return Prediction(tensors.of_parts(intercept + slope * mean, factor * rest), sds)
 
 
 def mean_deviations(prediction: Prediction, inside: NDArray[np.bool_]) -> dict[str, float]:

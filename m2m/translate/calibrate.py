@@ -1,7 +1,8 @@
 """Calibrate a model on measured pairs: the line from its maps to measured ones, and the deviation of its errors.
 
 Simulated participants do not have the scale and the errors of measured ones. The line has two numbers and the deviation
-one for all voxels, so a few pairs are enough; on other scanners the line may be another.
+one for all voxels, so a few pairs are enough; on other scanners the line may be another. Tensors have a line for their
+mean log diffusivity and a factor for the rest, which keep their directions.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ import typer
 from numpy.typing import NDArray
 from scipy import stats
 
+from m2m.diffusion import tensors
 from m2m.evaluate.real_pair import compared_units
 from m2m.io.bids import files_of
 from m2m.io.errors import DataError
@@ -25,10 +27,14 @@ from m2m.models.pretrained import weights_of
 from m2m.models.record import load_model, model_card
 from m2m.models.uncertainty import Prediction, calibrate, mean_deviations, on_line
 from m2m.models.validation_range import joined, ranges_of
+from m2m.options.real_options import pairs_folder
 from m2m.options.stage_flags import Root
 from m2m.translate.displacements import displacement_of
 from m2m.translate.native import require_model_of_t1
 from m2m.translate.predict import Network, Record, Subject, Tensors, unbounded
+
+# How often each of six elements stands in the matrix.
+ELEMENTS = np.array([1, 2, 2, 1, 2, 1])
 
 
 class Measured(NamedTuple):
@@ -36,8 +42,8 @@ class Measured(NamedTuple):
 
     Attributes
     ----------
-    target : ndarray, shape (n,)
-        Scaled.
+    target : ndarray, shape (n,), or (n, 6) of tensors
+        Scaled; tensors along the axes of the grid.
     prediction : Prediction
         In the same voxels, as the model was trained to.
     mean_sds : dict of str to float
@@ -49,7 +55,7 @@ class Measured(NamedTuple):
     mean_sds: dict[str, float]
 
 
-def measured_voxels(root: Path, unit: str, tensors: Tensors, record: Record, network: Network) -> Measured:
+def measured_voxels(root: Path, unit: str, weights: Tensors, record: Record, network: Network) -> Measured:
     """Translate a participant of the pairs, and take the voxels that were measured.
 
     Parameters
@@ -57,7 +63,7 @@ def measured_voxels(root: Path, unit: str, tensors: Tensors, record: Record, net
     root : Path
         Dataset of the pairs, by `m2m translate-pairs`.
     unit : str
-    tensors, record : mapping
+    weights, record : mapping
         Of `m2m.models.record.load_model`.
     network : Network
         How the network is run.
@@ -71,8 +77,8 @@ def measured_voxels(root: Path, unit: str, tensors: Tensors, record: Record, net
     DataError
         The grid of the pairs is not that of the model.
     """
-    at = files_of(unit, root)
-    t1, brain, target, fa = (load(at(kind)) for kind in ("t1w", "brain", "target-mask", "fa"))
+    at, modality = files_of(unit, root), MODALITIES[record["target"]]
+    t1, brain, target, measured = (load(at(kind)) for kind in ("t1w", "brain", "target-mask", modality.kind))
     if not np.allclose(t1.spacing_mm, record["spacing_mm"], rtol=1e-3):
         raise DataError(
             f"the model was trained at {record['spacing_mm']} mm",
@@ -83,14 +89,17 @@ def measured_voxels(root: Path, unit: str, tensors: Tensors, record: Record, net
     inside = Volume(in_mask(brain.data), brain.affine)
     to_mni = np.array(read_json(at("anat-status"))["grid_to_mni"])
     deformation = displacement_of(t1, inside, to_mni, record, at("deformation"))
-    prediction = unbounded(Subject(t1, inside, to_mni, displacement=deformation), tensors, record, network)
+    prediction = unbounded(Subject(t1, inside, to_mni, displacement=deformation), weights, record, network)
     where = in_mask(target.data) & inside.data
+    if modality.directed:
+        where &= np.any(measured.data != 0, axis=-1)
     sds = {name: sd[where] for name, sd in prediction.sds.items()}
     mean_sds = mean_deviations(prediction, inside.data)
-    return Measured(MODALITIES["fa"].scale(fa.data[where]), Prediction(prediction.image[where], sds), mean_sds)
+    scaled = modality.to_grid_axes(modality.scale(measured.data[where]), t1.affine)
+    return Measured(scaled, Prediction(prediction.image[where], sds), mean_sds)
 
 
-def fit_calibration(pairs: Sequence[Measured], contrast: float) -> tuple[float, float]:
+def fit_calibration(pairs: Sequence[Measured], contrast: float) -> dict[str, float]:
     """Line from maps to measured ones, which keeps the mean of all voxels.
 
     The slope of least squares has the smallest error, and shrinks contrast by the correlation of both maps; a slope
@@ -104,17 +113,35 @@ def fit_calibration(pairs: Sequence[Measured], contrast: float) -> tuple[float, 
 
     Returns
     -------
-    intercept, slope : float
+    dict
+        ``intercept``, ``slope`` and, of tensors, ``anisotropy``, as of `m2m.models.uncertainty.on_line`.
     """
     x = np.concatenate([one.prediction.image for one in pairs]).astype(np.float64)
     y = np.concatenate([one.target for one in pairs]).astype(np.float64)
-    least_squares = stats.linregress(x, y)
-    slope = (1 - contrast) * least_squares.slope + contrast * np.sign(least_squares.slope) * y.std() / x.std()
-    return float(y.mean() - slope * x.mean()), float(slope)
+    if x.ndim == 1:
+        return _line(x, y, contrast)
+    (mean_x, rest_x), (mean_y, rest_y) = tensors.isotropic_and_rest(x), tensors.isotropic_and_rest(y)
+    # Sums over all nine elements of the matrices, which no rotation changes.
+    squares_x, squares_y, products = (
+        (a * b) @ ELEMENTS for a, b in ((rest_x, rest_x), (rest_y, rest_y), (rest_x, rest_y))
+    )
+    anisotropy = _slope(products.sum() / squares_x.sum(), np.sqrt(squares_y.sum() / squares_x.sum()), contrast)
+    return _line(mean_x, mean_y, contrast) | {"anisotropy": anisotropy}
+
+
+def _line(x: NDArray, y: NDArray, contrast: float) -> dict[str, float]:
+    """Intercept and slope from x to y."""
+    slope = _slope(stats.linregress(x, y).slope, y.std() / x.std(), contrast)
+    return {"intercept": float(y.mean() - slope * x.mean()), "slope": slope}
+
+
+def _slope(least_squares: float, equal_deviations: float, contrast: float) -> float:
+    """Weighted mean of both slopes, of the sign of the first."""
+    return float((1 - contrast) * least_squares + contrast * np.sign(least_squares) * equal_deviations)
 
 
 def fit_to_pairs(
-    root: Path, tensors: Tensors, record: Record, network: Network, contrast: float = 0.0
+    root: Path, weights: Tensors, record: Record, network: Network, contrast: float = 0.0
 ) -> dict[str, Any]:
     """Fit line and deviation to all pairs.
 
@@ -122,7 +149,7 @@ def fit_to_pairs(
     ----------
     root : Path
         Dataset of the pairs.
-    tensors, record : mapping
+    weights, record : mapping
         Of `m2m.models.record.load_model`.
     network : Network
         How the network is run.
@@ -140,26 +167,29 @@ def fit_to_pairs(
     DataError
         As of `measured_voxels`; or the maps do not rise with what was measured.
     """
-    found = [measured_voxels(root, str(row["unit"]), tensors, record, network) for row in compared_units(root)]
-    intercept, slope = fit_calibration(found, contrast)
-    if slope <= 0:
+    found = [measured_voxels(root, str(row["unit"]), weights, record, network) for row in compared_units(root)]
+    line = fit_calibration(found, contrast)
+    if (slope := min(value for key, value in line.items() if key != "intercept")) <= 0:
         raise DataError(
             "the model's maps do not rise with the measured ones",
             file=root,
             value=f"slope {slope:.3g}",
             remedy="look at the figure of `m2m draw-pairs`: T1 and DWI may be of different participants",
         )
-    calibration = {"intercept": round(intercept, 5), "slope": round(slope, 5), "n_subjects": len(found)}
-    uncertainty = calibrate(_errors(found, calibration)) | {"part": "pairs", "n_subjects": len(found)}
+    calibration = {key: round(value, 5) for key, value in line.items()} | {"n_subjects": len(found)}
+    limits = MODALITIES[record["target"]].limits
+    uncertainty = calibrate(_errors(found, calibration, limits)) | {"part": "pairs", "n_subjects": len(found)}
     ranges = joined(record.get("validation_range", {}), ranges_of(one.mean_sds for one in found))
     return {"calibration": calibration, "uncertainty": uncertainty, "validation_range": ranges}
 
 
-def _errors(pairs: list[Measured], calibration: Mapping[str, float]) -> Iterator[tuple[NDArray, dict[str, NDArray]]]:
-    """Errors of the calibrated maps and the candidates for their deviation, for each participant."""
+def _errors(
+    pairs: list[Measured], calibration: Mapping[str, float], limits: tuple[float, float]
+) -> Iterator[tuple[NDArray, dict[str, NDArray]]]:
+    """Errors of the calibrated maps and the candidates for their deviation, of each participant."""
     for one in pairs:
         image, sds = on_line(one.prediction, calibration)
-        yield image.clip(*MODALITIES["fa"].limits) - one.target, sds
+        yield (image.clip(*limits) - one.target).ravel(), {name: sd.ravel() for name, sd in sds.items()}
 
 
 def main(
@@ -172,20 +202,19 @@ def main(
         float, typer.Option(min=0, max=1, help="0: the line of least squares; 1: that which keeps contrast.")
     ] = 0.0,
 ) -> None:
-    """Calibrate a model of FA on the real pairs of `m2m translate-pairs`: scale of its maps, and their deviation.
+    """Calibrate a model on the real pairs of `m2m translate-pairs`: scale of its maps, and their deviation.
 
     The network is not changed. Another calibration takes the place of an earlier one.
     """
     path = weights_of(weights)
-    tensors, record = load_model(path, path.with_name("model.json"))
+    trained, record = load_model(path, path.with_name("model.json"))
     require_model_of_t1(record)
-    if record["target"] != "fa":
-        raise DataError("the model does not predict FA", file=path, value=record["target"], remedy="give one that does")
-    about = dict(record) | fit_to_pairs(root / "real", tensors, record, Network(weights=path), contrast)
+    pairs = root / pairs_folder(record["target"])
+    about = dict(record) | fit_to_pairs(pairs, trained, record, Network(weights=path), contrast)
     (out / GRAPH).unlink(missing_ok=True)  # of an earlier model
     for file in filter(None, (path, graph_beside(path))):
         with whole(out / file.name) as temporary:
             temporary.write_bytes(file.read_bytes())
     write_json(out / "model.json", about)
     write_text(out / "model_card.md", model_card(about))
-    print("{intercept:.4f} + {slope:.4f} times the map, from {n_subjects} participants".format(**about["calibration"]))
+    print(", ".join(f"{key} {value:g}" for key, value in about["calibration"].items()))

@@ -1,7 +1,7 @@
-"""Real pairs of T1 and DWI: measured FA, and FA of the T1 by weights and by an atlas, on one grid.
+"""Real pairs of T1 and DWI: measured maps, and those of the T1 by weights and by an atlas, on one grid.
 
-Each participant is prepared by the stages of the workflow. What is found is in the dataset ``real`` of the results;
-FA of another series of a participant, where there is one, is in ``real/second_measurement``.
+Each participant is prepared by the stages of the workflow. What is found is in the dataset ``real`` of the results, or
+``real-md`` for another map than FA; that of another series of a participant is in ``second_measurement`` inside it.
 """
 
 import json
@@ -18,18 +18,19 @@ from m2m.cohort.index import COLUMNS, build_manifest, list_files
 from m2m.cohort.spellings import Row
 from m2m.cohort.validate import validate
 from m2m.diffusion.dti import fit_unit
+from m2m.diffusion.tractography import files_of_series, track_unit
 from m2m.io.bids import files_of, pair_map, unit_files
 from m2m.io.errors import DataError
 from m2m.io.files import read_json
 from m2m.io.masks import in_mask
-from m2m.io.modalities import MODALITIES
+from m2m.io.modalities import MODALITIES, REGISTERED, Modality
 from m2m.io.overwriting import require_outside
 from m2m.io.tables import write_table
 from m2m.io.unit_status import recorded, require_ok
 from m2m.io.volume import Volume, load, resample, resample_inside, save
 from m2m.models.pretrained import compared_weights
 from m2m.models.record import load_model
-from m2m.options import Anat, Cohort, Deformation, Dti, Grid, Real
+from m2m.options import Anat, Cohort, Deformation, Dti, Grid, Real, Tractography
 from m2m.options.configured import read_config
 from m2m.options.real_options import ATLAS_AFFINE, ATLAS_SYN, PAIR_COLUMNS, PAIRS, SECOND_FOLDER
 from m2m.options.stage_flags import NeededConfig, Root
@@ -79,11 +80,17 @@ class Sections:
 
     real: Real
     dti: Dti
+    tractography: Tractography
     grid: Grid
     deformation: Deformation
 
+    @property
+    def further_maps(self) -> list[Modality]:
+        """Measured maps beside FA, which every pair has."""
+        return [MODALITIES[name] for name in {self.real.target} - {REGISTERED}]
 
-# From a participant's T1 to FA on the common grid.
+
+# From a participant's T1 to the target on the common grid, in its unit.
 Method = Callable[[Prepared], Volume]
 
 
@@ -93,33 +100,36 @@ def by_atlas(atlas: Volume, deformed: bool, pair: Prepared) -> Volume:
     return resample(atlas, *grid, pair.forward if deformed else None)
 
 
-def by_weights(weights: Path) -> Method:
-    """Method that translates a T1 as `m2m translate` does, on the grid of the model, to FA on the common grid.
+def by_weights(weights: Path, target: str) -> Method:
+    """Method that translates a T1 as `m2m translate` does, on the grid of the model, to its map on the common grid.
 
     Raises
     ------
     DataError
-        The weights are no model, or it does not predict FA from a T1.
+        The weights are no model, or it does not predict the target from a T1.
     """
     tensors, record = load_model(weights, weights.with_name("model.json"))
     require_model_of_t1(record)
-    if record["target"] != "fa":
-        raise DataError("the model does not predict FA", file=weights, value=record["target"])
+    if record["target"] != target:
+        title = MODALITIES[target].title
+        raise DataError(f"the model does not predict {title}", file=weights, value=record["target"])
     grid = Anat(spacing_mm=record["spacing_mm"], shape=record["shape"])
 
     def translate(pair: Prepared) -> Volume:
         anatomy = prepare(load(pair.native), load(pair.mask) if pair.mask else None, grid)
         on_grid = anatomy.t1, anatomy.brain, anatomy.grid_to_mni
         subject = Subject(*on_grid, displacement=displacement_of(*on_grid, record))
-        fa = unscaled(predict(subject, tensors, record, Network(weights=weights)).image, anatomy.brain.data, record)
-        return resample_inside(fa, anatomy.brain, pair.t1.affine, pair.t1.shape)[0]
+        scaled = predict(subject, tensors, record, Network(weights=weights)).image
+        found, inside = resample_inside(scaled, anatomy.brain, pair.t1.affine, pair.t1.shape)
+        return unscaled(found, inside.data, record)
 
     return translate
 
 
 def methods_of(section: Real, root: Path) -> dict[str, Method]:
     """Every method by its row, in the order of the tables; the registered atlas is written to `root`."""
-    methods = {name: by_weights(path) for name, path in compared_weights(section.weights).items()}
+    weights = compared_weights(section.weights, section.target)
+    methods = {name: by_weights(path, section.target) for name, path in weights.items()}
     if section.reference_map is None:
         return methods
     atlas = to_template(load(section.reference_map))
@@ -145,7 +155,7 @@ def pairs_of(bids_dir: Path, fit: Dti) -> list[tuple[Row, Row | None]]:
 
 
 def measure(unit: str, series: Row, root: Path, into: Path, sections: Sections) -> None:
-    """Fit the tensors of a series and resample FA to the grid of the T1; bad data end in their status.
+    """Fit the tensors of a series and resample what is compared to the grid of the T1; bad data end in their status.
 
     Parameters
     ----------
@@ -163,11 +173,14 @@ def measure(unit: str, series: Row, root: Path, into: Path, sections: Sections) 
     outputs = {kind.removeprefix("dwi-"): files[kind] for kind in OF_FIT} | {"b0": files["b0"]}
     supplied = Path(mask) if mask else None
     fit_unit(unit, dwi, bval, bvec, **outputs, status=files["dti-status"], section=sections.dti, supplied_mask=supplied)
-    resample_unit(unit, files, (), sections.grid)
+    if "density" in {modality.nature for modality in sections.further_maps}:
+        tracked = files_of_series(files.__getitem__, sections.tractography)
+        track_unit(unit, section=sections.tractography, fit=sections.dti, scan=(dwi, bval, bvec), **tracked)
+    resample_unit(unit, files, sections.further_maps, sections.grid)
 
 
 def prepare_pair(unit: Row, second: Row | None, root: Path, sections: Sections) -> None:
-    """Prepare a participant: T1, deformation, measured FA and, where there is one, a second measurement.
+    """Prepare a participant: T1, deformation, measured maps and, where there is one, a second measurement.
 
     Parameters
     ----------
@@ -190,19 +203,21 @@ def prepare_pair(unit: Row, second: Row | None, root: Path, sections: Sections) 
         measure(name, second, root, root / SECOND_FOLDER, sections)
 
 
-def translate_pair(unit: Row, methods: Mapping[str, Method], root: Path) -> None:
-    """Write FA of a prepared participant by every method; bad data end in its status, with empty maps.
+def translate_pair(unit: Row, methods: Mapping[str, Method], target: str, root: Path) -> None:
+    """Write the map of a prepared participant by every method; bad data end in its status, with empty maps.
 
     Parameters
     ----------
     unit : dict
         Row of units.tsv.
     methods : mapping of str to Method
+    target : str
+        Modality.
     root : Path
         Dataset of the pairs.
     """
-    name = str(unit["unit"])
-    at, outputs = files_of(name, root), {row: pair_map(root, name, row) for row in methods}
+    name, modality = str(unit["unit"]), MODALITIES[target]
+    at, outputs = files_of(name, root), {row: pair_map(root, name, row, modality.kind) for row in methods}
     with recorded("translate-pairs", name, at("pair-status"), outputs.values()) as record:
         require_ok(at("anat-status"), at("deform-status"), at("grid-status"))
         t1, brain, anat = load(at("t1w")), load(at("brain")), read_json(at("anat-status"))
@@ -211,10 +226,11 @@ def translate_pair(unit: Row, methods: Mapping[str, Method], root: Path) -> None
         forward = load_displacement(at("deformation"), t1).data
         pair = Prepared(Path(str(unit["t1w"])), mask, t1, brain, np.array(anat["grid_to_mni"]), forward)
         for row, method in methods.items():
-            fa = np.where(brain.data, method(pair).data, 0).astype(np.float32)
-            about = MODALITIES["fa"].sidecar(Method=row)
+            found = method(pair).data
+            found[~brain.data] = 0
+            about = modality.sidecar(Method=row)
             about["Description"] += f", from the T1 by {row}; research only, no clinical use"
-            save(outputs[row], Volume(fa, t1.affine), [at("t1w")], **about)
+            save(outputs[row], Volume(found.astype(np.float32), t1.affine), [at("t1w")], **about)
         record["excluded"] = [*anat["excluded"], *read_json(at("grid-status"))["excluded"]]
 
 
@@ -234,8 +250,8 @@ def main(root: Root, config: NeededConfig) -> None:
     A participant with bad data is listed with the problem, and the others go on.
     """
     written = read_config(config)
-    sections = Sections(*(written.section(name) for name in ("real", "dti", "grid", "deformation")))
-    write_pairs(root / "real", sections)
+    sections = Sections(*(written.section(name) for name in ("real", "dti", "tractography", "grid", "deformation")))
+    write_pairs(root / sections.real.folder, sections)
 
 
 def write_pairs(root: Path, sections: Sections) -> None:
@@ -256,12 +272,12 @@ def write_pairs(root: Path, sections: Sections) -> None:
     if source is None:
         raise DataError("real.bids_dir is not set", remedy="name a BIDS folder of T1 and DWI in the configuration")
     require_outside(root, source)
-    describe(root, str(source), "real", SECOND_FOLDER, "*.tsv", "*.md", "atlas.*")
-    describe(root / SECOND_FOLDER, str(source), f"real/{SECOND_FOLDER}")
+    describe(root, str(source), root.name, SECOND_FOLDER, "*.tsv", "*.md", "atlas.*")
+    describe(root / SECOND_FOLDER, str(source), f"{root.name}/{SECOND_FOLDER}")
     methods, rows = methods_of(sections.real, root), []
     for unit, second in pairs_of(source, sections.dti):
         prepare_pair(unit, second, root, sections)
-        translate_pair(unit, methods, root)
+        translate_pair(unit, methods, sections.real.target, root)
         rows.append(listed(unit, second, root))
         print(f"{unit['unit']}: {rows[-1]['problem'] or 'done'}")
     if not rows:

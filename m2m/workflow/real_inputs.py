@@ -6,6 +6,7 @@ from snakemake.exceptions import WorkflowError
 
 from m2m.figures.figure_records import of_scope
 from m2m.options import Config
+from m2m.options.configured import figures_folder
 from m2m.workflow.results_layout import Layout
 
 FIGURES = list(of_scope("pairs"))
@@ -22,8 +23,8 @@ class RealPairs:
 
     Attributes
     ----------
-    root : str
-        Dataset of the pairs.
+    root, figures : str
+        Dataset of the pairs, and folder of their figure.
     calibrated, packed : str
         Folders of the model that is packed for installation: calibrated on the pairs, and in half precision.
     installed_model : str
@@ -34,10 +35,11 @@ class RealPairs:
 
     def __init__(self, config: Config, files: Layout):
         self.section, self.files = config.real, files
-        self.root = f"{files.root}/real"
+        self.root = f"{files.root}/{self.section.folder}"
+        self.figures = figures_folder(files.root, self.section.page)
         reference = [str(self.section.reference_map)] if self.section.reference_map else []
         self.install = install = config.install
-        self.calibrated, self.packed = f"{files.root}/calibrated", f"{files.root}/weights/{install.task}"
+        self.calibrated, self.packed = (f"{files.root}/{name}/{install.task}" for name in ("calibrated", "weights"))
         self.installed_model = f"{files.model.format(task=install.task, model=install.model)}/model.safetensors"
         self.files_read = [*reference, *self.section.weight_files]
 
@@ -47,7 +49,7 @@ class RealPairs:
             raise WorkflowError(
                 "The configuration has no real.bids_dir: name a BIDS folder of participants with T1w and DWI."
             )
-        figures = [f"{self.files.figures}/{name}.png" for name in FIGURES]
+        figures = [f"{self.figures}/{name}.png" for name in FIGURES]
         return [f"{self.root}/metrics.tsv", f"{self.root}/metrics.md", *figures]
 
     def wanted_weights(self, wildcards: Any) -> str:
