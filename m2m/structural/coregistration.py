@@ -28,7 +28,7 @@ from m2m.options.configured import section_of
 from m2m.options.stage_flags import ConfigFile, Root, Session, Subject
 from m2m.structural.map_resampling import Resampled, resample_density, resample_scalar, resample_tensor
 from m2m.structural.other_orientations import align_from_centres, require_upright, rotated_dwi
-from m2m.structural.register import align, mutual_information, warp
+from m2m.structural.register import align, mutual_information, rotation_deg, warp
 
 # Least FA of white matter; its outline over the T1 shows the quality of the registration.
 EDGE_FA = 0.25
@@ -132,19 +132,13 @@ def quality(t1: Volume, brain: NDArray, wm: NDArray, resampled: Resampled, optio
         "kept": resampled.registration.kept,
         **({"syn": resampled.syn} if resampled.syn else {}),
         "shift_mm": round(shift_mm, 3),
-        "rotation_deg": round(_rotation_deg(transform), 3),
+        "rotation_deg": round(rotation_deg(transform), 3),
         "coverage": round(coverage, 4),
         "fa_mean": round(fa_mean, 4),
         "fa_wm": round(float(fa[wm & target].mean()), 4) if (wm & target).any() else None,
         "r_t1_fa": round(float(np.corrcoef(t1.data[target], fa[target])[0, 1]), 4) if varies else None,
         "excluded": reasons,
     }
-
-
-def _rotation_deg(transform: NDArray) -> float:
-    """Angle of a transform's rotation, degrees."""
-    cosine = (np.trace(nearest_rotation(transform[:3, :3])) - 1) / 2
-    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
 # Functions that resample an image, by its nature; for density, streamlines are transformed instead.

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from m2m import how_to_install
+from m2m.diffusion.tensors import nearest_rotation
 from m2m.io.masks import in_mask
 from m2m.io.volume import Volume, coarsen, require_same_grid, resample
 
@@ -204,6 +205,12 @@ def align(
     after = mutual_information(static, moving, found, rim)
     better = after > before
     return Registration(found if better else start, before, after, "registration" if better else "headers")
+
+
+def rotation_deg(transform: NDArray) -> float:
+    """Angle of a transform's rotation, degrees."""
+    cosine = (np.trace(nearest_rotation(transform[:3, :3])) - 1) / 2
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
 def dilated(mask: NDArray, spacing_mm: float) -> NDArray[np.bool_]:
