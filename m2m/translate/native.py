@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from m2m.cohort.checks import check_scan
+from m2m.evaluate.measured_maps import compared
 from m2m.io.errors import DataError
 from m2m.io.files import whole
 from m2m.io.modalities import MODALITIES
@@ -43,8 +44,8 @@ from m2m.translate.predict import (
 )
 from m2m.translate.t1_checks import contrast, require_t1
 
-# White level of the QC figure, in scaled units: of the image, of its standard deviation.
-WHITE, WHITE_SD = 0.8, 0.2
+# White level of standard deviations in the QC figure, relative to that of errors in figures.
+WHITE_SD = 2 / 3
 # Voxels of a T1 that a prediction is resampled to at once.
 SLAB_VOXELS = 2**21
 
@@ -134,8 +135,8 @@ def qc_figure(
 ) -> Image.Image:
     """QC figure on the model's grid: T1, prediction and standard deviation, with the brain's outline.
 
-    For several channels, the mean of their magnitudes is shown. The caption is what the model was trained on,
-    where its record states it.
+    Tensors are shown by their principal direction in colour and FA, and the mean deviation of their elements. The
+    caption is what the model was trained on, where its record states it.
 
     Parameters
     ----------
@@ -159,13 +160,16 @@ def qc_figure(
     # What is drawn, with the widths of the drawing's rim and of the blur around it.
     drawn = crop(t1, apply_affine(conformed.affine, np.argwhere(brain)), 6 * spacing_mm)
     head = resample(blur_to(drawn, spacing_mm), conformed.affine, conformed.shape).data
-    image, sd = (np.abs(m.data.reshape(*m.shape, -1)).mean(-1) for m in prediction)
-    outline = [(brain, CYAN)]
-    title = MODALITIES[record["target"]].title
+    outline, target = [(brain, CYAN)], MODALITIES[record["target"]]
+    assert target.display is not None, "every target is displayed"
+    image = compared(record["target"], unscaled(prediction.image, brain, record).data)
+    white_sd = target.display.error_top * WHITE_SD
+    colours = image.image if image.tensor is None else np.abs(image.tensor.v1) * image.image[..., None]
+    sd = prediction.sd.data.reshape(*brain.shape, -1).mean(-1)
     panels = [
         Panel("T1 with the outline of the brain mask", grey(head, brain), outline),
-        Panel(f"synthetic {title}", np.clip(image / WHITE, 0, 1), outline),
-        Panel("standard deviation of its error, white at 0.2", np.clip(sd / WHITE_SD, 0, 1), outline),
+        Panel(f"synthetic {target.title}", np.clip(colours / target.display.top, 0, 1), outline),
+        Panel(f"standard deviation of its error, white at {white_sd:.2g}", np.clip(sd / white_sd, 0, 1), outline),
     ]
     warnings = [f"{one.problem}: {one.numbers}" for one in unusual]
     caption = record.get("trained_on") or ""
