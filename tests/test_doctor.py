@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ from workflow import CHECKOUT
 
 from m2m import cli
 from m2m.cohort import cluster_checks, doctor
+from m2m.cohort.cloud_checks import NEEDED, Cloud, cloud
 from m2m.cohort.cluster_checks import Partition, cluster, fitting, minutes_of, parse_partitions
 from m2m.io.files import write_text
 from m2m.options import Config
@@ -183,6 +185,35 @@ def test_the_cluster_is_checked_when_asked_for(study, tmp_path, monkeypatch):
     on_path(tmp_path / "bin", monkeypatch, **scripts, sinfo=f"printf '{SINFO}'".replace("\n", "\\n"))
     code, output = run(study(), "--slurm")
     assert code == 0 and "2 partitions" in output and "M2M_SLURM_GPU_PARTITION" in output, output
+
+
+KUBERNETES = {"M2M_K8S_IMAGE": "m2m:1", "M2M_K8S_CLAIM": "shared", "M2M_K8S_MOUNT": "/shared"}
+BATCH = {"M2M_BATCH_QUEUE": "cpu", "M2M_BATCH_DEFINITION": "m2m:3"}
+
+
+def test_settings_of_a_cloud_are_needed_and_its_service_answers(tmp_path, monkeypatch):
+    assert all(name in (CHECKOUT / "docs/cluster.md").read_text() for names in NEEDED.values() for name in names)
+    folder = Path("/shared/study")
+    (check,) = cloud(Cloud.KUBERNETES, KUBERNETES | {"M2M_K8S_CLAIM": "", "M2M_CLOUD_JOBS": "many"}, folder)
+    assert (check.state, check.found) == ("failure", "M2M_K8S_CLAIM is not set, M2M_CLOUD_JOBS=many")
+    on_path(tmp_path / "none", monkeypatch)
+    assert [one.found for one in cloud(Cloud.AWS_BATCH, BATCH, folder)] == ["not on PATH: aws"]
+    kubectl = 'case "$*" in *can-i*) echo yes;; *shared*) echo persistentvolumeclaim/shared;; *) exit 1;; esac'
+    aws = 'case "$*" in *"--job-queues cpu "*) echo ENABLED;; *"--job-definition-name m2m "*) echo 3;; esac'
+    on_path(tmp_path / "bin", monkeypatch, kubectl=kubectl, aws=aws)
+    assert [one.state for one in cloud(Cloud.KUBERNETES, KUBERNETES, folder)] == ["OK", "OK"]
+    outside, jobs, claim = cloud(Cloud.KUBERNETES, KUBERNETES | {"M2M_K8S_CLAIM": "other"}, Path("/home/me"))
+    assert (outside.what, jobs.state, claim.state) == ("M2M_K8S_MOUNT", "OK", "failure")
+    assert [one.found for one in cloud(Cloud.AWS_BATCH, BATCH, folder)] == ["ENABLED", "3"]
+    queue, definition = cloud(Cloud.AWS_BATCH, BATCH | {"M2M_BATCH_QUEUE": "none"}, folder)
+    assert (queue.state, queue.found, definition.state) == ("failure", "there is none", "OK")
+
+
+def test_a_cloud_is_checked_when_asked_for(study, monkeypatch):
+    for name in BATCH:
+        monkeypatch.delenv(name, raising=False)
+    code, output = run(study(), "--cloud", "aws-batch")
+    assert code == 1 and "M2M_BATCH_QUEUE is not set" in output and "memory " not in output, output
 
 
 def test_a_missing_library_is_named_with_the_extra_that_has_it(monkeypatch):

@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 import m2m
+from m2m.cohort.cloud_checks import Cloud, cloud
 from m2m.cohort.cluster_checks import Check, cluster
 from m2m.cohort.finding_codes import PAGE, code_of, explanations
 from m2m.cohort.findings import CohortFinding
@@ -187,9 +188,9 @@ def _found(findings: list[CohortFinding]) -> Iterator[Check]:
         yield Check("warning", "dataset", text, remedy)
 
 
-def examine(path: Path, slurm: bool, threads: int) -> Iterator[Check]:
-    """Every check of a configuration, of this machine and of its dataset."""
-    yield from environment((*EXTRAS, "cluster") if slurm else EXTRAS)
+def examine(path: Path, slurm: bool, on: Cloud | None, threads: int) -> Iterator[Check]:
+    """Every check of a configuration, of this machine or the service that runs the jobs, and of its dataset."""
+    yield from environment((*EXTRAS, "cluster") if slurm or on else EXTRAS)
     try:
         config = load_config(path)
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -204,6 +205,8 @@ def examine(path: Path, slurm: bool, threads: int) -> Iterator[Check]:
     yield disk(config.results, needed_bytes(config, units))
     if slurm:
         yield from cluster(os.environ, MOST_JOB_MB)
+    elif on:
+        yield from cloud(on, os.environ, Path.cwd())
     else:
         yield memory(memory_bytes(), len(os.sched_getaffinity(0)))
         yield from gpu(config)
@@ -216,6 +219,10 @@ def main(
         bool,
         typer.Option("--slurm", help="Check a cluster and M2M_SLURM_..., in place of this machine's memory."),
     ] = False,
+    on: Annotated[
+        Cloud | None,
+        typer.Option("--cloud", help="Check the settings of this profile, in place of this machine's memory."),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Processes that read headers.")] = 1,
 ) -> None:
     """Check environment, external programs, disk, memory, cluster and dataset before the first run.
@@ -224,7 +231,7 @@ def main(
     where one has failed. Voxels are not read; the stage `validate` does that.
     """
     checks = []
-    for check in examine(config, slurm, threads):
+    for check in examine(config, slurm, on, threads):
         print(check, flush=True)
         checks.append(check)
     count = Counter(check.state for check in checks)
