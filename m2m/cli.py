@@ -73,7 +73,6 @@ COMMANDS = {
         "m2m.translate.real_pairs:main",
         "Prepare real pairs of T1 and DWI; warp an atlas to each, and translate it.",
     ),
-    "repeats": ("m2m.translate.repeats:main", "Compare the maps of several T1s of a participant and session."),
     "calibrate": ("m2m.translate.calibrate:main", "Fit a model's scale and deviation to real pairs."),
     "export": ("m2m.translate.export:main", "Pack a model: MONAI bundle, ONNX, small weights."),
     "models": ("m2m.models.catalogue:main", "Print the trained models, their training data and their accuracy."),
@@ -99,7 +98,7 @@ COMMANDS = {
     "report": ("m2m.report:main", "Write the self-contained HTML report."),
 }
 # Commands for users; the workflow calls all others.
-USER_COMMANDS = ("init", "doctor", "schema", "translate", "repeats", "sample", "status", "models", "export")
+USER_COMMANDS = ("init", "doctor", "schema", "translate", "sample", "status", "models", "export")
 
 
 def phase(name: str) -> str:

@@ -202,7 +202,7 @@ def test_settings_of_a_cloud_are_needed_and_its_service_answers(tmp_path, monkey
     aws = 'case "$*" in *"--job-queues cpu "*) echo ENABLED;; *"--job-definition-name m2m "*) echo 3;; esac'
     on_path(tmp_path / "bin", monkeypatch, kubectl=kubectl, aws=aws)
     assert [one.state for one in cloud(Cloud.KUBERNETES, KUBERNETES, folder)] == ["OK", "OK"]
-    outside, jobs, claim = cloud(Cloud.KUBERNETES, KUBERNETES | {"M2M_K8S_CLAIM": "other"}, Path("/home/me"))
+    outside, jobs, claim = cloud(Cloud.KUBERNETES, KUBERNETES | {"M2M_K8S_CLAIM": "other"}, Path("/elsewhere"))
     assert (outside.what, jobs.state, claim.state) == ("M2M_K8S_MOUNT", "OK", "failure")
     assert [one.found for one in cloud(Cloud.AWS_BATCH, BATCH, folder)] == ["ENABLED", "3"]
     queue, definition = cloud(Cloud.AWS_BATCH, BATCH | {"M2M_BATCH_QUEUE": "none"}, folder)

@@ -16,15 +16,15 @@ from m2m.translate.repeats import Translated, compare_repeat
 
 
 @pytest.fixture(scope="module")
-def moved():
+def twice():
     """The template's T1, and where its points lie in that of the head turned by 7 degrees and shifted by 5 mm."""
     t1 = load_template("t1", 3.0)
     turn = from_matvec(Rotation.from_rotvec([0, 7, 0], degrees=True).as_matrix(), [3, 0, 4])
     return Volume(1000 * t1.data, t1.affine), turn
 
 
-def test_maps_of_a_head_that_moved_differ_by_what_was_added(tmp_path, moved):
-    t1, turn = moved
+def test_maps_of_a_turned_head_differ_by_what_was_added(tmp_path, twice):
+    t1, turn = twice
     brain = Volume(load_template("brain", 3.0).data > 0.5, t1.affine)
     grid = t1.affine, t1.shape, turn
     smooth = ndimage.gaussian_filter(load_template("wm", 3.0).data, 2)  # so that interpolation changes it little
@@ -44,8 +44,8 @@ def test_maps_of_a_head_that_moved_differ_by_what_was_added(tmp_path, moved):
     assert itself["pearson"] == pytest.approx(1) and itself["mae"] == itself["bias"] == 0
 
 
-def test_every_further_t1_of_a_session_is_compared_with_the_first(tmp_path, moved):
-    t1, turn = moved
+def test_every_further_t1_of_a_session_is_compared_with_the_first(tmp_path, twice):
+    t1, turn = twice
     root, weights = tmp_path / "bids", write_line(tmp_path / "line", slope=0.5, spacing_mm=6.0, shape=[32, 40, 36])
     root.mkdir()
     (root / "dataset_description.json").write_text(json.dumps({"Name": "twice", "BIDSVersion": "1.10.0"}))
@@ -58,7 +58,7 @@ def test_every_further_t1_of_a_session_is_compared_with_the_first(tmp_path, move
     }
     for name, data in scans.items():
         save(root / name, Volume(data.astype(np.float32), t1.affine))
-    result = run("repeats", root, "--out", tmp_path / "out", "--weights", weights)
+    result = run("translate", root, "--repeats", "--out", tmp_path / "out", "--weights", weights)
     assert result.exit_code == 0, result.output
     table = pd.read_csv(tmp_path / "out/repeats.tsv", sep="\t")
     good, bad = table.to_dict("records")
@@ -70,9 +70,12 @@ def test_every_further_t1_of_a_session_is_compared_with_the_first(tmp_path, move
     assert not list((tmp_path / "out").rglob("*sub-02*"))
 
 
-def test_a_folder_without_repeats_is_refused(tmp_path, moved):
+def test_a_folder_without_repeats_is_refused(tmp_path, twice):
     root, weights = tmp_path / "bids", write_line(tmp_path / "line")
-    save(root / "sub-01/anat/sub-01_T1w.nii.gz", moved[0])
+    save(root / "sub-01/anat/sub-01_T1w.nii.gz", twice[0])
     (root / "dataset_description.json").write_text(json.dumps({"Name": "once", "BIDSVersion": "1.10.0"}))
-    result = run("repeats", root, "--out", tmp_path / "out", "--weights", weights)
+    result = run("translate", root, "--repeats", "--out", tmp_path / "out", "--weights", weights)
     assert result.exit_code == 1 and "no participant has two T1s" in result.output and not (tmp_path / "out").exists()
+    for source, flags in ((root / "sub-01/anat/sub-01_T1w.nii.gz", []), (root, ["--bundles"])):
+        result = run("translate", source, "--repeats", *flags, "--out", tmp_path / "out.nii.gz", "--weights", weights)
+        assert result.exit_code == 2 and "--repeats takes a BIDS folder" in " ".join(result.output.split())

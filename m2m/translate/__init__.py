@@ -125,6 +125,12 @@ def main(
         Path | None,
         typer.Option(help="Reference map in MNI152 mm. Default: the model's own.", rich_help_panel=PROFILES),
     ] = None,
+    repeats: Annotated[
+        bool,
+        typer.Option(
+            "--repeats", help="Of a BIDS folder: compare the maps of several T1s of a participant and session."
+        ),
+    ] = False,
     anat_status: Annotated[
         Path | None,
         typer.Option(help="Status of `m2m anat`: the source is on the common grid.", rich_help_panel=WORKFLOW),
@@ -168,13 +174,20 @@ def main(
         given += profiles.files
         further += profile_outputs(out).files
     _refuse_overwriting(source, out, given, further)
+    if repeats and (bundles or not source.is_dir()):
+        raise typer.BadParameter("--repeats takes a BIDS folder, without --bundles")
     tensors, about = load_model(weights_path, record)
     if source.is_dir():
         if any((out_sd, figure, brain, anat_status, require, status, low_res, measured)):
             raise typer.BadParameter(
                 "a folder takes --weights, --out, --record, --engine, --device, --batch-size, --planes, --bundles, "
-                "--atlas"
+                "--atlas, --repeats"
             )
+        if repeats:
+            from m2m.translate.repeats import Model, translate_repeats
+
+            print(translate_repeats(source, out, Model(tensors, about, weights_path, network)))
+            return
         from m2m.translate.folder import translate_folder
 
         done, failed = translate_folder(source, out, weights_path, tensors, about, network, profiles)

@@ -6,10 +6,9 @@ and registration. A map that repeats well may still be far from what would be me
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import typer
 from tqdm import tqdm
 
 from m2m.cohort.choice import choose_scan, contrast_agent, path_of
@@ -24,8 +23,6 @@ from m2m.io.errors import DataError
 from m2m.io.overwriting import require_outside
 from m2m.io.tables import write_table
 from m2m.io.volume import Volume, coarsen, load, resample_inside
-from m2m.models.pretrained import DEFAULT, weights_of
-from m2m.models.record import load_model
 from m2m.options import Cohort
 from m2m.structural.register import align, rotation_deg
 from m2m.translate.folder import listed_t1s, units_of
@@ -92,13 +89,13 @@ def compare_repeat(first: Translated, second: Translated, target: str, spacing_m
     dict
         pearson, mae, bias (second minus first) and sd_within, the standard deviation of one map about the mean of many,
         of the image that the evaluation compares (`m2m.evaluate.measured_maps`); n_voxels; rotation_deg and
-        shift_mm (of the brain's centre), how the head moved.
+        shift_mm (of the brain's centre), how the head lies.
     """
     (t1, image, brain), (other_t1, other_image, other_brain) = first.brain(), second.brain()
     static = coarsen(t1, spacing_mm)
     here, inside = resample_inside(image, brain, static.affine, static.shape)
-    moved = align(static, other_t1, inside.data).transform
-    there, covered = resample_inside(other_image, other_brain, static.affine, static.shape, moved)
+    transform = align(static, other_t1, inside.data).transform
+    there, covered = resample_inside(other_image, other_brain, static.affine, static.shape, transform)
     both = inside.data & covered.data
     if not both.any():
         raise DataError("the brains of both T1s do not overlap", file=second.t1, remedy="check both affines")
@@ -110,24 +107,25 @@ def compare_repeat(first: Translated, second: Translated, target: str, spacing_m
         "bias": mean_error(a, b, both),
         "sd_within": float(np.sqrt(np.mean((a[both].astype(np.float64) - b[both]) ** 2) / 2)),
         "n_voxels": int(both.sum()),
-        "rotation_deg": rotation_deg(moved),
-        "shift_mm": float(np.linalg.norm(moved @ centre - centre)),
+        "rotation_deg": rotation_deg(transform),
+        "shift_mm": float(np.linalg.norm(transform @ centre - centre)),
     }
 
 
 class Model(NamedTuple):
-    """Weights as they were read, and their file."""
+    """Weights as they were read, their file, and how the network is run."""
 
     tensors: Tensors
     record: Record
     path: Path
+    network: Network
 
     def translate(self, row: Row, folder: Path) -> Translated:
         """Translate a T1, a row of the manifest, into a folder."""
         t1, mask = Path(path_of(row)), Path(row["mask"]) if row["mask"] else None
         image = folder / map_named_after(t1, self.record["target"]).name
-        sources, network = [path for path in (t1, mask, self.path) if path], Network(weights=self.path)
-        translate_t1(t1, mask, self.tensors, self.record, network, default_outputs(image), sources)
+        sources = [path for path in (t1, mask, self.path) if path]
+        translate_t1(t1, mask, self.tensors, self.record, self.network, default_outputs(image), sources)
         return Translated(t1, image)
 
 
@@ -146,30 +144,33 @@ def rows_of_unit(unit: str, t1s: list[Row], out: Path, model: Model) -> Iterator
         yield entry
 
 
-def main(
-    source: Annotated[Path, typer.Argument(help="BIDS folder.")],
-    out: Annotated[Path, typer.Option(help="Folder of the results.")],
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help=f"model.safetensors of `m2m train`, or a name of `m2m models`. Default: {DEFAULT}, installed."
-        ),
-    ] = None,
-) -> None:
+def translate_repeats(source: Path, out: Path, model: Model) -> Path:
     """Translate all T1s of participants who have several in a session, and compare their maps.
 
-    What differs between two maps of one head is noise of the T1 and of its processing: no map is nearer to what is
-    measured than to itself.
+    Parameters
+    ----------
+    source : Path
+        BIDS folder.
+    out : Path
+        Folder of a derivative dataset, with the table.
+    model : Model
+
+    Returns
+    -------
+    Path
+        Table with a row for each T1 after the first one of a unit.
+
+    Raises
+    ------
+    DataError
+        The model does not start from a T1, no participant has two T1s in a session, or `out` lies in `source`.
     """
-    path = weights_of(weights)
-    tensors, record = load_model(path, path.with_name("model.json"))
-    require_model_of_t1(record)
+    require_model_of_t1(model.record)
     require_outside(out, source)
     units = list(repeated_t1s(source))
     if not units:
         raise DataError("no participant has two T1s in a session that can be used", file=source)
     describe(out, str(source), out.name, TABLE)
-    model = Model(tensors, record, path)
     rows = [row for unit, t1s in tqdm(units, disable=None) for row in rows_of_unit(unit, t1s, out, model)]
     write_table(out / TABLE, rows, COLUMNS)
-    print(out / TABLE)
+    return out / TABLE
