@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from m2m.options.model_parts import FEATURES, Perceptual, TermWeights
 from m2m.options.section import DataPath, Name, Section
@@ -176,6 +176,13 @@ class Trained(Family):
         "some mm off: real/atlas.nii.gz of `snakemake real` is a group's FA registered to this one",
     )
 
+    prior_spacing_mm: PositiveFloat | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Voxel size of the network's prior, which its weights hold; null: that of the common grid. A "
+        "coarser prior of tensors makes smaller weights; it needs network.prior",
+    )
+
     # Omitted where there is none: a further key would change the fingerprint of every model.
     correct_labels: LabelCorrection = Field(
         None,
@@ -205,6 +212,8 @@ class Trained(Family):
             raise ValueError("atlas_share needs network.prior: true, whose map is deformed")
         if self.prior_map and not self.window.prior:
             raise ValueError("prior_map needs network.prior: true, which it is given to")
+        if self.prior_spacing_mm and not self.window.prior:
+            raise ValueError("prior_spacing_mm needs network.prior: true, whose voxels these are")
         if self.prior_map and self.training.start_from:
             raise ValueError("prior_map and training.start_from are alternatives: a network keeps its prior")
         return self

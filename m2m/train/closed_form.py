@@ -130,7 +130,13 @@ def fit_at_once(subjects: Subjects, task: Task, options: Family, root: Path) -> 
     return Fit(tensors, validation, uncertainty, validation_range=ranges)
 
 
-def template_prior(subjects: Sequence[Subject], task: Task, root: Path | None = None, most: int = 200) -> TemplateMap:
+def template_prior(
+    subjects: Sequence[Subject],
+    task: Task,
+    root: Path | None = None,
+    spacing_mm: float | None = None,
+    most: int = 200,
+) -> TemplateMap:
     """Mean target map of the training participants, as an input of a network.
 
     Parameters
@@ -140,6 +146,8 @@ def template_prior(subjects: Sequence[Subject], task: Task, root: Path | None = 
     task : Task
     root : Path or None
         Dataset of the results, for a mean by the deformations of the participants; None: by affine transforms.
+    spacing_mm : float or None
+        Of the map; None: that of the participants' grid.
     most : int
         Largest number of subjects that are averaged.
 
@@ -153,7 +161,7 @@ def template_prior(subjects: Sequence[Subject], task: Task, root: Path | None = 
         return baselines.MeasuredMap(subject.volume(task.target), subject.mask(), to_mni(subject), inverse)
 
     maps = map(measured, evenly(subjects, most))
-    spacing_mm = subjects[0].record["spacing_mm"]
+    spacing_mm = spacing_mm or subjects[0].record["spacing_mm"]
     return as_prior(baselines.fit_mean_map(maps, spacing_mm)["mean"], spacing_mm, task.target)
 
 

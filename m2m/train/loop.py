@@ -246,10 +246,10 @@ def prior_of_training(
     """The given prior, or that of the start, where it has one; otherwise the training participants' mean map."""
     if not options.window.prior:
         return None
+    spacing_mm = options.prior_spacing_mm or subjects[0].record["spacing_mm"]
     if options.prior_map:
-        spacing_mm = subjects[0].record["spacing_mm"]
         return as_prior(given_map(options.prior_map, spacing_mm, MODALITIES[task.target]), spacing_mm, task.target)
-    return (start and start.prior) or template_prior(subjects, task, deformations)
+    return (start and start.prior) or template_prior(subjects, task, deformations, spacing_mm)
 
 
 def predictor(
