@@ -110,10 +110,11 @@ if CONFIG.install.task and CONFIG.install.model:
             root=files.dataset_root,
             folder=output_folder,
             contrast=CONFIG.install.contrast,
+            left_out=[f"--leave-out={unit}" for unit in CONFIG.install.leave_out],
             version=VERSIONS["calibrate"],
         shell:
             "m2m calibrate --root {params.root:q} --weights {input.weights:q} --out {params.folder:q}"
-            " --contrast {params.contrast:q}"
+            " --contrast {params.contrast:q} {params.left_out:q}"
             " > {log:q} 2>&1"
 
     rule pack_weights:

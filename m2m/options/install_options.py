@@ -15,5 +15,10 @@ class Install(Section):
         description="Slope of the line to measured maps, between that of least squares (0: least error) and that "
         "of equal standard deviations (1: contrast is kept)",
     )
+    leave_out: tuple[str, ...] = Field(
+        (),
+        description="Pairs that the model is not calibrated on, such as sub-01: MD and tensors of a b-value far from "
+        "that of the training would shift its scale",
+    )
     trained_on: str = Field("", description="What it was trained on, in a sentence that stays with its maps")
     licence: str = Field("", description="Licence of the weights, which the training data decide")

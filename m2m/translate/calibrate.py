@@ -5,7 +5,7 @@ one for all voxels, so a few pairs are enough; on other scanners the line may be
 mean log diffusivity and a factor for the rest, which keep their directions.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -141,7 +141,12 @@ def _slope(least_squares: float, equal_deviations: float, contrast: float) -> fl
 
 
 def fit_to_pairs(
-    root: Path, weights: Tensors, record: Record, network: Network, contrast: float = 0.0
+    root: Path,
+    weights: Tensors,
+    record: Record,
+    network: Network,
+    contrast: float = 0.0,
+    leave_out: Collection[str] = (),
 ) -> dict[str, Any]:
     """Fit line and deviation to all pairs.
 
@@ -155,6 +160,8 @@ def fit_to_pairs(
         How the network is run.
     contrast : float
         As of `fit_calibration`.
+    leave_out : collection of str
+        Units that are not used.
 
     Returns
     -------
@@ -165,9 +172,12 @@ def fit_to_pairs(
     Raises
     ------
     DataError
-        As of `measured_voxels`; or the maps do not rise with what was measured.
+        As of `measured_voxels`; the maps do not rise with what was measured; or no pair is left.
     """
-    found = [measured_voxels(root, str(row["unit"]), weights, record, network) for row in compared_units(root)]
+    units = [unit for row in compared_units(root) if (unit := str(row["unit"])) not in leave_out]
+    if not units:
+        raise DataError("no pair is left to calibrate on", file=root, remedy="leave fewer out")
+    found = [measured_voxels(root, unit, weights, record, network) for unit in units]
     line = fit_calibration(found, contrast)
     if (slope := min(value for key, value in line.items() if key != "intercept")) <= 0:
         raise DataError(
@@ -201,6 +211,7 @@ def main(
     contrast: Annotated[
         float, typer.Option(min=0, max=1, help="0: the line of least squares; 1: that which keeps contrast.")
     ] = 0.0,
+    leave_out: Annotated[list[str] | None, typer.Option(help="Pair that is not used, such as sub-01; repeat.")] = None,
 ) -> None:
     """Calibrate a model on the real pairs of `m2m translate-pairs`: scale of its maps, and their deviation.
 
@@ -210,7 +221,7 @@ def main(
     trained, record = load_model(path, path.with_name("model.json"))
     require_model_of_t1(record)
     pairs = root / pairs_folder(record["target"])
-    about = dict(record) | fit_to_pairs(pairs, trained, record, Network(weights=path), contrast)
+    about = dict(record) | fit_to_pairs(pairs, trained, record, Network(weights=path), contrast, leave_out or ())
     (out / GRAPH).unlink(missing_ok=True)  # of an earlier model
     for file in filter(None, (path, graph_beside(path))):
         with whole(out / file.name) as temporary:
