@@ -43,7 +43,7 @@ BY_BACKEND = {"preprocess": PREPROCESS_BACKENDS, "tractography": TRACKERS, "grid
 # Sections of commands that take them from the whole configuration alone.
 FROM_FILE = {
     "evaluate": ("evaluation",),
-    "translate-pairs": ("real", "dti", "grid", "deformation"),
+    "translate-pairs": ("real", "dti", "tractography", "grid", "deformation"),
     "export": ("install",),
     "compare-pairs": ("real", "evaluation"),
     "draw-pairs": ("real",),

@@ -158,7 +158,7 @@ rule translate_pairs:
     benchmark:
         bench("translate_pairs", "pairs")
     conda:
-        M2M_ENV
+        TRACKER_ENV if real.tracked else M2M_ENV
     resources:
         mem_mb=memory(4000),
         runtime=minutes(720),
@@ -167,6 +167,7 @@ rule translate_pairs:
         config=files.config,
         options=digest(CONFIG.real),
         dti=digest(CONFIG.dti),
+        tractography=digest(CONFIG.tractography if real.tracked else None),
         grid=digest(CONFIG.grid),
         deformation=digest(CONFIG.deformation),
         version=VERSIONS["translate-pairs"],

@@ -112,6 +112,16 @@ def test_tensors_have_a_line_for_mean_diffusivity_and_a_factor_for_the_rest(pair
     )
 
 
+def test_pairs_that_are_left_out_are_not_used_and_must_be_pairs(pairs):
+    weights = write_line(pairs / "model", intercept=0.2, slope=0.9)
+    flags = ("calibrate", "--root", pairs, "--weights", weights, "--out", pairs / "out")
+    assert run(*flags, "--leave-out", "sub-2").exit_code == 0
+    assert read_json(pairs / "out/model.json")["calibration"]["n_subjects"] == 1
+    for given, problem in ((["sub-4"], "no pair (found sub-4)"), (["sub-1", "sub-2"], "no pair is left")):
+        result = run(*flags, *(part for unit in given for part in ("--leave-out", unit)))
+        assert result.exit_code == 1 and problem in result.output, result.output
+
+
 def test_contrast_moves_the_slope_towards_equal_deviations_and_keeps_the_mean(pairs):
     weights = write_line(pairs / "model", intercept=0.2, slope=0.9)
     found = {}

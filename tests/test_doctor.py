@@ -214,6 +214,8 @@ def test_a_cloud_is_checked_when_asked_for(study, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     code, output = run(study(), "--cloud", "aws-batch")
     assert code == 1 and "M2M_BATCH_QUEUE is not set" in output and "memory " not in output, output
+    code, output = run(study(), "--cloud", "kubernetes", "--slurm")
+    assert code == 2 and "alternatives" in output
 
 
 def test_a_missing_library_is_named_with_the_extra_that_has_it(monkeypatch):

@@ -230,6 +230,8 @@ def main(
     Each line has a state (OK, warning, failure), what was checked, what was found and what to do. The exit code is 1
     where one has failed. Voxels are not read; the stage `validate` does that.
     """
+    if slurm and on:
+        raise typer.BadParameter("--slurm and --cloud are alternatives")
     checks = []
     for check in examine(config, slurm, on, threads):
         print(check, flush=True)

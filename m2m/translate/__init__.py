@@ -186,11 +186,11 @@ def main(
         if repeats:
             from m2m.translate.repeats import Model, translate_repeats
 
-            print(translate_repeats(source, out, Model(tensors, about, weights_path, network)))
-            return
-        from m2m.translate.folder import translate_folder
+            done, failed = translate_repeats(source, out, Model(tensors, about, weights_path, network))
+        else:
+            from m2m.translate.folder import translate_folder
 
-        done, failed = translate_folder(source, out, weights_path, tensors, about, network, profiles)
+            done, failed = translate_folder(source, out, weights_path, tensors, about, network, profiles)
         raise typer.Exit((SOME_FAILED if done else 1) if failed else 0)
     if not out.name.endswith((".nii", ".nii.gz")):
         raise typer.BadParameter(f"{out}: the name must end in .nii.gz or .nii")

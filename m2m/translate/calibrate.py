@@ -172,9 +172,13 @@ def fit_to_pairs(
     Raises
     ------
     DataError
-        As of `measured_voxels`; the maps do not rise with what was measured; or no pair is left.
+        As of `measured_voxels`; the maps do not rise with what was measured; one that is left out is no pair; or
+        none is left.
     """
-    units = [unit for row in compared_units(root) if (unit := str(row["unit"])) not in leave_out]
+    units = [str(row["unit"]) for row in compared_units(root)]
+    if unknown := sorted({*leave_out} - {*units}):
+        raise DataError("left out, but no pair", file=root, value=", ".join(unknown), remedy=f"name {', '.join(units)}")
+    units = [unit for unit in units if unit not in leave_out]
     if not units:
         raise DataError("no pair is left to calibrate on", file=root, remedy="leave fewer out")
     found = [measured_voxels(root, unit, weights, record, network) for unit in units]

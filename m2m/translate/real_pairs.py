@@ -87,7 +87,7 @@ class Sections:
     @property
     def further_maps(self) -> list[Modality]:
         """Measured maps beside FA, which every pair has."""
-        return [MODALITIES[name] for name in {self.real.target} - {REGISTERED}]
+        return [] if self.real.target == REGISTERED else [MODALITIES[self.real.target]]
 
 
 # From a participant's T1 to the target on the common grid, in its unit.

@@ -19,7 +19,7 @@ from m2m.cohort.spellings import Row
 from m2m.evaluate.measured_maps import compared
 from m2m.evaluate.metrics import mean_absolute_error, mean_error, pearson
 from m2m.io.bids import is_unit, unit_folder
-from m2m.io.errors import DataError
+from m2m.io.errors import DataError, unexpected
 from m2m.io.overwriting import require_outside
 from m2m.io.tables import write_table
 from m2m.io.volume import Volume, coarsen, load, resample_inside
@@ -141,11 +141,15 @@ def rows_of_unit(unit: str, t1s: list[Row], out: Path, model: Model) -> Iterator
             entry |= {key: value if key == "n_voxels" else float(f"{value:.5g}") for key, value in numbers.items()}
         except DataError as error:
             entry["problem"] = str(error)
+        except ModuleNotFoundError:  # a missing library is missing for all
+            raise
+        except Exception as error:  # one participant's file must not stop the other participants
+            entry["problem"] = str(unexpected(error, path_of(row)))
         yield entry
 
 
-def translate_repeats(source: Path, out: Path, model: Model) -> Path:
-    """Translate all T1s of participants who have several in a session, and compare their maps.
+def translate_repeats(source: Path, out: Path, model: Model) -> tuple[int, int]:
+    """Translate all T1s of participants who have several in a session, and compare their maps in `TABLE`.
 
     Parameters
     ----------
@@ -157,8 +161,8 @@ def translate_repeats(source: Path, out: Path, model: Model) -> Path:
 
     Returns
     -------
-    Path
-        Table with a row for each T1 after the first one of a unit.
+    done, failed : int
+        Numbers of T1s after the first one of a unit: compared with it, and not.
 
     Raises
     ------
@@ -173,4 +177,6 @@ def translate_repeats(source: Path, out: Path, model: Model) -> Path:
     describe(out, str(source), out.name, TABLE)
     rows = [row for unit, t1s in tqdm(units, disable=None) for row in rows_of_unit(unit, t1s, out, model)]
     write_table(out / TABLE, rows, COLUMNS)
-    return out / TABLE
+    failed = sum("problem" in row for row in rows)
+    print(f"{len(rows) - failed} of {len(rows)} repeated T1s compared, {failed} not: see {out / TABLE}")
+    return len(rows) - failed, failed

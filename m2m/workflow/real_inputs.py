@@ -5,6 +5,7 @@ from typing import Any
 from snakemake.exceptions import WorkflowError
 
 from m2m.figures.figure_records import of_scope
+from m2m.io.modalities import MODALITIES
 from m2m.options import Config
 from m2m.options.configured import figures_folder
 from m2m.workflow.results_layout import Layout
@@ -29,6 +30,8 @@ class RealPairs:
         Folders of the model that is packed for installation: calibrated on the pairs, and in half precision.
     installed_model : str
         Its weights as they were trained.
+    tracked : bool
+        Whether streamlines of the pairs are tracked, for their density.
     files_read : list of str
         Reference map, and weights that are given by path: those of the study's models are trained first.
     """
@@ -36,6 +39,7 @@ class RealPairs:
     def __init__(self, config: Config, files: Layout):
         self.section, self.files = config.real, files
         self.root = f"{files.root}/{self.section.folder}"
+        self.tracked = MODALITIES[self.section.target].nature == "density"
         self.figures = figures_folder(files.root, self.section.page)
         reference = [str(self.section.reference_map)] if self.section.reference_map else []
         self.install = install = config.install
