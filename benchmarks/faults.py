@@ -148,8 +148,9 @@ def stages(process: psutil.Process) -> dict[psutil.Process, str]:
     for child in _below(process):
         with suppress(psutil.Error):
             command = child.cmdline()
-            if len(command) > 2 and Path(command[1]).name == "m2m":
-                found[child] = command[2]
+            names = [Path(part).name for part in command[:3]]  # Python, its options, the program
+            if "m2m" in names[1:] and (stage := command[names.index("m2m") + 1 :]):
+                found[child] = stage[0]
     return found
 
 

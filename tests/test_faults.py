@@ -237,7 +237,7 @@ def configuration(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def m2m(tmp_path_factory):
-    """An `m2m` whose stages start at once; the study that is killed has the installed one."""
+    """An `m2m` whose stages start at once, and are killed with their client."""
     with warm.program(tmp_path_factory.mktemp("warm") / "bin", warm.M2M, "m2m.cli:app", "m2m") as program:
         yield program
 
@@ -258,11 +258,13 @@ def undisturbed(m2m, configuration, tmp_path_factory):
 
 
 @pytest.mark.workflow
-def test_a_study_that_is_killed_ends_as_if_it_had_not_been(undisturbed, configuration, tmp_path):
+def test_a_study_that_is_killed_ends_as_if_it_had_not_been(m2m, undisturbed, configuration, tmp_path):
     truth = results(undisturbed.results)
     assert len(truth) > 100
     study = Study(tmp_path, configuration, ["translate"])
-    kills = disturb(study, truth, undisturbed.jobs_done(), 4, random.Random(2))
+    with first_on_path(m2m):
+        kills = disturb(study, truth, undisturbed.jobs_done(), 4, random.Random(2))
+    assert sum(kill.stage != NOTHING for kill in kills) >= 3
     assert not [kill.broken for kill in kills if kill.broken]
     assert results(study.results) == truth
     assert not leftovers(study.results)

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import warm
 from warm import M2M
@@ -50,6 +51,26 @@ def test_a_call_that_is_killed_or_has_no_server_fails(tmp_path):
     assert status == 1 and "ConnectionRefusedError" in error
 
 
+def until(condition):
+    for _ in range(300):
+        if condition():
+            return
+        time.sleep(0.1)
+    pytest.fail("not so after half a minute")
+
+
+def test_what_a_client_called_is_killed_with_it(tmp_path):
+    others = {*psutil.Process().children()}
+    with warm.program(tmp_path / "bin", M2M, "signal:pause") as program:
+        (server,) = {*psutil.Process().children()} - others
+        call(program, "--version")  # by the installed program
+        client = subprocess.Popen([program, "--version"])
+        until(lambda: len(server.children(recursive=True)) == 2)  # one waits for the other
+        client.kill()
+        assert client.wait() < 0
+        until(lambda: not server.children(recursive=True))
+
+
 def test_no_server_outlives_who_started_it(tmp_path):
     code = f"""if True:
         import os, pathlib, warm
@@ -61,9 +82,5 @@ def test_no_server_outlives_who_started_it(tmp_path):
     tests = {"PYTHONPATH": str(Path(warm.__file__).parent)}
     assert subprocess.run([sys.executable, "-c", code], env=os.environ | tests).returncode == 0
     (tmp_path / "bin/first---version").touch()
-    for _ in range(300):  # it may answer, or break off, as it ends
-        if "ConnectionRefusedError" in call(tmp_path / "bin/m2m", "--version")[2]:
-            break
-        time.sleep(0.1)
-    else:
-        pytest.fail("the server still lives after half a minute")
+    # It may answer, or break off, as it ends.
+    until(lambda: "ConnectionRefusedError" in call(tmp_path / "bin/m2m", "--version")[2])

@@ -2,7 +2,8 @@
 
 Most seconds of a small stage go to importing PyTorch, DIPY or Snakemake. `program` makes a program that hands its
 arguments, folder, environment and open files to a server, which forks and runs the function that the installed
-program runs. Each server has a hash seed of its own. The first call of each command starts the installed program.
+program runs. Each server has a hash seed of its own. The first call of each command starts the installed program. The
+function is killed where its client is.
 
 warm.py <name of a socket> <module:function> <argv[0]> <module or package> ...: the server, and what it is to import.
 """
@@ -93,8 +94,12 @@ def accept(listener: socket.socket) -> list:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     request, files, *_ = socket.recv_fds(call, LONGEST_REQUEST, 3)
     if child := os.fork():
+        ended = os.pidfd_open(child)
+        if ended not in select.select([call, ended], [], [])[0]:  # the client was killed
+            os.kill(child, signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        call.send(bytes([status if status >= 0 else 128 - status]))
+        with contextlib.suppress(BrokenPipeError):
+            call.send(bytes([status if status >= 0 else 128 - status]))
         os._exit(0)
     call.close()
     for number, file in enumerate(files):
