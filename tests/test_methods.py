@@ -327,3 +327,14 @@ def test_a_validation_describes_sites_and_their_harmonisation(tmp_path):
     assert "with families kept together and whole sites in one fold." in text
     assert "assigned at random to one of 2 scanners (north and south)" in text
     assert sorted(cited(text)) == entries(bib)
+
+
+def test_a_study_of_visits_says_how_they_were_compared(tmp_path):
+    changes = {"cohort": {"phantom": {"visits": {"number": 2, "years": 3}}}, "evaluation": {"visits": True}}
+    text, bib = write(tmp_path / "two", changes)
+    assert "Each was simulated in 2 visits, 3 years apart." in text
+    assert "correlation [@shrout1979] and the coefficient of variation within participants [@bland1996]" in text
+    assert sorted(cited(text)) == entries(bib)
+    changes["cohort"]["phantom"]["visits"]["years"] = 0
+    assert "in 2 visits on one day." in write(tmp_path / "retest", changes)[0]
+    assert "visits" not in write(tmp_path / "one")[0]
