@@ -5,8 +5,9 @@ below that of the right orientation, which therefore is looked for. A registrati
 that it ends in: from another one it may come back to the given one.
 """
 
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -51,7 +52,8 @@ class Rotated:
         return self.mi / max(self.mi_given, 1e-12)
 
 
-def rotations() -> dict[str, NDArray[np.float64]]:
+@functools.cache
+def rotations() -> Mapping[str, NDArray[np.float64]]:
     """Rotations, shape (4, 4), of a cube onto itself: 24, by name, the identity first."""
     found = {}
     for order in itertools.permutations(range(3)):
