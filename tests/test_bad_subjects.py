@@ -10,7 +10,7 @@ from workflow import snakemake, warm_stages
 from m2m.io.tables import read_table
 
 pytestmark = pytest.mark.end_to_end
-GOOD = [f"sub-{i:04}" for i in range(1, 8)]
+GOOD = [f"sub-{i:04}" for i in range(1, 6)]
 # Damage to a participant's scans; the participant's state, the stage, and a part of the reason.
 BAD = {
     "sub-both": (lambda f: [cut_stream(path) for path in scans(f)], "failed", "validate", "read"),
