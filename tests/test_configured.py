@@ -9,7 +9,7 @@ from workflow import CHECKOUT
 
 from m2m.io.errors import DataError
 from m2m.io.files import digest
-from m2m.options import Config, Dti, Phantom, Task, load_config
+from m2m.options import Config, Dti, Phantom, Task, load_config, merged
 from m2m.options.configured import (
     Written,
     compared_by,
@@ -140,3 +140,15 @@ def test_the_order_of_names_counts_where_a_job_displays_them():
     one, other = {"t1": 1, "fa": 2}, {"fa": 2, "t1": 1}
     assert digest(one) == digest(other)
     assert ordered_digest(one) != ordered_digest(other)
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (CHECKOUT / "config").glob("*.yaml")))
+def test_each_file_of_config_goes_over_config_pretrained(name):
+    base, further = (
+        yaml.safe_load((CHECKOUT / path).read_text()) for path in ("config.pretrained.yaml", f"config/{name}")
+    )
+    config = Config.model_validate(merged(base, further))
+    models = config.tasks[config.install.task].models
+    assert config.install.model in models
+    weights = {model for model, path in config.real.weights.items() if path}
+    assert config.install.model in weights <= set(models)
